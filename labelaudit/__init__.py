@@ -1,0 +1,63 @@
+"""labelaudit finds the wrong labels in an image data set.
+
+::
+
+    import labelaudit
+
+    result = labelaudit.scan("images", "labels.csv", out="audit")
+    result.suspects  # a data frame, worst first
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelaudit.data.manifest import Source, read_source, source_from_arrays
+    from labelaudit.errors import LabelauditError, OptionError, OutputError, SourceError
+    from labelaudit.pipeline import scan
+    from labelaudit.reporting.tables import read_csv
+    from labelaudit.result import ScanResult
+    from labelaudit.training.recorder import EpsilonHistory, EpsilonRecorder
+
+__all__ = [
+    "EpsilonHistory",
+    "EpsilonRecorder",
+    "LabelauditError",
+    "OptionError",
+    "OutputError",
+    "ScanResult",
+    "Source",
+    "SourceError",
+    "read_csv",
+    "read_source",
+    "scan",
+    "source_from_arrays",
+]
+
+# Loaded when first asked for: torch takes seconds, and `labelaudit --help` does without it.
+_HOMES = {
+    "EpsilonHistory": "labelaudit.training.recorder",
+    "EpsilonRecorder": "labelaudit.training.recorder",
+    "LabelauditError": "labelaudit.errors",
+    "OptionError": "labelaudit.errors",
+    "OutputError": "labelaudit.errors",
+    "ScanResult": "labelaudit.result",
+    "Source": "labelaudit.data.manifest",
+    "SourceError": "labelaudit.errors",
+    "read_csv": "labelaudit.reporting.tables",
+    "read_source": "labelaudit.data.manifest",
+    "scan": "labelaudit.pipeline",
+    "source_from_arrays": "labelaudit.data.manifest",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'labelaudit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

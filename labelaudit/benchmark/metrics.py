@@ -1,0 +1,45 @@
+"""How well suspects match known errors."""
+
+from __future__ import annotations
+
+import numpy as np
+from sklearn.metrics import (
+    average_precision_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+METRIC_NAMES = ("precision", "recall", "f1", "auroc", "average_precision")
+
+
+def detection_metrics(
+    suspect_score: np.ndarray, flagged: np.ndarray, wrong: np.ndarray
+) -> dict[str, float | None]:
+    """Score a ranking and its cut against the truth, by scikit-learn.
+
+    Parameters
+    ----------
+    suspect_score
+        ``(L,)``, high = suspect.
+    flagged, wrong
+        ``(L,)`` bool: what was flagged, and what is truly wrong.
+
+    Returns
+    -------
+    dict
+        `METRIC_NAMES`, each in [0, 1]. Nothing flagged has precision 0. `recall`, `f1`, `auroc`
+        and `average_precision` are None where no label is wrong (auroc also where all are).
+    """
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        wrong, flagged, average="binary", zero_division=0
+    )
+    some, mixed = bool(wrong.any()), bool(wrong.any() and not wrong.all())
+    return {
+        "precision": float(precision),
+        "recall": float(recall) if some else None,
+        "f1": float(f1) if some else None,
+        "auroc": float(roc_auc_score(wrong, suspect_score)) if mixed else None,
+        "average_precision": (
+            float(average_precision_score(wrong, suspect_score)) if some else None
+        ),
+    }

@@ -1,0 +1,372 @@
+"""Encoders q(z_a|x) and the decoders p(x|z_a) that mirror them, behind one signature.
+
+An encoder maps images ``(B, C, H, W)`` in [0, 1] to the mean and the log-variance of z_a, each
+``(B, *za_shape)``; ``pool`` turns a z_a into the flat vector that a person would call the embedding.
+A decoder maps z_a back to the parameters of p(x|z_a) for the image that ``target`` gives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labelaudit.errors import OptionError
+
+INPUT_NOISE = 0.15  # standard deviation in standardized units (paper, Table 4)
+DROPOUT = 0.5  # paper, Table 4
+LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
+
+ImageShape = tuple[int, int, int]  # (C, H, W)
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """What standardizes the pixels: one mean and standard deviation a channel, in [0, 1] units."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, pixels: np.ndarray) -> PixelStatistics:
+        """Take them from ``(N, C, H, W)`` uint8. Constant channels get a deviation of 1/255."""
+        mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
+        std = np.maximum(pixels.std(axis=(0, 2, 3), dtype=np.float64), 1) / 255
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+class Standardize(nn.Module):
+    """Map pixels in [0, 1] to zero mean and unit variance a channel."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, statistics: PixelStatistics) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(statistics.mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(statistics.std).view(1, -1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Standardize ``(B, C, H, W)``."""
+        return (images - self.mean) / self.std
+
+
+class InputNoise(nn.Module):
+    """Gaussian noise on standardized pixels while training (η of the paper's Figure 1)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Add noise of standard deviation `INPUT_NOISE` in train mode; the identity otherwise."""
+        if not self.training:
+            return images
+        return images + INPUT_NOISE * torch.randn_like(images)
+
+
+class Encoder(nn.Module):
+    """q(z_a|x), a diagonal Gaussian (Eq. 4)."""
+
+    za_shape: tuple[int, ...]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance of z_a, each ``(B, *za_shape)``, for ``(B, C, H, W)``."""
+        raise NotImplementedError
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of the vector that `pool` gives."""
+        return self.za_shape[0]
+
+    def pool(self, za: Tensor) -> Tensor:
+        """Average z_a over its positions, if it has any: ``(B, *za_shape)`` to ``(B, d)``."""
+        return za.flatten(2).mean(2) if za.dim() > 2 else za
+
+
+class Decoder(nn.Module):
+    """p(x|z_a): Bernoulli logits or Gaussian means for the image that `target` gives."""
+
+    target_shape: ImageShape
+
+    def forward(self, za: Tensor) -> Tensor:
+        """Give the parameters of p(x|z_a), ``(B, *target_shape)``."""
+        raise NotImplementedError
+
+    def target(self, images: Tensor) -> Tensor:
+        """Give what is reconstructed, ``(B, *target_shape)``: the image, averaged down if need be."""
+        if tuple(images.shape[1:]) == self.target_shape:
+            return images
+        return F.adaptive_avg_pool2d(images, self.target_shape[1:])
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """One ReLU hidden layer and a linear output, as every MNIST network of the paper."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class MLPEncoder(Encoder):
+    """The paper's MNIST encoder on pixels in [0, 1], without noise or augmentation."""
+
+    def __init__(self, image_shape: ImageShape, za_size: int = 50, hidden: int = 784) -> None:
+        super().__init__()
+        self.za_shape = (za_size,)
+        self.net = mlp(math.prod(image_shape), hidden, 2 * za_size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Encoder.forward`."""
+        mean, logvar = self.net(images.flatten(1)).chunk(2, dim=1)
+        return mean, logvar
+
+
+class MLPDecoder(Decoder):
+    """The paper's MNIST decoder."""
+
+    def __init__(self, image_shape: ImageShape, za_size: int = 50, hidden: int = 784) -> None:
+        super().__init__()
+        self.target_shape = image_shape
+        self.net = mlp(za_size, hidden, math.prod(image_shape))
+
+    def forward(self, za: Tensor) -> Tensor:
+        """See `Decoder.forward`."""
+        return cast(Tensor, self.net(za)).view(-1, *self.target_shape)
+
+
+def conv_block(inputs: int, outputs: int, kernel: int = 3, padding: int = 1) -> nn.Sequential:
+    """Convolution, batch norm and leaky ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(LEAKY_SLOPE),
+    )
+
+
+class Conv13Encoder(Encoder):
+    """The "13-layer" ConvNet of Table 4: nine convolutions, the last of which gives z_a.
+
+    Images of 32x32 give z_a of 128 channels at 6x6 positions (Figure 6).
+    """
+
+    def __init__(self, image_shape: ImageShape, statistics: PixelStatistics) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.za_shape = (128, height // 4 - 2, width // 4 - 2)
+        self.trunk = nn.Sequential(
+            Standardize(statistics),
+            InputNoise(),
+            conv_block(channels, 128),
+            conv_block(128, 128),
+            conv_block(128, 128),
+            nn.MaxPool2d(2),
+            nn.Dropout(DROPOUT),
+            conv_block(128, 128),
+            conv_block(128, 128),
+            conv_block(128, 128),
+            nn.MaxPool2d(2),
+            nn.Dropout(DROPOUT),
+            conv_block(128, 512, padding=0),
+            conv_block(512, 256, kernel=1, padding=0),
+        )
+        self.mean = nn.Conv2d(256, 128, 1)
+        self.logvar = nn.Conv2d(256, 128, 1)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Encoder.forward`."""
+        hidden = self.trunk(images)  # (B, 256, H/4-2, W/4-2)
+        return self.mean(hidden), self.logvar(hidden)
+
+
+class Conv13Decoder(Decoder):
+    """The mirror of `Conv13Encoder` by transposed convolution and up-sampling (Table 4)."""
+
+    def __init__(self, image_shape: ImageShape) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        # Images whose sides 4 does not divide are reconstructed a little smaller.
+        self.target_shape = (channels, height // 4 * 4, width // 4 * 4)
+        self.net = nn.Sequential(
+            nn.ConvTranspose2d(128, 128, 3, bias=False),
+            nn.BatchNorm2d(128),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            nn.Upsample(scale_factor=2),
+            conv_block(128, 128),
+            conv_block(128, 128),
+            conv_block(128, 128),
+            nn.Upsample(scale_factor=2),
+            conv_block(128, 128),
+            conv_block(128, 128),
+            nn.Conv2d(128, channels, 3, padding=1),
+        )
+
+    def forward(self, za: Tensor) -> Tensor:
+        """See `Decoder.forward`."""
+        return cast(Tensor, self.net(za))
+
+
+class ResNetEncoder(Encoder):
+    """A torchvision ResNet (https://arxiv.org/abs/1512.03385) at any input size.
+
+    Images of at most 64 pixels a side get a 3x3 stem without max-pooling: the usual stem would leave
+    them no positions to speak of.
+    """
+
+    def __init__(
+        self, depth: int, image_shape: ImageShape, statistics: PixelStatistics, za_size: int = 128
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.za_shape = (za_size,)
+        build: Callable[..., torchvision.models.ResNet] = getattr(
+            torchvision.models, f"resnet{depth}"
+        )
+        net = build(weights=None)
+        if max(height, width) <= 64:
+            net.conv1 = nn.Conv2d(channels, 64, 3, stride=2, padding=1, bias=False)
+            net.maxpool = nn.Identity()
+        elif channels != 3:
+            net.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        features = net.fc.in_features
+        net.fc = nn.Identity()
+        self.trunk = nn.Sequential(Standardize(statistics), InputNoise(), net)
+        self.head = nn.Linear(features, 2 * za_size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Encoder.forward`."""
+        mean, logvar = self.head(self.trunk(images)).chunk(2, dim=1)
+        return mean, logvar
+
+
+class UpsamplingDecoder(Decoder):
+    """A light decoder for vector z_a: the image at no more than 32 pixels a side.
+
+    Detail beyond that costs much and tells little about the class.
+    """
+
+    def __init__(self, image_shape: ImageShape, za_size: int = 128, width: int = 64) -> None:
+        super().__init__()
+        channels, *sides = image_shape
+        scale = max(1.0, max(sides) / 32)
+        # Three doublings: every side a multiple of 8, and 8 at the least.
+        height, breadth = (max(8, round(side / scale / 8) * 8) for side in sides)
+        self.target_shape = (channels, height, breadth)
+        self.start = (width, height // 8, breadth // 8)
+        self.dense = nn.Linear(za_size, math.prod(self.start))
+        self.net = nn.Sequential(
+            nn.LeakyReLU(LEAKY_SLOPE),
+            nn.Upsample(scale_factor=2),
+            conv_block(width, width),
+            nn.Upsample(scale_factor=2),
+            conv_block(width, width),
+            nn.Upsample(scale_factor=2),
+            conv_block(width, width),
+            nn.Conv2d(width, channels, 3, padding=1),
+        )
+
+    def forward(self, za: Tensor) -> Tensor:
+        """See `Decoder.forward`."""
+        return cast(Tensor, self.net(self.dense(za).view(-1, *self.start)))
+
+
+EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101"]
+ENCODER_NAMES: tuple[EncoderName, ...] = ("mlp", "conv13", "resnet18", "resnet50", "resnet101")
+CONV13_SIZE = 32
+CONV13_SMALLEST = 24
+RESNET_SMALLEST = 16
+RESNET_LARGEST = 128
+MLP_LARGEST = 64
+
+
+@dataclass(frozen=True)
+class EncoderChoice:
+    """Which encoder reads the images, at which size, and why."""
+
+    name: EncoderName
+    image_shape: ImageShape
+    reason: str
+
+
+def choose_encoder(
+    requested: str, image_shape: ImageShape, num_samples: int, device_type: str
+) -> EncoderChoice:
+    """Settle on an encoder for images of a shape, and on the size that it reads them at.
+
+    Parameters
+    ----------
+    requested
+        A name of `ENCODER_NAMES`, or "auto" to choose by image size, sample count and device.
+    image_shape
+        ``(C, H, W)`` of the data set's images (their median size where sizes differ).
+    num_samples
+        Number of images.
+    device_type
+        "cuda", "mps" or "cpu".
+
+    Raises
+    ------
+    OptionError
+        If the name is unknown, or the encoder cannot take images that small.
+    """
+    channels, height, width = image_shape
+    side = max(height, width)
+    size = f"{width}x{height} {'grey' if channels == 1 else 'color'} images"
+    if requested != "auto":
+        if requested not in ENCODER_NAMES:
+            raise OptionError(
+                f"unknown encoder {requested!r}: choose one of auto, {', '.join(ENCODER_NAMES)}"
+            )
+        return EncoderChoice(
+            requested, _reading_shape(requested, image_shape), f"asked for, {size}"
+        )
+    name: EncoderName
+    if (side <= 32 and channels == 1) or min(height, width) < RESNET_SMALLEST:
+        name, why = "mlp", "small grey images need no convolution" if channels == 1 else "tiny"
+    elif side <= 48 and device_type != "cpu" and min(height, width) >= CONV13_SMALLEST:
+        name, why = "conv13", f"small images on a {device_type} device"
+    else:
+        name = "resnet18"
+        why = "the lightest convolutional encoder" + (
+            ", since there is no GPU" if device_type == "cpu" else " for larger images"
+        )
+    return EncoderChoice(name, _reading_shape(name, image_shape), f"{num_samples:,} {size}: {why}")
+
+
+def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
+    channels, height, width = image_shape
+    small = min(height, width)
+    if name == "conv13":
+        if small < CONV13_SMALLEST:
+            raise OptionError(
+                f"encoder conv13 reads {CONV13_SIZE}x{CONV13_SIZE} images, these are"
+                f" {width}x{height}: too small to enlarge; use --encoder mlp"
+            )
+        return (channels, CONV13_SIZE, CONV13_SIZE)
+    if name.startswith("resnet") and small < RESNET_SMALLEST:
+        raise OptionError(
+            f"encoder {name} needs images of {RESNET_SMALLEST} pixels a side, these are"
+            f" {width}x{height}; use --encoder mlp"
+        )
+    largest = MLP_LARGEST if name == "mlp" else RESNET_LARGEST
+    scale = max(1.0, max(height, width) / largest)
+    return (channels, max(1, round(height / scale)), max(1, round(width / scale)))
+
+
+def build_encoder(
+    name: EncoderName, image_shape: ImageShape, statistics: PixelStatistics
+) -> tuple[Encoder, Decoder]:
+    """Build an encoder and the decoder that mirrors it, with fresh weights."""
+    if name == "mlp":
+        return MLPEncoder(image_shape), MLPDecoder(image_shape)
+    if name == "conv13":
+        return Conv13Encoder(image_shape, statistics), Conv13Decoder(image_shape)
+    depth = int(name.removeprefix("resnet"))
+    return ResNetEncoder(depth, image_shape, statistics), UpsamplingDecoder(image_shape)
+
+
+def reconstructed_size(name: EncoderName, image_shape: ImageShape) -> int:
+    """Give D, the number of values that the decoder of an encoder reconstructs."""
+    with torch.device("meta"):
+        statistics = PixelStatistics((0.0,) * image_shape[0], (1.0,) * image_shape[0])
+        return math.prod(build_encoder(name, image_shape, statistics)[1].target_shape)

@@ -1,0 +1,320 @@
+"""The networks of Uncertainty Mining Net and its evidence lower bound, term by term.
+
+The learner θ is an encoder q(z_a|x), a classifier q(y|z_a), a conditional encoder q(z_b|z_a,y), a
+conditional decoder p(z_a|z_b,y) and a decoder p(x|z_a) (Eqs. 2-4). All log-densities are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labelaudit.networks.encoders import (
+    LEAKY_SLOPE,
+    Decoder,
+    Encoder,
+    EncoderName,
+    ImageShape,
+    PixelStatistics,
+    Standardize,
+    build_encoder,
+    mlp,
+)
+
+LOG_2PI = math.log(2 * math.pi)
+# Log-variances stay within e^±LOGVAR_BOUND: a variance of exactly zero or infinity is no density.
+LOGVAR_BOUND = 8.0
+
+Likelihood = Literal["bernoulli", "gaussian"]
+
+
+def choose_likelihood(pixels: np.ndarray) -> Likelihood:
+    """Choose p(x|z_a): Bernoulli for grey images mostly black or white, else Gaussian.
+
+    Parameters
+    ----------
+    pixels
+        ``(N, C, H, W)`` uint8, some of the data.
+    """
+    extreme = np.mean((pixels < 26) | (pixels > 229))  # within a tenth of black or white
+    return "bernoulli" if pixels.shape[1] == 1 and extreme > 0.5 else "gaussian"
+
+
+def gaussian_log_prob(value: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
+    """Log-density of a diagonal Gaussian at each element, in nats; shapes broadcast."""
+    return -0.5 * (LOG_2PI + logvar + (value - mean).square() * (-logvar).exp())
+
+
+def gaussian_entropy(logvar: Tensor) -> Tensor:
+    """Entropy of a diagonal Gaussian at each element, in nats."""
+    return 0.5 * (1.0 + LOG_2PI + logvar)
+
+
+def kl_to_standard_normal(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp(logvar)) ‖ N(0, 1)) at each element, in nats."""
+    return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar)
+
+
+def rsample(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Draw from a diagonal Gaussian so that gradients reach its parameters."""
+    return mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+
+
+def bounded(logvar: Tensor) -> Tensor:
+    """Keep a log-variance within ±`LOGVAR_BOUND`, smoothly, so that gradients never vanish."""
+    return LOGVAR_BOUND * torch.tanh(logvar / LOGVAR_BOUND)
+
+
+class Classifier(nn.Module):
+    """q(y|z_a)."""
+
+    def __init__(self, za_shape: tuple[int, ...], num_classes: int, hidden: int) -> None:
+        super().__init__()
+        # z_a with positions has a convolutional trunk behind it: pooled and read linearly
+        # (Table 4). A vector z_a is read by an MLP (section 4.1).
+        self.positions = len(za_shape) > 1
+        self.net: nn.Module
+        if self.positions:
+            self.net = nn.Linear(za_shape[0], num_classes)
+        else:
+            self.net = mlp(za_shape[0], hidden, num_classes)
+
+    def forward(self, za: Tensor) -> Tensor:
+        """Give logits ``(B, C)`` for z_a ``(B, *za_shape)``."""
+        if self.positions:
+            za = F.leaky_relu(za, LEAKY_SLOPE).flatten(2).mean(2)
+        return cast(Tensor, self.net(za))
+
+
+class ConditionalVAE(nn.Module):
+    """q(z_b|z_a,y) and p(z_a|z_b,y) for every class y at once."""
+
+    def encode(self, za: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance of z_b, each ``(B, C, zb)``, for z_a ``(B, *za_shape)``."""
+        raise NotImplementedError
+
+    def decode(self, zb: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance of z_a, each ``(B, C, *za_shape)``, for z_b ``(B, C, zb)``."""
+        raise NotImplementedError
+
+
+class ConditionalMLP(ConditionalVAE):
+    """MLPs with one ReLU hidden layer over [z, one-hot y] (section 4.1).
+
+    The first layer on [z_a, one-hot y] is W z_a + U[y]: W z_a is worked out once an image and shared
+    between the classes.
+    """
+
+    def __init__(self, za_size: int, num_classes: int, zb_size: int, hidden: int) -> None:
+        super().__init__()
+        self.encode_za = nn.Linear(za_size, hidden)
+        self.encode_y = nn.Embedding(num_classes, hidden)
+        self.encode_out = nn.Linear(hidden, 2 * zb_size)
+        self.decode_zb = nn.Linear(zb_size, hidden)
+        self.decode_y = nn.Embedding(num_classes, hidden)
+        self.decode_out = nn.Linear(hidden, 2 * za_size)
+        for embedding in (self.encode_y, self.decode_y):
+            nn.init.normal_(embedding.weight, std=hidden**-0.5)
+
+    def encode(self, za: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ConditionalVAE.encode`."""
+        hidden = self.encode_za(za)[:, None] + self.encode_y.weight  # (B, C, hidden)
+        mean, logvar = self.encode_out(F.relu(hidden)).chunk(2, dim=-1)
+        return mean, bounded(logvar)
+
+    def decode(self, zb: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ConditionalVAE.decode`."""
+        hidden = self.decode_zb(zb) + self.decode_y.weight  # (B, C, hidden)
+        mean, logvar = self.decode_out(F.relu(hidden)).chunk(2, dim=-1)
+        return mean, bounded(logvar)
+
+
+class ConditionalConv(ConditionalVAE):
+    """The M2 part of Table 4 for z_a with positions: one convolution, then dense layers.
+
+    Its class enters at the dense layers, so the convolution over z_a is shared between the classes.
+    """
+
+    def __init__(self, za_shape: tuple[int, ...], num_classes: int, zb_size: int) -> None:
+        super().__init__()
+        channels, height, width = za_shape
+        narrow = 32
+        flat = narrow * height * width  # 1152 for 6x6 positions
+        self.narrow_shape = (narrow, height, width)
+        self.za_shape = za_shape
+        self.encode_za = nn.Sequential(
+            nn.Conv2d(channels, narrow, 3, padding=1),
+            nn.LeakyReLU(LEAKY_SLOPE),
+            nn.Flatten(),
+            nn.Linear(flat, zb_size),
+        )
+        self.encode_y = nn.Embedding(num_classes, zb_size)
+        self.encode_out = nn.Linear(zb_size, 2 * zb_size)
+        self.decode_zb = nn.Linear(zb_size, flat)
+        self.decode_y = nn.Embedding(num_classes, flat)
+        self.decode_out = nn.Conv2d(narrow, 2 * channels, 3, padding=1)
+        for embedding in (self.encode_y, self.decode_y):
+            nn.init.normal_(embedding.weight, std=zb_size**-0.5)
+
+    def encode(self, za: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ConditionalVAE.encode`."""
+        hidden = self.encode_za(za)[:, None] + self.encode_y.weight  # (B, C, zb)
+        mean, logvar = self.encode_out(F.leaky_relu(hidden, LEAKY_SLOPE)).chunk(2, dim=-1)
+        return mean, bounded(logvar)
+
+    def decode(self, zb: Tensor) -> tuple[Tensor, Tensor]:
+        """See `ConditionalVAE.decode`."""
+        batch, classes, _ = zb.shape
+        hidden = F.leaky_relu(self.decode_zb(zb) + self.decode_y.weight, LEAKY_SLOPE)
+        out = self.decode_out(hidden.view(batch * classes, *self.narrow_shape))
+        mean, logvar = out.view(batch, classes, *out.shape[1:]).chunk(2, dim=2)
+        return mean, bounded(logvar)
+
+
+@dataclass(frozen=True)
+class ElboTerms:
+    """The evidence lower bound of each image, by parts, each ``(B,)`` in nats (Eqs. 17-18).
+
+    Attributes
+    ----------
+    log_px
+        log p(x|z_a), the reconstruction.
+    za_entropy
+        -E log q(z_a|x), in closed form.
+    log_pza
+        Σ_y q(y|z_a) E log p(z_a|z_b,y).
+    zb_kl
+        Σ_y q(y|z_a) KL(q(z_b|z_a,y) ‖ N(0, I)).
+    y_kl
+        KL(q(y|z_a) ‖ uniform).
+    """
+
+    log_px: Tensor
+    za_entropy: Tensor
+    log_pza: Tensor
+    zb_kl: Tensor
+    y_kl: Tensor
+
+    @property
+    def elbo(self) -> Tensor:
+        """The bound itself, ``(B,)``."""
+        return self.log_px + self.za_entropy + self.log_pza - self.zb_kl - self.y_kl
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that a `UMNNetwork` is built from; saved beside its weights."""
+
+    encoder: EncoderName
+    image_shape: ImageShape
+    num_classes: int
+    likelihood: Likelihood
+    statistics: PixelStatistics
+    zb_size: int | None = None
+    classifier_hidden: int = 784
+    conditional_hidden: int = 500
+
+
+class UMNNetwork(nn.Module):
+    """The learner's networks θ = {encoder, classifier, conditional VAE, decoder}."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        encoder, decoder = build_encoder(config.encoder, config.image_shape, config.statistics)
+        self.encoder: Encoder = encoder
+        self.decoder: Decoder = decoder
+        self.classifier = Classifier(encoder.za_shape, config.num_classes, config.classifier_hidden)
+        self.conditional: ConditionalVAE
+        if len(encoder.za_shape) > 1:
+            zb_size = config.zb_size or 256  # Table 4
+            self.conditional = ConditionalConv(encoder.za_shape, config.num_classes, zb_size)
+        else:
+            (za_size,) = encoder.za_shape
+            zb_size = config.zb_size or 50
+            self.conditional = ConditionalMLP(
+                za_size, config.num_classes, zb_size, config.conditional_hidden
+            )
+        self.standardize = Standardize(config.statistics)
+
+    def log_likelihood(self, images: Tensor, za: Tensor) -> Tensor:
+        """Log p(x|z_a), ``(B,)``: Bernoulli on grey levels, or Gaussian of unit variance.
+
+        The Gaussian is over standardized pixels; a Bernoulli's "probability" of a grey level between
+        0 and 1 is the usual cross-entropy.
+        """
+        target = self.decoder.target(images)
+        if self.config.likelihood == "bernoulli":
+            logits = self.decoder(za).float()
+            losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            return -losses.flatten(1).sum(1)
+        mean = self.decoder(za).float()
+        squared: Tensor = (self.standardize(target) - mean).square()
+        return -0.5 * (squared + LOG_2PI).flatten(1).sum(1)
+
+    def elbo_terms(self, images: Tensor) -> tuple[ElboTerms, Tensor]:
+        """Work out the bound of each image and the classifier's logits on the sampled z_a.
+
+        Parameters
+        ----------
+        images
+            ``(B, C, H, W)`` in [0, 1].
+
+        Returns
+        -------
+        terms, logits
+            The bound by parts, each ``(B,)``, and logits ``(B, num_classes)``. One sample of z_a
+            an image and one of z_b an image and class; the sum over y is exact.
+        """
+        za_mean, za_logvar = self.encoder(images)
+        za_mean, za_logvar = za_mean.float(), bounded(za_logvar.float())
+        za = rsample(za_mean, za_logvar)  # (B, *za_shape)
+        logits = self.classifier(za).float()
+        log_qy = logits.log_softmax(1)
+        qy = log_qy.exp()  # (B, C)
+
+        zb_mean, zb_logvar = self.conditional.encode(za)
+        zb_mean, zb_logvar = zb_mean.float(), zb_logvar.float()  # (B, C, zb)
+        pza_mean, pza_logvar = self.conditional.decode(rsample(zb_mean, zb_logvar))
+        log_pza = gaussian_log_prob(za[:, None], pza_mean.float(), pza_logvar.float())
+        zb_kl = kl_to_standard_normal(zb_mean, zb_logvar).sum(2)  # (B, C)
+
+        terms = ElboTerms(
+            log_px=self.log_likelihood(images, za),
+            za_entropy=gaussian_entropy(za_logvar).flatten(1).sum(1),
+            log_pza=(qy * log_pza.flatten(2).sum(2)).sum(1),
+            zb_kl=(qy * zb_kl).sum(1),
+            y_kl=(qy * (log_qy + math.log(self.config.num_classes))).sum(1),
+        )
+        return terms, logits
+
+
+class Recognizer(nn.Module):
+    """Encoder and classifier alone: what the guider averages (Figure 1) and what predicts."""
+
+    def __init__(self, encoder: Encoder, classifier: Classifier) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+
+    def forward(self, images: Tensor, *, sample: bool = False) -> tuple[Tensor, Tensor]:
+        """Give class probabilities ``(B, C)`` and the embedding ``(B, d)``, both float32.
+
+        Parameters
+        ----------
+        images
+            ``(B, C, H, W)`` in [0, 1].
+        sample
+            Draw z_a from q(z_a|x) instead of taking its mean.
+        """
+        mean, logvar = self.encoder(images)
+        mean = mean.float()
+        za = rsample(mean, bounded(logvar.float())) if sample else mean
+        probs = self.classifier(za).float().softmax(1)
+        return probs, self.encoder.pool(mean)

@@ -1,0 +1,107 @@
+"""Progress and plain words for a person who waits; nothing where nobody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+
+class Bar(Protocol):
+    """A progress bar."""
+
+    def advance(self, steps: int = 1) -> None:
+        """Move on."""
+        ...
+
+    def reach(self, done: int) -> None:
+        """Move to so many."""
+        ...
+
+    def describe(self, text: str) -> None:
+        """Say what is under way."""
+        ...
+
+
+class Reporter:
+    """Says nothing. The base of those that do, and the one that the Python API uses."""
+
+    def say(self, text: str) -> None:
+        """Tell one line."""
+
+    def warn(self, text: str) -> None:
+        """Tell one line of warning."""
+
+    @contextmanager
+    def bar(self, text: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """Show progress towards `total` while the context lasts."""
+        yield _NoBar()
+
+
+class ConsoleReporter(Reporter):
+    """Tells a rich console; bars only where it is a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, text: str) -> None:
+        """See `Reporter.say`."""
+        self.console.print(escape(text), highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """See `Reporter.warn`."""
+        self.console.print(
+            f"[yellow]warning:[/yellow] {escape(text)}", highlight=False, soft_wrap=True
+        )
+
+    @contextmanager
+    def bar(self, text: str, total: int, done: int = 0) -> Iterator[Bar]:
+        """See `Reporter.bar`."""
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        quiet = not self.console.is_terminal
+        with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
+            yield _RichBar(progress, progress.add_task(escape(text), total=total, completed=done))
+
+
+class _NoBar:
+    def advance(self, steps: int = 1) -> None:
+        """Show nothing."""
+
+    def reach(self, done: int) -> None:
+        """Show nothing."""
+
+    def describe(self, text: str) -> None:
+        """Show nothing."""
+
+
+class _RichBar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, steps: int = 1) -> None:
+        """Move the bar on."""
+        self._progress.advance(self._task, steps)
+
+    def reach(self, done: int) -> None:
+        """Move the bar to so many."""
+        self._progress.update(self._task, completed=done)
+
+    def describe(self, text: str) -> None:
+        """Change the text before the bar."""
+        self._progress.update(self._task, description=escape(text))

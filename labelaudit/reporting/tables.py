@@ -1,0 +1,300 @@
+"""The tables of a run: suspects.csv and samples.parquet.
+
+A CSV file has no types, yet class names such as "NA", "001" and "" are common. The files written
+here keep one rule that brings every value back exactly: **text is quoted, everything else is
+not**, and a missing value is an empty cell without quotes. :func:`read_csv` relies on that rule,
+and where a spreadsheet program has saved the file again and dropped the quotes, on the names of
+the columns that this package writes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelaudit.errors import SourceError
+from labelaudit.files import atomic_write
+
+SUSPECT_COLUMNS = (
+    "rank",
+    "sample_id",
+    "path",
+    "given_label",
+    "suggested_label",
+    "suspect_score",
+    "label_score",
+    "is_label_issue",
+    "epsilon",
+    "epsilon_mean",
+    "suggested_prob",
+    "predicted_label",
+    "guider_prob",
+    "learner_prob",
+)
+"""Columns of suspects.csv, in order; ``clean_label`` follows where the truth is known."""
+
+TEXT_COLUMNS = frozenset(
+    {"sample_id", "path", "given_label", "suggested_label", "predicted_label", "clean_label"}
+)
+FLOAT_COLUMNS = frozenset(
+    {
+        "suspect_score",
+        "label_score",
+        "epsilon",
+        "epsilon_mean",
+        "suggested_prob",
+        "predicted_prob",
+        "guider_prob",
+        "learner_prob",
+    }
+)
+# Never missing, so that an empty cell is the empty text even after a spreadsheet program has
+# dropped the quotes that tell the two apart.
+NEVER_MISSING = frozenset({"sample_id", "path"})
+
+# A spreadsheet program takes a cell that begins with one of these for a formula, or strips the
+# character and looks at the next; the full-width forms are folded to ASCII by some of them.
+FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+FLOAT = re.compile(NUMBER.pattern + r"|-?inf", re.ASCII)
+# "007" is a name, not a count. 18 digits are sure to fit into 64 bits.
+LEADING_ZERO = re.compile(r"[+-]?0\d", re.ASCII)
+INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
+TRUTH = {"True": True, "False": False, "TRUE": True, "FALSE": False, "true": True, "false": False}
+
+# One cell and what ends it: quoted text in group 1, or bare text in group 2.
+CSV_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
+
+
+def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
+    """Take the flagged samples, worst first.
+
+    Parameters
+    ----------
+    samples : DataFrame
+        One row per image, as described in the package's guide to its files; needs
+        `SUSPECT_COLUMNS`, and may have ``clean_label``.
+
+    Returns
+    -------
+    DataFrame
+        The rows with ``is_label_issue``, ordered by ``rank``, with the columns `SUSPECT_COLUMNS`
+        (and ``clean_label`` where there is one) and a fresh index. Empty, with the same columns,
+        where nothing is flagged.
+    """
+    columns = [*SUSPECT_COLUMNS, *(["clean_label"] if "clean_label" in samples else [])]
+    flagged = samples.loc[samples["is_label_issue"], columns]
+    return flagged.sort_values("rank", kind="stable").reset_index(drop=True)
+
+
+def write_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table that a spreadsheet program opens safely and `read_csv` reads back exactly.
+
+    UTF-8, one line feed per row, text quoted and numbers not, floats with the digits that give
+    the same 64-bit float again. Text that a spreadsheet program would run as a formula gets a
+    leading apostrophe, and so does text that begins with an apostrophe, so that the mark can be
+    taken off again without guessing. Text that is a plain number ("-1") is no formula and stays.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Any columns of text, numbers and booleans; its index is not written. Values of other types
+        are written as their text.
+    path : Path
+        The file to write, atomically.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    header = ",".join(_quote(str(name)) for name in frame.columns)
+    columns = [_format_column(frame.iloc[:, position]) for position in range(frame.shape[1])]
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        file.write(header + "\n")
+        file.writelines(",".join(cells) + "\n" for cells in zip(*columns, strict=True))
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table that `write_csv` wrote, also after a spreadsheet program has saved it again.
+
+    Parameters
+    ----------
+    path : Path
+        A UTF-8 file with a header row, with or without a byte order mark, lines ended in any way.
+
+    Returns
+    -------
+    DataFrame
+        Text columns hold exactly the text that was written ("NA", "null", "001" and "" included)
+        and NA where it was missing. The columns this package writes have fixed types (``rank``
+        Int64, ``is_label_issue`` bool, scores float64). Other columns are text where any cell is
+        quoted or is neither number nor truth value; else bool, int64 (Int64 or boolean where
+        some are missing) or float64.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read, is not UTF-8, has broken quotes, rows of different lengths, or
+        something that is no number in a column of numbers.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
+        ) from error
+    rows = _parse_rows(text, path)
+    if not rows:
+        raise SourceError(f"{path} is empty; it needs a header row")
+    names = [_unescape(cell or "") for cell, _ in rows[0]]
+    columns = {}
+    for position, name in enumerate(names):
+        cells = [row[position] for row in rows[1:]]
+        columns[position] = _convert_column(name, cells, path)
+    frame = pd.DataFrame(columns)
+    frame.columns = pd.Index(names)
+    return frame
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a table as Parquet, atomically; missing labels are null.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table; its index is not written.
+    path : Path
+        The file to write.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    for position, field in enumerate(table.schema):
+        # A text column without any value (no sample is labeled) would otherwise get Arrow's type
+        # "null", and files of different runs could not be read as one data set.
+        if pa.types.is_null(field.type) and field.name in TEXT_COLUMNS:
+            column = table.column(position).cast(pa.string())
+            table = table.set_column(position, pa.field(field.name, pa.string()), column)
+    with atomic_write(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _escape(text: str) -> str:
+    """Mark text that a spreadsheet program could run, and text that looks so marked."""
+    formula = text.startswith(tuple(FORMULA_STARTS)) and not NUMBER.fullmatch(text)
+    return "'" + text if formula or text.startswith("'") else text
+
+
+def _unescape(text: str) -> str:
+    """Undo `_escape`; an apostrophe that it cannot have set (a person typed it) stays."""
+    return text[1:] if text[:1] == "'" and text[1:].startswith(("'", *FORMULA_STARTS)) else text
+
+
+def _quote(text: str) -> str:
+    return '"' + _escape(text).replace('"', '""') + '"'
+
+
+def _format_column(column: pd.Series) -> list[str]:
+    """Format the cells of one column for `write_csv`."""
+    missing = column.isna().tolist()
+    return [
+        "" if absent else _format_cell(value)
+        for value, absent in zip(column.tolist(), missing, strict=True)
+    ]
+
+
+def _format_cell(value: object) -> str:
+    if isinstance(value, bool | np.bool_ | int | np.integer):
+        return str(value)
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    return _quote(str(value))
+
+
+def _parse_rows(text: str, path: Path) -> list[list[tuple[str | None, bool]]]:
+    """Split CSV text into rows of cells, each with whether it was quoted; missing is None."""
+    rows: list[list[tuple[str | None, bool]]] = []
+    row: list[tuple[str | None, bool]] = []
+    position = 0
+    while position < len(text) or row:
+        match = CSV_CELL.match(text, position)
+        if match is None:
+            raise SourceError(f"row {len(rows) + 1} of {path} has broken quotes")
+        quoted, bare, end = match.groups()
+        row.append((bare or None, False) if quoted is None else (quoted.replace('""', '"'), True))
+        position = match.end()
+        if end == ",":
+            continue
+        # An empty line is one missing value in a table of one column, and nothing in any other.
+        blank = row == [(None, False)] and bool(rows) and len(rows[0]) > 1
+        if not blank:
+            if rows and len(row) != len(rows[0]):
+                raise SourceError(
+                    f"row {len(rows) + 1} of {path} has {len(row)} cells, "
+                    f"the header has {len(rows[0])}"
+                )
+            rows.append(row)
+        row = []
+    return rows
+
+
+def _convert_column(name: str, cells: Sequence[tuple[str | None, bool]], path: Path) -> pd.Series:
+    """Give a column its type: by name where the name is ours, else by quotes and content."""
+    values = [value for value, _ in cells]
+    present = [value for value in values if value is not None]
+    if name in TEXT_COLUMNS:
+        return _text_column(values, missing="" if name in NEVER_MISSING else None)
+    if name in FLOAT_COLUMNS:
+        _check_cells(name, values, FLOAT, "a number", path)
+        return pd.Series([np.nan if v is None else float(v) for v in values], dtype="float64")
+    if name == "rank":
+        _check_cells(name, values, INTEGER, "a whole number", path)
+        return pd.Series([pd.NA if v is None else int(v) for v in values], dtype="Int64")
+    if name == "is_label_issue":
+        _check_cells(name, values, re.compile("|".join(TRUTH)), "True or False", path)
+        return pd.Series([v is not None and TRUTH[v] for v in values], dtype="bool")
+
+    complete = len(present) == len(values)
+    if any(quoted for _, quoted in cells):
+        return _text_column(values, missing=None)
+    if present and all(value in TRUTH for value in present):
+        truths = [pd.NA if v is None else TRUTH[v] for v in values]
+        return pd.Series(truths, dtype="bool" if complete else "boolean")
+    if present and all(INTEGER.fullmatch(value) for value in present):
+        integers = [pd.NA if v is None else int(v) for v in values]
+        return pd.Series(integers, dtype="int64" if complete else "Int64")
+    if all(FLOAT.fullmatch(value) and not LEADING_ZERO.match(value) for value in present):
+        return pd.Series([np.nan if v is None else float(v) for v in values], dtype="float64")
+    return _text_column(values, missing=None)
+
+
+def _text_column(values: Sequence[str | None], missing: str | None) -> pd.Series:
+    texts = [missing if value is None else _unescape(value) for value in values]
+    return pd.Series(texts, dtype="str")
+
+
+def _check_cells(
+    name: str, values: Sequence[str | None], pattern: re.Pattern[str], expected: str, path: Path
+) -> None:
+    """Raise `SourceError` for the first cell that does not match."""
+    for row, value in enumerate(values, start=2):
+        if value is not None and not pattern.fullmatch(value):
+            raise SourceError(
+                f"row {row} of {path}: column {name!r} holds {value!r}, expected {expected}"
+            )

@@ -1,0 +1,52 @@
+"""What a scan found, as data frames and plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labelaudit.training.recorder import EpsilonHistory
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a scan found.
+
+    Attributes
+    ----------
+    samples
+        Every image, in the data set's order; columns as in
+        `labelaudit.suspects.table.samples_table`.
+    suspects
+        Flagged samples, worst first; what suspects.csv holds.
+    summary
+        What summary.json holds (docs/run-folder.md lists its keys).
+    pred_probs
+        ``(N, C)`` float32, the guider's class probabilities, rows in the order of `samples`.
+    embeddings
+        ``(N, d)`` float32, the guider's mean z_a.
+    history
+        ε and both probabilities of every labeled sample after every epoch.
+    run_dir
+        Where the files are; None if none were asked for.
+    """
+
+    samples: pd.DataFrame
+    suspects: pd.DataFrame
+    summary: dict[str, Any]
+    pred_probs: np.ndarray
+    embeddings: np.ndarray
+    history: EpsilonHistory
+    run_dir: Path | None = None
+
+    def __repr__(self) -> str:
+        summary = self.summary
+        where = f", files in {self.run_dir}" if self.run_dir else ""
+        return (
+            f"<ScanResult of {summary['name']}: {summary['num_suspects']:,} of"
+            f" {summary['num_labeled']:,} labels flagged{where}>"
+        )

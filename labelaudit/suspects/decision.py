@@ -1,0 +1,209 @@
+"""From scores to flagged labels, in words; and whether any of it is to be trusted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import cohen_kappa_score
+
+from labelaudit.errors import OptionError
+from labelaudit.suspects.scores import Scores
+
+# Agreement beyond chance between what the neighbors say and the given labels (Cohen's κ) under which
+# the model has learned nothing that could be held against a label. Labels of which six in ten are
+# wrong at random still leave κ = 0.33 to a model that knows the classes.
+MIN_KAPPA = 0.1
+MIN_LABELS_PER_CLASS = 5
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A rule for flagging, parsed from what the user typed.
+
+    Attributes
+    ----------
+    kind
+        "auto", "value" (flag scores strictly above), "top" (the worst so many) or "rate" (the
+        worst share of the labeled samples).
+    value
+        The score, the number or the share; None for "auto".
+    """
+
+    kind: str
+    value: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Threshold:
+        """Parse ``auto``, ``0.x``, ``top:K`` or ``rate:R``.
+
+        Raises
+        ------
+        OptionError
+            If it is none of them.
+        """
+        kind, colon, number = text.strip().partition(":")
+        if text.strip() == "auto":
+            return cls("auto")
+        try:
+            if not colon:
+                kind, value = "value", float(kind)
+                valid = 0.0 <= value <= 1.0
+            elif kind == "top":
+                value = float(int(number))
+                valid = value >= 0
+            elif kind == "rate":
+                value = float(number)
+                valid = 0.0 <= value <= 1.0
+            else:
+                valid, value = False, math.nan
+        except ValueError:
+            valid, value = False, math.nan
+        if not valid:
+            raise OptionError(
+                f"threshold {text!r} is not understood: use auto, a score from 0 to 1, top:K with"
+                " a whole number K, or rate:R with a share R from 0 to 1"
+            )
+        return cls(kind, value)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which labels are flagged, and why.
+
+    Attributes
+    ----------
+    is_label_issue
+        ``(L,)`` bool.
+    threshold
+        The score above which (for top and rate: from which) labels are flagged.
+    rule, explanation
+        The rule as typed, and in words.
+    expected_wrong
+        Expected number of wrong labels among the labeled ones.
+    estimated_noise_rate
+        The same as a share of the labeled ones, in [0, 1].
+    """
+
+    is_label_issue: np.ndarray
+    threshold: float
+    rule: str
+    explanation: str
+    expected_wrong: float
+    estimated_noise_rate: float
+
+
+def decide(scores: Scores, threshold: str = "auto") -> Decision:
+    """Flag labels by a rule.
+
+    Parameters
+    ----------
+    scores
+        From `score_labels`.
+    threshold
+        See `Threshold.parse`.
+
+    Raises
+    ------
+    OptionError
+        If the rule is not understood.
+    """
+    rule = Threshold.parse(threshold)
+    total = len(scores.suspect_score)
+    flagged = np.zeros(total, dtype=bool)
+    if rule.kind in ("top", "rate"):
+        assert rule.value is not None
+        count = int(rule.value) if rule.kind == "top" else round(rule.value * total)
+        count = min(count, total)
+        flagged[scores.order[:count]] = True
+        value = float(scores.suspect_score[scores.order[count - 1]]) if count else 1.0
+        why = (
+            f"The {count:,} most suspect of {total:,} labels are flagged, as asked for"
+            f" ({threshold}); the last of them scores {value:.3f}."
+        )
+    else:
+        value = scores.default_threshold if rule.value is None else rule.value
+        flagged = scores.suspect_score > value
+        asked = "the default" if rule.kind == "auto" else "as asked for"
+        meaning = (
+            ": more likely wrong than right"
+            if scores.is_probability and rule.kind == "auto"
+            else ""
+        )
+        why = f"Labels that score above {value:g} are flagged ({asked}){meaning}."
+    expected = float(scores.suspect_score.sum()) if scores.is_probability else float(flagged.sum())
+    rate = expected / total
+    why += f" About {expected:,.0f} of {total:,} labels ({rate:.1%}) are expected to be wrong," + (
+        " the sum of all scores."
+        if scores.is_probability
+        else " the number flagged: this score is no probability."
+    )
+    return Decision(flagged, value, threshold, why, expected, rate)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whether the model learned enough to be believed, and if not, why not."""
+
+    trustworthy: bool
+    reasons: tuple[str, ...]
+
+
+def assess_trust(
+    neighbor_probs: np.ndarray, given_labels: np.ndarray, class_names: tuple[str, ...]
+) -> Trust:
+    """Judge whether the model learned anything.
+
+    It is judged by what it says of each sample's neighbors, not of the sample: a network can learn a
+    label by heart that tells nothing about the image.
+
+    Parameters
+    ----------
+    neighbor_probs
+        ``(L, C)``, from `hear_witnesses`.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+    class_names
+        Names of the C classes.
+    """
+    predicted = neighbor_probs.argmax(axis=1)
+    agreement = float((predicted == given_labels).mean())
+    reasons = []
+    counts = np.bincount(predicted, minlength=len(class_names))
+    given_share = np.bincount(given_labels, minlength=len(class_names)) / len(given_labels)
+    top = int(counts.argmax())
+    share = counts[top] / len(predicted)
+    if share > max(0.9, given_share.max() + 0.5 * (1 - given_share.max())):
+        reasons.append(
+            f"The model calls {share:.0%} of the labeled images {class_names[top]!r}, but only"
+            f" {given_share[top]:.0%} are labeled so: it is near constant."
+        )
+    kappa = 0.0
+    if len(np.unique(predicted)) > 1 or len(np.unique(given_labels)) > 1:
+        kappa = float(cohen_kappa_score(predicted, given_labels))
+    if not kappa >= MIN_KAPPA:
+        reasons.append(
+            f"What the model says of the look-alikes of an image agrees with its label in"
+            f" {agreement:.0%} of cases, hardly more often than chance would (Cohen's kappa"
+            f" {kappa:.2f}). Either it did not learn, or the labels have little to do with what is"
+            " in the images."
+        )
+    if reasons:
+        reasons.append(
+            "More epochs (--epochs), another encoder (--encoder) or more labels may help."
+        )
+    return Trust(not reasons, tuple(reasons))
+
+
+def few_labels_warning(given_labels: np.ndarray, class_names: tuple[str, ...]) -> str | None:
+    """Warn of classes with too few labels to learn from, in one line, or give None."""
+    counts = np.bincount(given_labels, minlength=len(class_names))
+    few = [name for name, n in zip(class_names, counts, strict=True) if n < MIN_LABELS_PER_CLASS]
+    if not few:
+        return None
+    shown = ", ".join(repr(name) for name in few[:3]) + (", …" if len(few) > 3 else "")
+    return (
+        f"{len(few)} of {len(class_names)} classes have fewer than {MIN_LABELS_PER_CLASS} labels"
+        f" ({shown}): what is said of them is little more than a guess"
+    )

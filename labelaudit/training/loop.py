@@ -1,0 +1,206 @@
+"""The one training loop: epochs, recording, checkpoints, the clock and Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from labelaudit.data.batches import BatchPlan, TrainingImages, epoch_batches
+from labelaudit.progress import Reporter
+from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from labelaudit.training.method import Method
+
+# A checkpoint costs a write of about four times the weights; losing this much work costs less.
+CHECKPOINT_SECONDS = 15.0
+TRIAL_STEPS = 3
+PREDICT_VALUES = 1 << 24  # input values a prediction batch, 64 MiB as float32
+
+Status = Literal["complete", "interrupted", "out of time"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How training ended.
+
+    Attributes
+    ----------
+    epochs
+        Epochs trained and recorded, earlier sessions of a resumed run counted in.
+    seconds
+        Time spent in them.
+    status
+        Why training ended.
+    """
+
+    epochs: int
+    seconds: float
+    status: Status
+
+
+def choose_device(requested: str) -> torch.device:
+    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
+
+    Raises
+    ------
+    OptionError
+        If the device is unknown or not there.
+    """
+    from labelaudit.errors import OptionError
+
+    if requested == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(requested)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(
+            f"device {requested!r} cannot be used here; use --device auto or cpu"
+        ) from error
+    return device
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
+    """Seed torch for an epoch, and leave the caller's random state as it was."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        entropy = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(entropy >> np.uint64(1)))
+        yield
+
+
+def predict(
+    method: Method,
+    images: TrainingImages,
+    rows: np.ndarray,
+    take: Callable[[np.ndarray, np.ndarray, np.ndarray, slice], None],
+) -> None:
+    """Run the deterministic pass over some rows in large batches.
+
+    Parameters
+    ----------
+    method, images
+        Who looks, at what.
+    rows
+        ``(M,)`` int64, rows of the data set.
+    take
+        Called with learner_probs ``(B, C)``, guider_probs ``(B, C)``, embedding ``(B, d)`` and the
+        slice of `rows` that they belong to.
+    """
+    size = max(1, min(4096, PREDICT_VALUES // int(np.prod(images.image_shape))))
+    for start in range(0, len(rows), size):
+        part = slice(start, min(start + size, len(rows)))
+        seen = method.predict(images.images(rows[part]))
+        take(
+            seen.learner_probs.cpu().numpy(),
+            seen.guider_probs.cpu().numpy(),
+            seen.embedding.cpu().numpy(),
+            part,
+        )
+
+
+def measure_step(method: Method, images: TrainingImages, plan: BatchPlan, *, seed: int) -> float:
+    """Time a training step, in seconds, on a method that is thrown away afterwards."""
+    batches = epoch_batches(images.noisy_labels, plan, seed=seed, epoch=0)
+    seconds = float("nan")
+    with seeded(images.device, seed, 0):
+        for _, rows in zip(range(TRIAL_STEPS), batches, strict=False):
+            started = time.perf_counter()
+            method.step(images.batch(rows))
+            if images.device.type == "cuda":
+                torch.cuda.synchronize(images.device)
+            seconds = time.perf_counter() - started  # the last: the first ones warm up
+    return seconds
+
+
+def fit(
+    method: Method,
+    images: TrainingImages,
+    plan: BatchPlan,
+    *,
+    epochs: int,
+    seed: int,
+    on_epoch: Callable[[int], None],
+    reporter: Reporter,
+    checkpoint: Path | None = None,
+    seconds_left: float | None = None,
+) -> FitResult:
+    """Train until the epochs, the time or the user's patience end.
+
+    Parameters
+    ----------
+    method
+        What is trained, in place.
+    images, plan
+        The data and how an epoch is cut into batches.
+    epochs
+        Epochs in all, at least 1.
+    seed
+        With the epoch's number it decides every random draw.
+    on_epoch
+        Called with the epoch's number, from 1, after its last step: records it.
+    reporter
+        Shows progress.
+    checkpoint
+        Where to keep the method's state. If the file is there training goes on from it.
+    seconds_left
+        Stop before an epoch that would not end within these seconds. One epoch is always trained.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If interrupted before the first epoch was recorded; later, the result says so instead.
+    """
+    done, before = 0, 0.0
+    if checkpoint is not None and checkpoint.exists():
+        saved = load_checkpoint(checkpoint, images.device)
+        method.load_state_dict(saved.state)
+        done, before = saved.epoch, saved.seconds
+    started = last_saved = time.monotonic()
+    status: Status = "complete"
+    longest = 0.0
+
+    def save() -> None:
+        if checkpoint is not None:
+            spent = before + time.monotonic() - started
+            save_checkpoint(checkpoint, Checkpoint(done, spent, method.state_dict()))
+
+    try:
+        with reporter.bar("training", total=epochs * plan.steps, done=done * plan.steps) as bar:
+            while done < epochs:
+                epoch_started = time.monotonic()
+                if (
+                    seconds_left is not None
+                    and done > 0
+                    and epoch_started - started + longest > seconds_left
+                ):
+                    status = "out of time"
+                    break
+                epoch = done + 1
+                bar.describe(f"epoch {epoch}/{epochs}")
+                with seeded(images.device, seed, epoch):
+                    for rows in epoch_batches(images.noisy_labels, plan, seed=seed, epoch=epoch):
+                        method.step(images.batch(rows))
+                        bar.advance()
+                on_epoch(epoch)
+                done = epoch
+                longest = max(longest, time.monotonic() - epoch_started)
+                if done < epochs and time.monotonic() - last_saved > CHECKPOINT_SECONDS:
+                    save()
+                    last_saved = time.monotonic()
+    except KeyboardInterrupt:
+        if done == 0:
+            raise
+        status = "interrupted"
+    else:
+        save()
+    return FitResult(done, before + time.monotonic() - started, status)

@@ -1,0 +1,65 @@
+"""What a method is to the training loop, and the batch that it steps on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimizer step sees. There is no field for clean labels: they cannot leak.
+
+    Attributes
+    ----------
+    images
+        ``(B, C, H, W)`` float32 in [0, 1], augmented.
+    noisy_labels
+        ``(B,)`` int64, -1 where unlabeled.
+    indices
+        ``(B,)`` int64, rows of the data set.
+    """
+
+    images: Tensor
+    noisy_labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a method thinks of some images in a deterministic pass, all float32.
+
+    Attributes
+    ----------
+    learner_probs, guider_probs
+        ``(B, C)``, rows sum to 1. A method without a guider gives the same twice.
+    embedding
+        ``(B, d)``, the guider's mean z_a (pooled over positions).
+    """
+
+    learner_probs: Tensor
+    guider_probs: Tensor
+    embedding: Tensor
+
+
+class Method(Protocol):
+    """A system that learns from noisy labels. It owns its step from forward to optimizer step."""
+
+    def step(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Learn from a batch; give detached scalars worth showing, by name."""
+        ...
+
+    def predict(self, images: Tensor) -> Predictions:
+        """Look at un-augmented images ``(B, C, H, W)`` in [0, 1], without noise or gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on after a restart: weights, averages, optimizer."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Undo `state_dict`."""
+        ...

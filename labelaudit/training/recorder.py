@@ -1,0 +1,230 @@
+"""What the learner and the guider thought of every label after every epoch, on disk.
+
+One parquet part an epoch, ``epoch-00001.parquet`` and so on, each with the columns of `COLUMNS`.
+`EpsilonRecorder` records from any PyTorch training loop; `EpsilonHistory` reads back, an epoch at a
+time, so that memory does not grow with the number of epochs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from labelaudit.errors import OptionError, SourceError
+from labelaudit.files import atomic_write
+from labelaudit.training.guider import make_guider
+
+SCHEMA = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("epoch", pa.int32()),
+        ("epsilon", pa.float32()),
+        ("learner_prob", pa.float32()),
+        ("guider_prob", pa.float32()),
+    ]
+)
+VALUES = ("epsilon", "learner_prob", "guider_prob")
+PART = re.compile(r"epoch-(\d{5,})\.parquet")
+
+
+def write_part(
+    folder: Path,
+    epoch: int,
+    sample_ids: Sequence[str] | np.ndarray,
+    learner_prob: np.ndarray,
+    guider_prob: np.ndarray,
+) -> Path:
+    """Write one epoch's part, whole or not at all; a part of that epoch is replaced.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    epoch
+        From 1.
+    sample_ids
+        ``(L,)`` text.
+    learner_prob, guider_prob
+        ``(L,)``, the probability of the given label. ε is their distance (Eq. 11), not clamped.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    learner_prob = np.asarray(learner_prob, dtype=np.float32)
+    guider_prob = np.asarray(guider_prob, dtype=np.float32)
+    table = pa.table(
+        [
+            pa.array(sample_ids, pa.string()),
+            np.full(len(learner_prob), epoch, dtype=np.int32),
+            np.abs(guider_prob - learner_prob),
+            learner_prob,
+            guider_prob,
+        ],
+        schema=SCHEMA,
+    )
+    path = folder / f"epoch-{epoch:05d}.parquet"
+    with atomic_write(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
+    return path
+
+
+class EpsilonHistory:
+    """Recorded epochs, read one at a time.
+
+    Parameters
+    ----------
+    folder
+        Where the parts lie.
+    last_epoch
+        Leave out what was recorded after this epoch.
+    owner
+        Kept for as long as the history is: a temporary folder's handle, say.
+    """
+
+    def __init__(
+        self, folder: str | Path, last_epoch: int | None = None, *, owner: object = None
+    ) -> None:
+        self.folder = Path(folder)
+        self._owner = owner
+        found = (PART.fullmatch(path.name) for path in self.folder.glob("epoch-*.parquet"))
+        epochs = sorted(int(match[1]) for match in found if match)
+        self.epochs = [e for e in epochs if last_epoch is None or e <= last_epoch]
+
+    def read(self, epoch: int) -> dict[str, np.ndarray]:
+        """Give an epoch's `epsilon`, `learner_prob` and `guider_prob`, each ``(L,)`` float32.
+
+        Rows are the labeled samples, in the same order in every epoch.
+
+        Raises
+        ------
+        KeyError
+            If the epoch was not recorded.
+        """
+        if epoch not in self.epochs:
+            raise KeyError(f"epoch {epoch} is not among the recorded ones, {self.epochs}")
+        table = pq.read_table(self.folder / f"epoch-{epoch:05d}.parquet", columns=list(VALUES))
+        return {name: table[name].to_numpy() for name in VALUES}
+
+    def frame(self) -> pd.DataFrame:
+        """Give everything as one data frame: a row a sample and epoch. Grows with both."""
+        paths = [self.folder / f"epoch-{epoch:05d}.parquet" for epoch in self.epochs]
+        if not paths:
+            return pd.DataFrame(columns=SCHEMA.names)
+        return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+
+    def sample_ids(self) -> list[str]:
+        """Give the ``(L,)`` ids of the recorded samples."""
+        if not self.epochs:
+            return []
+        path = self.folder / f"epoch-{self.epochs[-1]:05d}.parquet"
+        ids: list[str] = pq.read_table(path, columns=["sample_id"])["sample_id"].to_pylist()
+        return ids
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        for epoch in self.epochs:
+            yield epoch, self.read(epoch)
+
+
+class EpsilonRecorder:
+    """Record learner-guider ε from your own PyTorch training loop.
+
+    ::
+
+        recorder = EpsilonRecorder("epsilon", model)
+        for epoch in range(1, epochs + 1):
+            for images, labels in train_loader:
+                ...  # your step
+                optimizer.step()
+                recorder.update()
+            recorder.record(epoch, audit_loader)  # (images, labels, sample_ids), not shuffled
+        history = recorder.history()
+
+    Parameters
+    ----------
+    folder
+        Where the parts are written.
+    model
+        Any classifier: inputs to logits ``(B, C)``. Its moving average is the guider.
+    ema_decay
+        γ of Eq. 10, the weight on the old value at each `update`, in (0, 1).
+    to_probs
+        Turns the model's output into probabilities ``(B, C)``; softmax by default.
+
+    Raises
+    ------
+    OptionError
+        If `ema_decay` is not in (0, 1).
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        model: nn.Module,
+        *,
+        ema_decay: float = 0.99,
+        to_probs: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        if not 0 < ema_decay < 1:
+            raise OptionError(f"ema_decay is {ema_decay}; it must lie between 0 and 1")
+        self.folder = Path(folder)
+        self.model = model
+        self.guider = make_guider(model, ema_decay)
+        self._to_probs = to_probs or (lambda logits: logits.softmax(1))
+
+    def update(self) -> None:
+        """Move the guider towards the model; call after each optimizer step."""
+        self.guider.update_parameters(self.model)
+
+    @torch.no_grad()
+    def record(self, epoch: int, samples: Iterable[tuple[Tensor, Tensor, Sequence[str]]]) -> Path:
+        """Look at every labeled sample without dropout and write the epoch's part.
+
+        Parameters
+        ----------
+        epoch
+            From 1; a part of the same epoch is replaced.
+        samples
+            Batches of un-augmented inputs, labels ``(B,)`` int64 in 0..C-1 and sample ids, in the
+            same order each time.
+
+        Raises
+        ------
+        SourceError
+            If there are no samples, or a label is outside of the classes.
+        """
+        was_training = self.model.training
+        self.model.eval()
+        self.guider.eval()
+        device = next(self.model.parameters()).device
+        ids: list[str] = []
+        learner_parts: list[np.ndarray] = []
+        guider_parts: list[np.ndarray] = []
+        for inputs, labels, sample_ids in samples:
+            inputs, index = inputs.to(device), labels.to(device)[:, None]
+            learner_probs = self._to_probs(self.model(inputs))
+            guider_probs = self._to_probs(self.guider(inputs))
+            classes = learner_probs.shape[1]
+            if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < classes):
+                raise SourceError(
+                    f"labels run from {int(labels.min())} to {int(labels.max())}, but the model"
+                    f" knows classes 0 to {classes - 1}; leave unlabeled samples out"
+                )
+            learner_parts.append(learner_probs.gather(1, index).squeeze(1).float().cpu().numpy())
+            guider_parts.append(guider_probs.gather(1, index).squeeze(1).float().cpu().numpy())
+            ids.extend(str(i) for i in sample_ids)
+        self.model.train(was_training)
+        if not ids:
+            raise SourceError("there were no samples to record; pass (inputs, labels, ids) batches")
+        return write_part(
+            self.folder, epoch, ids, np.concatenate(learner_parts), np.concatenate(guider_parts)
+        )
+
+    def history(self) -> EpsilonHistory:
+        """Give what has been recorded so far."""
+        return EpsilonHistory(self.folder)

@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from labelaudit.benchmark.corruptions import corrupt_symmetric
+from labelaudit.benchmark.demo import digits
+
+os.environ.setdefault("COLUMNS", "200")  # tables of the CLI at one width everywhere
+
+
+@pytest.fixture(scope="session")
+def noisy_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """600 digits, their labels with a fifth made wrong, and the truth."""
+    images, clean = digits()
+    images, clean = images[:600], clean[:600]
+    return images, corrupt_symmetric(clean, 0.2, 10, seed=5), clean
+
+
+@pytest.fixture(scope="session")
+def digit_files(noisy_digits, tmp_path_factory) -> Path:
+    """The same as PNG files with labels.csv: path, label, clean."""
+    folder = tmp_path_factory.mktemp("digits")
+    (folder / "images").mkdir()
+    lines = ["path,label,clean"]
+    for row, (image, label, clean) in enumerate(zip(*noisy_digits, strict=True)):
+        Image.fromarray(image).save(folder / "images" / f"{row:03d}.png")
+        lines.append(f"{row:03d}.png,{label},{clean}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder

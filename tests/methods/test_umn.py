@@ -1,0 +1,178 @@
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from labelaudit.methods.umn import (
+    UMN,
+    UMNConfig,
+    clamp_epsilon,
+    default_batch_size,
+    default_epochs,
+    default_label_weight,
+    label_factor,
+    label_uncertainty,
+)
+from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.umn import NetworkConfig
+from labelaudit.training.method import Batch
+
+CPU = torch.device("cpu")
+
+
+def make_umn(**settings) -> UMN:
+    torch.manual_seed(0)
+    network = NetworkConfig("mlp", (1, 4, 4), 3, "bernoulli", PixelStatistics((0.5,), (0.5,)))
+    return UMN(UMNConfig(network, label_weight=5.0, **settings), CPU)
+
+
+def make_batch(labels=(0, 1, 2, -1, -1, 0)) -> Batch:
+    torch.manual_seed(1)
+    rows = torch.arange(len(labels))
+    return Batch(torch.rand(len(labels), 1, 4, 4), torch.tensor(labels), rows)
+
+
+def test_label_uncertainty_is_the_distance_at_the_given_label():
+    learner = torch.tensor([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
+    guider = torch.tensor([[0.5, 0.3, 0.2], [0.3, 0.3, 0.4]])
+    epsilon = label_uncertainty(learner, guider, torch.tensor([0, 2]))
+    torch.testing.assert_close(epsilon, torch.tensor([0.2, 0.4]))
+
+
+@pytest.mark.parametrize(("epsilon", "classes"), [(0.1, 10), (0.3, 2), (0.001, 100)])
+def test_label_factor_is_eq_7(epsilon, classes):
+    expected = math.log((classes - 1) * (1 - epsilon) / epsilon)
+    assert label_factor(torch.tensor(epsilon), classes).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_clamped_epsilon_keeps_the_factor_finite_and_positive(classes):
+    epsilon = clamp_epsilon(torch.linspace(0, 1, 101), classes, 0.0005 if classes > 99 else 0.001)
+    factor = label_factor(epsilon, classes)
+    assert factor.isfinite().all()
+    assert (factor > 0).all()
+
+
+def test_the_labeled_loss_is_linear_in_the_probability_with_epsilon_held_constant():
+    """One step's gradient equals that of the loss written out by hand, ε a plain number."""
+    umn, batch = make_umn(), make_batch()
+    reference = copy.deepcopy(umn)
+    torch.manual_seed(5)
+    umn.step(batch)
+
+    torch.manual_seed(5)
+    reference.network.train()
+    terms, logits = reference.network.elbo_terms(batch.images)
+    labeled = batch.noisy_labels >= 0
+    given = batch.noisy_labels[labeled]
+    probs = logits.softmax(1)[labeled]
+    with torch.no_grad():
+        guider_probs, _ = reference.guider(batch.images[labeled], sample=True)
+    epsilon = [
+        min(max(abs(g[y].item() - p[y].item()), 0.001), 1 - 1 / 3 - 0.001)
+        for g, p, y in zip(guider_probs, probs, given, strict=True)
+    ]
+    weighted = sum(
+        math.log(2 * (1 - e) / e) * p[y] for e, p, y in zip(epsilon, probs, given, strict=True)
+    )
+    loss = (-terms.elbo.sum() - 5.0 * weighted) / len(batch.images)
+    loss.backward()
+    for (name, ours), theirs in zip(
+        umn.network.named_parameters(), reference.network.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_guider_is_the_moving_average_of_encoder_and_classifier():
+    umn, batch = make_umn(ema_decay=0.9), make_batch()
+    umn.step(batch)  # the first update copies the learner
+    averaged = {k: v.clone() for k, v in umn.learner.state_dict().items()}
+    for _ in range(5):
+        umn.step(batch)
+        for name, value in umn.learner.state_dict().items():
+            averaged[name] = 0.9 * averaged[name] + 0.1 * value
+    guider = umn.guider.module.state_dict()
+    assert guider.keys() == averaged.keys()
+    assert not any(name.startswith(("decoder", "conditional")) for name in guider)
+    for name, value in averaged.items():
+        torch.testing.assert_close(guider[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_batches_without_labels_train_on_the_elbo_alone():
+    umn = make_umn()
+    before = copy.deepcopy(umn.network.state_dict())
+    told = umn.step(make_batch(labels=(-1, -1, -1)))
+    assert math.isfinite(told["loss"].item())
+    assert told["loss"].item() == pytest.approx(-told["elbo"].item(), rel=1e-5)
+    assert any(not torch.equal(before[k], v) for k, v in umn.network.state_dict().items())
+
+
+def test_predict_is_deterministic_and_leaves_no_gradient():
+    umn, batch = make_umn(), make_batch()
+    umn.step(batch)
+    first, second = umn.predict(batch.images), umn.predict(batch.images)
+    torch.testing.assert_close(first.guider_probs, second.guider_probs, rtol=0, atol=0)
+    torch.testing.assert_close(first.learner_probs.sum(1), torch.ones(6))
+    assert first.embedding.shape == (6, umn.embedding_size)
+    assert not first.embedding.requires_grad
+
+
+def test_predict_does_not_depend_on_who_shares_the_batch_after_batch_norm_has_trained():
+    torch.manual_seed(0)
+    network = NetworkConfig(
+        "resnet18",
+        (3, 16, 16),
+        3,
+        "gaussian",
+        PixelStatistics.of(
+            np.random.default_rng(0).integers(0, 255, (8, 3, 16, 16)).astype(np.uint8)
+        ),
+    )
+    umn = UMN(UMNConfig(network, label_weight=5.0), CPU)
+    images = torch.rand(6, 3, 16, 16)
+    for _ in range(2):
+        umn.step(Batch(images, torch.tensor([0, 1, 2, 0, 1, -1]), torch.arange(6)))
+    together, alone = umn.predict(images), umn.predict(images[:1])
+    torch.testing.assert_close(together.guider_probs[:1], alone.guider_probs, rtol=1e-4, atol=1e-5)
+
+
+def test_state_dict_restores_the_next_step_exactly():
+    umn, batch = make_umn(), make_batch()
+    umn.step(batch)
+    twin = make_umn()
+    twin.load_state_dict(copy.deepcopy(umn.state_dict()))
+    for method in (umn, twin):
+        torch.manual_seed(9)
+        method.step(batch)
+    for ours, theirs in zip(umn.network.parameters(), twin.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    torch.testing.assert_close(
+        umn.predict(batch.images).guider_probs,
+        twin.predict(batch.images).guider_probs,
+        rtol=0,
+        atol=0,
+    )
+
+
+def test_portable_weights_load_with_weights_only(tmp_path):
+    umn = make_umn()
+    torch.save(umn.portable(("a", "b", "c")), tmp_path / "model.pt")
+    saved = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert saved["class_names"] == ["a", "b", "c"]
+    twin = make_umn()
+    twin.network.load_state_dict(saved["network"])
+    twin.learner.load_state_dict(saved["guider"])
+
+
+def test_defaults_follow_the_data():
+    assert default_label_weight(784, 1.0) == pytest.approx(78.4)
+    assert default_label_weight(784, 5.3) == pytest.approx(78.4 / 5.3)
+    assert default_batch_size(60_000, "cpu") == 200
+    assert default_batch_size(1_797, "cpu") == 44
+    assert default_batch_size(30, "cpu") == 20
+    assert default_epochs(1, 1.0) == 100
+    assert default_epochs(50, 1.0) == 30
+    assert default_epochs(53, 5.3) == 57
+    assert default_epochs(10_000, 1.0) == 15

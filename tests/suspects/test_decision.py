@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from labelaudit import OptionError
+from labelaudit.suspects.decision import Threshold, assess_trust, decide, few_labels_warning
+from labelaudit.suspects.scores import Scores
+
+VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
+
+
+def scores(values=VALUES, probability=True, default=0.5) -> Scores:
+    order = np.argsort(-values, kind="stable")
+    probs = np.full((len(values), 2), 0.5, np.float32)
+    return Scores(values, order, probs, "test", "", default, probability)
+
+
+@pytest.mark.parametrize(
+    ("rule", "flagged"),
+    [
+        ("auto", [1, 3]),
+        ("0.5", [1, 3]),  # strictly above
+        ("0", [0, 1, 2, 3]),
+        ("1", []),
+        ("top:3", [1, 2, 3]),
+        ("top:0", []),
+        ("top:99", [0, 1, 2, 3, 4]),
+        ("rate:0.4", [1, 3]),
+        ("rate:0", []),
+        (" top:1 ", [1]),
+    ],
+)
+def test_rules_flag_what_they_say(rule, flagged):
+    decision = decide(scores(), rule)
+    assert np.flatnonzero(decision.is_label_issue).tolist() == flagged
+    assert decision.explanation
+
+
+@pytest.mark.parametrize(
+    "rule", ["", "1.5", "-0.1", "nan", "top", "top:", "top:-1", "top:1.5", "rate:2", "best:3", "x"]
+)
+def test_other_rules_are_refused_in_words(rule):
+    with pytest.raises(OptionError, match="top:K"):
+        Threshold.parse(rule)
+
+
+def test_expected_wrong_is_the_sum_of_probabilities():
+    decision = decide(scores())
+    assert decision.expected_wrong == pytest.approx(2.01)
+    assert decision.estimated_noise_rate == pytest.approx(2.01 / 5)
+    assert "2 of 5 labels (40.2%)" in decision.explanation
+
+
+def test_epsilon_is_no_probability_and_the_explanation_says_so():
+    decision = decide(scores(probability=False, default=0.0), "auto")
+    assert decision.is_label_issue.sum() == 4  # strictly above 0
+    assert decision.expected_wrong == 4
+    assert "no probability" in decision.explanation
+
+
+def test_top_k_says_the_last_score():
+    assert decide(scores(), "top:2").threshold == pytest.approx(0.51)
+
+
+NAMES = ("cat", "dog", "owl")
+
+
+def one_hot(predicted):
+    return np.eye(3, dtype=np.float32)[np.asarray(predicted)]
+
+
+def test_a_model_that_agrees_with_most_labels_is_trusted():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 300)
+    given = np.where(rng.random(300) < 0.5, rng.integers(0, 3, 300), truth)  # a third wrong
+    trust = assess_trust(one_hot(truth), given, NAMES)
+    assert trust.trustworthy
+    assert trust.reasons == ()
+
+
+def test_a_model_at_chance_is_not_trusted():
+    rng = np.random.default_rng(0)
+    trust = assess_trust(one_hot(rng.integers(0, 3, 300)), rng.integers(0, 3, 300), NAMES)
+    assert not trust.trustworthy
+    assert "chance" in trust.reasons[0]
+
+
+def test_a_constant_model_is_not_trusted_and_the_class_is_named():
+    given = np.random.default_rng(0).integers(0, 3, 300)
+    trust = assess_trust(one_hot(np.ones(300, int)), given, NAMES)
+    assert not trust.trustworthy
+    assert "'dog'" in trust.reasons[0]
+
+
+def test_imbalance_alone_is_no_reason_for_distrust():
+    given = np.array([0] * 960 + [1] * 20 + [2] * 20)
+    assert assess_trust(one_hot(given), given, NAMES).trustworthy
+
+
+def test_classes_with_few_labels_are_named():
+    given = np.array([0] * 50 + [1] * 4 + [2] * 5)
+    warning = few_labels_warning(given, NAMES)
+    assert warning is not None
+    assert "'dog'" in warning
+    assert "'owl'" not in warning
+    assert few_labels_warning(given[given == 0], ("cat",)) is None

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from labelaudit import EpsilonHistory, OptionError
+from labelaudit.suspects import scores as scores_module
+from labelaudit.suspects.scores import (
+    Witnesses,
+    hear_witnesses,
+    neighbor_probs,
+    posterior_wrong,
+    score_labels,
+)
+from labelaudit.training.recorder import write_part
+
+
+@pytest.mark.parametrize("classes", [2, 10])
+def test_posterior_is_bayes_rule_over_the_two_explanations(classes):
+    rng = np.random.default_rng(0)
+    epsilon, q = rng.uniform(0.01, 0.4, 50), rng.uniform(0, 1, 50)
+    # p(ỹ|y) summed over y: the given class with q, each of the others with (1-q)/(C-1).
+    right = (1 - epsilon) * q
+    wrong = (classes - 1) * (epsilon / (classes - 1)) * ((1 - q) / (classes - 1))
+    expected = wrong / (right + wrong)
+    np.testing.assert_allclose(posterior_wrong(epsilon, q, classes, 0.001), expected, rtol=1e-9)
+
+
+def test_posterior_stays_finite_at_the_edges():
+    epsilon, q = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
+    values = posterior_wrong(epsilon, q, 10, 0.001)
+    np.testing.assert_allclose(values, [1, 0, 1, 0], atol=1e-6)
+
+
+def test_neighbors_are_the_nearest_others_by_brute_force():
+    rng = np.random.default_rng(1)
+    embeddings = rng.normal(size=(60, 3)).astype(np.float32)
+    probs = rng.dirichlet(np.ones(4), 60).astype(np.float32)
+    queries, reference = np.arange(0, 60, 3), np.arange(0, 60, 2)
+    got = neighbor_probs(embeddings, probs, queries, reference, seed=0, num_neighbors=5)
+    for row, query in zip(got, queries, strict=True):
+        others = reference[reference != query]
+        nearest = others[np.argsort(((embeddings[others] - embeddings[query]) ** 2).sum(1))[:5]]
+        np.testing.assert_allclose(row, probs[nearest].mean(0), rtol=1e-5)
+
+
+def test_a_sample_is_never_its_own_neighbor_even_among_copies():
+    embeddings = np.zeros((8, 2), dtype=np.float32)
+    probs = np.tile(np.float32([[0.0, 1.0]]), (8, 1))
+    probs[3] = [1.0, 0.0]
+    got = neighbor_probs(embeddings, probs, np.array([3]), np.arange(8), seed=0, num_neighbors=7)
+    np.testing.assert_allclose(got, [[0.0, 1.0]])
+
+
+def test_neighbors_of_a_single_image_are_unknown():
+    got = neighbor_probs(
+        np.zeros((1, 2), np.float32), np.ones((1, 4), np.float32), np.array([0]), np.array([0]),
+        seed=0,
+    )  # fmt: skip
+    np.testing.assert_allclose(got, np.full((1, 4), 0.25))
+
+
+def test_large_references_are_sampled_with_the_seed(monkeypatch):
+    monkeypatch.setattr(scores_module, "MAX_REFERENCE", 20)
+    rng = np.random.default_rng(2)
+    embeddings = rng.normal(size=(200, 3)).astype(np.float32)
+    probs = rng.dirichlet(np.ones(3), 200).astype(np.float32)
+    rows = np.arange(200)
+    first = neighbor_probs(embeddings, probs, rows, rows, seed=1)
+    np.testing.assert_array_equal(first, neighbor_probs(embeddings, probs, rows, rows, seed=1))
+    assert not np.array_equal(first, neighbor_probs(embeddings, probs, rows, rows, seed=2))
+
+
+def test_witnesses_average_the_posterior_over_epochs(tmp_path):
+    rng = np.random.default_rng(3)
+    labels = np.array([0, 1, -1, 1, 0, 0])
+    learner, guider = rng.uniform(size=(2, 3, 5)).astype(np.float32)
+    for epoch in range(3):
+        write_part(tmp_path, epoch + 1, list("abcde"), learner[epoch], guider[epoch])
+    probs = rng.dirichlet(np.ones(2), 6).astype(np.float32)
+    heard = hear_witnesses(
+        EpsilonHistory(tmp_path), probs, rng.normal(size=(6, 2)).astype(np.float32), labels,
+        min_epsilon=0.001, seed=0,
+    )  # fmt: skip
+    epsilon = np.abs(guider - learner)
+    np.testing.assert_allclose(heard.epsilon, epsilon[-1])
+    np.testing.assert_allclose(heard.epsilon_mean, epsilon.mean(0), rtol=1e-6)
+    expected = np.mean([posterior_wrong(e, g, 2, 0.001) for e, g in zip(epsilon, guider, strict=True)], 0)  # noqa: E501  # fmt: skip
+    np.testing.assert_allclose(heard.posterior, expected)
+    assert heard.neighbor_probs.shape == (5, 2)
+
+
+def test_few_labels_are_judged_by_unlabeled_neighbors_alone(tmp_path):
+    labels = np.full(20, -1)
+    labels[:2] = [0, 1]
+    embeddings = np.zeros((20, 1), np.float32)
+    embeddings[::2] = 10  # even rows lie together, the odd ones elsewhere
+    probs = np.tile(np.float32([[0.9, 0.1]]), (20, 1))
+    probs[1::2] = [0.2, 0.8]
+    probs[:2] = [[0.0, 1.0], [1.0, 0.0]]  # what the model says of the labeled ones does not count
+    write_part(tmp_path, 1, ["a", "b"], np.float32([0.5, 0.5]), np.float32([0.5, 0.5]))
+    heard = hear_witnesses(
+        EpsilonHistory(tmp_path), probs, embeddings, labels, min_epsilon=0.001, seed=0
+    )
+    scored = score_labels(heard, probs, labels)
+    assert scored.name == "neighbors"
+    np.testing.assert_allclose(scored.suspect_score, [0.1, 0.2], atol=1e-6)
+
+
+def witnesses(posterior, neighbors, epsilon=None) -> Witnesses:
+    zero = np.zeros(len(posterior))
+    epsilon = zero if epsilon is None else np.asarray(epsilon)
+    return Witnesses(np.asarray(posterior), np.asarray(neighbors), epsilon, zero, zero, zero)
+
+
+def test_the_product_multiplies_odds():
+    labels = np.array([0, 1])
+    neighbors = np.float32([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]])
+    scored = score_labels(witnesses([0.2, 0.6], neighbors), np.full((2, 3), 1 / 3), labels)
+    odds = np.array([0.25 * (0.5 / 2) / 0.5, 1.5 * (0.95 / 2) / 0.05])
+    np.testing.assert_allclose(scored.suspect_score, odds / (1 + odds), rtol=1e-6)
+    assert scored.order.tolist() == [1, 0]
+    assert scored.is_probability
+
+
+def test_ranking_is_finer_than_scores_that_round_to_one():
+    neighbors = np.zeros((3, 2), np.float32)
+    neighbors[:, 1] = 1.0
+    posterior = [1 - 1e-9, 1 - 1e-12, 1 - 1e-6]
+    scored = score_labels(witnesses(posterior, neighbors), neighbors, np.zeros(3, np.int64))
+    assert scored.order.tolist() == [1, 0, 2]
+
+
+def test_epsilon_ranks_by_the_last_epoch():
+    neighbors = np.full((3, 2), 0.5, np.float32)
+    scored = score_labels(
+        witnesses([0.5] * 3, neighbors, [0.1, 0.0, 0.4]), neighbors, np.zeros(3, int), "epsilon"
+    )
+    assert scored.order.tolist() == [2, 0, 1]
+    assert scored.default_threshold == 0.0
+    assert not scored.is_probability
+
+
+def test_unknown_scores_are_refused():
+    neighbors = np.full((1, 2), 0.5, np.float32)
+    with pytest.raises(OptionError, match="auto, epsilon"):
+        score_labels(witnesses([0.5], neighbors), neighbors, np.array([0]), "margin")

@@ -1,0 +1,158 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from labelaudit import OptionError, OutputError
+from labelaudit.data.batches import TrainingImages, plan_batches
+from labelaudit.progress import Reporter
+from labelaudit.training import loop
+from labelaudit.training.loop import choose_device, fit, measure_step, predict, seeded
+from labelaudit.training.method import Predictions
+
+CPU = torch.device("cpu")
+LABELS = np.array([0, 1] * 10)
+
+
+class Walk:
+    """A method whose state is a random walk, so that any change of order or of draws shows."""
+
+    def __init__(self):
+        self.position = torch.zeros(3)
+        self.steps = 0
+
+    def step(self, batch):
+        self.position = self.position * 0.9 + torch.randn(3) + batch.images.mean()
+        self.steps += 1
+        return {"loss": self.position.sum()}
+
+    def predict(self, images):
+        probs = torch.full((len(images), 2), 0.5)
+        return Predictions(probs, probs, images.flatten(1)[:, :3])
+
+    def state_dict(self):
+        return {"position": self.position, "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self.position, self.steps = state["position"], state["steps"]
+
+
+def data():
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 2, 2)).astype(np.uint8)
+    return TrainingImages(pixels, LABELS, CPU), plan_batches(20, 0, 5)
+
+
+def run(method, on_epoch=lambda epoch: None, **settings):
+    images, plan = data()
+    settings = {"epochs": 4, "seed": 7, **settings}
+    return fit(method, images, plan, on_epoch=on_epoch, reporter=Reporter(), **settings)
+
+
+def test_epochs_are_recorded_in_order():
+    seen, walk = [], Walk()
+    result = run(walk, seen.append)
+    assert seen == [1, 2, 3, 4]
+    assert walk.steps == 16
+    assert (result.epochs, result.status) == (4, "complete")
+
+
+def test_a_killed_run_resumes_to_what_its_twin_reaches(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    whole = Walk()
+    run(whole, checkpoint=tmp_path / "whole.pt")
+
+    class Killed(BaseException):
+        pass
+
+    def die(epoch):
+        if epoch == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(Walk(), die, checkpoint=tmp_path / "cut.pt")
+    resumed, seen = Walk(), []
+    result = run(resumed, seen.append, checkpoint=tmp_path / "cut.pt")
+    assert seen == [3, 4]
+    assert resumed.steps == whole.steps
+    assert torch.equal(resumed.position, whole.position)
+    assert result.epochs == 4
+
+
+def test_ctrl_c_keeps_what_was_recorded(tmp_path):
+    class Impatient(Walk):
+        def step(self, batch):
+            if self.steps == 9:
+                raise KeyboardInterrupt
+            return super().step(batch)
+
+    seen: list[int] = []
+    result = run(Impatient(), seen.append)
+    assert seen == [1, 2]
+    assert (result.epochs, result.status) == (2, "interrupted")
+
+
+def test_ctrl_c_before_the_first_epoch_ends_is_raised():
+    class Impatient(Walk):
+        def step(self, batch):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Impatient())
+
+
+def test_time_budget_stops_before_the_epoch_that_would_exceed_it(monkeypatch):
+    clock = itertools.count(step=1.0)  # every look at the clock is a second later
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(clock))
+    result = run(Walk(), epochs=100, seconds_left=20.0)
+    assert result.status == "out of time"
+    assert 1 < result.epochs < 20
+    assert run(Walk(), epochs=3, seconds_left=-5.0).epochs == 1
+
+
+def test_a_damaged_checkpoint_is_told_in_words(tmp_path):
+    (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(OutputError, match="--force"):
+        run(Walk(), checkpoint=tmp_path / "bad.pt")
+
+
+def test_the_callers_random_state_is_left_alone():
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    run(Walk())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_seeded_draws_depend_on_seed_and_epoch():
+    def draw(seed, epoch):
+        with seeded(CPU, seed, epoch):
+            return torch.rand(2).tolist()
+
+    assert draw(1, 1) == draw(1, 1)
+    assert len({tuple(draw(s, e)) for s in (1, 2) for e in (1, 2)}) == 4
+
+
+def test_predict_covers_every_row_once_in_order(monkeypatch):
+    monkeypatch.setattr(loop, "PREDICT_VALUES", 4 * 3)  # three images a batch
+    images, _ = data()
+    rows = np.array([5, 3, 19, 0, 1, 2, 7])
+    got = np.full((7, 3), np.nan)
+
+    def take(learner_probs, guider_probs, embedding, part):
+        got[part] = embedding
+
+    predict(Walk(), images, rows, take)
+    np.testing.assert_allclose(got, images.images(rows).flatten(1)[:, :3].numpy())
+
+
+def test_measure_step_gives_seconds():
+    images, plan = data()
+    assert 0 < measure_step(Walk(), images, plan, seed=0) < 1
+
+
+def test_unknown_devices_are_refused():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(OptionError, match="--device"):
+        choose_device("gpu")
