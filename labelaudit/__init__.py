@@ -14,7 +14,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelaudit.data.manifest import Source, read_source, source_from_arrays
+    from labelaudit.data.manifest import Source, source_from_arrays
+    from labelaudit.data.sources import read_source
     from labelaudit.errors import LabelauditError, OptionError, OutputError, SourceError
     from labelaudit.pipeline import scan
     from labelaudit.reporting.tables import read_csv
@@ -47,7 +48,7 @@ _HOMES = {
     "Source": "labelaudit.data.manifest",
     "SourceError": "labelaudit.errors",
     "read_csv": "labelaudit.reporting.tables",
-    "read_source": "labelaudit.data.manifest",
+    "read_source": "labelaudit.data.sources",
     "scan": "labelaudit.pipeline",
     "source_from_arrays": "labelaudit.data.manifest",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
@@ -13,9 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from labelaudit.errors import LabelauditError
+from labelaudit.errors import LabelauditError, OptionError
 
 if TYPE_CHECKING:
+    from labelaudit.evaluation import EvalResult
     from labelaudit.progress import Reporter
     from labelaudit.result import ScanResult
 
@@ -125,7 +127,7 @@ def scan(
 ) -> None:
     """Find suspect labels and write them to suspects.csv, with a page to look at."""
     with _for_people():
-        from labelaudit.data.manifest import source_name
+        from labelaudit.data.sources import source_name
         from labelaudit.pipeline import scan as run_scan
 
         result = run_scan(
@@ -167,6 +169,187 @@ def demo(
 
         data = corrupted_digits(rate, seed)
         _show(run_scan(data, out=out, force=True, seed=seed, reporter=_reporter()))
+
+
+@app.command(name="eval")
+def evaluate(
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[DATASET]",
+            help="digits (the default), mnist, fashion-mnist, svhn, cifar10, cifar100; or any"
+            " source that scan reads, its labels taken as clean.",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="A method to run, repeated; or all. By default the quick ones."),
+    ] = None,
+    noise: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="symmetric, pair, asymmetric, instance, matrix:FILE or column:NAME; repeated."
+            " By default symmetric."
+        ),
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="Share of wrong labels: repeated, or a list such as 0.1,0.3."),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How many seeds.")] = None,
+    first_seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    num_labeled: Annotated[
+        int | None,
+        typer.Option(help="Keep so many labels, balanced by class; the rest is unlabeled."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Use so many training images of the data set.")
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="An experiment of the paper: table1-mnist, table1-svhn, table1-cifar10,"
+            " table2-svhn, table3, figure3."
+        ),
+    ] = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Train nothing: score this run folder, or table of sample_id and suspect_score, on"
+            " the corruption."
+        ),
+    ] = None,
+    test: Annotated[
+        str | None, typer.Option(help="Test split of a source, or a source of its own.")
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of clean labels of a source.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the data set's files.")] = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the data set if it is not there.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the sweep; what it holds already is not run again.",
+            show_default="labelaudit-eval-<name>",
+        ),
+    ] = None,
+    encoder: Encoder = "auto",
+    epochs: Epochs = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
+    device: Device = "auto",
+    jobs: Annotated[int, typer.Option(help="Cells side by side.")] = 1,
+    curves: Annotated[
+        bool, typer.Option("--curves", help="Record the test error after every epoch.")
+    ] = False,
+) -> None:
+    """Plant label errors and compare how well each method finds them."""
+    with _for_people():
+        from labelaudit import evaluation
+        from labelaudit.benchmark.cells import Noise
+
+        reporter = _reporter()
+        rates = _rates(rate)
+        chosen = range(first_seed, first_seed + seeds) if seeds is not None else None
+        kinds = noise or ["symmetric"]
+        data = None
+        if dataset is not None or protocol is None:
+            data = evaluation.open_dataset(
+                dataset or "digits",
+                data_dir=data_dir,
+                download=download,
+                test=test,
+                label_column=label_column,
+                noise=kinds,
+                reporter=reporter,
+            )
+        if protocol is not None:
+            result, lines = evaluation.run_protocol(
+                protocol,
+                methods=method,
+                seeds=chosen,
+                rates=rates,
+                epochs=epochs,
+                dataset=data,
+                out=out,
+                data_dir=data_dir,
+                download=download,
+                device=device,
+                jobs=jobs,
+                reporter=reporter,
+            )
+            Console().print("\n".join(lines), highlight=False, soft_wrap=True)
+            _end_of_eval(result)
+            return
+        assert data is not None
+        if scores is not None:
+            one = [n for k in kinds for n in Noise.parse(k, list(rates or (0.2,)))]
+            if len(one) != 1:
+                raise OptionError("scores are about one corruption: give one --noise and --rate")
+            metrics = evaluation.score_file(
+                scores,
+                evaluation.limited(data, limit),
+                one[0],
+                seed=first_seed,
+                num_labeled=num_labeled,
+            )
+            _show_metrics(metrics)
+            return
+        result = evaluation.evaluate(
+            data,
+            methods=method or evaluation.default_methods(reporter),
+            noise=kinds,
+            rates=rates or evaluation.DEFAULT_RATES,
+            seeds=chosen or (first_seed,),
+            num_labeled=num_labeled,
+            limit=limit,
+            encoder=encoder,
+            epochs=epochs,
+            batch_size=batch_size,
+            device=device,
+            out=out,
+            jobs=jobs,
+            curves=curves,
+            reporter=reporter,
+        )
+        _end_of_eval(result)
+
+
+def _rates(texts: list[str] | None) -> list[float] | None:
+    """Parse ``--rate 0.1 --rate 0.2,0.3``."""
+    if not texts:
+        return None
+    try:
+        return [float(part) for text in texts for part in text.split(",")]
+    except ValueError as error:
+        raise OptionError(
+            f"--rate {' '.join(texts)} is no list of numbers; write for example 0.1,0.3"
+        ) from error
+
+
+def _end_of_eval(result: EvalResult) -> None:
+    """End with a table a cell and where the files are."""
+    from labelaudit.reporting.comparison import comparison_tables
+
+    console = Console()
+    measures = ("f1", "precision", "recall", "auroc", "test_error", "seconds")
+    for table in comparison_tables(result.summary, measures) if len(result.summary) else ():
+        console.print(table)
+    for cell, reason in result.failures:
+        last = reason.splitlines()[-1]
+        console.print(f"[red]broke:[/red] {escape(cell)}: {escape(last)}", highlight=False)
+    console.print(f"All measures: {escape(str(result.folder / 'results.md'))}", soft_wrap=True)
+
+
+def _show_metrics(metrics: dict[str, float | None]) -> None:
+    table = Table()
+    for name in metrics:
+        table.add_column(name.replace("_", " "), justify="right")
+    table.add_row(*("–" if value is None else f"{value:.3f}" for value in metrics.values()))
+    Console().print(table)
 
 
 @contextmanager
@@ -253,4 +436,7 @@ def _suspects_table(result: ScanResult) -> Table:
 
 def main() -> None:
     """Run the command line."""
+    # OpenMP's threads otherwise spin while they wait for each other. On a machine that does anything
+    # else as well, that made small networks several times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -21,28 +21,20 @@ import torch
 from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
 from labelaudit.data.batches import BatchPlan, TrainingImages, plan_batches
 from labelaudit.data.images import ImagePlan, decode_source, plan_images
-from labelaudit.data.manifest import (
-    Manifest,
-    Source,
-    check_trainable,
-    read_source,
-    source_from_arrays,
-)
+from labelaudit.data.manifest import Manifest, Source, check_trainable, source_from_arrays
+from labelaudit.data.sources import read_source
 from labelaudit.errors import OptionError
 from labelaudit.methods.umn import (
     UMN,
     UMNConfig,
     default_batch_size,
     default_epochs,
-    default_label_weight,
 )
 from labelaudit.networks.encoders import (
     EncoderChoice,
-    PixelStatistics,
     choose_encoder,
-    reconstructed_size,
+    training_shift,
 )
-from labelaudit.networks.umn import NetworkConfig, choose_likelihood
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import write_results
 from labelaudit.reporting.run_folder import RunFolder
@@ -58,13 +50,18 @@ from labelaudit.suspects.decision import (
 )
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.table import samples_table, wrong_labels
-from labelaudit.training.loop import FitResult, choose_device, fit, measure_step, predict, seeded
-from labelaudit.training.recorder import EpsilonHistory, write_part
+from labelaudit.training.loop import (
+    FitResult,
+    choose_device,
+    fit,
+    measure_step,
+    predict_all,
+    seeded,
+)
+from labelaudit.training.recorder import EpsilonHistory, record_epoch
 
 EPSILON_FOLDER = "epsilon"
 CHECKPOINT = "checkpoint.pt"
-MAX_SHIFT = 2  # pixels of random translation, for convolutional encoders (Table 4)
-STATISTICS_SAMPLE = 10_000  # images that pixel statistics are taken from
 # A larger store of decoded images lies in a temporary file rather than in memory.
 MEMORY_STORE_SHARE = 0.4
 # Recording an epoch costs about this share of its steps; only used to say how long it will take.
@@ -129,7 +126,7 @@ class Audit:
     @property
     def max_shift(self) -> int:
         """Random translation of training images, in pixels."""
-        return 0 if self.choice.name == "mlp" else MAX_SHIFT
+        return training_shift(self.choice.name)
 
 
 def scan(
@@ -169,7 +166,7 @@ def scan(
     force, resume
         Replace a run that labelaudit wrote to `out`, or go on with one that was cut off.
     image_column, label_column, split, clean_label_column
-        How to read the source; see `labelaudit.data.manifest.read_source`. Clean labels are never
+        How to read the source; see `labelaudit.data.sources.read_source`. Clean labels are never
         seen in training, and only used to score the report.
     encoder
         "auto", "mlp", "conv13", "resnet18", "resnet50" or "resnet101".
@@ -312,29 +309,15 @@ def prepare(
     few = few_labels_warning(given, manifest.class_names)
     source = replace(source, warnings=source.warnings + ((few,) if few else ()))
 
-    channels, height, width = pixels.shape[1:]
-    sample = pixels[:: math.ceil(len(pixels) / STATISTICS_SAMPLE)]
-    network = NetworkConfig(
-        encoder=choice.name,
-        image_shape=(channels, height, width),
-        num_classes=manifest.num_classes,
-        likelihood=choose_likelihood(sample),
-        statistics=PixelStatistics.of(sample),
-    )
     batch_size = options.batch_size or default_batch_size(manifest.num_samples, device.type)
     plan = plan_batches(
         manifest.num_labeled, manifest.num_samples - manifest.num_labeled, batch_size
     )
-    config = UMNConfig(
-        network=network,
-        label_weight=default_label_weight(
-            reconstructed_size(choice.name, network.image_shape), plan.draws_per_label
-        ),
-    )
+    config = UMNConfig.for_data(pixels, manifest.num_classes, choice.name, plan)
     audit = Audit(
         source=source,
         pixels=pixels,
-        choice=replace(choice, image_shape=network.image_shape),
+        choice=replace(choice, image_shape=config.network.image_shape),
         config=config,
         plan=plan,
         batch_size=batch_size,
@@ -428,9 +411,7 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
     """
     manifest, options = audit.source.manifest, audit.options
     images = TrainingImages(audit.pixels, manifest.noisy_labels, audit.device, audit.max_shift)
-    labeled = np.flatnonzero(manifest.labeled)
-    given = manifest.noisy_labels[labeled]
-    sample_ids = manifest.sample_ids[labeled]
+    sample_ids = manifest.sample_ids[manifest.labeled]
 
     def new_method() -> UMN:
         with seeded(audit.device, options.seed, 0):
@@ -449,27 +430,15 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
     )
     method = new_method()
 
-    def record(epoch: int) -> None:
-        learner_prob = np.empty(len(labeled), dtype=np.float32)
-        guider_prob = np.empty(len(labeled), dtype=np.float32)
-
-        def take(
-            learner_probs: np.ndarray, guider_probs: np.ndarray, _: np.ndarray, part: slice
-        ) -> None:
-            rows = np.arange(len(learner_probs))
-            learner_prob[part] = learner_probs[rows, given[part]]
-            guider_prob[part] = guider_probs[rows, given[part]]
-
-        predict(method, images, labeled, take)
-        write_part(place / EPSILON_FOLDER, epoch, sample_ids, learner_prob, guider_prob)
-
     fitted = fit(
         method,
         images,
         audit.plan,
         epochs=audit.epochs,
         seed=options.seed,
-        on_epoch=record,
+        on_epoch=lambda epoch: record_epoch(
+            place / EPSILON_FOLDER, epoch, method, images, sample_ids
+        ),
         reporter=reporter,
         checkpoint=place / CHECKPOINT,
         seconds_left=None if budget is None else budget - (time.monotonic() - started),
@@ -502,7 +471,8 @@ def judge(
         When the scan began, by `time.monotonic`.
     """
     manifest, options = audit.source.manifest, audit.options
-    pred_probs, embeddings = _look_at_all(audit, method)
+    images = TrainingImages(audit.pixels, manifest.noisy_labels, audit.device)
+    pred_probs, embeddings = predict_all(method, images)
     witnesses = hear_witnesses(
         history,
         pred_probs,
@@ -526,22 +496,6 @@ def judge(
         embeddings=embeddings,
         history=history,
     )
-
-
-def _look_at_all(audit: Audit, method: UMN) -> tuple[np.ndarray, np.ndarray]:
-    """Give the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``."""
-    manifest = audit.source.manifest
-    total = manifest.num_samples
-    images = TrainingImages(audit.pixels, manifest.noisy_labels, audit.device)
-    pred_probs = np.empty((total, manifest.num_classes), dtype=np.float32)
-    embeddings = np.empty((total, method.embedding_size), dtype=np.float32)
-
-    def take(_: np.ndarray, guider_probs: np.ndarray, embedding: np.ndarray, part: slice) -> None:
-        pred_probs[part] = guider_probs
-        embeddings[part] = embedding
-
-    predict(method, images, np.arange(total), take)
-    return pred_probs, embeddings
 
 
 def _summarize(

@@ -1,14 +1,16 @@
 import os
 from pathlib import Path
 
+# Before anything imports torch or rich, which read them then.
+os.environ.setdefault("COLUMNS", "200")  # the CLI's tables at one width everywhere
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the CLI does
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.demo import digits
-
-os.environ.setdefault("COLUMNS", "200")  # tables of the CLI at one width everywhere
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,7 @@ def test_a_killed_run_resumes_to_its_twin(noisy_digits, tmp_path, monkeypatch):
 
     def dying_step(self, batch):
         steps.append(1)
-        if len(steps) > 3 + 2 * 40:  # three trial steps, two epochs, and some
+        if len(steps) > 7 + 2 * 40:  # seven trial steps, two epochs, and some
             raise MemoryError
         return step(self, batch)
 
@@ -156,7 +156,7 @@ def test_ctrl_c_leaves_the_ranking_so_far(noisy_digits, tmp_path, monkeypatch):
 
     def impatient_step(self, batch):
         steps.append(1)
-        if len(steps) == 3 + 75:
+        if len(steps) == 7 + 75:
             raise KeyboardInterrupt
         return step(self, batch)
 

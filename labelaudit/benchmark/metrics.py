@@ -43,3 +43,25 @@ def detection_metrics(
             float(average_precision_score(wrong, suspect_score)) if some else None
         ),
     }
+
+
+def f1_at_true_count(suspect_score: np.ndarray, wrong: np.ndarray) -> float | None:
+    """F1 when as many labels are flagged as are wrong: what a perfect threshold would give.
+
+    Parameters
+    ----------
+    suspect_score
+        ``(L,)``, high = suspect.
+    wrong
+        ``(L,)`` bool.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; precision and recall are the same there. None where no label is wrong.
+    """
+    count = int(wrong.sum())
+    if count == 0:
+        return None
+    worst = np.argsort(-np.asarray(suspect_score), kind="stable")[:count]
+    return float(wrong[worst].mean())

@@ -1,0 +1,1 @@
+"""One file a system; `systems.py` names them all."""

@@ -17,19 +17,27 @@ the data (`default_label_weight`).
 
 from __future__ import annotations
 
-import contextlib
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from labelaudit.networks.encoders import PixelStatistics
-from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork
+from labelaudit.data.batches import BatchPlan, TrainingImages
+from labelaudit.networks.encoders import EncoderName, PixelStatistics, reconstructed_size
+from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
+from labelaudit.suspects.decision import decide
+from labelaudit.suspects.scores import hear_witnesses, score_labels
 from labelaudit.training.guider import make_guider, noisy_eval
+from labelaudit.training.loop import autocast, predict_all
 from labelaudit.training.method import Batch, Predictions
+from labelaudit.training.recorder import EpsilonHistory, record_epoch
+from labelaudit.training.task import Task, Verdict, predict_test, train_on
 
 # Share of an image's input values that the labeled term weighs (method.md's 78 on MNIST is 0.1 D).
 LABEL_WEIGHT_PER_INPUT = 0.1
@@ -121,6 +129,34 @@ class UMNConfig:
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.90, 0.99)
 
+    @classmethod
+    def for_data(
+        cls, pixels: np.ndarray, num_classes: int, encoder: EncoderName, plan: BatchPlan
+    ) -> UMNConfig:
+        """Derive all settings from the data.
+
+        Parameters
+        ----------
+        pixels
+            ``(N, C, H, W)`` uint8, at the size that the encoder reads.
+        num_classes
+            C.
+        encoder
+            Name of the encoder.
+        plan
+            How an epoch is cut into batches.
+        """
+        channels, height, width = pixels.shape[1:]
+        network = NetworkConfig(
+            encoder=encoder,
+            image_shape=(channels, height, width),
+            num_classes=num_classes,
+            likelihood=choose_likelihood(pixels),
+            statistics=PixelStatistics.of(pixels),
+        )
+        size = reconstructed_size(encoder, network.image_shape)
+        return cls(network, default_label_weight(size, plan.draws_per_label))
+
 
 class UMN:
     """The learner, the guider and their optimizer.
@@ -155,15 +191,13 @@ class UMN:
         """Take one optimizer step and one guider step; see `Method.step`."""
         config, num_classes = self.config, self.config.network.num_classes
         self.network.train()
-        with self._autocast():
+        with autocast(self.device):
             terms, logits = self.network.elbo_terms(batch.images)
         labeled = (batch.noisy_labels >= 0).nonzero().squeeze(1)
         labels = batch.noisy_labels[labeled]
         learner_probs = logits[labeled].softmax(1)
-        with torch.no_grad(), self._autocast():
-            guider_probs, _ = noisy_eval(self.guider)(batch.images[labeled], sample=True)
         epsilon = clamp_epsilon(
-            label_uncertainty(learner_probs.detach(), guider_probs, labels),
+            self.estimate_epsilon(batch.images[labeled], labels, learner_probs.detach()),
             num_classes,
             config.min_epsilon,
         )
@@ -177,12 +211,32 @@ class UMN:
         self.guider.update_parameters(self.learner)
         return {"loss": loss.detach(), "elbo": elbo.detach() / len(batch.images)}
 
+    @torch.no_grad()
+    def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:
+        """ε of each label in a training batch (Eq. 11), the guider with noise of its own.
+
+        Parameters
+        ----------
+        images, labels
+            ``(B, C, H, W)`` and ``(B,)``, labeled images alone.
+        learner_probs
+            ``(B, C)``, what the learner said of them in this step.
+
+        Returns
+        -------
+        Tensor
+            ``(B,)``, not clamped yet.
+        """
+        with autocast(self.device):
+            guider_probs, _ = noisy_eval(self.guider)(images, sample=True)
+        return label_uncertainty(learner_probs, guider_probs, labels)
+
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Predictions:
         """Look at images without noise, dropout or sampling; see `Method.predict`."""
         self.learner.eval()
         self.guider.eval()
-        with self._autocast():
+        with autocast(self.device):
             learner_probs, _ = self.learner(images)
             guider_probs, embedding = self.guider(images)
         return Predictions(learner_probs, guider_probs, embedding)
@@ -239,7 +293,55 @@ class UMN:
         self.guider.load_state_dict(state["guider"])
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
-        if self.device.type == "cuda":
-            return torch.autocast("cuda", dtype=torch.bfloat16)
-        return contextlib.nullcontext()
+
+class UncertaintyMining:
+    """UMN as `labelaudit scan` runs it by default: the same ranking and the same cut.
+
+    Parameters
+    ----------
+    score
+        As in `labelaudit.suspects.scores.score_labels`.
+    """
+
+    def __init__(self, score: str = "auto") -> None:
+        self.score = score
+
+    def build(self, task: Task, config: UMNConfig) -> UMN:
+        """Make the method to train."""
+        return UMN(config, task.device)
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on all images, record every epoch, hear the witnesses and decide."""
+        plan = task.plan(default_batch_size(len(task.pixels), task.device.type))
+        config = UMNConfig.for_data(task.pixels, task.num_classes, task.encoder, plan)
+        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label)
+        images = TrainingImages(task.pixels, task.noisy_labels, task.device)
+        sample_ids = task.labeled.astype(str)
+        with tempfile.TemporaryDirectory(prefix="labelaudit-") as temporary:
+            folder = Path(temporary)
+            method = train_on(
+                task,
+                lambda: self.build(task, config),
+                plan,
+                epochs,
+                lambda method, epoch: record_epoch(folder, epoch, method, images, sample_ids),
+            )
+            pred_probs, embeddings = predict_all(method, images)
+            witnesses = hear_witnesses(
+                EpsilonHistory(folder),
+                pred_probs,
+                embeddings,
+                task.noisy_labels,
+                min_epsilon=config.min_epsilon,
+                seed=task.seed,
+            )
+        scores = score_labels(witnesses, pred_probs, task.noisy_labels, self.score)
+        rank = np.empty(len(scores.order))
+        rank[scores.order] = np.arange(len(rank), 0, -1)
+        return Verdict(
+            suspect_score=rank,  # finer than the score, which rounds to 1
+            flagged=decide(scores).is_label_issue,
+            epochs=epochs,
+            test_probs=predict_test(method, task),
+            variants={"epsilon > 0": witnesses.epsilon > 0},  # the paper's rule, section 4.3
+        )

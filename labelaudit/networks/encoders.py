@@ -22,6 +22,7 @@ from labelaudit.errors import OptionError
 
 INPUT_NOISE = 0.15  # standard deviation in standardized units (paper, Table 4)
 DROPOUT = 0.5  # paper, Table 4
+STATISTICS_SAMPLE = 10_000  # images that pixel statistics are taken from
 LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
@@ -36,7 +37,11 @@ class PixelStatistics:
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> PixelStatistics:
-        """Take them from ``(N, C, H, W)`` uint8. Constant channels get a deviation of 1/255."""
+        """Take them from ``(N, C, H, W)`` uint8, or from evenly spaced images of many.
+
+        Constant channels get a deviation of 1/255.
+        """
+        pixels = pixels[:: math.ceil(len(pixels) / STATISTICS_SAMPLE)]
         mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
         std = np.maximum(pixels.std(axis=(0, 2, 3), dtype=np.float64), 1) / 255
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
@@ -363,6 +368,11 @@ def build_encoder(
         return Conv13Encoder(image_shape, statistics), Conv13Decoder(image_shape)
     depth = int(name.removeprefix("resnet"))
     return ResNetEncoder(depth, image_shape, statistics), UpsamplingDecoder(image_shape)
+
+
+def training_shift(name: EncoderName) -> int:
+    """Give the random translation of training images, in pixels (Table 4: 2; MLPs none)."""
+    return 0 if name == "mlp" else 2
 
 
 def reconstructed_size(name: EncoderName, image_shape: ImageShape) -> int:

@@ -69,7 +69,9 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
         known = labeled["clean_label"].notna().to_numpy()
         wrong = known & (labeled["clean_label"] != labeled["given_label"]).to_numpy()
     flagged = labeled["is_label_issue"].to_numpy()
-    plot_epsilon(result.history, paths["epsilon"], wrong, flagged)
+    # Where some truths are unknown, their labels are neither right nor wrong to plot.
+    truth = wrong if wrong is not None and known.all() else None
+    plot_epsilon(result.history, paths["epsilon"], truth, flagged)
     plot_class_pairs(result.samples, result.summary["class_names"], paths["class_pairs"])
     plot_embedding(
         result.embeddings, result.samples, paths["embedding"], seed=result.summary["seed"]
@@ -81,6 +83,7 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
             wrong[known],
             result.summary["threshold"]["value"],
             paths["precision_recall"],
+            flagged[known],
         )
     return paths
 

@@ -312,14 +312,16 @@ def _thumbnail_data_uri(image: Image.Image) -> tuple[str, bool]:
     if len(content) > MAX_THUMBNAIL_BYTES:
         # Photographs compress badly as PNG. 64 colors of its own, dithered, keep one recognizable
         # at this size in about a third of the bytes.
-        palette = image.quantize(64)
+        image = image.convert("RGB")  # Pillow makes gray images black here
+        palette = image.quantize(64, method=Image.Quantize.FASTOCTREE)
         content = _encode_png(image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
     return _png_data_uri(content), tiny
 
 
 def _encode_png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    # A color profile can be larger than all of the image.
+    image.save(buffer, format="PNG", optimize=True, icc_profile=None)
     return buffer.getvalue()
 
 

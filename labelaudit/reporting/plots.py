@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from labelaudit.files import atomic_write
 
@@ -304,12 +304,15 @@ def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Pa
     axes.set_xlim(-0.5, side - 0.5)
     axes.set_ylim(side - 0.5, -0.5)
     names = [_drawable(class_names[code]) for code in shown]
-    axes.set_xticks(range(side), names, rotation=45 if side <= 10 else 90)
+    axes.set_xticks(range(side), names)
     axes.set_yticks(range(side), names)
     _use_name_fonts([*axes.get_xticklabels(), *axes.get_yticklabels()])
-    for label in axes.get_xticklabels():
-        label.set_horizontalalignment("right" if side <= 10 else "center")
-        label.set_rotation_mode("anchor" if side <= 10 else "default")
+    if max(map(len, names)) > 3:
+        slanted = side <= 10
+        for label in axes.get_xticklabels():
+            label.set_rotation(45 if slanted else 90)
+            label.set_rotation_mode("anchor" if slanted else "default")
+            label.set_horizontalalignment("right" if slanted else "center")
     axes.tick_params(length=0, labelsize=9 if side <= MAX_ANNOTATED else 7)
     axes.set_xlabel("suggested class")
     axes.set_ylabel("given class")

@@ -294,8 +294,9 @@ def score_labels(
         name="posterior and neighbors",
         explanation=(
             "Two witnesses are heard on each label: the model itself, averaged over all epochs, and"
-            " its opinion of the images that look most alike. The score is the probability that the"
-            " label is wrong when their odds are multiplied."
+            " its opinion of the images that look most alike. The score multiplies their odds that the"
+            " label is wrong: it ranks well and 0.5 is a good place to cut, but a score of 0.9 does"
+            " not promise that nine in ten are wrong."
         ),
         default_threshold=0.5,
         is_probability=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from labelaudit.data.batches import BatchPlan, TrainingImages, epoch_batches
+from labelaudit.errors import OptionError
 from labelaudit.progress import Reporter
 from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from labelaudit.training.method import Method
 
 # A checkpoint costs a write of about four times the weights; losing this much work costs less.
 CHECKPOINT_SECONDS = 15.0
-TRIAL_STEPS = 3
+WARM_UP_STEPS, TRIAL_STEPS = 2, 5
 PREDICT_VALUES = 1 << 24  # input values a prediction batch, 64 MiB as float32
 
 Status = Literal["complete", "interrupted", "out of time"]
@@ -52,8 +53,6 @@ def choose_device(requested: str) -> torch.device:
     OptionError
         If the device is unknown or not there.
     """
-    from labelaudit.errors import OptionError
-
     if requested == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -66,6 +65,13 @@ def choose_device(requested: str) -> torch.device:
             f"device {requested!r} cannot be used here; use --device auto or cpu"
         ) from error
     return device
+
+
+def autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Run forward passes in bfloat16 on CUDA, and as they are elsewhere."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", dtype=torch.bfloat16)
+    return nullcontext()
 
 
 @contextmanager
@@ -108,18 +114,38 @@ def predict(
         )
 
 
+def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.ndarray]:
+    """Give the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32."""
+    rows = np.arange(len(images))
+    results: list[np.ndarray] = []
+
+    def take(_: np.ndarray, guider_probs: np.ndarray, embedding: np.ndarray, part: slice) -> None:
+        if not results:
+            results.extend(
+                np.empty((len(rows), seen.shape[1]), dtype=np.float32)
+                for seen in (guider_probs, embedding)
+            )
+        results[0][part], results[1][part] = guider_probs, embedding
+
+    predict(method, images, rows, take)
+    return results[0], results[1]
+
+
 def measure_step(method: Method, images: TrainingImages, plan: BatchPlan, *, seed: int) -> float:
-    """Time a training step, in seconds, on a method that is thrown away afterwards."""
-    batches = epoch_batches(images.noisy_labels, plan, seed=seed, epoch=0)
-    seconds = float("nan")
+    """Time a training step, in seconds, on a method that is thrown away afterwards.
+
+    The median of some: on a machine that does other things as well, single steps mislead.
+    """
+    rows = next(epoch_batches(images.noisy_labels, plan, seed=seed, epoch=0))
+    seconds = []
     with seeded(images.device, seed, 0):
-        for _, rows in zip(range(TRIAL_STEPS), batches, strict=False):
+        for _ in range(WARM_UP_STEPS + TRIAL_STEPS):
             started = time.perf_counter()
             method.step(images.batch(rows))
             if images.device.type == "cuda":
                 torch.cuda.synchronize(images.device)
-            seconds = time.perf_counter() - started  # the last: the first ones warm up
-    return seconds
+            seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds[WARM_UP_STEPS:]))
 
 
 def fit(
@@ -129,7 +155,7 @@ def fit(
     *,
     epochs: int,
     seed: int,
-    on_epoch: Callable[[int], None],
+    on_epoch: Callable[[int], object],
     reporter: Reporter,
     checkpoint: Path | None = None,
     seconds_left: float | None = None,

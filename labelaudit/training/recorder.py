@@ -18,9 +18,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from labelaudit.data.batches import TrainingImages
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import atomic_write
 from labelaudit.training.guider import make_guider
+from labelaudit.training.loop import predict
+from labelaudit.training.method import Method
 
 SCHEMA = pa.schema(
     [
@@ -72,6 +75,42 @@ def write_part(
     with atomic_write(path) as partial:
         pq.write_table(table, partial, compression="zstd")
     return path
+
+
+def record_epoch(
+    folder: Path,
+    epoch: int,
+    method: Method,
+    images: TrainingImages,
+    sample_ids: Sequence[str] | np.ndarray,
+) -> Path:
+    """Look at every labeled image with learner and guider, and write the epoch's part.
+
+    Parameters
+    ----------
+    folder, epoch
+        As in `write_part`.
+    method
+        A method in training.
+    images
+        ``(N,)`` images, L of them labeled.
+    sample_ids
+        ``(L,)`` text, of the labeled ones.
+    """
+    labeled = np.flatnonzero(images.noisy_labels >= 0)
+    given = images.noisy_labels[labeled]
+    learner_prob = np.empty(len(labeled), dtype=np.float32)
+    guider_prob = np.empty(len(labeled), dtype=np.float32)
+
+    def take(
+        learner_probs: np.ndarray, guider_probs: np.ndarray, _: np.ndarray, part: slice
+    ) -> None:
+        rows = np.arange(len(learner_probs))
+        learner_prob[part] = learner_probs[rows, given[part]]
+        guider_prob[part] = guider_probs[rows, given[part]]
+
+    predict(method, images, labeled, take)
+    return write_part(folder, epoch, sample_ids, learner_prob, guider_prob)
 
 
 class EpsilonHistory:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
+from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics, f1_at_true_count
 
 
 def test_metrics_by_hand():
@@ -26,3 +26,10 @@ def test_nothing_flagged_is_no_crash():
     metrics = detection_metrics(np.array([0.1, 0.2]), np.zeros(2, bool), np.array([True, False]))
     assert metrics["precision"] == metrics["recall"] == metrics["f1"] == 0
     assert metrics["auroc"] == 0
+
+
+def test_f1_at_true_count_is_the_share_of_wrong_among_the_worst():
+    score = np.array([0.9, 0.8, 0.7, 0.2, 0.1])
+    wrong = np.array([True, False, True, True, False])
+    assert f1_at_true_count(score, wrong) == pytest.approx(2 / 3)
+    assert f1_at_true_count(score, np.zeros(5, bool)) is None

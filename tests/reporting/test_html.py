@@ -452,6 +452,20 @@ def test_thumbnails_are_small_and_keep_their_shape(
     assert original.size == size
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_large_thumbnail_is_reduced_but_still_itself(tmp_path: Path, mode: str) -> None:
+    original = photo(0).convert(mode)
+    original.info["icc_profile"] = bytes(100_000)
+    page = write_page(tmp_path, flagged=1, thumbnail=lambda row: original)
+
+    image = page.find("img")[0]
+    assert len(image.attributes["src"] or "") < 12_000
+    expected = original.resize((12, 12), Image.Resampling.BOX)
+    shown = decode(image).convert(mode).resize((12, 12), Image.Resampling.BOX)
+    difference = np.abs(np.asarray(shown, dtype=float) - np.asarray(expected, dtype=float))
+    assert difference.mean() < 12
+
+
 def test_hostile_data_is_shown_and_never_run(tmp_path: Path) -> None:
     def edit(samples: pd.DataFrame) -> None:
         samples["sample_id"] = [HOSTILE[row % len(HOSTILE)] + str(row) for row in samples.index]

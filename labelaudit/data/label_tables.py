@@ -1,0 +1,393 @@
+"""Tables of labels: a CSV, TSV, JSONL or parquet file's cells as text, and which column is which.
+
+A table says what its images are called; whether they are there is for `labelaudit.data.sources`
+to find out. Every cell is text, exactly as written, "" where it is empty.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelaudit.data.images import Indices
+from labelaudit.data.manifest import UNLABELED, as_text
+from labelaudit.errors import SourceError
+
+# Tried in this order, whatever their case.
+IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
+LABEL_COLUMNS = ("label", "class", "target", "category")
+SPLIT_COLUMN = "split"
+
+TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns asked for by name; None where they are to be recognized."""
+
+    image: str | None
+    label: str | None
+    clean: str | None
+
+    def may_be_needed(self, name: str) -> bool:
+        """Say whether a column of that name is read at all."""
+        known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN)
+        return name in (self.image, self.label, self.clean) or name.strip().lower() in known
+
+    def refuse(self, why: str) -> None:
+        """Raise where a column was asked for and there is no table."""
+        asked = {
+            "image_column": self.image,
+            "label_column": self.label,
+            "clean_label_column": self.clean,
+        }
+        for option, value in asked.items():
+            if value is not None:
+                raise SourceError(
+                    f'{option} is "{value}", but {why}, without a table; give the table too'
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """Rows of labels, as text, from one file or several.
+
+    `images` are paths as written; where the images lie in the table itself, `embedded` is their
+    column and `images` what the table calls them, or "". `declared` are class names that the
+    schema lists, in its order.
+    """
+
+    files: tuple[Path, ...]
+    file_of: Indices  # (R,) index into files
+    rows: Indices  # (R,) as a person counts them
+    row_word: str
+    images: list[str]
+    labels: list[str]
+    clean: list[str] | None
+    splits: list[str] | None
+    declared: tuple[str, ...]
+    embedded: str | None = None
+
+    @property
+    def where(self) -> str:
+        """The file, or the folder of the first of several, for messages."""
+        return str(self.files[0]) if len(self.files) == 1 else str(self.files[0].parent)
+
+    def place(self, row: int) -> str:
+        """Return where a person finds a row: "labels.csv line 3"."""
+        return f"{self.files[self.file_of[row]].name} {self.row_word} {self.rows[row]}"
+
+    def moved_into(self, base: str) -> "LabelTable":
+        """Return the table with relative paths below `base`, "" or a folder with its slash."""
+        if not base:
+            return self
+        moved = [
+            text if not text or re.match(r"[\\/]|[A-Za-z]:[\\/]", text) else base + text
+            for text in self.images
+        ]
+        return replace(self, images=moved)
+
+
+def read_table(
+    file: Path, columns: Columns, image_names: Sequence[str] = IMAGE_COLUMNS
+) -> LabelTable:
+    """Read a file; unless its column is asked for, images are named by the first of `image_names`.
+
+    Raises
+    ------
+    SourceError
+        The file is not a table, lacks a column, contradicts its own schema, or has no rows.
+    """
+    cells = _read_cells(file, columns)
+    label = _find_column(cells, columns.label, LABEL_COLUMNS, "the labels", "label_column")
+    assert label is not None
+    clean = None
+    if columns.clean is not None:
+        clean = _find_column(cells, columns.clean, (), "true labels", "clean_label_column")
+    split = _find_column(cells, None, (SPLIT_COLUMN,), "", None)
+    image = cells.image
+    if image is None:
+        image = _find_column(cells, columns.image, image_names, "the images", "image_column")
+        assert image is not None
+    if not len(cells.rows):
+        raise SourceError(f"{cells.file} is empty: it has no rows below its header")
+    return LabelTable(
+        files=(cells.file,),
+        file_of=np.zeros(len(cells.rows), np.int64),
+        rows=cells.rows,
+        row_word=cells.row_word,
+        images=cells.texts[image],
+        labels=cells.texts[label],
+        clean=None if clean is None else cells.texts[clean],
+        splits=None if split is None else cells.texts[split],
+        declared=tuple(
+            dict.fromkeys((*cells.declared.get(label, ()), *cells.declared.get(clean or "", ())))
+        ),
+        embedded=image if cells.embedded else None,
+    )
+
+
+def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
+    """Return the tables of single files as one table of several files."""
+    first = tables[0]
+    files = tuple(table.files[0] for table in tables)
+    for table in tables:
+        if table.embedded != first.embedded or (table.splits is None) != (first.splits is None):
+            raise SourceError(
+                f"{table.files[0]} and {files[0]} differ in their columns of images or splits; "
+                "read them one by one"
+            )
+    sizes = [len(table.labels) for table in tables]
+    return replace(
+        first,
+        files=files,
+        file_of=np.repeat(np.arange(len(tables)), sizes),
+        rows=np.concatenate([table.rows for table in tables]),
+        images=[text for table in tables for text in table.images],
+        labels=[text for table in tables for text in table.labels],
+        clean=None if first.clean is None else [c for table in tables for c in table.clean or ()],
+        splits=None
+        if first.splits is None
+        else [s for table in tables for s in table.splits or ()],
+        declared=tuple(dict.fromkeys(name for table in tables for name in table.declared)),
+    )
+
+
+# --- a file's cells as text --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Cells:
+    """The columns of one file that may be needed, as text, "" where empty."""
+
+    file: Path
+    names: tuple[str, ...]  # of all columns, for messages
+    texts: dict[str, list[str]]
+    rows: Indices  # (R,) as a person counts them: lines from 1, a parquet file's rows from 0
+    row_word: str
+    declared: dict[str, tuple[str, ...]]  # class names by column
+    image: str | None = None  # column recognized by its type
+    embedded: bool = False  # whether it holds the images themselves
+
+
+def _read_cells(file: Path, columns: Columns) -> _Cells:
+    suffix = suffix_of(file.name)
+    if not file.exists():
+        raise SourceError(f"{file} does not exist; check the path of the table")
+    if file.is_dir() or suffix not in TABLE_SUFFIXES:
+        raise SourceError(
+            f"{file} is not a table that can be read; give one of {', '.join(TABLE_SUFFIXES)}"
+        )
+    read = {"csv": _read_csv, "tsv": _read_csv, "parquet": _read_parquet}.get(suffix, _read_jsonl)
+    try:
+        return read(file, columns)
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{file} is not a text table in UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise SourceError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def suffix_of(name: str) -> str:
+    """Return a file name's suffix in lower case and without its dot."""
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def _read_csv(file: Path, columns: Columns) -> _Cells:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        start = stream.readline()
+        if "\0" in start:
+            raise SourceError(f"{file} is not a text table; save it as CSV in UTF-8")
+        stream.seek(0)
+        lines = csv.reader(stream, delimiter=_delimiter(file, start), strict=True)
+        names, rows, texts = [], list[int](), dict[str, list[str]]()
+        try:
+            names = [name.strip() for name in next(lines, [])]
+            width = len(names)
+            needed = [(i, name) for i, name in enumerate(names) if columns.may_be_needed(name)]
+            for _, name in needed:
+                if names.count(name) > 1:
+                    raise SourceError(f'{file} has two columns "{name}"; rename one')
+                texts[name] = []
+            for cells in lines:
+                if not cells:
+                    continue
+                if any(cells[width:]):
+                    raise SourceError(
+                        f"{file} line {lines.line_num} has {len(cells)} cells and the header has "
+                        f"{width}; quote cells that hold a {lines.dialect.delimiter!r}"
+                    )
+                rows.append(lines.line_num)
+                for i, name in needed:
+                    texts[name].append(cells[i] if i < len(cells) else "")
+        except csv.Error as error:
+            raise SourceError(f"{file} line {lines.line_num} is not CSV: {error}") from error
+    return _Cells(file, tuple(names), texts, np.array(rows, np.int64), "line", {})
+
+
+def _delimiter(file: Path, header: str) -> str:
+    if suffix_of(file.name) == "tsv":
+        return "\t"
+    # Where the comma is the decimal sign, spreadsheets save "CSV" with semicolons.
+    return next((sign for sign in ",;\t" if sign in header), ",")
+
+
+def _read_jsonl(file: Path, columns: Columns) -> _Cells:
+    names: dict[str, None] = {}
+    texts: dict[str, list[str]] = {}
+    rows: list[int] = []
+    with file.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise SourceError(f"{file} line {number} is not JSON: {error}") from error
+            if not isinstance(record, dict):
+                raise SourceError(
+                    f"{file} line {number} is not a JSON object; write one "
+                    '{"file_name": ..., "label": ...} a line'
+                )
+            for name in record:
+                if name not in names:
+                    names[name] = None
+                    if columns.may_be_needed(name):
+                        texts[name] = [""] * len(rows)
+            for name, cells in texts.items():
+                try:
+                    cells.append(as_text(record.get(name)))
+                except TypeError as error:
+                    raise SourceError(f'{file} line {number}: "{name}" is {error}') from error
+            rows.append(number)
+    return _Cells(file, tuple(names), texts, np.array(rows, np.int64), "line", {})
+
+
+def _read_parquet(file: Path, columns: Columns) -> _Cells:
+    try:
+        with pq.ParquetFile(file) as opened:
+            schema, footer = opened.schema_arrow, opened.metadata
+            image = _typed_image_column(file, schema, columns)
+            class_names = _declared_names(schema)
+            texts: dict[str, list[str]] = {}
+            for field in schema:
+                if columns.may_be_needed(field.name) or field.name == image:
+                    cells = _parquet_texts(file, opened, field, class_names.get(field.name))
+                    if cells is not None:
+                        texts[field.name] = cells
+    except pa.ArrowInvalid as error:
+        raise SourceError(f"{file} is not a parquet file, or a damaged one: {error}") from error
+    rows = np.arange(footer.num_rows, dtype=np.int64)
+    # Where all bytes are null the column only names files, and is as good as a column of paths.
+    embedded = image is not None and not _all_null(footer, f"{image}.bytes")
+    return _Cells(file, tuple(schema.names), texts, rows, "row", class_names, image, embedded)
+
+
+def _parquet_texts(
+    file: Path, opened: pq.ParquetFile, field: pa.Field, class_names: tuple[str, ...] | None
+) -> list[str] | None:
+    """Read a column as text; None where it has none. Of images only their paths are read."""
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if pa.types.is_struct(kind):
+        if kind.get_field_index("path") < 0:
+            return [""] * opened.metadata.num_rows
+        cells = opened.read(columns=[f"{field.name}.path"]).column(0).to_pylist()
+        return [as_text(cell and cell["path"]) for cell in cells]
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return [""] * opened.metadata.num_rows
+    if pa.types.is_nested(kind):
+        return None
+    cells = opened.read(columns=[field.name]).column(0).to_pylist()
+    if class_names is None or not pa.types.is_integer(kind):
+        try:
+            return [as_text(cell) for cell in cells]
+        except TypeError:
+            return None
+    for row, cell in enumerate(cells):
+        if cell is not None and not UNLABELED <= cell < len(class_names):
+            raise SourceError(
+                f'{file.name} row {row}: "{field.name}" is {cell}, and the schema has '
+                f"{len(class_names)} class names; correct the row or the schema"
+            )
+    return ["" if cell is None or cell == UNLABELED else class_names[cell] for cell in cells]
+
+
+def _typed_image_column(file: Path, schema: pa.Schema, columns: Columns) -> str | None:
+    """Return the column whose type is made for encoded images; None where there is none."""
+    names: list[str] = []
+    for field in schema:
+        binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
+        named = field.name == columns.image or field.name.strip().lower() in IMAGE_COLUMNS
+        struct = pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+        if (struct or (binary and named)) and columns.image in (None, field.name):
+            names.append(field.name)
+    if len(names) > 1:
+        names = [name for name in names if name.strip().lower() == "image"] or names
+    if len(names) > 1:
+        raise SourceError(
+            f"{file} has several columns of images: {', '.join(names)}; "
+            "choose one with image_column (--image-column)"
+        )
+    return names[0] if names else None
+
+
+def _all_null(footer: pq.FileMetaData, leaf: str) -> bool:
+    """Say from a file's statistics whether a column is null throughout; False if they lack."""
+    groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
+    columns = [g.column(j) for g in groups for j in range(g.num_columns)]
+    nulls = [
+        column.num_values > 0
+        and column.statistics is not None
+        and column.statistics.has_null_count
+        and column.statistics.null_count == column.num_values
+        for column in columns
+        if column.path_in_schema == leaf
+    ]
+    return len(nulls) > 0 and all(nulls)
+
+
+def _declared_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
+    """Return the class names of the columns that Hugging Face's metadata calls ClassLabel."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        return {
+            column: tuple(str(name) for name in feature["names"])
+            for column, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}  # no metadata, or of a form unknown here: then labels are their own names
+
+
+# --- columns by name ---------------------------------------------------------------------------
+
+
+def _find_column(
+    cells: _Cells, asked: str | None, known: Sequence[str], what: str, option: str | None
+) -> str | None:
+    """Return the column asked for, or the first that is known; without `option` it may lack."""
+    there = f"columns there: {', '.join(cells.names) or 'none'}"
+    mend = f"name it with {option} (--{(option or '').replace('_', '-')})"
+    if asked is not None:
+        column = asked if asked in cells.names else None
+        if column is None:
+            raise SourceError(f'{cells.file} has no column "{asked}" for {what}; {there}')
+    else:
+        lowered = {name.strip().lower(): name for name in reversed(cells.names)}
+        column = next((lowered[name] for name in known if name in lowered), None)
+        if column is None and option is None:
+            return None
+        if column is None:
+            raise SourceError(
+                f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {mend}"
+            )
+    if column not in cells.texts:
+        raise SourceError(
+            f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {mend}'
+        )
+    return column

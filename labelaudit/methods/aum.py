@@ -1,0 +1,193 @@
+"""AUM: area under the margin, with threshold samples.
+
+Paper: Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking"
+(https://arxiv.org/abs/2001.10528). In epoch t the margin of sample x with label ỹ is its logit less
+the largest other, and AUM is the mean margin over T epochs:
+
+    M_t(x, ỹ) = z_ỹ(x) - max_{k ≠ ỹ} z_k(x),     AUM(x, ỹ) = (1/T) Σ_t M_t(x, ỹ)
+
+To know how low is too low, N/(C+1) threshold samples are given a class C+1 that does not exist.
+Labels whose AUM is below the 99th percentile of theirs are flagged. A second training with other
+threshold samples judges those of the first.
+
+Deviations: docs/methods/aum.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.training.method import Batch
+from labelaudit.training.task import Task, Verdict, predict_test, train_on
+
+RUNS = 2
+
+
+@dataclass(frozen=True)
+class AUMConfig(SupervisedConfig):
+    """Settings of AUM.
+
+    Attributes
+    ----------
+    batch_size
+        The authors': "intentionally lower", so that the network memorizes less.
+    percentile
+        Of the threshold samples' AUM, below which a label is flagged; the paper's.
+    """
+
+    batch_size: int = 64
+    percentile: float = 99.0
+
+
+def margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """Give the logit of each label less the largest other, ``(B,)``.
+
+    Parameters
+    ----------
+    logits
+        ``(B, K)``.
+    labels
+        ``(B,)`` int64 in 0..K-1.
+    """
+    index = labels[:, None]
+    others = logits.scatter(1, index, -torch.inf)
+    return logits.gather(1, index).squeeze(1) - others.amax(1)
+
+
+def threshold_samples(num_samples: int, num_classes: int, seed: int) -> np.ndarray:
+    """Choose the samples that get the fake class in each run, no sample in both.
+
+    Parameters
+    ----------
+    num_samples
+        N, at least 2.
+    num_classes
+        C. Each run gets N/(C+1) threshold samples, rounded down, but at least one.
+    seed
+        Decides which.
+
+    Returns
+    -------
+    np.ndarray
+        ``(RUNS, N)`` bool.
+    """
+    size = max(1, num_samples // (num_classes + 1))
+    order = np.random.default_rng([seed, *b"AUM"]).permutation(num_samples)
+    chosen = np.zeros((RUNS, num_samples), dtype=bool)
+    for run in range(RUNS):
+        chosen[run, order[run * size : (run + 1) * size]] = True
+    return chosen
+
+
+def judge(
+    areas: np.ndarray, is_threshold: np.ndarray, percentile: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Judge each sample by the runs in which it kept its label, as the authors' code does.
+
+    Parameters
+    ----------
+    areas
+        ``(RUNS, N)``, the AUM of each sample in each run.
+    is_threshold
+        ``(RUNS, N)`` bool; no sample is a threshold sample of every run.
+    percentile
+        In [0, 100], of the threshold samples' AUM.
+
+    Returns
+    -------
+    aum, flagged
+        ``(N,)`` each: the mean over those runs, and whether all of them put it below their
+        threshold.
+    """
+    own = ~is_threshold
+    aum = np.where(own, areas, 0.0).sum(axis=0) / own.sum(axis=0)
+    thresholds = [
+        np.percentile(area[fake], percentile)
+        for area, fake in zip(areas, is_threshold, strict=True)
+    ]
+    below = areas < np.array(thresholds)[:, None]
+    return aum, (below | is_threshold).all(axis=0)
+
+
+class MarginRecorder(CrossEntropy):
+    """A classifier with one class more than there are, which adds up the margins that it sees.
+
+    Those of each training batch, as the step meets it: augmented, in train mode, before the update.
+    """
+
+    def __init__(self, task: Task, config: AUMConfig) -> None:
+        super().__init__(task, config, num_outputs=task.num_classes + 1)
+        self.total = torch.zeros(len(task.noisy_labels), device=task.device)
+        self.count = torch.zeros_like(self.total)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Method.step`."""
+        told = super().step(batch)
+        # A batch has no row twice, so that adding at its rows is enough.
+        self.total[batch.indices] += margins(told["logits"], batch.noisy_labels)
+        self.count[batch.indices] += 1
+        return told
+
+    def areas(self) -> np.ndarray:
+        """Give the AUM of each training image so far, ``(N,)`` float64."""
+        return (self.total / self.count).cpu().numpy().astype(np.float64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {**super().state_dict(), "total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        super().load_state_dict(state)
+        self.total.copy_(state["total"])
+        self.count.copy_(state["count"])
+
+
+class AUMAudit:
+    """AUM on the encoder that all systems share."""
+
+    def __init__(self, config: AUMConfig | None = None) -> None:
+        self.config = config or AUMConfig()
+
+    def audit(self, task: Task) -> Verdict:
+        """Train twice with threshold samples and judge; train on what is not flagged to predict.
+
+        The last training is left out where the task has no test images.
+        """
+        labeled = replace(task.only_labeled(), test_pixels=None, watch=None)
+        is_threshold = threshold_samples(len(labeled.given), task.num_classes, task.seed)
+        areas = np.stack([self._areas(labeled, chosen) for chosen in is_threshold])
+        aum, flagged = judge(areas, is_threshold, self.config.percentile)
+        return Verdict(
+            suspect_score=-aum,
+            flagged=flagged,
+            epochs=task.epochs or self.config.epochs,
+            test_probs=None if task.test_pixels is None else self._predict(task, flagged),
+        )
+
+    def _areas(self, labeled: Task, is_threshold: np.ndarray) -> np.ndarray:
+        """Train with these threshold samples ``(L,)``; give the AUM of each sample, ``(L,)``."""
+        labels = np.where(is_threshold, labeled.num_classes, labeled.noisy_labels)
+        run = replace(labeled, noisy_labels=labels)
+        plan = run.plan(self.config.batch_size)
+        method = train_on(run, lambda: MarginRecorder(run, self.config), plan, self.config.epochs)
+        assert isinstance(method, MarginRecorder)
+        return method.areas()
+
+    def _predict(self, task: Task, flagged: np.ndarray) -> np.ndarray | None:
+        """Train anew on what is not flagged, or on all if nothing is left."""
+        kept = task.only_labeled(None if flagged.all() else np.flatnonzero(~flagged))
+        method = train_on(
+            kept,
+            lambda: CrossEntropy(kept, self.config),
+            kept.plan(self.config.batch_size),
+            self.config.epochs,
+        )
+        return predict_test(method, task)

@@ -1,0 +1,183 @@
+"""Mean Teacher: a student that must agree with the moving average of itself.
+
+Paper: Tarvainen & Valpola 2017, "Mean teachers are better role models: Weight-averaged consistency
+targets improve semi-supervised deep learning results" (https://arxiv.org/abs/1703.01780). With the
+student f(x; θ, η), the teacher f(x; θ', η') and noise η, η' drawn apart, each step minimizes
+
+    CE over labeled images + w(t) E_x ‖f(x; θ, η) - f(x; θ', η')‖² / C,    w(t) = w exp(-5 (1 - t/T)²)
+
+and then moves the teacher, θ' ← αθ' + (1-α)θ. t counts steps up to the ramp's length T; w(t) = w
+after it. f gives class probabilities; x are labeled and unlabeled images alike.
+
+Deviations: docs/methods/mean_teacher.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from labelaudit.data.batches import translate
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.training.guider import make_guider, noisy_eval
+from labelaudit.training.loop import autocast
+from labelaudit.training.method import Batch, Predictions
+from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+
+
+@dataclass(frozen=True)
+class MeanTeacherConfig(SupervisedConfig):
+    """Settings of Mean Teacher.
+
+    Attributes
+    ----------
+    epochs
+        Chosen on digits, seeds 0-4.
+    batch_size
+        The paper's.
+    consistency_weight
+        w where cross-entropy is averaged over the labeled images alone; the authors' code.
+    ramp_share
+        T as a share of all steps; the authors' 40,000 of 150,000 to 180,000.
+    early_decay, late_decay
+        α until T and after it; the paper's on SVHN. See `MeanTeacher` for short trainings.
+    input_noise
+        Standard deviation, in pixels of [0, 1]; for MLPs alone, other encoders have their own.
+    """
+
+    epochs: int = 40
+    consistency_weight: float = 100.0
+    ramp_share: float = 0.25
+    early_decay: float = 0.99
+    late_decay: float = 0.999
+    input_noise: float = 0.15
+
+
+def ramp_up(step: int, length: int) -> float:
+    """exp(-5 (1 - t/T)²), and 1 from T on.
+
+    Parameters
+    ----------
+    step
+        t, from 0.
+    length
+        T in steps; 0 for no ramp.
+    """
+    return 1.0 if step >= length else math.exp(-5.0 * (1.0 - step / length) ** 2)
+
+
+class MeanTeacher(CrossEntropy):
+    """The student, the teacher and the student's optimizer.
+
+    Parameters
+    ----------
+    task
+        What the networks must take, and where.
+    config
+        Settings.
+    total_steps
+        Steps that the training will take. The ramp is a share of them, and after it the teacher
+        averages over no more than the last tenth of them (nor less than `early_decay` does): α of
+        0.999 forgets nothing in a training of some hundred steps.
+    """
+
+    def __init__(self, task: Task, config: MeanTeacherConfig, total_steps: int) -> None:
+        super().__init__(task, config)
+        self.config = config
+        self.teacher = make_guider(self.model, config.early_decay)
+        self.max_shift = task.max_shift
+        self.input_noise = config.input_noise if task.encoder == "mlp" else 0.0
+        self.ramp_length = round(config.ramp_share * total_steps)
+        self.late_decay = min(config.late_decay, max(config.early_decay, 1 - 10 / total_steps))
+        self.steps = 0
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """Take a step of the student and one of the teacher; see `Method.step`."""
+        self.model.train()
+        with autocast(self.device):
+            logits = self.model(self.perturb(batch.images))
+        teacher_probs = self.ask_teacher(batch.images)
+        consistency = (logits.softmax(1) - teacher_probs).square().mean()
+        loss = F.cross_entropy(logits, batch.noisy_labels, ignore_index=-1)
+        weight = self.config.consistency_weight * ramp_up(self.steps, self.ramp_length)
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss + weight * consistency).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.move_teacher()
+        self.steps += 1
+        return {"loss": loss.detach(), "consistency": consistency.detach()}
+
+    @torch.no_grad()
+    def ask_teacher(self, images: Tensor) -> Tensor:
+        """Give the teacher's probabilities ``(B, C)``, its noise and translation drawn apart."""
+        if self.max_shift:
+            images = translate(images, self.max_shift)
+        with autocast(self.device):
+            logits: Tensor = noisy_eval(self.teacher)(self.perturb(images))
+        return logits.softmax(1)
+
+    def perturb(self, images: Tensor) -> Tensor:
+        """Add input noise where the encoder has none of its own."""
+        if not self.input_noise:
+            return images
+        return images + self.input_noise * torch.randn_like(images)
+
+    def move_teacher(self) -> None:
+        """θ' ← αθ' + (1-α)θ, with the α of this step; the first step copies θ."""
+        decay = self.config.early_decay if self.steps < self.ramp_length else self.late_decay
+        self.teacher.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self.teacher.update_parameters(self.model)
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Predictions:
+        """Look at images with both networks, without noise or dropout; see `Method.predict`."""
+        self.model.eval()
+        self.teacher.eval()
+        with autocast(self.device):
+            _, logits = self.model.embed_and_classify(images)
+            embedding, teacher_logits = self.teacher.module.embed_and_classify(images)
+        return Predictions(logits.softmax(1), teacher_logits.softmax(1), embedding)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {
+            **super().state_dict(),
+            "teacher": self.teacher.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        super().load_state_dict(state)
+        self.teacher.load_state_dict(state["teacher"])
+        self.steps = state["steps"]
+
+
+class MeanTeacherAudit:
+    """Mean Teacher on the encoder that all systems share."""
+
+    def __init__(self, config: MeanTeacherConfig | None = None) -> None:
+        self.config = config or MeanTeacherConfig()
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on all images; rank labels by the teacher's probability of any other class."""
+        plan = task.plan(self.config.batch_size)
+        epochs = task.epochs or self.config.epochs
+        method = train_on(
+            task, lambda: MeanTeacher(task, self.config, epochs * plan.steps), plan, epochs
+        )
+        probs = predict_probs(method, task.pixels[task.labeled], task)
+        return Verdict(
+            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
+            flagged=probs.argmax(axis=1) != task.given,
+            epochs=epochs,
+            test_probs=predict_test(method, task),
+        )

@@ -1,0 +1,387 @@
+"""MentorNet: a curriculum that weighs each sample by its loss.
+
+Paper: Jiang et al. 2018, "MentorNet: Learning Data-Driven Curriculum for Very Deep Neural Networks on
+Corrupted Labels" (https://arxiv.org/abs/1712.05055). The student minimizes Σ_i v_i ℓ_i. The weights
+v_i are the mentor's, given the loss ℓ_i and d_i = ℓ_i - λ, its distance from a moving average λ of the
+p-th percentile of the batch losses. Two mentors:
+
+- predefined (`MentorNetAudit`), which needs no trusted labels:
+
+      v_i = 1                                  in the burn-in
+      v_i = 1 if d_i <= 0, else 0              after it
+      v_i = min(1, max(0, 1 - d_i))            in the last tenth of the training
+
+- learned (`LearnedMentorNetAudit`): v_i = 1 in the burn-in, then a small network's
+
+      v_i = sigmoid(g(BiLSTM(ℓ_i, d_i), embedding of ỹ_i, embedding of the epoch))
+
+  trained by cross-entropy on labels known to be right: v*_i = 1 where the given label is the true one.
+
+In both a share of each batch is left out at random, large in the burn-in and small after it.
+
+Deviations: docs/methods/mentornet.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from labelaudit.errors import OptionError
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.training.loop import autocast
+from labelaudit.training.method import Batch
+from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+
+EPOCH_BINS = 100  # the mentor knows the training's progress in hundredths
+
+
+@dataclass(frozen=True)
+class MentorNetConfig(SupervisedConfig):
+    """Settings of MentorNet.
+
+    Attributes
+    ----------
+    epochs, batch_size
+        Chosen on digits, seeds 0-4.
+    percentile
+        p in [0, 1]; the authors' commands for 20 and 40% noise.
+    average_decay
+        Of the moving average, weight on the old value; the authors' code.
+    burn_in
+        Share of the training in which all samples weigh 1; the paper's, rounded by it.
+    early_dropout, late_dropout
+        Share of a batch left out at random, in the burn-in and after it; the authors' commands.
+    linear_from, linear_width
+        From which share of the training on, and over which distance in nats, the predefined
+        weights fall linearly; the authors' code.
+    """
+
+    epochs: int = 30
+    percentile: float = 0.75
+    average_decay: float = 0.5
+    burn_in: float = 0.2
+    early_dropout: float = 0.5
+    late_dropout: float = 0.05
+    linear_from: float = 0.9
+    linear_width: float = 1.0
+
+
+def predefined_weights(differences: Tensor, progress: float, config: MentorNetConfig) -> Tensor:
+    """Give the predefined weights, ``(B,)`` in [0, 1].
+
+    Parameters
+    ----------
+    differences
+        d, ``(B,)`` in nats.
+    progress
+        Share of the training that is over, in [0, 1).
+    config
+        Settings.
+    """
+    if progress < config.burn_in:
+        return torch.ones_like(differences)
+    if progress < config.linear_from:
+        return (differences <= 0).to(differences.dtype)
+    return (1.0 - differences / config.linear_width).clamp(0.0, 1.0)
+
+
+def leave_out(weights: Tensor, share: float) -> Tensor:
+    """Set the weights ``(B,)`` of a random share of a batch to 0; at least one sample stays."""
+    kept = torch.zeros_like(weights)
+    stay = max(1, int(len(weights) * (1.0 - share)))
+    kept[torch.randperm(len(weights), device=weights.device)[:stay]] = 1.0
+    return weights * kept
+
+
+class MentorNet(CrossEntropy):
+    """A student with the predefined mentor.
+
+    Parameters
+    ----------
+    task
+        What the network must take, and where: the labeled images.
+    config
+        Settings.
+    total_steps
+        Steps that the training will take; the curriculum is laid out over them.
+    """
+
+    def __init__(self, task: Task, config: MentorNetConfig, total_steps: int) -> None:
+        super().__init__(task, config)
+        self.config = config
+        self.total_steps = total_steps
+        self.steps = 0
+        self.threshold = torch.zeros((), device=task.device)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that is over, in [0, 1]."""
+        return self.steps / self.total_steps
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Method.step`."""
+        self.model.train()
+        with autocast(self.device):
+            logits = self.model(batch.images)
+        losses = F.cross_entropy(logits, batch.noisy_labels, reduction="none")
+        self.move_threshold(losses.detach())
+        weights = self.weigh(losses.detach(), batch.noisy_labels, batch.indices)
+        early = self.progress < self.config.burn_in
+        share = self.config.early_dropout if early else self.config.late_dropout
+        loss = (leave_out(weights, share) * losses).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.steps += 1
+        return {"loss": loss.detach(), "weight": weights.mean()}
+
+    def move_threshold(self, losses: Tensor) -> None:
+        """Move λ towards the percentile of a batch's losses ``(B,)``; the first batch sets it."""
+        percentile = losses.quantile(self.config.percentile)
+        old = self.threshold if self.steps else percentile
+        decay = self.config.average_decay
+        self.threshold = decay * old + (1.0 - decay) * percentile
+
+    def weigh(self, losses: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        """Give the mentor's weights of a batch, ``(B,)`` in [0, 1].
+
+        Parameters
+        ----------
+        losses
+            ``(B,)`` in nats, without gradient.
+        labels, indices
+            ``(B,)`` int64, the given labels and the rows of the labeled images.
+        """
+        return predefined_weights(losses - self.threshold, self.progress, self.config)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {**super().state_dict(), "steps": self.steps, "threshold": self.threshold}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        super().load_state_dict(state)
+        self.steps = state["steps"]
+        self.threshold = state["threshold"]
+
+
+@dataclass(frozen=True)
+class LearnedMentorNetConfig(MentorNetConfig):
+    """Settings of MentorNet with a learned mentor.
+
+    Attributes
+    ----------
+    lstm_size, label_size, epoch_size, hidden
+        The mentor's layers; the authors' code, which has an LSTM of one unit.
+    updates
+        Shares of the training at which the mentor is trained; the first ends the burn-in.
+    mentor_steps, mentor_learning_rate
+        Adam's, on all trusted samples at once; chosen on digits, seeds 0-4.
+    """
+
+    lstm_size: int = 1
+    label_size: int = 2
+    epoch_size: int = 5
+    hidden: int = 20
+    updates: tuple[float, ...] = (0.2, 0.75)
+    mentor_steps: int = 300
+    mentor_learning_rate: float = 0.03
+
+
+class Mentor(nn.Module):
+    """The learned mentor: loss, distance, label and epoch to the logit of a weight.
+
+    Parameters
+    ----------
+    num_classes
+        C.
+    config
+        Settings.
+    """
+
+    def __init__(self, num_classes: int, config: LearnedMentorNetConfig) -> None:
+        super().__init__()
+        self.label_embedding = nn.Embedding(num_classes, config.label_size)
+        self.epoch_embedding = nn.Embedding(EPOCH_BINS, config.epoch_size)
+        self.lstm = nn.LSTM(2, config.lstm_size, batch_first=True, bidirectional=True)
+        inputs = 2 * config.lstm_size + config.label_size + config.epoch_size
+        self.head = nn.Sequential(
+            nn.Linear(inputs, config.hidden), nn.Tanh(), nn.Linear(config.hidden, 1)
+        )
+
+    def forward(self, losses: Tensor, differences: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        """Give logits ``(B,)`` for losses, distances and labels ``(B,)`` at an epoch in hundredths."""
+        features = torch.stack([losses, differences], dim=1)[:, None]  # (B, 1, 2), one time step
+        states, _ = self.lstm(features)  # (B, 1, 2 · lstm_size)
+        epochs = torch.full_like(labels, min(epoch, EPOCH_BINS - 1))
+        known = [states[:, 0], self.label_embedding(labels), self.epoch_embedding(epochs)]
+        logits: Tensor = self.head(torch.cat(known, dim=1))
+        return logits.squeeze(1)
+
+
+class LearnedMentorNet(MentorNet):
+    """A student with the learned mentor.
+
+    Parameters
+    ----------
+    task, config, total_steps
+        As in `MentorNet`.
+    trusted
+        ``(T,)`` int64, rows of the labeled images whose true labels are known.
+    right
+        ``(T,)`` bool, whether their given labels are the true ones.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: LearnedMentorNetConfig,
+        total_steps: int,
+        trusted: np.ndarray,
+        right: np.ndarray,
+    ) -> None:
+        super().__init__(task, config, total_steps)
+        self.settings = config
+        self.mentor = Mentor(task.num_classes, config).to(task.device)
+        self.trusted = torch.from_numpy(trusted).to(task.device)
+        self.trusted_labels = torch.from_numpy(task.noisy_labels[trusted]).to(task.device)
+        self.target = torch.from_numpy(right).float().to(task.device)
+        # What the student's last look at each image gave, in train mode; NaN before the first.
+        self.losses = torch.full((len(task.noisy_labels),), torch.nan, device=task.device)
+        self.differences = self.losses.clone()
+        self.updates = 0
+        self.epoch = 0  # of the last update, in hundredths
+
+    def weigh(self, losses: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+        """See `MentorNet.weigh`."""
+        differences = losses - self.threshold
+        self.losses[indices] = losses
+        self.differences[indices] = differences
+        due = self.settings.updates[self.updates :]
+        if due and self.progress >= due[0]:
+            self.update_mentor()
+        if self.updates == 0:
+            return torch.ones_like(losses)
+        with torch.no_grad():
+            return self.mentor(losses, differences, labels, self.epoch).sigmoid()
+
+    def update_mentor(self) -> None:
+        """Train the mentor on the trusted samples, by what the student last made of them."""
+        losses, differences = self.losses[self.trusted], self.differences[self.trusted]
+        seen = losses.isfinite()
+        if not seen.any():  # the burn-in is shorter than an epoch
+            return
+        self.updates += 1
+        self.epoch = int(EPOCH_BINS * self.progress)
+        optimizer = torch.optim.Adam(
+            self.mentor.parameters(), lr=self.settings.mentor_learning_rate
+        )
+        for _ in range(self.settings.mentor_steps):
+            logits = self.mentor(
+                losses[seen], differences[seen], self.trusted_labels[seen], self.epoch
+            )
+            loss = F.binary_cross_entropy_with_logits(logits, self.target[seen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {
+            **super().state_dict(),
+            "mentor": self.mentor.state_dict(),
+            "losses": self.losses,
+            "differences": self.differences,
+            "updates": self.updates,
+            "epoch": self.epoch,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        super().load_state_dict(state)
+        self.mentor.load_state_dict(state["mentor"])
+        self.losses.copy_(state["losses"])
+        self.differences.copy_(state["differences"])
+        self.updates = state["updates"]
+        self.epoch = state["epoch"]
+
+
+class MentorNetAudit:
+    """MentorNet with the predefined mentor, on the encoder that all systems share."""
+
+    def __init__(self, config: MentorNetConfig | None = None) -> None:
+        self.config = config or MentorNetConfig()
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on the labeled images; rank labels by the student's probability of any other."""
+        labeled = task.only_labeled()
+        return _audit(
+            task, labeled, self.config, lambda steps: MentorNet(labeled, self.config, steps)
+        )
+
+
+class LearnedMentorNetAudit:
+    """MentorNet with the learned mentor, on the encoder that all systems share."""
+
+    def __init__(self, config: LearnedMentorNetConfig | None = None) -> None:
+        self.config = config or LearnedMentorNetConfig()
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on the labeled images; rank labels by the student's probability of any other.
+
+        Trusted images are trained on and judged like the others, by their given labels: what is
+        known of them enters through the mentor alone.
+
+        Raises
+        ------
+        OptionError
+            If the task has no labels known to be right, or none of them on labeled images.
+        """
+        if task.trusted is None:
+            raise OptionError(
+                "MentorNet's learned curriculum needs some labels known to be right, and none are"
+                " given here; its predefined one (mentornet) does without"
+            )
+        rows, truth = task.trusted
+        both = task.noisy_labels[rows] >= 0
+        if not both.any():
+            raise OptionError(
+                "MentorNet's learned curriculum needs images that have both a given label and one"
+                " known to be right, and there are none here"
+            )
+        trusted = np.searchsorted(task.labeled, rows[both])
+        right = task.noisy_labels[rows[both]] == truth[both]
+        labeled = task.only_labeled()
+        verdict = _audit(
+            task,
+            labeled,
+            self.config,
+            lambda steps: LearnedMentorNet(labeled, self.config, steps, trusted, right),
+        )
+        return replace(verdict, num_trusted=len(trusted))
+
+
+def _audit(
+    task: Task,
+    labeled: Task,
+    config: MentorNetConfig,
+    build: Callable[[int], MentorNet],
+) -> Verdict:
+    """Train what `build` gives for a number of steps, and let the student judge."""
+    plan = labeled.plan(config.batch_size)
+    epochs = task.epochs or config.epochs
+    method = train_on(labeled, lambda: build(epochs * plan.steps), plan, epochs)
+    probs = predict_probs(method, labeled.pixels, task)
+    return Verdict(
+        suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
+        flagged=probs.argmax(axis=1) != task.given,
+        epochs=epochs,
+        test_probs=predict_test(method, task),
+    )

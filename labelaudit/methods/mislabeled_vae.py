@@ -1,0 +1,77 @@
+"""Mislabeled-VAE: UMN's model with one noise rate, known beforehand, for every label.
+
+Paper: Langevin et al. 2018, "A Deep Generative Model for Semi-Supervised Classification with Noisy
+Labels" (https://arxiv.org/abs/1809.05957), as the UMN paper reads it in Eqs. 6-8: ε is held at the
+known corruption rate, so every label weighs the same f(ε), right or wrong. There is no guider.
+
+Deviations: docs/methods/mislabeled_vae.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from labelaudit.errors import OptionError
+from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
+from labelaudit.training.loop import autocast
+from labelaudit.training.method import Predictions
+from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+
+
+class MislabeledVAE(UMN):
+    """UMN's learner with ε = ρ for every label (Eq. 6).
+
+    Parameters
+    ----------
+    config
+        The same as UMN's.
+    noise_rate
+        ρ in [0, 1]; clamped like UMN's ε, so that f stays finite and positive.
+    device
+        Where to train.
+    """
+
+    def __init__(self, config: UMNConfig, noise_rate: float, device: torch.device) -> None:
+        super().__init__(config, device)
+        self.noise_rate = noise_rate
+
+    def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:
+        """Give ρ for every label, ``(B,)``."""
+        return torch.full_like(labels, self.noise_rate, dtype=torch.float32)
+
+    @torch.inference_mode()
+    def predict(self, images: Tensor) -> Predictions:
+        """Look at images with the learner alone; see `Method.predict`."""
+        self.learner.eval()
+        with autocast(self.device):
+            probs, embedding = self.learner(images)
+        return Predictions(probs, probs, embedding)
+
+
+class KnownRateVAE:
+    """Mislabeled-VAE given the true noise rate, which nobody knows in practice."""
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on all images; rank labels by the probability of any other class.
+
+        Raises
+        ------
+        OptionError
+            If the task does not tell the noise rate.
+        """
+        if task.noise_rate is None:
+            raise OptionError("Mislabeled-VAE must be told the noise rate, which is not known here")
+        plan = task.plan(default_batch_size(len(task.pixels), task.device.type))
+        config = UMNConfig.for_data(task.pixels, task.num_classes, task.encoder, plan)
+        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label)
+        rate = task.noise_rate
+        method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)
+        probs = predict_probs(method, task.pixels[task.labeled], task)
+        return Verdict(
+            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
+            flagged=probs.argmax(axis=1) != task.given,
+            epochs=epochs,
+            test_probs=predict_test(method, task),
+        )

@@ -1,0 +1,186 @@
+"""Learning to Reweight: each sample weighs what it does for a few labels known to be right.
+
+Paper: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning"
+(https://arxiv.org/abs/1803.09050), Algorithm 1. In each step, with losses ℓ_i of a training batch and
+a batch of trusted samples of mean loss L:
+
+    θ̂(ε) = θ - a ∇_θ Σ_i ε_i ℓ_i(θ)   at ε = 0            (a virtual step)
+    u_i  = max(0, -∂L(θ̂(ε)) / ∂ε_i),    w_i = u_i / Σ_j u_j  (all 0 where Σ_j u_j = 0)
+    θ   takes an optimizer step on Σ_i w_i ℓ_i(θ)
+
+a scales all u_i alike, so that it does not matter; it is 1.
+
+Deviations: docs/methods/reweight.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from labelaudit.data.batches import TrainingImages
+from labelaudit.errors import OptionError
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.training.method import Batch
+from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+
+
+@dataclass(frozen=True)
+class ReweightConfig(SupervisedConfig):
+    """Settings of Reweight.
+
+    Attributes
+    ----------
+    epochs
+        Chosen on digits, seeds 0-4.
+    batch_size, trusted_batch_size
+        The authors' code.
+    """
+
+    epochs: int = 30
+    trusted_batch_size: int = 100
+
+
+def example_weights(
+    model: nn.Module, losses: Tensor, trusted_images: Tensor, trusted_labels: Tensor
+) -> Tensor:
+    """Give the weights of a training batch, ``(B,)`` float32, at least 0 and 1 in sum (or all 0).
+
+    Batch norm: `losses` come from the one pass that moves the running statistics, which the virtual
+    and the real step share; the pass over the trusted images works on copies of them. Both use the
+    statistics of their own batch where `model` is in train mode.
+
+    Parameters
+    ----------
+    model
+        Gives logits for images.
+    losses
+        ``(B,)``, with the graph that leads to the parameters of `model`. It is kept.
+    trusted_images, trusted_labels
+        ``(T, C, H, W)`` and ``(T,)`` int64.
+    """
+    parameters = dict(model.named_parameters())
+    epsilon = torch.zeros_like(losses, requires_grad=True)
+    slopes = torch.autograd.grad(
+        (epsilon * losses).sum(),
+        list(parameters.values()),
+        create_graph=True,
+        materialize_grads=True,  # the encoder's log-variance is not on the way to the logits
+    )
+    virtual = {
+        name: value - slope for (name, value), slope in zip(parameters.items(), slopes, strict=True)
+    }
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    logits = functional_call(model, {**virtual, **buffers}, (trusted_images,))
+    trusted_loss = F.cross_entropy(logits, trusted_labels)
+    (gradient,) = torch.autograd.grad(trusted_loss, epsilon, retain_graph=True)
+    useful = (-gradient).clamp(min=0.0)
+    total = useful.sum()
+    return useful / torch.where(total > 0, total, 1.0)
+
+
+class Reweight(CrossEntropy):
+    """A classifier trained with weights that a meta-gradient finds anew for each batch.
+
+    All of the step runs in float32, on CUDA too: a small dot product of gradients decides each weight.
+
+    Parameters
+    ----------
+    task
+        What the network must take, and where: the labeled images.
+    trusted
+        Images with labels known to be right.
+    config
+        Settings.
+    """
+
+    def __init__(self, task: Task, trusted: TrainingImages, config: ReweightConfig) -> None:
+        super().__init__(task, config)
+        self.trusted = trusted
+        self.trusted_batch_size = config.trusted_batch_size
+        self.total = torch.zeros(len(task.noisy_labels), device=task.device)
+        self.count = torch.zeros_like(self.total)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """See `Method.step`."""
+        self.model.train()
+        trusted = self.draw_trusted()
+        losses = F.cross_entropy(self.model(batch.images), batch.noisy_labels, reduction="none")
+        weights = example_weights(self.model, losses, trusted.images, trusted.noisy_labels)
+        loss = (weights * losses).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        # A batch has no row twice, so that adding at its rows is enough.
+        self.total[batch.indices] += len(weights) * weights
+        self.count[batch.indices] += 1
+        return {"loss": loss.detach(), "used": (weights > 0).float().mean()}
+
+    def draw_trusted(self) -> Batch:
+        """Draw a batch of trusted images without replacement, augmented like the others."""
+        rows = torch.randperm(len(self.trusted))[: self.trusted_batch_size]
+        return self.trusted.batch(rows.numpy())
+
+    def mean_weights(self) -> np.ndarray:
+        """Give the mean weight of each training image so far, ``(N,)`` float64.
+
+        In units of an even share of its batch: 1 where all of a batch weigh the same.
+        """
+        return (self.total / self.count).cpu().numpy().astype(np.float64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {**super().state_dict(), "total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        super().load_state_dict(state)
+        self.total.copy_(state["total"])
+        self.count.copy_(state["count"])
+
+
+class ReweightAudit:
+    """Reweight on the encoder that all systems share."""
+
+    def __init__(self, config: ReweightConfig | None = None) -> None:
+        self.config = config or ReweightConfig()
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on the labeled images and rank labels by the probability of any other class.
+
+        Trusted images are trained on and judged like the others, by their given labels: what is
+        known of them enters through the weights alone.
+
+        Raises
+        ------
+        OptionError
+            If the task has no labels known to be right.
+        """
+        if task.trusted is None or len(task.trusted[0]) == 0:
+            raise OptionError(
+                "Reweight needs some labels known to be right, and none are given here"
+            )
+        rows, truth = task.trusted
+        trusted = TrainingImages(task.pixels[rows], truth, task.device, task.max_shift)
+        labeled = task.only_labeled()
+        method = train_on(
+            labeled,
+            lambda: Reweight(labeled, trusted, self.config),
+            labeled.plan(self.config.batch_size),
+            self.config.epochs,
+        )
+        probs = predict_probs(method, labeled.pixels, task)
+        return Verdict(
+            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
+            flagged=probs.argmax(axis=1) != task.given,
+            epochs=task.epochs or self.config.epochs,
+            test_probs=predict_test(method, task),
+            num_trusted=len(rows),
+        )

@@ -1,0 +1,212 @@
+"""Supervised training on the labels as given: the paper's S-1 and S-2, and the small-loss rule.
+
+S-1 is the 13-layer ConvNet (on MNIST an MLP), S-2 a ResNet-101 (section 4.1). Both are trained with
+cross-entropy on the labeled images alone, and call a label wrong when they predict another class.
+
+Small loss ranks labels by their cross-entropy averaged over the epochs of such a training, for a
+network fits right labels first (Arpit et al. 2017, https://arxiv.org/abs/1706.05394). It cuts where a
+mixture of two Gaussians over these losses thinks the larger one likelier (Li et al. 2020,
+https://arxiv.org/abs/2002.07394).
+
+Deviations: docs/methods/supervised.md and docs/methods/small_loss.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.mixture import GaussianMixture
+from torch.nn import functional as F
+
+from labelaudit.networks.classifier import PlainClassifier
+from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
+from labelaudit.training.loop import autocast
+from labelaudit.training.method import Batch, Method, Predictions
+from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+
+MIN_PROB = 1e-12
+MIN_VARIANCE = 1e-4  # added to the mixture's variances
+
+
+@dataclass(frozen=True)
+class SupervisedConfig:
+    """Settings of supervised training.
+
+    Attributes
+    ----------
+    learning_rate, betas
+        Adam's (section 4.1).
+    epochs, batch_size
+        Chosen on digits and MNIST, seeds 0-4.
+    """
+
+    learning_rate: float = 0.001
+    betas: tuple[float, float] = (0.90, 0.99)
+    epochs: int = 15
+    batch_size: int = 100
+
+
+class CrossEntropy(Method):
+    """A classifier trained with cross-entropy.
+
+    Parameters
+    ----------
+    task
+        What the network must take, and where.
+    config
+        Settings.
+    encoder
+        Its encoder; the task's by default.
+    num_outputs
+        Number of logits; the task's classes by default.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        config: SupervisedConfig,
+        encoder: EncoderName | None = None,
+        num_outputs: int | None = None,
+    ) -> None:
+        self.device = task.device
+        self.model = PlainClassifier(
+            encoder or task.encoder,
+            task.image_shape,
+            num_outputs or task.num_classes,
+            task.statistics,
+        ).to(task.device)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=task.device.type in ("cpu", "cuda"),
+        )
+
+    def step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """See `Method.step`."""
+        self.model.train()
+        with autocast(self.device):
+            logits = self.model(batch.images)
+        loss = F.cross_entropy(logits, batch.noisy_labels, ignore_index=-1)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return {"loss": loss.detach(), "logits": logits.detach()}
+
+    @torch.inference_mode()
+    def predict(self, images: torch.Tensor) -> Predictions:
+        """See `Method.predict`."""
+        self.model.eval()
+        with autocast(self.device):
+            embedding, logits = self.model.embed_and_classify(images)
+        probs = logits.softmax(1)
+        return Predictions(probs, probs, embedding)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class Supervised:
+    """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP."""
+
+    def __init__(self, config: SupervisedConfig | None = None) -> None:
+        self.config = config or SupervisedConfig()
+
+    def encoder(self, task: Task) -> EncoderName:
+        """Name the network for a task."""
+        channels, height, width = task.image_shape
+        grey_and_small = channels == 1 and max(height, width) <= 32  # MNIST, section 4.2.1
+        too_small = min(height, width) < CONV13_SMALLEST
+        return "mlp" if grey_and_small or too_small else "conv13"
+
+    def audit(self, task: Task) -> Verdict:
+        """Train on the labeled images and rank labels by the probability of any other class."""
+        labeled = task.only_labeled()
+        method = train_on(
+            labeled,
+            lambda: CrossEntropy(labeled, self.config, self.encoder(task)),
+            labeled.plan(self.config.batch_size),
+            self.config.epochs,
+        )
+        probs = predict_probs(method, labeled.pixels, task)
+        return Verdict(
+            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
+            flagged=probs.argmax(axis=1) != task.given,
+            epochs=task.epochs or self.config.epochs,
+            test_probs=predict_test(method, task),
+        )
+
+
+class SupervisedResNet101(Supervised):
+    """S-2: a ResNet-101. Images under 32 pixels a side are enlarged to that."""
+
+    def encoder(self, task: Task) -> EncoderName:
+        """See `Supervised.encoder`."""
+        return "resnet101"
+
+
+def larger_losses(loss: np.ndarray, seed: int) -> np.ndarray:
+    """Tell which losses a mixture of two Gaussians thinks likelier to be of the larger kind.
+
+    The smallest losses never are, though a wide Gaussian of large losses may be the denser one
+    below a narrow one of small losses, too.
+
+    Parameters
+    ----------
+    loss
+        ``(L,)``.
+    seed
+        Where the mixture starts.
+
+    Returns
+    -------
+    np.ndarray
+        ``(L,)`` bool.
+    """
+    mixture = GaussianMixture(2, random_state=seed, reg_covar=MIN_VARIANCE)
+    member = mixture.fit_predict(loss[:, None])
+    larger = member == int(mixture.means_.argmax())
+    return np.asarray(larger & (loss > mixture.means_.min()))
+
+
+class SmallLoss:
+    """The small-loss rule on the encoder that all systems share."""
+
+    def __init__(self, config: SupervisedConfig | None = None) -> None:
+        self.config = config or SupervisedConfig()
+
+    def audit(self, task: Task) -> Verdict:
+        """Rank labels by their mean loss over epochs; cut by a mixture of two Gaussians."""
+        labeled = task.only_labeled()
+        total = np.zeros(len(task.given))
+
+        def add_losses(method: Method, _: int) -> None:
+            probs = predict_probs(method, labeled.pixels, task)
+            given = probs[np.arange(len(probs)), task.given].astype(np.float64)
+            total[:] -= np.log(np.maximum(given, MIN_PROB))
+
+        method = train_on(
+            labeled,
+            lambda: CrossEntropy(labeled, self.config),
+            labeled.plan(self.config.batch_size),
+            self.config.epochs,
+            add_losses,
+        )
+        epochs = task.epochs or self.config.epochs
+        loss = total / epochs
+        return Verdict(
+            suspect_score=loss,
+            flagged=larger_losses(loss, task.seed),
+            epochs=epochs,
+            test_probs=predict_test(method, task),
+        )

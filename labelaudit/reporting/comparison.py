@@ -1,0 +1,260 @@
+"""Systems side by side: means and intervals over seeds, as text, Markdown and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from rich.table import Table
+from scipy import stats
+from sklearn.metrics import precision_recall_curve
+
+from labelaudit.benchmark.protocols import Protocol
+from labelaudit.files import atomic_write
+
+MEASURES = (
+    "precision", "recall", "f1", "f1_at_true_count", "auroc", "average_precision", "test_error",
+    "seconds",
+)  # fmt: skip
+TITLES = {
+    "precision": "precision", "recall": "recall", "f1": "F1",
+    "f1_at_true_count": "F1 at true count", "auroc": "AUROC",
+    "average_precision": "average precision", "test_error": "test error", "seconds": "seconds",
+}  # fmt: skip
+CELL = ["dataset", "noise", "rate", "num_labeled"]
+CONFIDENCE = 0.95
+# Okabe and Ito's palette, told apart by color-blind people as well; then line styles.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
+STYLES = ("-", "--", ":")
+
+
+def summarize(results: pd.DataFrame) -> pd.DataFrame:
+    """Give mean, standard deviation and 95% interval over seeds.
+
+    Parameters
+    ----------
+    results
+        Rows of results.csv.
+
+    Returns
+    -------
+    pd.DataFrame
+        A row a cell and method, in the order of `results`: `CELL`, ``method, seeds``, and for each
+        of `MEASURES` the columns ``NAME``, ``NAME_std``, ``NAME_low``, ``NAME_high``. The interval
+        is Student's for the mean; with one seed it is not defined (NaN), nor is the deviation.
+    """
+    rows = []
+    keys = [*CELL, "method"]
+    for key, group in results.groupby(keys, sort=False, dropna=False):
+        row: dict[str, Any] = dict(zip(keys, key, strict=True))
+        row["seeds"] = len(group)
+        for name in MEASURES:
+            values = group[name].astype(float).dropna().to_numpy()
+            row[name] = values.mean() if len(values) else np.nan
+            row[f"{name}_std"] = values.std(ddof=1) if len(values) > 1 else np.nan
+            half = np.nan
+            if len(values) > 1:
+                quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
+                half = quantile * values.std(ddof=1) / np.sqrt(len(values))
+            row[f"{name}_low"], row[f"{name}_high"] = row[name] - half, row[name] + half
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def cell_title(row: pd.Series) -> str:
+    """Say what was corrupted, in words."""
+    rate = "" if pd.isna(row["rate"]) else f" {row['rate']:.0%}"
+    return f"{row['dataset']}, {row['noise']}{rate}, {row['num_labeled']:,} labeled"
+
+
+def told(row: pd.Series, name: str) -> str:
+    """Give "mean ± deviation", "mean" for one seed, or a dash."""
+    if pd.isna(row[name]):
+        return "–"
+    digits = 1 if name == "seconds" else 3
+    text = f"{row[name]:.{digits}f}"
+    if not pd.isna(row[f"{name}_std"]):
+        text += f" ± {row[f'{name}_std']:.{digits}f}"
+    return text
+
+
+def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Table]:
+    """Lay out a table a cell for the terminal, methods by F1, variants left to results.md."""
+    tables = []
+    for _, cell in summary.groupby(CELL, sort=False, dropna=False):
+        mine = cell[~cell["method"].str.contains(": ", regex=False)]
+        table = Table(title=cell_title(cell.iloc[0]), title_justify="left")
+        table.add_column("method")
+        for name in measures:
+            table.add_column(TITLES[name], justify="right")
+        for _, row in mine.sort_values("f1", ascending=False, kind="stable").iterrows():
+            table.add_row(row["method"], *(told(row, name) for name in measures))
+        tables.append(table)
+    return tables
+
+
+def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequence[str]) -> None:
+    """Write results.md: a table a cell with mean ± deviation, and F1's interval."""
+    lines = [f"# {title}", "", *(f"{note}\n" for note in notes)]
+    shown = [name for name in MEASURES if not summary[name].isna().all()]
+    for _, cell in summary.groupby(CELL, sort=False, dropna=False):
+        first = cell.iloc[0]
+        lines += [f"## {cell_title(first)}", "", f"Mean ± standard deviation of {first['seeds']}"
+                  f" seed{'s' if first['seeds'] > 1 else ''}.", ""]  # fmt: skip
+        lines.append("| method | " + " | ".join(TITLES[n] for n in shown) + " | F1, 95% interval |")
+        lines.append("|---" * (len(shown) + 2) + "|")
+        for _, row in cell.sort_values("f1", ascending=False, kind="stable").iterrows():
+            low, high = row["f1_low"], row["f1_high"]
+            interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
+            values = " | ".join(told(row, name) for name in shown)
+            lines.append(f"| {row['method']} | {values} | {interval} |")
+        lines.append("")
+    with atomic_write(path) as partial:
+        partial.write_text("\n".join(lines), encoding="utf-8")
+
+
+def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None) -> list[str]:
+    """Set our numbers beside the paper's, as lines of Markdown.
+
+    Parameters
+    ----------
+    summary
+        From `summarize`.
+    protocol
+        The experiment.
+    epochs
+        Where they were shortened, else None.
+    """
+    measure = protocol.measure
+    varied = "num_labeled" if len(protocol.num_labeled) > 1 else "rate"
+    values = protocol.num_labeled if varied == "num_labeled" else protocol.rates
+    heads = [f"{v:,}" if varied == "num_labeled" else f"{v:.0%}" for v in values]
+    lines = [f"# {protocol.title}", ""]
+    if epochs is not None and epochs != protocol.epochs:
+        lines += [f"**{epochs} epochs instead of the paper's {protocol.epochs}.**", ""]
+    if protocol.remark:
+        lines += [protocol.remark, ""]
+    seeds = int(summary["seeds"].max()) if len(summary) else 0
+    if seeds < protocol.runs:
+        lines += [f"At most {seeds} of the paper's {protocol.runs} runs a cell are there.", ""]
+    lines += [
+        f"| {TITLES[measure]} | | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 2) + "|",
+    ]
+    for method in dict.fromkeys([*protocol.methods, *summary.get("method", [])]):
+        mine = summary[summary["method"] == method]
+        cells = []
+        for value in values:
+            row = mine[np.isclose(mine[varied].astype(float), value)]
+            cells.append(told(row.iloc[0], measure) if len(row) else "–")
+        lines.append(f"| {method} | ours | " + " | ".join(cells) + " |")
+        if method in protocol.paper:
+            paper = protocol.paper[method]
+            theirs = [f"{paper[v]:.3f}" if v in paper else "–" for v in values]
+            lines.append("| | paper | " + " | ".join(theirs) + " |")
+    return [*lines, ""]
+
+
+def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None:
+    """Draw a measure against the noise rate, a line a method, a panel a kind of noise."""
+    kinds = list(dict.fromkeys(summary["noise"]))
+    figure = Figure(figsize=(5.2 * len(kinds) + 2.2, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
+    methods = [m for m in dict.fromkeys(summary["method"]) if ": " not in m]
+    for axis, kind in zip(axes, kinds, strict=True):
+        for number, method in enumerate(methods):
+            mine = summary[(summary["noise"] == kind) & (summary["method"] == method)]
+            mine = mine.assign(rate=mine["rate"].astype(float)).sort_values("rate")
+            axis.errorbar(
+                mine["rate"].fillna(0),
+                mine[measure],
+                yerr=mine[f"{measure}_std"].fillna(0),
+                label=method,
+                marker="o",
+                capsize=3,
+                color=_color(number),
+                linestyle=_style(number),
+            )
+        axis.set(title=kind, xlabel="share of wrong labels")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel(TITLES[measure])
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.suptitle(f"{TITLES[measure]} by noise rate: higher is better", x=0.01, ha="left")
+    _save(figure, path)
+
+
+def plot_curves(curves: pd.DataFrame, path: Path) -> None:
+    """Draw test error over epochs, a line a method, a panel a rate (the paper's Figure 3)."""
+    cells = list(curves.groupby(["noise", "rate"], sort=False, dropna=False))
+    figure = Figure(figsize=(4.6 * len(cells) + 2.2, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(cells), squeeze=False, sharey=True)[0]
+    methods = list(dict.fromkeys(curves["method"]))
+    for axis, ((noise, rate), cell) in zip(axes, cells, strict=True):
+        for number, method in enumerate(methods):
+            mine = cell[cell["method"] == method].groupby("epoch")["test_error"].mean()
+            axis.plot(
+                mine.index,
+                mine.to_numpy(),
+                label=method,
+                color=_color(number),
+                linestyle=_style(number),
+            )
+        axis.set(title=f"{noise} {rate:.0%}" if rate == rate else noise, xlabel="epoch")
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("test error (mean over seeds)")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.suptitle("Test error over epochs: a rising line is overfitting", x=0.01, ha="left")
+    _save(figure, path)
+
+
+def plot_precision_recall_of(scores: dict[str, pd.DataFrame], title: str, path: Path) -> None:
+    """Draw precision against recall, a curve a method, its own threshold as a dot.
+
+    Parameters
+    ----------
+    scores
+        By method: columns suspect_score, is_label_issue, is_wrong.
+    title
+        What was corrupted.
+    path
+        Where to.
+    """
+    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axis: Axes = figure.subplots()
+    for number, (method, frame) in enumerate(scores.items()):
+        wrong = frame["is_wrong"].to_numpy()
+        precision, recall, _ = precision_recall_curve(wrong, frame["suspect_score"])
+        color = _color(number)
+        axis.plot(recall, precision, label=method, color=color, linestyle=_style(number))
+        flagged = frame["is_label_issue"].to_numpy()
+        if flagged.any():
+            found = (flagged & wrong).sum()
+            axis.plot(found / wrong.sum(), found / flagged.sum(), "o", color=color)
+    axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+    axis.set_title(f"{title}\ndots: each system's own threshold", loc="left", fontsize="medium")
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False)
+    _save(figure, path)
+
+
+def _color(number: int) -> str:
+    return COLORS[number % len(COLORS)]
+
+
+def _style(number: int) -> str:
+    return STYLES[number // len(COLORS) % len(STYLES)]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as partial:
+        figure.savefig(partial, dpi=130, format="png")

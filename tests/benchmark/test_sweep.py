@@ -1,0 +1,188 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from labelaudit import OptionError, OutputError
+from labelaudit.benchmark import cells as cells_module
+from labelaudit.benchmark.cells import Cell, Noise, corrupt, keep_labels, resized, run_cell
+from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.reporting.tables import read_csv
+from labelaudit.training.task import Verdict
+
+RNG = np.random.default_rng(0)
+
+
+def make_dataset(n=60, classes=3, **fields) -> Dataset:
+    pixels = RNG.integers(0, 256, (n, 1, 4, 4)).astype(np.uint8)
+    labels = np.arange(n) % classes
+    fields = {
+        "name": "toy",
+        "pixels": pixels,
+        "clean_labels": labels,
+        "class_names": tuple("abcdefghij"[:classes]),
+        "test_pixels": pixels[:12],
+        "test_labels": labels[:12],
+        "noise_name": "toy",
+        "extra_labels": {},
+        "sample_ids": np.array([f"img/{row}.png" for row in range(n)], dtype=object),
+        **fields,
+    }
+    return Dataset(**fields)
+
+
+class Oracle:
+    """Knows every third label's truth by its place; counts how often it is asked."""
+
+    asked = 0
+
+    def audit(self, task):
+        type(self).asked += 1
+        truth = task.labeled % task.num_classes
+        wrong = (truth != task.given).astype(float)
+        probs = np.eye(task.num_classes)[np.arange(12) % task.num_classes]
+        return Verdict(wrong, wrong > 0.5, 3, probs, {"all": wrong >= 0})
+
+
+class Broken:
+    def audit(self, task):
+        raise ZeroDivisionError("a bug")
+
+
+@pytest.fixture(autouse=True)
+def systems(monkeypatch):
+    Oracle.asked = 0
+    fakes = {"umn": Oracle, "aum": Broken}
+    monkeypatch.setattr(cells_module, "METHODS", fakes)
+
+
+def cell(method="umn", rate=0.25, seed=0, **settings) -> Cell:
+    return Cell(method, Noise("symmetric", rate), seed, device="cpu", **settings)
+
+
+def test_kept_labels_are_balanced_and_seeded():
+    labels = np.repeat([0, 1, 2], [50, 30, 3])
+    kept = keep_labels(labels, 12, 3, seed=1)
+    assert np.bincount(kept[kept >= 0]).tolist() in ([5, 4, 3], [4, 5, 3])
+    np.testing.assert_array_equal(kept, keep_labels(labels, 12, 3, seed=1))
+    assert not np.array_equal(kept, keep_labels(labels, 12, 3, seed=2))
+    np.testing.assert_array_equal(keep_labels(labels, None, 3, seed=1), labels)
+    with pytest.raises(OptionError, match="--num-labeled"):
+        keep_labels(labels, 2, 3, seed=1)
+    with pytest.raises(OptionError, match="--num-labeled"):
+        keep_labels(labels, 84, 3, seed=1)
+
+
+def test_corruption_falls_on_kept_labels_alone():
+    dataset = make_dataset()
+    corruption = corrupt(dataset, Noise("symmetric", 0.5), 12, seed=0)
+    assert len(corruption.labeled) == 12
+    assert corruption.wrong.sum() == 6
+    given = corruption.noisy_labels[corruption.labeled]
+    np.testing.assert_array_equal(
+        given != dataset.clean_labels[corruption.labeled], corruption.wrong
+    )
+
+
+def test_labels_given_by_people_are_a_column():
+    people = np.array(make_dataset().clean_labels)
+    people[:5] = (people[:5] + 1) % 3
+    dataset = make_dataset(extra_labels={"worker1": people})
+    corruption = corrupt(dataset, Noise("column:worker1", None), None, seed=0)
+    assert corruption.wrong.sum() == 5
+    with pytest.raises(OptionError, match="worker1"):
+        corrupt(dataset, Noise("column:worker2", None), None, seed=0)
+
+
+def test_noise_is_parsed():
+    assert Noise.parse("pair", [0.1, 0.2]) == [Noise("pair", 0.1), Noise("pair", 0.2)]
+    assert Noise.parse("matrix:t.csv", [0.1, 0.2]) == [Noise("matrix:t.csv", None)]
+    for kind in ("uniform", "matrix", "column:"):
+        with pytest.raises(OptionError, match="symmetric"):
+            Noise.parse(kind, [0.1])
+    with pytest.raises(OptionError, match="rate"):
+        Noise.parse("pair", [1.5])
+
+
+def test_a_cell_is_scored_against_the_truth():
+    result = run_cell(cell(), make_dataset())
+    own, variant = result.rows
+    assert own["method"] == "umn"
+    assert own["f1"] == own["auroc"] == own["f1_at_true_count"] == 1.0
+    assert own["test_error"] == 0.0
+    assert own["num_wrong"] == 15
+    assert variant["method"] == "umn: all"
+    assert variant["precision"] == pytest.approx(15 / 60)
+    assert result.scores["is_wrong"].sum() == 15
+    assert result.scores["sample_id"][0] == "img/0.png"
+
+
+def test_a_sweep_keeps_finished_cells_and_reports_broken_ones(tmp_path):
+    dataset = make_dataset()
+    wanted = [cell(method, rate, seed) for seed in (0, 1) for rate in (0.1, 0.25)
+              for method in ("umn", "aum")]  # fmt: skip
+    sweep = Sweep(tmp_path / "s", {"dataset": "toy"})
+    failures = run_sweep(sweep, wanted[:4], dataset)
+    assert Oracle.asked == 2
+    assert [c.method for c, _ in failures] == ["aum", "aum"]
+    assert "ZeroDivisionError: a bug" in failures[0][1]
+    assert len(read_csv(tmp_path / "s" / "failures.csv")) == 2
+
+    again = Sweep(tmp_path / "s", {"dataset": "toy"})
+    failures = run_sweep(again, wanted, dataset)
+    assert Oracle.asked == 4  # the first two were kept
+    assert len(failures) == 4  # broken ones are tried again
+    results = read_csv(tmp_path / "s" / "results.csv")
+    own = results[results["method"] == "umn"]
+    assert sorted(zip(own["rate"], own["seed"], strict=True)) == [
+        (0.1, 0), (0.1, 1), (0.25, 0), (0.25, 1),
+    ]  # fmt: skip
+    corruptions = sorted(p.name for p in (tmp_path / "s" / "corruptions").iterdir())
+    assert len(corruptions) == 8
+    matrix = read_csv(tmp_path / "s" / "corruptions" / "matrix-symmetric-0.25-seed1.csv")
+    np.testing.assert_allclose(matrix[["to a", "to b", "to c"]].sum(axis=1), 1)
+    labels = read_csv(tmp_path / "s" / "corruptions" / "labels-symmetric-0.25-seed1.csv")
+    assert (labels["given_label"] != labels["clean_label"]).sum() == 15
+    scores = pd.read_parquet(tmp_path / "s" / "scores" / "symmetric-0.25-seed1-umn.parquet")
+    assert len(scores) == 60
+
+
+def test_a_folder_with_other_settings_or_other_files_is_refused(tmp_path):
+    Sweep(tmp_path / "s", {"dataset": "toy", "epochs": None}).start()
+    with pytest.raises(OutputError, match=r"other settings \(epochs\)"):
+        Sweep(tmp_path / "s", {"dataset": "toy", "epochs": 5})
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("precious")
+    with pytest.raises(OutputError, match="holds no sweep"):
+        Sweep(tmp_path / "mine", {"dataset": "toy"})
+    assert json.loads((tmp_path / "s" / "settings.json").read_text())["epochs"] is None
+
+
+def test_systems_that_need_it_are_given_a_trusted_set_and_others_are_not(monkeypatch):
+    seen = {}
+
+    class Curious:
+        def audit(self, task):
+            seen["trusted"] = task.trusted
+            return Oracle().audit(task)
+
+    monkeypatch.setattr(cells_module, "METHODS", {"reweight": Curious, "umn": Curious})
+    dataset = make_dataset()
+    run_cell(cell("umn"), dataset)
+    assert seen["trusted"] is None
+    run_cell(cell("reweight"), dataset)
+    rows, labels = seen["trusted"]
+    np.testing.assert_array_equal(labels, dataset.clean_labels[rows])
+    assert np.bincount(labels, minlength=3).tolist() == [1, 1, 1]
+
+
+def test_images_are_resized_to_what_the_encoder_reads():
+    pixels = np.zeros((2, 1, 8, 8), np.uint8)
+    pixels[1] = 200
+    small = resized(pixels, (1, 4, 4))
+    assert small.shape == (2, 1, 4, 4)
+    assert small[0].max() == 0
+    assert small[1].min() == 200
+    assert resized(pixels, (1, 8, 8)) is pixels
