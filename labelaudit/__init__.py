@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from labelaudit.data.manifest import Source, source_from_arrays
     from labelaudit.data.sources import read_source
     from labelaudit.errors import LabelauditError, OptionError, OutputError, SourceError
+    from labelaudit.evaluation import EvalResult, evaluate
     from labelaudit.pipeline import scan
     from labelaudit.reporting.tables import read_csv
     from labelaudit.result import ScanResult
@@ -25,12 +26,14 @@ if TYPE_CHECKING:
 __all__ = [
     "EpsilonHistory",
     "EpsilonRecorder",
+    "EvalResult",
     "LabelauditError",
     "OptionError",
     "OutputError",
     "ScanResult",
     "Source",
     "SourceError",
+    "evaluate",
     "read_csv",
     "read_source",
     "scan",
@@ -41,12 +44,14 @@ __all__ = [
 _HOMES = {
     "EpsilonHistory": "labelaudit.training.recorder",
     "EpsilonRecorder": "labelaudit.training.recorder",
+    "EvalResult": "labelaudit.evaluation",
     "LabelauditError": "labelaudit.errors",
     "OptionError": "labelaudit.errors",
     "OutputError": "labelaudit.errors",
     "ScanResult": "labelaudit.result",
     "Source": "labelaudit.data.manifest",
     "SourceError": "labelaudit.errors",
+    "evaluate": "labelaudit.evaluation",
     "read_csv": "labelaudit.reporting.tables",
     "read_source": "labelaudit.data.sources",
     "scan": "labelaudit.pipeline",

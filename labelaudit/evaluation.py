@@ -179,7 +179,7 @@ def run_protocol(
     reporter
         Told of progress.
     **settings
-        `out`, `data_dir`, `download`, `device`, `jobs` of `evaluate`.
+        `out`, `limit`, `data_dir`, `download`, `device`, `jobs` of `evaluate`.
 
     Returns
     -------
@@ -200,13 +200,13 @@ def run_protocol(
                 rates=rates or protocol.rates,
                 seeds=seeds or range(protocol.runs),
                 num_labeled=labels,
-                limit=protocol.limit,
+                limit=settings.get("limit", protocol.limit),
                 epochs=epochs or protocol.epochs,
                 batch_size=protocol.batch_size,
                 out=out / f"{labels}-labels" if several else out,
                 curves=protocol.curves,
                 reporter=reporter,
-                **settings,
+                **{name: value for name, value in settings.items() if name != "limit"},
             )
         )
     results = pd.concat([part.results for part in parts], ignore_index=True)

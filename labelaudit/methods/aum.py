@@ -168,7 +168,7 @@ class AUMAudit:
         return Verdict(
             suspect_score=-aum,
             flagged=flagged,
-            epochs=task.epochs or self.config.epochs,
+            epochs=task.epochs or self.config.epochs_for(labeled.plan(self.config.batch_size)),
             test_probs=None if task.test_pixels is None else self._predict(task, flagged),
         )
 
@@ -177,17 +177,15 @@ class AUMAudit:
         labels = np.where(is_threshold, labeled.num_classes, labeled.noisy_labels)
         run = replace(labeled, noisy_labels=labels)
         plan = run.plan(self.config.batch_size)
-        method = train_on(run, lambda: MarginRecorder(run, self.config), plan, self.config.epochs)
+        epochs = self.config.epochs_for(plan)
+        method = train_on(run, lambda: MarginRecorder(run, self.config), plan, epochs)
         assert isinstance(method, MarginRecorder)
         return method.areas()
 
     def _predict(self, task: Task, flagged: np.ndarray) -> np.ndarray | None:
         """Train anew on what is not flagged, or on all if nothing is left."""
         kept = task.only_labeled(None if flagged.all() else np.flatnonzero(~flagged))
-        method = train_on(
-            kept,
-            lambda: CrossEntropy(kept, self.config),
-            kept.plan(self.config.batch_size),
-            self.config.epochs,
-        )
+        plan = kept.plan(self.config.batch_size)
+        epochs = self.config.epochs_for(plan)
+        method = train_on(kept, lambda: CrossEntropy(kept, self.config), plan, epochs)
         return predict_test(method, task)

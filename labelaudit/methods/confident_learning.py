@@ -46,10 +46,13 @@ class ConfidentLearningConfig(SupervisedConfig):
 
     Attributes
     ----------
+    epoch_range
+        Chosen on digits, seeds 0-4.
     folds
         Of the cross-validation, cleanlab's default.
     """
 
+    epoch_range: tuple[int, int] = (5, 10)
     folds: int = 5
 
 
@@ -132,7 +135,7 @@ class ConfidentLearning:
         return Verdict(
             suspect_score=scores,
             flagged=flagged,
-            epochs=task.epochs or self.config.epochs,
+            epochs=self._epochs(task.only_labeled()),
             test_probs=(
                 None if task.test_pixels is None else predict_test(self._train(task), task)
             ),
@@ -155,8 +158,11 @@ class ConfidentLearning:
             labeled,
             lambda: CrossEntropy(labeled, self.config),
             labeled.plan(self.config.batch_size),
-            self.config.epochs,
+            self._epochs(labeled),
         )
+
+    def _epochs(self, labeled: Task) -> int:
+        return labeled.epochs or self.config.epochs_for(labeled.plan(self.config.batch_size))
 
     def _folds(self, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
         """Give the rows to train on and those held out, of the labeled images, for each fold."""

@@ -13,6 +13,7 @@ Deviations: docs/methods/supervised.md and docs/methods/small_loss.md.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional as F
 
+from labelaudit.data.batches import BatchPlan
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
 from labelaudit.training.loop import autocast
@@ -40,14 +42,23 @@ class SupervisedConfig:
     ----------
     learning_rate, betas
         Adam's (section 4.1).
-    epochs, batch_size
+    steps, epoch_range
+        Epochs are so many that they make about `steps` optimizer steps, within the range: trained
+        longer, a network learns wrong labels by heart.
+    batch_size
         Chosen on digits and MNIST, seeds 0-4.
     """
 
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.90, 0.99)
-    epochs: int = 15
+    steps: int = 500
+    epoch_range: tuple[int, int] = (5, 15)
     batch_size: int = 100
+
+    def epochs_for(self, plan: BatchPlan) -> int:
+        """Give the number of epochs for a data set."""
+        low, high = self.epoch_range
+        return min(high, max(low, math.ceil(self.steps / plan.steps)))
 
 
 class CrossEntropy(Method):
@@ -132,17 +143,19 @@ class Supervised:
     def audit(self, task: Task) -> Verdict:
         """Train on the labeled images and rank labels by the probability of any other class."""
         labeled = task.only_labeled()
+        plan = labeled.plan(self.config.batch_size)
+        epochs = task.epochs or self.config.epochs_for(plan)
         method = train_on(
             labeled,
             lambda: CrossEntropy(labeled, self.config, self.encoder(task)),
-            labeled.plan(self.config.batch_size),
-            self.config.epochs,
+            plan,
+            epochs,
         )
         probs = predict_probs(method, labeled.pixels, task)
         return Verdict(
             suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
             flagged=probs.argmax(axis=1) != task.given,
-            epochs=task.epochs or self.config.epochs,
+            epochs=epochs,
             test_probs=predict_test(method, task),
         )
 
@@ -195,14 +208,11 @@ class SmallLoss:
             given = probs[np.arange(len(probs)), task.given].astype(np.float64)
             total[:] -= np.log(np.maximum(given, MIN_PROB))
 
+        plan = labeled.plan(self.config.batch_size)
+        epochs = task.epochs or self.config.epochs_for(plan)
         method = train_on(
-            labeled,
-            lambda: CrossEntropy(labeled, self.config),
-            labeled.plan(self.config.batch_size),
-            self.config.epochs,
-            add_losses,
+            labeled, lambda: CrossEntropy(labeled, self.config), plan, epochs, add_losses
         )
-        epochs = task.epochs or self.config.epochs
         loss = total / epochs
         return Verdict(
             suspect_score=loss,

@@ -149,7 +149,7 @@ def write_cifar(root: Path, monkeypatch, kind: type, key: str, names: list[str])
     for which in ("train_list", "test_list"):
         files = [write(name, batch) for name, _ in getattr(kind, which)]
         monkeypatch.setattr(kind, which, files)
-    name, digest = write(kind.meta["filename"], {kind.meta["key"]: names})
+    _, digest = write(kind.meta["filename"], {kind.meta["key"]: names})
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": digest})
     return rows
 
@@ -196,14 +196,14 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.svhn.download_url", fail)
     with pytest.raises(
-        OptionError, match="could not be fetched into .* no route to host"
+        OptionError, match=r"could not be fetched into .* no route to host"
     ) as caught:
         load_dataset("svhn", tmp_path, download=True)
     assert "\n" not in str(caught.value)
 
 
 def test_unknown_names_are_told_the_known_ones():
-    with pytest.raises(OptionError, match="'imagenet'.*digits, mnist"):
+    with pytest.raises(OptionError, match=r"'imagenet'.*digits, mnist"):
         load_dataset("imagenet")
 
 
@@ -315,7 +315,7 @@ def test_extra_labels_are_class_names_or_numbers(tmp_path):
     data = dataset_from_source(tmp_path / "labels.csv", extra_columns=columns)
     assert data.extra_labels["names"].tolist() == [1, -1, 0]
     assert data.extra_labels["numbers"].tolist() == [1, 0, 1]
-    with pytest.raises(SourceError, match='"others".* no class of the source: "cow"'):
+    with pytest.raises(SourceError, match=r'"others".* no class of the source: "cow"'):
         dataset_from_source(tmp_path / "labels.csv", extra_columns=["others"])
     with pytest.raises(SourceError, match='no column "nothing"'):
         dataset_from_source(tmp_path / "labels.csv", extra_columns=["nothing"])

@@ -165,7 +165,7 @@ def test_there_are_no_more_folds_than_the_largest_class_has_images(cleanlab, noi
     images = noisy_digits[0][:6, None]
     labels = np.array([0, 0, 0, 1, 1, 2])
     reporter = Warnings()
-    config = ConfidentLearningConfig(epochs=1, batch_size=2)
+    config = ConfidentLearningConfig(epoch_range=(1, 1), batch_size=2)
     task = Task(images, labels, 3, "mlp", CPU, 0, reporter=reporter)
     assert ConfidentLearning(config).pred_probs(task).shape == (6, 3)
     assert "fewer than 3" in reporter.lines[0]
