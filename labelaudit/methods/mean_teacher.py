@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelaudit.data.batches import translate
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.training.guider import make_guider, noisy_eval
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Batch, Predictions
@@ -39,8 +40,8 @@ class MeanTeacherConfig(SupervisedConfig):
 
     Attributes
     ----------
-    epochs
-        Chosen on digits, seeds 0-4.
+    steps, epoch_range
+        As in `SupervisedConfig`; chosen on digits (seeds 0-4) and 10,000 MNIST images.
     batch_size
         The paper's.
     consistency_weight
@@ -53,7 +54,8 @@ class MeanTeacherConfig(SupervisedConfig):
         Standard deviation, in pixels of [0, 1]; for MLPs alone, other encoders have their own.
     """
 
-    epochs: int = 40
+    steps: int = 1000
+    epoch_range: tuple[int, int] = (10, 40)
     consistency_weight: float = 100.0
     ramp_share: float = 0.25
     early_decay: float = 0.99
@@ -109,7 +111,7 @@ class MeanTeacher(CrossEntropy):
         loss = F.cross_entropy(logits, batch.noisy_labels, ignore_index=-1)
         weight = self.config.consistency_weight * ramp_up(self.steps, self.ramp_length)
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + weight * consistency).backward()  # type: ignore[no-untyped-call]
+        (loss + weight * consistency).backward()
         self.optimizer.step()
         self.move_teacher()
         self.steps += 1
@@ -143,7 +145,8 @@ class MeanTeacher(CrossEntropy):
         self.teacher.eval()
         with autocast(self.device):
             _, logits = self.model.embed_and_classify(images)
-            embedding, teacher_logits = self.teacher.module.embed_and_classify(images)
+            teacher = cast(PlainClassifier, self.teacher.module)
+            embedding, teacher_logits = teacher.embed_and_classify(images)
         return Predictions(logits.softmax(1), teacher_logits.softmax(1), embedding)
 
     def state_dict(self) -> dict[str, Any]:
@@ -170,7 +173,7 @@ class MeanTeacherAudit:
     def audit(self, task: Task) -> Verdict:
         """Train on all images; rank labels by the teacher's probability of any other class."""
         plan = task.plan(self.config.batch_size)
-        epochs = task.epochs or self.config.epochs
+        epochs = task.epochs or self.config.epochs_for(plan)
         method = train_on(
             task, lambda: MeanTeacher(task, self.config, epochs * plan.steps), plan, epochs
         )

@@ -14,7 +14,6 @@ from typing import Literal, cast
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -221,12 +220,13 @@ class ResNetEncoder(Encoder):
     def __init__(
         self, depth: int, image_shape: ImageShape, statistics: PixelStatistics, za_size: int = 128
     ) -> None:
+        # Here, not above: it takes seconds to import, and only ResNets need it.
+        from torchvision.models import resnet
+
         super().__init__()
         channels, height, width = image_shape
         self.za_shape = (za_size,)
-        build: Callable[..., torchvision.models.ResNet] = getattr(
-            torchvision.models, f"resnet{depth}"
-        )
+        build: Callable[..., resnet.ResNet] = getattr(resnet, f"resnet{depth}")
         net = build(weights=None)
         if max(height, width) <= 64:
             net.conv1 = nn.Conv2d(channels, 64, 3, stride=2, padding=1, bias=False)
