@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from labelaudit.errors import LabelauditError, OptionError
+from labelaudit.progress import plain
 
 if TYPE_CHECKING:
     from labelaudit.evaluation import EvalResult
@@ -340,8 +340,8 @@ def _end_of_eval(result: EvalResult) -> None:
         console.print(table)
     for cell, reason in result.failures:
         last = reason.splitlines()[-1]
-        console.print(f"[red]broke:[/red] {escape(cell)}: {escape(last)}", highlight=False)
-    console.print(f"All measures: {escape(str(result.folder / 'results.md'))}", soft_wrap=True)
+        console.print(f"[red]broke:[/red] {plain(cell)}: {plain(last)}", highlight=False)
+    console.print(f"All measures: {plain(str(result.folder / 'results.md'))}", soft_wrap=True)
 
 
 def _show_metrics(metrics: dict[str, float | None]) -> None:
@@ -360,7 +360,7 @@ def _for_people() -> Iterator[None]:
         yield
     except LabelauditError as error:
         errors.print(
-            f"[bold red]error:[/bold red] {escape(str(error))}", soft_wrap=True, highlight=False
+            f"[bold red]error:[/bold red] {plain(str(error))}", soft_wrap=True, highlight=False
         )
         raise typer.Exit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
@@ -381,7 +381,7 @@ def _show(result: ScanResult) -> None:
     if not summary["trust"]["trustworthy"]:
         console.print("[bold red]Do not trust this ranking.[/bold red]")
         for reason in summary["trust"]["reasons"]:
-            console.print(f"  {escape(reason)}", highlight=False)
+            console.print(f"  {plain(reason)}", highlight=False)
     if summary["status"] != "complete":
         console.print(
             f"Training ended early ({summary['status']}) after {summary['epochs']} epochs;"
@@ -395,7 +395,7 @@ def _show(result: ScanResult) -> None:
         style="bold",
         highlight=False,
     )
-    console.print(escape(summary["threshold"]["explanation"]), highlight=False)
+    console.print(plain(summary["threshold"]["explanation"]), highlight=False)
     metrics = summary["metrics"]
     if metrics["precision"] is not None:
         told = ", ".join(
@@ -408,10 +408,8 @@ def _show(result: ScanResult) -> None:
             highlight=False,
         )
     if result.run_dir is not None:
-        console.print(
-            f"To relabel:  {escape(str(result.run_dir / 'suspects.csv'))}", soft_wrap=True
-        )
-        console.print(f"To look at:  {escape(str(result.run_dir / 'report.html'))}", soft_wrap=True)
+        console.print(f"To relabel:  {plain(str(result.run_dir / 'suspects.csv'))}", soft_wrap=True)
+        console.print(f"To look at:  {plain(str(result.run_dir / 'report.html'))}", soft_wrap=True)
     if summary["status"] == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
 
@@ -426,9 +424,9 @@ def _suspects_table(result: ScanResult) -> Table:
     for row in result.suspects.head(SHOWN_SUSPECTS).itertuples(index=False):
         table.add_row(
             str(row.rank),
-            escape(str(row.sample_id)),
-            escape(str(row.given_label)),
-            escape(str(row.suggested_label)),
+            plain(str(row.sample_id)),
+            plain(str(row.given_label)),
+            plain(str(row.suggested_label)),
             f"{row.suspect_score:.3f}",
         )
     return table

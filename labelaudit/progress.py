@@ -18,6 +18,14 @@ from rich.progress import (
 )
 
 
+def plain(text: str) -> str:
+    """Make a text from the data safe to print: no markup, and no control characters of a terminal."""
+    shown = (
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+    return escape("".join(shown))
+
+
 class Bar(Protocol):
     """A progress bar."""
 
@@ -57,12 +65,12 @@ class ConsoleReporter(Reporter):
 
     def say(self, text: str) -> None:
         """See `Reporter.say`."""
-        self.console.print(escape(text), highlight=False, soft_wrap=True)
+        self.console.print(plain(text), highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """See `Reporter.warn`."""
         self.console.print(
-            f"[yellow]warning:[/yellow] {escape(text)}", highlight=False, soft_wrap=True
+            f"[yellow]warning:[/yellow] {plain(text)}", highlight=False, soft_wrap=True
         )
 
     @contextmanager
@@ -76,7 +84,7 @@ class ConsoleReporter(Reporter):
         )
         quiet = not self.console.is_terminal
         with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
-            yield _RichBar(progress, progress.add_task(escape(text), total=total, completed=done))
+            yield _RichBar(progress, progress.add_task(plain(text), total=total, completed=done))
 
 
 class _NoBar:
@@ -104,4 +112,4 @@ class _RichBar:
 
     def describe(self, text: str) -> None:
         """Change the text before the bar."""
-        self._progress.update(self._task, description=escape(text))
+        self._progress.update(self._task, description=plain(text))

@@ -3,11 +3,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 from typer.main import get_command
 from typer.testing import CliRunner
 
 import labelaudit
 from labelaudit.cli import app
+from labelaudit.progress import plain
 
 RUNNER = CliRunner()
 DOCS = Path(__file__).parents[1] / "docs"
@@ -87,3 +89,11 @@ def test_every_command_and_option_is_documented():
             for option in parameter.opts:
                 if option.startswith("--") and option != "--help":
                     assert f"`{option}" in text, f"{name} {option}"
+
+
+def test_names_cannot_command_the_terminal():
+    shown = plain("\x1b[31mred\x1b[0m [bold]\r\x07é日本 \u202e")
+    assert shown.isprintable()
+    assert "\\x1b[31mred" in shown
+    assert "é日本" in shown
+    assert Text.from_markup(shown).plain.endswith("\\u202e")
