@@ -55,7 +55,7 @@ class MentorNetConfig(SupervisedConfig):
     average_decay
         Of the moving average, weight on the old value; the authors' code.
     burn_in
-        Share of the training in which all samples weigh 1; the paper's, rounded by it.
+        Share of the training in which all samples weigh 1; the authors' code has 18 and 19%.
     early_dropout, late_dropout
         Share of a batch left out at random, in the burn-in and after it; the authors' commands.
     linear_from, linear_width

@@ -136,7 +136,7 @@ def test_a_resumed_training_takes_the_next_step_exactly(tmp_path):
     save_checkpoint(tmp_path / "state.pt", Checkpoint(1, 0.0, method.state_dict()))
     other.load_state_dict(load_checkpoint(tmp_path / "state.pt", CPU).state)
     for each in (method, other):
-        batch = make_batch(seed=6)
+        batch = make_batch(seed=6)  # seeds the draw of trusted images as well
         each.step(batch)
     assert torch.equal(
         method.predict(batch.images).guider_probs, other.predict(batch.images).guider_probs
