@@ -396,6 +396,8 @@ def _show(result: ScanResult) -> None:
         highlight=False,
     )
     console.print(plain(summary["threshold"]["explanation"]), highlight=False)
+    if summary["review"]["explanation"]:
+        console.print(summary["review"]["explanation"], highlight=False)
     metrics = summary["metrics"]
     if metrics["precision"] is not None:
         told = ", ".join(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
-from labelaudit.data.batches import BatchPlan, TrainingImages, plan_batches
+from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.images import ImagePlan, decode_source, plan_images
 from labelaudit.data.manifest import Manifest, Source, check_trainable, source_from_arrays
 from labelaudit.data.sources import read_source
@@ -46,7 +46,10 @@ from labelaudit.suspects.decision import (
     Trust,
     assess_trust,
     decide,
+    explain_review,
     few_labels_warning,
+    review_curve,
+    to_review,
 )
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.table import samples_table, wrong_labels
@@ -126,7 +129,9 @@ class Audit:
     @property
     def max_shift(self) -> int:
         """Random translation of training images, in pixels."""
-        return training_shift(self.choice.name)
+        manifest = self.source.manifest
+        few = are_few(manifest.num_labeled, manifest.num_samples)
+        return training_shift(self.choice.name, self.choice.image_shape, few)
 
 
 def scan(
@@ -481,7 +486,9 @@ def judge(
         min_epsilon=audit.config.min_epsilon,
         seed=options.seed,
     )
-    scores = score_labels(witnesses, pred_probs, manifest.noisy_labels, options.score)
+    scores = score_labels(
+        witnesses, pred_probs, manifest.noisy_labels, options.score, seed=options.seed
+    )
     decision = decide(scores, options.threshold)
     given = manifest.noisy_labels[manifest.labeled]
     trust = assess_trust(witnesses.neighbor_probs, given, manifest.class_names)
@@ -509,6 +516,7 @@ def _summarize(
     manifest, options = audit.source.manifest, audit.options
     given = manifest.noisy_labels[manifest.labeled]
     flagged = decision.is_label_issue
+    reviewed = to_review(scores)
     doubt = scores.suspect_score if scores.is_probability else flagged.astype(np.float64)
     counts = np.bincount(given, minlength=manifest.num_classes)
     suspects = np.bincount(given[flagged], minlength=manifest.num_classes)
@@ -523,6 +531,14 @@ def _summarize(
         "num_suspects": int(flagged.sum()),
         "estimated_noise_rate": decision.estimated_noise_rate,
         "expected_wrong": decision.expected_wrong,
+        "expected_wrong_interval": list(decision.expected_wrong_interval)
+        if decision.expected_wrong_interval
+        else None,
+        "review": {
+            "explanation": explain_review(reviewed),
+            "to_find": reviewed,
+            "curve": review_curve(scores),
+        },
         "threshold": {
             "value": decision.threshold,
             "rule": decision.rule,

@@ -189,7 +189,7 @@ def test_unlabeled_images_get_predictions_and_no_score(noisy_digits):
     )
     samples = result.samples
     assert result.summary["num_unlabeled"] == 500
-    assert result.summary["score"]["name"] == "neighbors"
+    assert result.summary["score"]["name"] == "neighbors and noise model"
     assert samples["predicted_label"].notna().all()
     assert samples.loc[100:, ["given_label", "suspect_score", "rank"]].isna().all(axis=None)
     assert not samples.loc[100:, "is_label_issue"].any()

@@ -22,7 +22,11 @@ from labelaudit.benchmark.corruptions import (
     realised_matrix,
 )
 from labelaudit.benchmark.datasets import Dataset
-from labelaudit.benchmark.metrics import detection_metrics, f1_at_true_count
+from labelaudit.benchmark.metrics import (
+    detection_metrics,
+    expected_calibration_error,
+    f1_at_true_count,
+)
 from labelaudit.errors import OptionError
 from labelaudit.methods.systems import METHODS, NEEDS_TRUSTED
 from labelaudit.networks.encoders import choose_encoder
@@ -302,6 +306,7 @@ def run_cell(
         "num_labeled": len(corruption.labeled),
         "num_wrong": int(corruption.wrong.sum()),
         "num_trusted": verdict.num_trusted,
+        **_calibration(verdict, corruption.wrong),
         "epochs": verdict.epochs,
         "encoder": choice.name,
     }
@@ -326,7 +331,20 @@ def run_cell(
             "is_wrong": corruption.wrong,
         }
     )
+    if verdict.wrong_prob is not None:
+        scores["wrong_prob"] = verdict.wrong_prob
     return CellResult(rows, errors, scores)
+
+
+def _calibration(verdict: Verdict, wrong: np.ndarray) -> dict[str, float | None]:
+    """Say whether probabilities mean what they say, for systems that give any."""
+    prob, interval = verdict.wrong_prob, verdict.wrong_interval
+    return {
+        "expected_wrong": None if prob is None else float(prob.sum()),
+        "expected_low": None if interval is None else interval[0],
+        "expected_high": None if interval is None else interval[1],
+        "calibration_error": None if prob is None else expected_calibration_error(prob, wrong),
+    }
 
 
 def _cuts(method: str, verdict: Verdict) -> dict[str, np.ndarray]:

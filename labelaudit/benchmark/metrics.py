@@ -9,6 +9,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+CALIBRATION_BINS = 15
 METRIC_NAMES = ("precision", "recall", "f1", "auroc", "average_precision")
 
 
@@ -65,3 +66,35 @@ def f1_at_true_count(suspect_score: np.ndarray, wrong: np.ndarray) -> float | No
         return None
     worst = np.argsort(-np.asarray(suspect_score), kind="stable")[:count]
     return float(wrong[worst].mean())
+
+
+def expected_calibration_error(
+    prob: np.ndarray, outcome: np.ndarray, *, between: tuple[float, float] = (0.0, 1.0)
+) -> float | None:
+    """Mean distance between what was predicted and what happened, over 15 bins of equal width.
+
+    The expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599): bins weigh by
+    their samples.
+
+    Parameters
+    ----------
+    prob
+        ``(L,)`` in [0, 1].
+    outcome
+        ``(L,)`` bool.
+    between
+        Look at probabilities in this range alone, ends included.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None where no probability lies in the range.
+    """
+    low, high = between
+    inside = (prob >= low) & (prob <= high)
+    prob, outcome = np.asarray(prob)[inside], np.asarray(outcome)[inside]
+    if not len(prob):
+        return None
+    bins = np.minimum((prob * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    surplus = np.bincount(bins, weights=prob - outcome, minlength=CALIBRATION_BINS)
+    return float(np.abs(surplus).sum() / len(prob))

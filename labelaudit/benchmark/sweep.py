@@ -32,7 +32,8 @@ from labelaudit.reporting.tables import read_csv, write_csv, write_parquet
 COLUMNS = (
     "dataset", "noise", "rate", "seed", "method", "precision", "recall", "f1", "f1_at_true_count",
     "auroc", "average_precision", "test_error", "seconds", "device", "num_labeled", "num_wrong",
-    "num_trusted", "epochs", "encoder",
+    "num_trusted", "epochs", "encoder", "expected_wrong", "expected_low", "expected_high",
+    "calibration_error",
 )  # fmt: skip
 KEY = ["noise", "rate", "seed", "method"]
 

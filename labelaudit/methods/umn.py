@@ -335,13 +335,16 @@ class UncertaintyMining:
                 min_epsilon=config.min_epsilon,
                 seed=task.seed,
             )
-        scores = score_labels(witnesses, pred_probs, task.noisy_labels, self.score)
+        scores = score_labels(witnesses, pred_probs, task.noisy_labels, self.score, seed=task.seed)
         rank = np.empty(len(scores.order))
         rank[scores.order] = np.arange(len(rank), 0, -1)
+        decision = decide(scores)
         return Verdict(
             suspect_score=rank,  # finer than the score, which rounds to 1
-            flagged=decide(scores).is_label_issue,
+            flagged=decision.is_label_issue,
             epochs=epochs,
             test_probs=predict_test(method, task),
             variants={"epsilon > 0": witnesses.epsilon > 0},  # the paper's rule, section 4.3
+            wrong_prob=scores.suspect_score if scores.is_probability else None,
+            wrong_interval=decision.expected_wrong_interval,
         )

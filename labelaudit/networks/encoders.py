@@ -22,6 +22,7 @@ from labelaudit.errors import OptionError
 INPUT_NOISE = 0.15  # standard deviation in standardized units (paper, Table 4)
 DROPOUT = 0.5  # paper, Table 4
 STATISTICS_SAMPLE = 10_000  # images that pixel statistics are taken from
+SHIFT_SMALLEST = 16  # pixels a side
 LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
@@ -370,9 +371,15 @@ def build_encoder(
     return ResNetEncoder(depth, image_shape, statistics), UpsamplingDecoder(image_shape)
 
 
-def training_shift(name: EncoderName) -> int:
-    """Give the random translation of training images, in pixels (Table 4: 2; MLPs none)."""
-    return 0 if name == "mlp" else 2
+def training_shift(name: EncoderName, image_shape: ImageShape, few_labels: bool) -> int:
+    """Give the random translation of training images, in pixels.
+
+    Two (Table 4), but none for what an MLP reads if it is smaller than `SHIFT_SMALLEST` a side, where a
+    pixel is much, or if few images are labeled: an MLP must learn every position anew, and has but the
+    unlabeled images to learn classes from.
+    """
+    small = min(image_shape[1:]) < SHIFT_SMALLEST
+    return 0 if name == "mlp" and (small or few_labels) else 2
 
 
 def reconstructed_size(name: EncoderName, image_shape: ImageShape) -> int:

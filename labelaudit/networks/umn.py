@@ -220,7 +220,7 @@ class NetworkConfig:
     statistics: PixelStatistics
     zb_size: int | None = None
     classifier_hidden: int = 784
-    conditional_hidden: int = 500
+    conditional_hidden: int = 200
 
 
 class UMNNetwork(nn.Module):

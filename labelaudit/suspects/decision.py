@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,10 @@ from labelaudit.suspects.scores import Scores
 # wrong at random still leave κ = 0.33 to a model that knows the classes.
 MIN_KAPPA = 0.1
 MIN_LABELS_PER_CLASS = 5
+NORMAL_90 = 1.645  # nine tenths of a normal lie within so many standard deviations
+# Chosen on digits and MNIST, seeds 0-4: see docs/method.md.
+DOUBT_FACTOR = 0.3
+REVIEW_SHARES = (0.5, 0.9, 0.99)
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class Decision:
         Expected number of wrong labels among the labeled ones.
     estimated_noise_rate
         The same as a share of the labeled ones, in [0, 1].
+    expected_wrong_interval
+        Where the number of wrong labels lies in nine of ten cases; None if the score is no probability.
     """
 
     is_label_issue: np.ndarray
@@ -92,6 +99,7 @@ class Decision:
     explanation: str
     expected_wrong: float
     estimated_noise_rate: float
+    expected_wrong_interval: tuple[float, float] | None
 
 
 def decide(scores: Scores, threshold: str = "auto") -> Decision:
@@ -134,12 +142,92 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
         why = f"Labels that score above {value:g} are flagged ({asked}){meaning}."
     expected = float(scores.suspect_score.sum()) if scores.is_probability else float(flagged.sum())
     rate = expected / total
+    interval = wrong_interval(scores.suspect_score, scores.doubt) if scores.is_probability else None
     why += f" About {expected:,.0f} of {total:,} labels ({rate:.1%}) are expected to be wrong," + (
-        " the sum of all scores."
-        if scores.is_probability
+        f" between {interval[0]:,.0f} and {interval[1]:,.0f} in nine of ten cases."
+        if interval
         else " the number flagged: this score is no probability."
     )
-    return Decision(flagged, value, threshold, why, expected, rate)
+    return Decision(flagged, value, threshold, why, expected, rate, interval)
+
+
+def wrong_interval(suspect_score: np.ndarray, doubt: np.ndarray) -> tuple[float, float]:
+    """Say where the number of wrong labels lies in nine of ten cases.
+
+    Were the scores exact and independent, the number would be Poisson-binomial. They are neither:
+    images that are hard for the model look like wrong labels, all of them, and some wrong labels look
+    right to it. So the spread is widened by a share, `DOUBT_FACTOR`, of the images that the model is
+    expected to get wrong.
+
+    Parameters
+    ----------
+    suspect_score
+        ``(L,)``, probabilities that labels are wrong.
+    doubt
+        ``(L,)``, probabilities that the model is mistaken about the image.
+    """
+    expected = float(suspect_score.sum())
+    deviation = math.sqrt(float((suspect_score * (1.0 - suspect_score)).sum()))
+    half = NORMAL_90 * deviation + DOUBT_FACTOR * float(doubt.sum())
+    return max(0.0, expected - half), min(float(len(suspect_score)), expected + half)
+
+
+def review_curve(scores: Scores) -> list[dict[str, float]]:
+    """Say how many of the wrong labels are expected among the most suspect so many.
+
+    Parameters
+    ----------
+    scores
+        From `score_labels`; their order decides who is looked at first.
+
+    Returns
+    -------
+    list of dict
+        For 1, 2, 5, 10, 20, 50, ... samples up to all: ``reviewed``, ``expected_found`` (their number)
+        and ``expected_share`` (of all expected wrong labels, in [0, 1]). Empty if the score is no
+        probability.
+    """
+    if not scores.is_probability:
+        return []
+    found = np.cumsum(scores.suspect_score[scores.order])
+    total = len(found)
+    stops = [base * 10**power for power in range(len(str(total))) for base in (1, 2, 5)]
+    whole = max(float(found[-1]), 1e-12)
+    return [
+        {
+            "reviewed": stop,
+            "expected_found": float(found[stop - 1]),
+            "expected_share": float(found[stop - 1]) / whole,
+        }
+        for stop in [*(stop for stop in stops if stop < total), total]
+    ]
+
+
+def to_review(scores: Scores) -> dict[str, int] | None:
+    """Say how many of the most suspect to look at to find a half, nine tenths, ... of the wrong labels.
+
+    Returns
+    -------
+    dict or None
+        Shares of `REVIEW_SHARES` as text to numbers of samples, as expected; None if the score is no
+        probability or hardly any label is expected to be wrong.
+    """
+    found = np.cumsum(scores.suspect_score[scores.order])
+    if not scores.is_probability or found[-1] < 0.5:
+        return None
+    enough = found / found[-1] + 1e-9  # against rounding
+    return {
+        f"{share:g}": min(len(found), int(np.searchsorted(enough, share)) + 1)
+        for share in REVIEW_SHARES
+    }
+
+
+def explain_review(reviewed: Mapping[str, int] | None) -> str:
+    """Put `to_review` in words, "" if there is nothing to say."""
+    if reviewed is None:
+        return ""
+    told = [f"{float(share):.0%} among the first {count:,}" for share, count in reviewed.items()]
+    return f"Of the wrong labels, expect {', '.join(told[:-1])} and {told[-1]} suspects."
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """From what was recorded to how suspect each label is.
 
-Two witnesses speak of a label ỹ. The guider, over all epochs, through Bayes' rule and the channel of
-Eq. 9; and the sample's neighbors in the embedding, whose classes the guider tells without having
-been taught this sample's label. docs/method.md says why, and where each fails.
+The guider has been taught the label that it is to judge. What it says of the sample's neighbors in the
+embedding it says without having been taught that label: they are the witness. A noise model fitted to
+all labels turns their opinion into a probability. docs/method.md says why, and where it fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Literal, get_args
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
+from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
+from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
 from labelaudit.training.recorder import EpsilonHistory
 
 MIN_PROB = 1e-12
@@ -21,10 +23,10 @@ MIN_PROB = 1e-12
 MAX_REFERENCE = 50_000
 MAX_NEIGHBORS = 30
 MIN_NEIGHBORS = 5
-# Below this share of labeled images the guider's in-sample opinion is left out (method.md, point 6).
-FEW_LABELED_SHARE = 0.5
+# Where fewer images are labeled than this share, neighbors are looked for among the unlabeled ones.
+MOST_UNLABELED_SHARE = 0.5
 
-ScoreName = Literal["auto", "epsilon"]
+ScoreName = Literal["auto", "posterior", "epsilon"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
@@ -72,6 +74,8 @@ class Scores:
         A label is an issue when its score is strictly above.
     is_probability
         Whether the score is used as the probability that the label is wrong.
+    doubt
+        ``(L,)`` float64 in [0, 1]: how probably what the label is held against is itself mistaken.
     """
 
     suspect_score: np.ndarray
@@ -81,6 +85,7 @@ class Scores:
     explanation: str
     default_threshold: float
     is_probability: bool
+    doubt: np.ndarray
 
 
 def posterior_wrong(
@@ -202,8 +207,10 @@ def hear_witnesses(
     for _, last in history:
         posterior += posterior_wrong(last["epsilon"], last["guider_prob"], num_classes, min_epsilon)
         epsilon_mean += last["epsilon"]
-    few = len(labeled) < FEW_LABELED_SHARE * len(noisy_labels)
-    reference = np.flatnonzero(noisy_labels < 0) if few else np.arange(len(noisy_labels))
+    mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
+    reference = (
+        np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
+    )
     return Witnesses(
         posterior=posterior / len(history.epochs),
         neighbor_probs=neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed),
@@ -219,6 +226,8 @@ def score_labels(
     pred_probs: np.ndarray,
     noisy_labels: np.ndarray,
     score: str = "auto",
+    *,
+    seed: int = 0,
 ) -> Scores:
     """Rank the labeled samples.
 
@@ -231,8 +240,12 @@ def score_labels(
     noisy_labels
         ``(N,)`` int64, -1 where unlabeled.
     score
-        "auto": neighbors alone where fewer than half of the images are labeled, else the product
-        of both witnesses' odds. "epsilon": the paper's rule (section 4.3), the last epoch's ε.
+        "auto": the neighbors through a noise model (`labelaudit.suspects.noise_model`), or taken at
+        their word where very few images are labeled. "posterior": the guider's own opinion of the
+        label through Eq. 9, averaged over epochs. "epsilon": the paper's rule (section 4.3), the last
+        epoch's ε.
+    seed
+        Decides which samples the noise model is fitted to where there are very many.
 
     Raises
     ------
@@ -241,12 +254,11 @@ def score_labels(
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     given = noisy_labels[labeled]
-    num_classes = pred_probs.shape[1]
     if score == "epsilon":
-        return Scores(
-            suspect_score=witnesses.epsilon.astype(np.float64),
-            order=np.argsort(-witnesses.epsilon, kind="stable"),
-            suggestion_probs=pred_probs[labeled],
+        return _rank(
+            witnesses.epsilon.astype(np.float64),
+            witnesses.epsilon,
+            pred_probs[labeled],
             name="epsilon",
             explanation=(
                 "Labels are ranked by the paper's rule: the distance ε between the learner's and"
@@ -256,48 +268,71 @@ def score_labels(
             default_threshold=0.0,
             is_probability=False,
         )
+    if score == "posterior":
+        return _rank(
+            witnesses.posterior,
+            witnesses.posterior,
+            pred_probs[labeled],
+            name="posterior",
+            explanation=(
+                "The score is the model's own opinion of each label, through Bayes' rule and ε,"
+                " averaged over all epochs. The model was taught these labels, so that it excuses what"
+                " it has learned by heart."
+            ),
+        )
     if score != "auto":
         raise OptionError(f"unknown score {score!r}: choose one of {', '.join(SCORE_NAMES)}")
 
-    rows = np.arange(len(labeled))
-    by_neighbors = witnesses.neighbor_probs[rows, given].astype(np.float64)
-    if len(labeled) < FEW_LABELED_SHARE * len(noisy_labels):
-        suspect_score = 1.0 - by_neighbors
-        return Scores(
-            suspect_score=suspect_score,
-            order=np.argsort(-suspect_score, kind="stable"),
-            suggestion_probs=witnesses.neighbor_probs,
+    if are_few(len(labeled), len(noisy_labels)):
+        given_prob = witnesses.neighbor_probs[np.arange(len(labeled)), given].astype(np.float64)
+        return _rank(
+            1.0 - given_prob,
+            -given_prob,
+            witnesses.neighbor_probs,
             name="neighbors",
             explanation=(
-                "Fewer than half of the images are labeled, so the model could learn each label by"
-                " heart. A label is therefore judged by the unlabeled images that look most alike:"
-                " the score is the share of the model's belief about them that goes to other"
-                " classes."
+                "So few images are labeled that each label teaches the model what to think of the"
+                " images around it. A label is judged by the unlabeled images that look most alike:"
+                " the score is the share of the model's belief about them that goes to other classes."
             ),
-            default_threshold=0.5,
-            is_probability=True,
         )
-    # The product of the two witnesses' odds, in logarithms.
-    log_odds = (
-        np.log(np.maximum(witnesses.posterior, MIN_PROB))
-        - np.log(np.maximum(1.0 - witnesses.posterior, MIN_PROB))
-        + np.log(np.maximum(1.0 - by_neighbors, MIN_PROB))
-        - np.log(np.maximum(by_neighbors, MIN_PROB))
-        - np.log(num_classes - 1)
+    posterior: LabelPosterior = fit_noise_model(witnesses.neighbor_probs, given, seed=seed).judge(
+        witnesses.neighbor_probs, given
     )
-    joint = pred_probs[labeled] * witnesses.neighbor_probs
-    joint /= np.maximum(joint.sum(axis=1, keepdims=True), MIN_PROB)
-    return Scores(
-        suspect_score=1.0 / (1.0 + np.exp(-log_odds)),
-        order=np.argsort(-log_odds, kind="stable"),
-        suggestion_probs=joint,
-        name="posterior and neighbors",
+    return _rank(
+        posterior.wrong_prob,
+        posterior.log_odds,
+        posterior.clean_probs,
+        doubt=posterior.doubt,
+        name="neighbors and noise model",
         explanation=(
-            "Two witnesses are heard on each label: the model itself, averaged over all epochs, and"
-            " its opinion of the images that look most alike. The score multiplies their odds that the"
-            " label is wrong: it ranks well and 0.5 is a good place to cut, but a score of 0.9 does"
-            " not promise that nine in ten are wrong."
+            "A label is judged by the images that look most alike, which the model has classified"
+            " without having been taught this label. How far they can be trusted, and which mistakes"
+            " the labels contain, is estimated from all labels together; the score is the probability"
+            " that follows that this label is wrong."
         ),
-        default_threshold=0.5,
-        is_probability=True,
+    )
+
+
+def _rank(
+    suspect_score: np.ndarray,
+    key: np.ndarray,
+    suggestion_probs: np.ndarray,
+    *,
+    doubt: np.ndarray | None = None,
+    name: str,
+    explanation: str,
+    default_threshold: float = 0.5,
+    is_probability: bool = True,
+) -> Scores:
+    """Order samples by a key that is finer than the score, high first."""
+    return Scores(
+        suspect_score=suspect_score,
+        order=np.argsort(-key, kind="stable"),
+        suggestion_probs=suggestion_probs,
+        name=name,
+        explanation=explanation,
+        default_threshold=default_threshold,
+        is_probability=is_probability,
+        doubt=1.0 - suggestion_probs.max(axis=1).astype(np.float64) if doubt is None else doubt,
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelaudit.data.batches import BatchPlan, TrainingImages, plan_batches
+from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.networks.encoders import EncoderName, ImageShape, PixelStatistics, training_shift
 from labelaudit.progress import Reporter
 from labelaudit.training.loop import fit, predict_all, seeded
@@ -91,7 +91,8 @@ class Task:
     @property
     def max_shift(self) -> int:
         """Random translation of training images, in pixels."""
-        return training_shift(self.encoder)
+        few = are_few(len(self.labeled), len(self.pixels))
+        return training_shift(self.encoder, self.image_shape, few)
 
     def only_labeled(self, rows: np.ndarray | None = None) -> Task:
         """Give the task without unlabeled images: of the L labeled ones all, or those of `rows`."""
@@ -122,6 +123,10 @@ class Verdict:
         Other cuts of the same ranking that the system offers, by name.
     num_trusted
         Labels known to be right that it was given.
+    wrong_prob
+        ``(L,)`` in [0, 1], the probability that each label is wrong, where the system gives one.
+    wrong_interval
+        Where it says that the number of wrong labels lies in nine of ten cases.
     """
 
     suspect_score: np.ndarray
@@ -130,6 +135,8 @@ class Verdict:
     test_probs: np.ndarray | None = None
     variants: dict[str, np.ndarray] = field(default_factory=dict)
     num_trusted: int = 0
+    wrong_prob: np.ndarray | None = None
+    wrong_interval: tuple[float, float] | None = None
 
 
 def train_on(

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics, f1_at_true_count
+from labelaudit.benchmark.metrics import (
+    METRIC_NAMES,
+    detection_metrics,
+    expected_calibration_error,
+    f1_at_true_count,
+)
 
 
 def test_metrics_by_hand():
@@ -33,3 +38,12 @@ def test_f1_at_true_count_is_the_share_of_wrong_among_the_worst():
     wrong = np.array([True, False, True, True, False])
     assert f1_at_true_count(score, wrong) == pytest.approx(2 / 3)
     assert f1_at_true_count(score, np.zeros(5, bool)) is None
+
+
+def test_calibration_error_is_the_weighted_distance_between_predicted_and_seen():
+    prob = np.array([0.1] * 10 + [0.9] * 30)
+    outcome = np.array([True] * 2 + [False] * 8 + [True] * 24 + [False] * 6)
+    assert expected_calibration_error(prob, outcome) == pytest.approx((10 * 0.1 + 30 * 0.1) / 40)
+    assert expected_calibration_error(prob, outcome, between=(0.5, 1)) == pytest.approx(0.1)
+    assert expected_calibration_error(prob, outcome, between=(0.4, 0.6)) is None
+    assert expected_calibration_error(np.array([0.0, 1.0]), np.array([False, True])) == 0

@@ -95,6 +95,8 @@ def make_summary(samples: pd.DataFrame, names: list[str], **changes: Any) -> dic
         "num_suspects": int(samples["is_label_issue"].sum()),
         "estimated_noise_rate": 0.12,
         "expected_wrong": 0.12 * int(labeled.sum()),
+        "expected_wrong_interval": [0.1 * int(labeled.sum()), 0.14 * int(labeled.sum())],
+        "review": {"explanation": "Expect half among the first 3.", "to_find": None, "curve": []},
         "threshold": {"value": 0.5, "rule": "auto", "explanation": "Above 0.5 are flagged."},
         "score": {"name": "posterior", "explanation": "The probability of a wrong label."},
         "trust": {"trustworthy": True, "reasons": []},

@@ -2,7 +2,17 @@ import numpy as np
 import pytest
 
 from labelaudit import OptionError
-from labelaudit.suspects.decision import Threshold, assess_trust, decide, few_labels_warning
+from labelaudit.suspects.decision import (
+    DOUBT_FACTOR,
+    Threshold,
+    assess_trust,
+    decide,
+    explain_review,
+    few_labels_warning,
+    review_curve,
+    to_review,
+    wrong_interval,
+)
 from labelaudit.suspects.scores import Scores
 
 VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
@@ -11,7 +21,7 @@ VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
 def scores(values=VALUES, probability=True, default=0.5) -> Scores:
     order = np.argsort(-values, kind="stable")
     probs = np.full((len(values), 2), 0.5, np.float32)
-    return Scores(values, order, probs, "test", "", default, probability)
+    return Scores(values, order, probs, "test", "", default, probability, np.full(len(values), 0.1))
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,35 @@ def test_epsilon_is_no_probability_and_the_explanation_says_so():
 
 def test_top_k_says_the_last_score():
     assert decide(scores(), "top:2").threshold == pytest.approx(0.51)
+
+
+def test_the_interval_is_that_of_a_poisson_binomial_and_of_what_the_model_may_get_wrong():
+    score = np.array([0.25] * 400)
+    low, high = wrong_interval(score, np.full(400, 0.1))
+    half = 1.645 * np.sqrt(400 * 0.25 * 0.75) + DOUBT_FACTOR * 40
+    assert (low, high) == (pytest.approx(100 - half), pytest.approx(100 + half))
+    assert wrong_interval(np.array([0.0, 1.0, 1.0]), np.zeros(3)) == (2.0, 2.0)
+    assert wrong_interval(np.array([0.01, 0.99]), np.ones(2))[0] >= 0
+    assert decide(scores(probability=False)).expected_wrong_interval is None
+
+
+def test_the_review_curve_adds_up_what_is_expected_among_the_first():
+    curve = review_curve(scores())
+    assert [point["reviewed"] for point in curve] == [1, 2, 5]
+    assert [point["expected_found"] for point in curve] == pytest.approx([0.9, 1.41, 2.01])
+    assert curve[-1]["expected_share"] == pytest.approx(1)
+    assert curve[0]["expected_share"] == pytest.approx(0.9 / 2.01)
+    assert review_curve(scores(probability=False)) == []
+
+
+def test_how_many_to_look_at_for_a_share_of_the_wrong_labels():
+    values = np.array([1.0] * 10 + [0.0] * 90)
+    found = to_review(scores(values))
+    assert found == {"0.5": 5, "0.9": 9, "0.99": 10}
+    assert "90% among the first 9" in explain_review(found)
+    assert to_review(scores(np.zeros(5))) is None
+    assert to_review(scores(probability=False)) is None
+    assert explain_review(None) == ""
 
 
 NAMES = ("cat", "dog", "owl")

@@ -89,11 +89,11 @@ def test_witnesses_average_the_posterior_over_epochs(tmp_path):
 
 
 def test_few_labels_are_judged_by_unlabeled_neighbors_alone(tmp_path):
-    labels = np.full(20, -1)
+    labels = np.full(60, -1)
     labels[:2] = [0, 1]
-    embeddings = np.zeros((20, 1), np.float32)
+    embeddings = np.zeros((60, 1), np.float32)
     embeddings[::2] = 10  # even rows lie together, the odd ones elsewhere
-    probs = np.tile(np.float32([[0.9, 0.1]]), (20, 1))
+    probs = np.tile(np.float32([[0.9, 0.1]]), (60, 1))
     probs[1::2] = [0.2, 0.8]
     probs[:2] = [[0.0, 1.0], [1.0, 0.0]]  # what the model says of the labeled ones does not count
     write_part(tmp_path, 1, ["a", "b"], np.float32([0.5, 0.5]), np.float32([0.5, 0.5]))
@@ -111,22 +111,36 @@ def witnesses(posterior, neighbors, epsilon=None) -> Witnesses:
     return Witnesses(np.asarray(posterior), np.asarray(neighbors), epsilon, zero, zero, zero)
 
 
-def test_the_product_multiplies_odds():
-    labels = np.array([0, 1])
-    neighbors = np.float32([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]])
-    scored = score_labels(witnesses([0.2, 0.6], neighbors), np.full((2, 3), 1 / 3), labels)
-    odds = np.array([0.25 * (0.5 / 2) / 0.5, 1.5 * (0.95 / 2) / 0.05])
-    np.testing.assert_allclose(scored.suspect_score, odds / (1 + odds), rtol=1e-6)
-    assert scored.order.tolist() == [1, 0]
+def test_neighbors_are_judged_through_the_noise_model():
+    rng = np.random.default_rng(5)
+    right = rng.integers(0, 3, 600)
+    neighbors = np.full((600, 3), 0.02, np.float32)
+    neighbors[np.arange(600), right] = 0.96
+    given = right.copy()
+    given[:120] = (right[:120] + 1) % 3
+    scored = score_labels(witnesses(np.zeros(600), neighbors), neighbors, given)
+    assert scored.name == "neighbors and noise model"
     assert scored.is_probability
+    assert set(scored.order[:120]) == set(range(120))
+    assert ((scored.suspect_score > 0.5) == (given != right)).all()
+    assert scored.suspect_score.sum() == pytest.approx(120, abs=5)
+    assert (scored.suggestion_probs[:120].argmax(1) == right[:120]).all()
 
 
 def test_ranking_is_finer_than_scores_that_round_to_one():
-    neighbors = np.zeros((3, 2), np.float32)
-    neighbors[:, 1] = 1.0
-    posterior = [1 - 1e-9, 1 - 1e-12, 1 - 1e-6]
-    scored = score_labels(witnesses(posterior, neighbors), neighbors, np.zeros(3, np.int64))
-    assert scored.order.tolist() == [1, 0, 2]
+    given = np.array([1, 1, 1] + [0] * 97)
+    neighbors = np.float32([[1 - 1e-3, 1e-3], [1, 0], [1 - 1e-2, 1e-2]] + [[1, 0]] * 97)
+    scored = score_labels(witnesses(np.zeros(100), neighbors), neighbors, given)
+    assert scored.order[:3].tolist() == [1, 0, 2]
+
+
+def test_the_models_own_opinion_can_be_asked_for():
+    neighbors = np.full((3, 2), 0.5, np.float32)
+    scored = score_labels(
+        witnesses([0.1, 0.8, 0.6], neighbors), neighbors, np.zeros(3, int), "posterior"
+    )
+    assert scored.order.tolist() == [1, 2, 0]
+    np.testing.assert_allclose(scored.suspect_score, [0.1, 0.8, 0.6])
 
 
 def test_epsilon_ranks_by_the_last_epoch():
@@ -141,5 +155,5 @@ def test_epsilon_ranks_by_the_last_epoch():
 
 def test_unknown_scores_are_refused():
     neighbors = np.full((1, 2), 0.5, np.float32)
-    with pytest.raises(OptionError, match="auto, epsilon"):
+    with pytest.raises(OptionError, match="auto, posterior, epsilon"):
         score_labels(witnesses([0.5], neighbors), neighbors, np.array([0]), "margin")

@@ -1,0 +1,206 @@
+"""A model of how the given labels came about, fitted to them alone.
+
+What somebody who has not seen a label says of its image is rarely a probability that can be taken at
+its word: networks are too sure or, averaged over neighbors, not sure enough. And wrong labels are
+rarely spread evenly over the classes. Both can be read off the labels themselves, without a truth,
+for the given labels follow
+
+    P(ỹ = j | x) = Σ_k p_k(x) T[k, j],      p(x) = softmax(a log n(x) + b)
+
+with n the witness, a its sharpness, b a correction of the class shares and T the transition matrix of
+the noise. a, b and T are where the given labels are likeliest. Then, by Bayes' rule,
+
+    P(y = k | x, ỹ) = p_k(x) T[k, ỹ] / Σ_l p_l(x) T[l, ỹ].
+
+The channel of Eq. 9 is the special case of a T with equal entries beside its diagonal. Learning T with
+a calibrated classifier by expectation maximization is an old idea: Dawid and Skene 1979
+(https://doi.org/10.2307/2346806), with classifiers Mnih and Hinton 2012
+(https://icml.cc/2012/papers/318.pdf) and, for the noise that depends on the class, Patrini et al. 2017
+(https://arxiv.org/abs/1609.03683).
+
+It is as honest as its witness: one that has learned the sample's own label by heart agrees with it, and
+nothing in the labels tells that from being right.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+MIN_PROB = 1e-6
+FIT_VALUES = 2_000_000  # samples times classes that the fit looks at; more make it no better
+ROUNDS, STEPS_A_ROUND = 24, 5
+TOLERANCE = 1e-5  # of the noise rate between rounds
+# Pseudo-counts: a class's share of wrong labels leans on that of all classes as if by so many labels,
+# and each kind of mistake on the average of its class as if by one.
+RATE_PSEUDO_COUNT = 20.0
+CELL_PSEUDO_COUNT = 1.0
+FIRST_RATE = 0.2
+
+
+@dataclass(frozen=True)
+class LabelPosterior:
+    """What the model says of each label.
+
+    Attributes
+    ----------
+    wrong_prob
+        ``(L,)`` float64 in [0, 1], P(y ≠ ỹ | x, ỹ).
+    log_odds
+        ``(L,)`` float64, log of its odds; tells apart what rounds to 1.
+    clean_probs
+        ``(L, C)`` float32, P(y | x, ỹ), rows sum to 1.
+    doubt
+        ``(L,)`` float64 in [0, 1], 1 - max_k p_k(x): how probably the witness alone is mistaken.
+    """
+
+    wrong_prob: np.ndarray
+    log_odds: np.ndarray
+    clean_probs: np.ndarray
+    doubt: np.ndarray
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Fitted parameters; see the module.
+
+    Attributes
+    ----------
+    sharpness
+        a > 0: above 1 where the witness is surer than it says.
+    class_bias
+        b, ``(C,)``.
+    transition_matrix
+        T, ``(C, C)``, T[k, j] = P(given j | right k); rows sum to 1.
+    """
+
+    sharpness: float
+    class_bias: np.ndarray
+    transition_matrix: np.ndarray
+
+    def judge(self, witness_probs: np.ndarray, given_labels: np.ndarray) -> LabelPosterior:
+        """Judge labels by Bayes' rule.
+
+        Parameters
+        ----------
+        witness_probs
+            ``(L, C)``, rows sum to 1.
+        given_labels
+            ``(L,)`` int64 in 0..C-1.
+        """
+        total, classes = witness_probs.shape
+        log_channel = np.log(self.transition_matrix)
+        log_odds, doubt = np.empty(total), np.empty(total)
+        clean_probs = np.empty((total, classes), dtype=np.float32)
+        size = max(1, FIT_VALUES // classes)
+        for start in range(0, total, size):
+            part = slice(start, start + size)
+            given = given_labels[part]
+            rows = np.arange(len(given))
+            joint = self.sharpness * _log(witness_probs[part]) + self.class_bias
+            doubt[part] = 1.0 - np.exp(joint.max(axis=1) - logsumexp(joint, axis=1))
+            joint += log_channel[:, given].T  # (B, C), not normalized
+            right = joint[rows, given].copy()
+            clean_probs[part] = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+            joint[rows, given] = -np.inf
+            log_odds[part] = logsumexp(joint, axis=1) - right
+        wrong_prob = np.exp(-np.logaddexp(0.0, -log_odds))  # without overflow
+        return LabelPosterior(wrong_prob, log_odds, clean_probs, doubt)
+
+
+def fit_noise_model(
+    witness_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0
+) -> NoiseModel:
+    """Fit the model by expectation maximization.
+
+    The transition matrix is updated in closed form with the pseudo-counts above; sharpness and class
+    bias, between every few of these, by L-BFGS, held by a standard normal prior on log a and b.
+
+    Parameters
+    ----------
+    witness_probs
+        ``(L, C)``, rows sum to 1: what is said of each image by somebody who has not seen its label.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+    seed
+        Decides which samples are looked at where there are very many.
+    """
+    total, classes = witness_probs.shape
+    most = max(1, FIT_VALUES // classes)
+    if total > most:
+        rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+        witness_probs, given_labels = witness_probs[rows], given_labels[rows]
+    log_probs = _log(witness_probs)
+    channel = _channel(np.zeros((classes, classes)), FIRST_RATE)
+    parameters = np.zeros(1 + classes)  # log a, b
+    rate = FIRST_RATE
+    for _ in range(ROUNDS):
+        probs = _soft(parameters, log_probs)
+        before = rate
+        for _ in range(STEPS_A_ROUND):
+            counts = _expected_counts(probs, channel, given_labels)
+            rate = (counts.sum() - np.trace(counts) + 1.0) / (counts.sum() + 2.0)
+            channel = _channel(counts, rate)
+        parameters = minimize(
+            _loss,
+            parameters,
+            args=(log_probs, channel[:, given_labels].T),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 15},
+        ).x
+        if abs(rate - before) < TOLERANCE:
+            break
+    return NoiseModel(float(np.exp(parameters[0])), parameters[1:], channel)
+
+
+def _log(probs: np.ndarray) -> np.ndarray:
+    probs = np.maximum(np.asarray(probs, dtype=np.float64), MIN_PROB)
+    return np.asarray(np.log(probs / probs.sum(axis=1, keepdims=True)))
+
+
+def _soft(parameters: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
+    logits = np.exp(parameters[0]) * log_probs + parameters[1:]
+    logits -= logits.max(axis=1, keepdims=True)
+    probs = np.exp(logits)
+    return np.asarray(probs / probs.sum(axis=1, keepdims=True))
+
+
+def _expected_counts(probs: np.ndarray, channel: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Count samples of each right and given class, ``(C, C)``, as expected."""
+    joint = probs * channel[:, given].T
+    joint /= joint.sum(axis=1, keepdims=True)
+    counts = np.zeros_like(channel)
+    np.add.at(counts.T, given, joint)
+    return counts
+
+
+def _channel(counts: np.ndarray, rate: float) -> np.ndarray:
+    """Estimate T from expected counts and the share of wrong labels in all."""
+    classes = len(counts)
+    beside = ~np.eye(classes, dtype=bool)
+    wrong = np.where(beside, counts, 0.0)
+    class_rate = wrong.sum(axis=1) + RATE_PSEUDO_COUNT * rate
+    class_rate /= counts.sum(axis=1) + RATE_PSEUDO_COUNT
+    kinds = np.where(beside, counts + CELL_PSEUDO_COUNT, 0.0)
+    kinds /= kinds.sum(axis=1, keepdims=True)
+    channel = np.where(beside, kinds * class_rate[:, None], (1.0 - class_rate)[:, None])
+    return np.asarray(channel)
+
+
+def _loss(
+    parameters: np.ndarray, log_probs: np.ndarray, likelihood: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Negative log-posterior of log a and b, and its gradient; likelihood is T[k, ỹ], ``(L, C)``."""
+    probs = _soft(parameters, log_probs)
+    joint = probs * likelihood
+    evidence = joint.sum(axis=1, keepdims=True)
+    surplus = joint / evidence - probs  # gradient of the log-likelihood by the logits
+    gradient = np.empty_like(parameters)
+    gradient[0] = -np.exp(parameters[0]) * (surplus * log_probs).sum()
+    gradient[1:] = -surplus.sum(axis=0)
+    loss = -np.log(evidence).sum() + 0.5 * np.square(parameters).sum()
+    return float(loss), gradient + parameters
