@@ -1,0 +1,311 @@
+"""Detection in every regime: UMN, cross-validated confident learning and AUM side by side.
+
+    python benchmarks/detection.py MNIST_FOLDER --jobs 2
+
+MNIST_FOLDER holds parquet shards (train). Each seed draws 10,000 training images, corrupts their labels and
+runs every system on the same labels. Finished cells are kept in --out, so that the command can be stopped and
+given again; it ends by writing benchmarks/detection.md and benchmarks/results/detection.csv from what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.console import Console
+
+from labelaudit.benchmark.cells import Cell, Noise
+from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.metrics import expected_calibration_error
+from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.evaluation import open_dataset
+from labelaudit.progress import ConsoleReporter, Reporter
+from labelaudit.reporting.tables import read_csv
+
+HERE = Path(__file__).parent
+NUM_IMAGES = 10_000
+METHODS = ("umn", "confident-learning", "aum")
+RIVAL = "confident-learning (best filter)"
+
+
+def draw(mnist: Dataset, seed: int, size: int = NUM_IMAGES) -> Dataset:
+    """Draw so many images with a seed."""
+    rows = np.random.default_rng(seed).permutation(len(mnist.pixels))[:size]
+    return take(mnist, rows)
+
+
+def take(mnist: Dataset, rows: np.ndarray) -> Dataset:
+    """Give some rows of a data set."""
+    return replace(
+        mnist,
+        pixels=mnist.pixels[rows],
+        clean_labels=mnist.clean_labels[rows],
+        sample_ids=mnist.sample_ids[rows],
+    )
+
+
+def imbalanced(mnist: Dataset, seed: int) -> Dataset:
+    """10,000 images, or as many as there are, the classes' sizes falling evenly from 100 to 1."""
+    shares = 100 ** -np.linspace(0, 1, 10)
+    order = np.random.default_rng(seed).permutation(len(mnist.pixels))
+    sizes = np.round(shares / shares.sum() * NUM_IMAGES).astype(int)
+    classes = np.random.default_rng(seed).permutation(10)  # which class is rare differs by seed
+    rows = [
+        order[mnist.clean_labels[order] == cls][:size]
+        for cls, size in zip(classes, sizes, strict=True)
+    ]
+    return take(mnist, np.sort(np.concatenate(rows)))
+
+
+def two_classes(mnist: Dataset, seed: int) -> Dataset:
+    """Threes and eights."""
+    rows = np.flatnonzero(np.isin(mnist.clean_labels, (3, 8)))
+    part = take(mnist, np.random.default_rng(seed).permutation(rows)[:NUM_IMAGES])
+    labels = (part.clean_labels == 8).astype(np.int64)
+    return replace(part, name="mnist 3 and 8", clean_labels=labels, class_names=("3", "8"))
+
+
+def hundred_classes(mnist: Dataset, seed: int) -> Dataset:
+    """Numbers from 00 to 99, each of two digits side by side, at half their width."""
+    rng = np.random.default_rng(seed)
+    left, right = rng.integers(0, len(mnist.pixels), (2, NUM_IMAGES))
+    pixels = np.concatenate([mnist.pixels[left], mnist.pixels[right]], axis=3)
+    narrow = pixels.reshape(NUM_IMAGES, 1, 28, 28, 2).mean(axis=4).round().astype(np.uint8)
+    return replace(
+        mnist,
+        name="mnist two digits",
+        pixels=narrow,
+        clean_labels=10 * mnist.clean_labels[left] + mnist.clean_labels[right],
+        class_names=tuple(f"{number:02d}" for number in range(100)),
+        sample_ids=np.array([f"{a}-{b}" for a, b in zip(left, right, strict=True)], dtype=object),
+        noise_name="",
+    )
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that share a way of drawing images and a number of labels."""
+
+    name: str
+    draw: Callable[[Dataset, int], Dataset]
+    noises: tuple[Noise, ...]
+    seeds: int = 5
+    num_labeled: int | None = None
+
+
+def noises(kind: str, *rates: float) -> tuple[Noise, ...]:
+    """A kind of noise at some rates."""
+    return tuple(Noise(kind, rate) for rate in rates)
+
+
+GROUPS = (
+    Group(
+        "all labeled",
+        draw,
+        (
+            *noises("symmetric", 0.1, 0.2, 0.4, 0.6),
+            *noises("pair", 0.3),
+            *noises("instance", 0.3),
+            *noises("symmetric", 0.0),
+        ),
+    ),
+    Group("10% labeled", draw, (*noises("symmetric", 0.2), *noises("pair", 0.3)), num_labeled=1000),
+    Group("100 labeled", draw, noises("symmetric", 0.1, 0.2, 0.3, 0.4, 0.5), 20, 100),
+    Group("imbalanced 100 to 1", imbalanced, noises("symmetric", 0.2)),
+    Group("two classes", two_classes, noises("symmetric", 0.2)),
+    Group("100 classes", hundred_classes, noises("symmetric", 0.2)),
+)
+
+
+def run(mnist: Dataset, out: Path, jobs: int, first_seed: int, most: int, only: list[str]) -> None:
+    """Run what is not there yet."""
+    reporter: Reporter = ConsoleReporter(Console(stderr=True))
+    for group in GROUPS:
+        if only and group.name not in only:
+            continue
+        for seed in range(first_seed, first_seed + min(group.seeds, most)):
+            dataset = group.draw(mnist, seed)
+            sweep = Sweep(folder(out, group, seed), {"group": group.name, "seed": seed})
+            cells = [
+                Cell(method, noise, seed, group.num_labeled)
+                for noise in group.noises
+                for method in METHODS
+            ]
+            reporter.say(f"{group.name}, seed {seed}")
+            run_sweep(sweep, cells, dataset, jobs=jobs, reporter=reporter)
+
+
+def folder(out: Path, group: Group, seed: int) -> Path:
+    """Where a group's cells of a seed lie."""
+    return out / group.name.replace(" ", "-").replace("%", "-percent") / f"seed{seed}"
+
+
+def results(out: Path, group: Group) -> Iterator[tuple[pd.DataFrame, Path]]:
+    """Give the results of each seed that is there, with its folder."""
+    for place in sorted(out.glob(f"{folder(out, group, 0).parent.name}/seed*")):
+        if (place / "results.csv").exists():
+            yield read_csv(place / "results.csv"), place
+
+
+def places(parts: list[tuple[pd.DataFrame, Path]]) -> list[tuple[int, Path]]:
+    """Give each seed with its folder."""
+    return [(int(place.name.removeprefix("seed")), place) for _, place in parts]
+
+
+def share_flagged(place: Path, noise: Noise, seed: int) -> float:
+    """Share of the labels that UMN flagged, NaN where it has not been run yet."""
+    path = place / "scores" / f"{Cell('umn', noise, seed).stem}-umn.parquet"
+    return float(pd.read_parquet(path)["is_label_issue"].mean()) if path.exists() else float("nan")
+
+
+def spread(values: pd.Series, digits: int = 3) -> str:
+    """Mean ± standard deviation."""
+    values = values.dropna()
+    if values.empty:
+        return "–"
+    std = f" ± {values.std():.{digits}f}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}f}{std}"
+
+
+def report(out: Path, command: str) -> str:
+    """Lay out what is there as Markdown."""
+    rows, margins, regrets, probabilities, covered = [], [], [], [], []
+    for group in GROUPS:
+        parts = list(results(out, group))
+        if not parts:
+            continue
+        frame = pd.concat([part for part, _ in parts])
+        for noise in group.noises:
+            cell = frame[(frame["noise"] == noise.kind) & np.isclose(frame["rate"], noise.rate)]
+            by = {name: cell[cell["method"] == name] for name in ("umn", RIVAL, "aum")}
+            umn = by["umn"]
+            if umn.empty:
+                continue
+            wrong, labels = umn["num_wrong"], umn["num_labeled"]
+            width = (umn["expected_high"] - umn["expected_low"]) / labels
+            inside = umn["expected_low"].le(wrong) & umn["expected_high"].ge(wrong)
+            flagged = pd.Series(
+                [share_flagged(place, noise, seed) for seed, place in places(parts)]
+            )
+            interval = ""
+            if len(umn) >= 10:
+                half = 1.96 * umn["f1"].std() / np.sqrt(len(umn))
+                interval = f" (95% interval ± {half:.3f})"
+            rows.append(
+                f"| {group.name} | {noise.kind} {noise.rate:g} | {len(umn)}"
+                f" | {spread(umn['f1'])}{interval} | {spread(umn['f1_at_true_count'])}"
+                f" | {spread(by[RIVAL]['f1'])} | {spread(by['aum']['f1'])}"
+                f" | {spread(umn['auroc'])} | {spread(umn['calibration_error'])}"
+                f" | {spread(100 * umn['expected_wrong'] / labels, 1)}"
+                f" | {spread(100 * wrong / labels, 1)} | {spread(100 * flagged, 1)}"
+                f" | {int(inside.sum())} of {len(umn)}, {100 * width.mean():.1f} points"
+                f" | {spread(umn['seconds'], 0)} | {spread(by[RIVAL]['seconds'], 0)} |"
+            )
+            covered.append(inside)
+            if noise.rate:
+                regrets.append((group.name, noise, (umn["f1_at_true_count"] - umn["f1"]).mean()))
+                if group.num_labeled != 100 and not by[RIVAL].empty:
+                    margins.append((group.name, noise, umn["f1"].mean() - by[RIVAL]["f1"].mean()))
+        if group.num_labeled is None:
+            for _, place in parts:
+                for path in sorted((place / "scores").glob("*-umn.parquet")):
+                    probabilities.append(pd.read_parquet(path)[["wrong_prob", "is_wrong"]])
+    lines = [
+        "# Detection in every regime",
+        "",
+        f"`{command}`; commit {commit()}; {hardware()}.",
+        "",
+        "10,000 images of MNIST a seed (fewer where there are not so many), seeds 100 and up, which nothing"
+        " was chosen on; every system on the same images, labels and encoder, each with its own defaults."
+        " Confident learning: five folds, the best of cleanlab's filters, which the truth chooses. AUM:"
+        " its own threshold samples. Mean ± standard deviation over seeds.",
+        "",
+        "| regime | noise | seeds | UMN F1 | UMN F1 at the true count | confident learning F1, best filter"
+        " | AUM F1 | UMN AUROC | UMN calibration error | estimated wrong, % | wrong, % | flagged, % | interval covers,"
+        " mean width | UMN s | confident learning s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *rows,
+        "",
+    ]
+    if margins:
+        worst = min(margins, key=lambda item: item[2])
+        mean = np.mean([margin for *_, margin in margins])
+        lines += [
+            f"- F1 above confident learning's best filter, all and 10% labeled: by {mean:.3f} on average,"
+            f" least {worst[2]:+.3f} ({worst[0]}, {worst[1].kind} {worst[1].rate:g}).",
+        ]
+    if regrets:
+        worst = max(regrets, key=lambda item: item[2])
+        lines += [
+            f"- Threshold regret (F1 at the true count less F1): at most {worst[2]:.3f}"
+            f" ({worst[0]}, {worst[1].kind} {worst[1].rate:g})."
+        ]
+    if probabilities:
+        pooled = pd.concat(probabilities)
+        prob, wrong = pooled["wrong_prob"].to_numpy(), pooled["is_wrong"].to_numpy()
+        whole = expected_calibration_error(prob, wrong)
+        middle = expected_calibration_error(prob, wrong, between=(0.1, 0.9))
+        share = ((prob >= 0.1) & (prob <= 0.9)).mean()
+        lines += [
+            f"- Expected calibration error over the all-labeled cells, pooled: {whole:.3f}; over the scores"
+            f" from 0.1 to 0.9 ({share:.1%} of them): {middle:.3f}.",
+        ]
+    if covered:
+        inside = pd.concat(covered)
+        lines += [
+            f"- The 90% interval for the number of wrong labels covers it in {inside.mean():.0%} of"
+            f" {len(inside)} runs."
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def commit() -> str:
+    """The commit that ran, as git tells it."""
+    told = subprocess.run(
+        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
+    )
+    return told.stdout.strip() or "unknown"
+
+
+def hardware() -> str:
+    """What it ran on."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{os.cpu_count()} CPU cores, torch {torch.__version__}"
+
+
+def main() -> None:
+    """Parse, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mnist", type=Path, help="folder of MNIST's parquet shards")
+    parser.add_argument("--out", type=Path, default=HERE.parent / ".data" / "detection")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--first-seed", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=20, help="no more seeds a group than this")
+    parser.add_argument("--group", action="append", default=[], help="run this group alone")
+    parser.add_argument("--report-only", action="store_true")
+    options = parser.parse_args()
+    if not options.report_only:
+        mnist = open_dataset(str(options.mnist), test="test")
+        mnist = replace(mnist, name="mnist", test_pixels=None, test_labels=None)
+        run(mnist, options.out, options.jobs, options.first_seed, options.seeds, options.group)
+    text = report(options.out, "python benchmarks/detection.py MNIST_FOLDER --jobs 2")
+    (HERE / "detection.md").write_text(text, encoding="utf-8")
+    frames = [
+        part.assign(group=group.name) for group in GROUPS for part, _ in results(options.out, group)
+    ]
+    pd.concat(frames).to_csv(HERE / "results" / "detection.csv", index=False)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
