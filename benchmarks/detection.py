@@ -2,9 +2,10 @@
 
     python benchmarks/detection.py MNIST_FOLDER --jobs 2
 
-MNIST_FOLDER holds parquet shards (train). Each seed draws 10,000 training images, corrupts their labels and
-runs every system on the same labels. Finished cells are kept in --out, so that the command can be stopped and
-given again; it ends by writing benchmarks/detection.md and benchmarks/results/detection.csv from what is there.
+MNIST_FOLDER holds parquet shards. Each seed draws 10,000 training images, corrupts their labels and runs
+every system on the same labels. Finished cells are kept in --out, so that the command can be stopped and
+given again; it ends by writing benchmarks/detection.md and benchmarks/results/detection.csv from what is
+there.
 """
 
 from __future__ import annotations

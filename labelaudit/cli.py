@@ -41,7 +41,7 @@ Epochs = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int, typer.Option(help="Decides every random draw.")]
 Score = Annotated[
-    str, typer.Option(help="Ranking: auto, or epsilon for the rule of the UMN paper.")
+    str, typer.Option(help="Ranking: auto, posterior, or epsilon for the UMN paper's rule.")
 ]
 TimeBudget = Annotated[
     float | None,
