@@ -30,7 +30,7 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-MIN_PROB = 1e-6
+MIN_PROB = 1e-9  # finer than any witness is right, so that the first ranks are told apart
 FIT_VALUES = 2_000_000  # samples times classes that the fit looks at; more make it no better
 ROUNDS, STEPS_A_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
