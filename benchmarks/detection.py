@@ -2,10 +2,10 @@
 
     python benchmarks/detection.py MNIST_FOLDER --jobs 2
 
-MNIST_FOLDER holds parquet shards. Each seed draws 10,000 training images, corrupts their labels and runs
-every system on the same labels. Finished cells are kept in --out, so that the command can be stopped and
-given again; it ends by writing benchmarks/detection.md and benchmarks/results/detection.csv from what is
-there.
+MNIST_FOLDER holds parquet shards. Each seed draws 10,000 training images, corrupts their labels and
+runs every system on the same labels. Finished cells are kept in --out, so that the command can be
+stopped and given again; it ends by writing benchmarks/detection.md and
+benchmarks/results/detection.csv from what is there.
 """
 
 from __future__ import annotations
@@ -36,6 +36,12 @@ HERE = Path(__file__).parent
 NUM_IMAGES = 10_000
 METHODS = ("umn", "confident-learning", "aum")
 RIVAL = "confident-learning (best filter)"
+COLUMNS = (
+    "regime", "noise", "seeds", "UMN F1", "UMN F1 at the true count",
+    "confident learning F1, best filter", "AUM F1", "UMN AUROC", "UMN calibration error",
+    "estimated wrong, %", "wrong, %", "flagged, %", "interval covers, mean width", "UMN s",
+    "confident learning s",
+)  # fmt: skip
 
 
 def draw(mnist: Dataset, seed: int, size: int = NUM_IMAGES) -> Dataset:
@@ -104,7 +110,7 @@ class Group:
 
 
 def noises(kind: str, *rates: float) -> tuple[Noise, ...]:
-    """A kind of noise at some rates."""
+    """Give a kind of noise at some rates."""
     return tuple(Noise(kind, rate) for rate in rates)
 
 
@@ -225,15 +231,13 @@ def report(out: Path, command: str) -> str:
         "",
         f"`{command}`; commit {commit()}; {hardware()}.",
         "",
-        "10,000 images of MNIST a seed (fewer where there are not so many), seeds 100 and up, which nothing"
-        " was chosen on; every system on the same images, labels and encoder, each with its own defaults."
-        " Confident learning: five folds, the best of cleanlab's filters, which the truth chooses. AUM:"
-        " its own threshold samples. Mean ± standard deviation over seeds.",
+        "10,000 images of MNIST a seed (fewer where there are not so many), seeds 100 and up, which"
+        " nothing was chosen on; every system on the same images, labels and encoder, each with its own"
+        " defaults. Confident learning: five folds, the best of cleanlab's filters, which the truth"
+        " chooses. AUM: its own threshold samples. Mean ± standard deviation over seeds.",
         "",
-        "| regime | noise | seeds | UMN F1 | UMN F1 at the true count | confident learning F1, best filter"
-        " | AUM F1 | UMN AUROC | UMN calibration error | estimated wrong, % | wrong, % | flagged, % | interval covers,"
-        " mean width | UMN s | confident learning s |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        "|" + "---|" * len(COLUMNS),
         *rows,
         "",
     ]
@@ -241,8 +245,8 @@ def report(out: Path, command: str) -> str:
         worst = min(margins, key=lambda item: item[2])
         mean = np.mean([margin for *_, margin in margins])
         lines += [
-            f"- F1 above confident learning's best filter, all and 10% labeled: by {mean:.3f} on average,"
-            f" least {worst[2]:+.3f} ({worst[0]}, {worst[1].kind} {worst[1].rate:g}).",
+            f"- F1 above confident learning's best filter, all and 10% labeled: by {mean:.3f} on"
+            f" average, least {worst[2]:+.3f} ({worst[0]}, {worst[1].kind} {worst[1].rate:g}).",
         ]
     if regrets:
         worst = max(regrets, key=lambda item: item[2])
@@ -257,8 +261,8 @@ def report(out: Path, command: str) -> str:
         middle = expected_calibration_error(prob, wrong, between=(0.1, 0.9))
         share = ((prob >= 0.1) & (prob <= 0.9)).mean()
         lines += [
-            f"- Expected calibration error over the all-labeled cells, pooled: {whole:.3f}; over the scores"
-            f" from 0.1 to 0.9 ({share:.1%} of them): {middle:.3f}.",
+            f"- Expected calibration error over the all-labeled cells, pooled: {whole:.3f}; over the"
+            f" scores from 0.1 to 0.9 ({share:.1%} of them): {middle:.3f}.",
         ]
     if covered:
         inside = pd.concat(covered)
@@ -270,7 +274,7 @@ def report(out: Path, command: str) -> str:
 
 
 def commit() -> str:
-    """The commit that ran, as git tells it."""
+    """Give the commit, as git tells it."""
     told = subprocess.run(
         ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
     )
@@ -278,7 +282,7 @@ def commit() -> str:
 
 
 def hardware() -> str:
-    """What it ran on."""
+    """Name what it runs on."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{os.cpu_count()} CPU cores, torch {torch.__version__}"
