@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelaudit.data.manifest import Source, source_from_arrays
     from labelaudit.data.sources import read_source
+    from labelaudit.embedding import embed
     from labelaudit.errors import LabelauditError, OptionError, OutputError, SourceError
     from labelaudit.evaluation import EvalResult, evaluate
     from labelaudit.pipeline import scan
@@ -33,6 +34,7 @@ __all__ = [
     "ScanResult",
     "Source",
     "SourceError",
+    "embed",
     "evaluate",
     "read_csv",
     "read_source",
@@ -51,6 +53,7 @@ _HOMES = {
     "ScanResult": "labelaudit.result",
     "Source": "labelaudit.data.manifest",
     "SourceError": "labelaudit.errors",
+    "embed": "labelaudit.embedding",
     "evaluate": "labelaudit.evaluation",
     "read_csv": "labelaudit.reporting.tables",
     "read_source": "labelaudit.data.sources",

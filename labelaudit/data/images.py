@@ -12,12 +12,12 @@ import os
 import threading
 import warnings
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from labelaudit.errors import SourceError
 
+T = TypeVar("T")
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 
@@ -168,6 +169,30 @@ class ParquetImages:
         return part
 
 
+class NoImages:
+    """The images of a source that has none: labels of texts, sounds or rows, with features.
+
+    Parameters
+    ----------
+    total : int
+        How many samples there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+
+    def __len__(self) -> int:
+        return self._total
+
+    def read(self, index: int) -> bytes:
+        """Raise UnreadableImageError: there is nothing to see."""
+        raise UnreadableImageError("this source has labels and features, and no images")
+
+    def subset(self, indices: Indices) -> "NoImages":
+        """Return as many as `indices` (M,)."""
+        return NoImages(len(indices))
+
+
 class _Shard:
     """One parquet file: its footer, read once, and where its row groups begin."""
 
@@ -304,14 +329,14 @@ def load_image(data: bytes | Pixels) -> Image.Image:
     Notes
     -----
     For one thread at a time, because it silences Pillow's warnings, and warning filters belong to
-    the process; `decode_images` is for many.
+    the process; `decode_images` and `visit_images` are for many.
     """
     with _quiet_pillow():
-        return _load(data)
+        return load_visited(data)
 
 
-def _load(data: bytes | Pixels, reducible_to: tuple[int, int] | None = None) -> Image.Image:
-    """Decode like `load_image`; warnings are the caller's, for their filters are the process's.
+def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = None) -> Image.Image:
+    """Decode like `load_image` in one of the threads of `visit_images`, which silences warnings.
 
     With `reducible_to` (height, width) a JPEG at least four times as large may come out smaller,
     though at least twice that size: its decoder halves almost for free.
@@ -553,7 +578,7 @@ def _probe(images: Images, index: int) -> "_Header | str":
 
 def _shows_color(images: Images, index: int) -> bool:
     try:
-        return _has_color(_load(images.read(index)))
+        return _has_color(load_visited(images.read(index)))
     except OSError:
         return False  # unreadable images have no say
 
@@ -662,55 +687,94 @@ def decode_images(
     pixels = np.zeros(shape, np.uint8) if out is None else out
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"out is {pixels.shape} {pixels.dtype}, not {shape} uint8")
+    unreadable: dict[int, str] = {}
+    progress = Progress(total, on_progress)
+    done = 0
+
+    def decode(index: int, data: bytes | Pixels) -> None:
+        _decode_into(pixels[index], data, index)
+
+    with closing(visit_images(images, decode, workers=workers)) as visits:
+        for visited in visits:
+            for index, failed in enumerate(visited, done):
+                if failed is not None:
+                    pixels[index] = 0
+                    unreadable[index] = str(failed)
+            done += len(visited)
+            progress.reached(done)
+    return DecodedImages(pixels=pixels, unreadable=unreadable)
+
+
+def visit_images(
+    images: Images,
+    visit: Callable[[int, bytes | Pixels], T],
+    *,
+    step: int = 64,
+    workers: int | None = None,
+) -> Generator[list[T | UnreadableImageError], None, None]:
+    """Read all images in parallel threads, and yield what `visit` makes of them, in order.
+
+    Close it (`contextlib.closing`) where it may not be exhausted: that ends the threads, each
+    after the image in its hands.
+
+    Parameters
+    ----------
+    images : Images
+        The source's images, N of them.
+    visit : callable
+        Called in a thread with an image's index and what `Images.read` returned. For Pillow use
+        `load_visited` there.
+    step : int
+        At most so many results are yielded at once, and at most two such lists for each thread, and
+        one more, wait to be taken.
+    workers : int, optional
+        Threads; by default one for each core that the process may use.
+
+    Yields
+    ------
+    list
+        Results of the next images; in place of a result the UnreadableImageError, with the reason
+        in words, where reading or `visit` raised an OSError. Other exceptions end the iteration.
+    """
+    total = len(images)
     workers = workers or _usable_cores()
     stopping = threading.Event()
 
-    def decode_range(start: int, stop: int) -> dict[int, str]:
-        failed = {}
+    def visit_range(start: int, stop: int) -> list[T | UnreadableImageError]:
+        results: list[T | UnreadableImageError] = []
         for index in range(start, stop):
             if stopping.is_set():
                 break
             try:
-                _decode_into(pixels[index], images, index)
+                results.append(visit(index, images.read(index)))
             except OSError as error:
-                pixels[index] = 0
-                failed[index] = _reason(error)
-        return failed
+                results.append(UnreadableImageError(_reason(error)))
+        return results
 
-    unreadable: dict[int, str] = {}
     # Ranges, not images, go to the threads, and only a few ahead of the oldest: a million images
     # do not become a million futures, and results come back in order.
-    step = max(1, min(64, total // (4 * workers)))
-    progress = _Progress(total, on_progress)
-    pending: deque[tuple[int, Future[dict[int, str]]]] = deque()
-
-    def finish_oldest() -> None:
-        stop, future = pending.popleft()
-        unreadable.update(future.result())
-        progress.reached(stop)
-
+    step = max(1, min(step, total // (4 * workers)))
+    pending: deque[Future[list[T | UnreadableImageError]]] = deque()
     with _quiet_pillow(), ThreadPoolExecutor(workers) as pool:
         Image.init()  # its lazy loading of formats is not made for several threads at once
         try:
             for start in range(0, total, step):
-                stop = min(start + step, total)
-                pending.append((stop, pool.submit(decode_range, start, stop)))
+                pending.append(pool.submit(visit_range, start, min(start + step, total)))
                 if len(pending) > 2 * workers:
-                    finish_oldest()
+                    yield pending.popleft().result()
             while pending:
-                finish_oldest()
+                yield pending.popleft().result()
         except BaseException:
             # Ctrl-C among them: each thread ends after the image in its hands.
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return DecodedImages(pixels=pixels, unreadable=unreadable)
 
 
-def _decode_into(target: Pixels, images: Images, index: int) -> None:
+def _decode_into(target: Pixels, data: bytes | Pixels, index: int) -> None:
     """Decode image `index` into `target` (C, H, W)."""
     channels, height, width = target.shape
-    image = _load(images.read(index), reducible_to=(height, width))
+    image = load_visited(data, reducible_to=(height, width))
     if channels == 1 and image.mode == "RGB":
         if _has_color(image):
             raise ColorFoundError(index)
@@ -743,7 +807,7 @@ def _fill(color: Any) -> int | tuple[int, ...]:
     return int(color) if np.ndim(color) == 0 else tuple(int(value) for value in color)
 
 
-class _Progress:
+class Progress:
     """Passes on at most some 200 calls, and always the last one."""
 
     def __init__(self, total: int, call: Callable[[int], None] | None) -> None:
@@ -753,6 +817,7 @@ class _Progress:
         self._next = self._every
 
     def reached(self, done: int) -> None:
+        """Tell that so many are done."""
         if self._call is not None and (done >= self._next or done == self._total):
             self._call(done)
             self._next = done + self._every

@@ -7,7 +7,8 @@ to find out. Every cell is text, exactly as written, "" where it is empty.
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from labelaudit.errors import SourceError
 
 # Tried in this order, whatever their case.
 IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
+ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # of rows without images
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
 
@@ -29,16 +31,28 @@ TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns asked for by name; None where they are to be recognized."""
+    """The columns asked for by name; None where they are to be recognized.
+
+    `others` is how many more columns are read, for a person to see or to take features from: those
+    that could be ids, then the first ones.
+    """
 
     image: str | None
     label: str | None
     clean: str | None
+    others: int = 0
 
     def may_be_needed(self, name: str) -> bool:
-        """Say whether a column of that name is read at all."""
+        """Say whether a column of that name is read whatever else there is."""
         known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN)
         return name in (self.image, self.label, self.clean) or name.strip().lower() in known
+
+    def of_interest(self, names: Sequence[str]) -> frozenset[str]:
+        """Return which of a table's columns are read."""
+        needed = {name for name in names if self.may_be_needed(name)}
+        more = [name for name, times in Counter(names).items() if times == 1 and name not in needed]
+        more.sort(key=lambda name: name.strip().lower() not in ID_COLUMNS)
+        return frozenset(needed.union(more[: self.others]))
 
     def refuse(self, why: str) -> None:
         """Raise where a column was asked for and there is no table."""
@@ -60,7 +74,7 @@ class LabelTable:
 
     `images` are paths as written; where the images lie in the table itself, `embedded` is their
     column and `images` what the table calls them, or "". `declared` are class names that the
-    schema lists, in its order.
+    schema lists, in its order. `others` are the columns read besides.
     """
 
     files: tuple[Path, ...]
@@ -72,6 +86,7 @@ class LabelTable:
     clean: list[str] | None
     splits: list[str] | None
     declared: tuple[str, ...]
+    others: Mapping[str, list[str]]
     embedded: str | None = None
 
     @property
@@ -95,9 +110,16 @@ class LabelTable:
 
 
 def read_table(
-    file: Path, columns: Columns, image_names: Sequence[str] = IMAGE_COLUMNS
+    file: Path,
+    columns: Columns,
+    image_names: Sequence[str] = IMAGE_COLUMNS,
+    *,
+    images_needed: bool = True,
 ) -> LabelTable:
     """Read a file; unless its column is asked for, images are named by the first of `image_names`.
+
+    Where none of these is there, the file is refused, or unless `images_needed`, all `images` are
+    "". Then a column that holds the images themselves is as good as none.
 
     Raises
     ------
@@ -111,10 +133,11 @@ def read_table(
     if columns.clean is not None:
         clean = _find_column(cells, columns.clean, (), "true labels", "clean_label_column")
     split = _find_column(cells, None, (SPLIT_COLUMN,), "", None)
-    image = cells.image
-    if image is None:
+    image = cells.image if images_needed else None
+    if image is None and images_needed:
         image = _find_column(cells, columns.image, image_names, "the images", "image_column")
-        assert image is not None
+    elif image is None:
+        image = _find_column(cells, columns.image, image_names, "the ids", None)
     if not len(cells.rows):
         raise SourceError(f"{cells.file} is empty: it has no rows below its header")
     return LabelTable(
@@ -122,14 +145,19 @@ def read_table(
         file_of=np.zeros(len(cells.rows), np.int64),
         rows=cells.rows,
         row_word=cells.row_word,
-        images=cells.texts[image],
+        images=[""] * len(cells.rows) if image is None else cells.texts[image],
         labels=cells.texts[label],
         clean=None if clean is None else cells.texts[clean],
         splits=None if split is None else cells.texts[split],
         declared=tuple(
             dict.fromkeys((*cells.declared.get(label, ()), *cells.declared.get(clean or "", ())))
         ),
-        embedded=image if cells.embedded else None,
+        others={
+            name: texts
+            for name, texts in cells.texts.items()
+            if name not in (image, label, clean, split, cells.image)
+        },
+        embedded=image if cells.embedded and images_needed else None,
     )
 
 
@@ -156,6 +184,11 @@ def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
         if first.splits is None
         else [s for table in tables for s in table.splits or ()],
         declared=tuple(dict.fromkeys(name for table in tables for name in table.declared)),
+        others={
+            column: [text for table in tables for text in table.others[column]]
+            for column in first.others
+            if all(column in table.others for table in tables)
+        },
     )
 
 
@@ -209,7 +242,8 @@ def _read_csv(file: Path, columns: Columns) -> _Cells:
         try:
             names = [name.strip() for name in next(lines, [])]
             width = len(names)
-            needed = [(i, name) for i, name in enumerate(names) if columns.may_be_needed(name)]
+            wanted = columns.of_interest(names)
+            needed = [(i, name) for i, name in enumerate(names) if name in wanted]
             for _, name in needed:
                 if names.count(name) > 1:
                     raise SourceError(f'{file} has two columns "{name}"; rename one')
@@ -257,12 +291,15 @@ def _read_jsonl(file: Path, columns: Columns) -> _Cells:
             for name in record:
                 if name not in names:
                     names[name] = None
-                    if columns.may_be_needed(name):
+                    if name in columns.of_interest(list(names)):
                         texts[name] = [""] * len(rows)
-            for name, cells in texts.items():
+            for name, cells in list(texts.items()):
                 try:
                     cells.append(as_text(record.get(name)))
                 except TypeError as error:
+                    if not columns.may_be_needed(name):
+                        del texts[name]  # lists and objects are nothing to show
+                        continue
                     raise SourceError(f'{file} line {number}: "{name}" is {error}') from error
             rows.append(number)
     return _Cells(file, tuple(names), texts, np.array(rows, np.int64), "line", {})
@@ -274,12 +311,13 @@ def _read_parquet(file: Path, columns: Columns) -> _Cells:
             schema, footer = opened.schema_arrow, opened.metadata
             image = _typed_image_column(file, schema, columns)
             class_names = _declared_names(schema)
+            wanted = columns.of_interest(schema.names)
             texts: dict[str, list[str]] = {}
-            for field in schema:
-                if columns.may_be_needed(field.name) or field.name == image:
-                    cells = _parquet_texts(file, opened, field, class_names.get(field.name))
+            for column in schema:
+                if column.name in wanted or column.name == image:
+                    cells = _parquet_texts(file, opened, column, class_names.get(column.name))
                     if cells is not None:
-                        texts[field.name] = cells
+                        texts[column.name] = cells
     except pa.ArrowInvalid as error:
         raise SourceError(f"{file} is not a parquet file, or a damaged one: {error}") from error
     rows = np.arange(footer.num_rows, dtype=np.int64)
@@ -387,6 +425,8 @@ def _find_column(
                 f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {mend}"
             )
     if column not in cells.texts:
+        if asked is None and option is None:
+            return None
         raise SourceError(
             f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {mend}'
         )

@@ -137,13 +137,17 @@ class Source:
         clean = None if self.clean_labels is None else self.clean_labels[indices]
         return replace(self, manifest=self.manifest.subset(indices), clean_labels=clean)
 
-    def without_unreadable(self, unreadable: Mapping[int, str]) -> "Source":
+    def without_unreadable(
+        self, unreadable: Mapping[int, str], fate: str = "could not be read and left out"
+    ) -> "Source":
         """Return the images that could be read; the others are listed as skipped, with a warning.
 
         Parameters
         ----------
         unreadable : mapping of int to str
             Why an image could not be read, by its index.
+        fate : str
+            What the warning says of them all.
         """
         gone = sorted(unreadable)
         manifest = self.manifest
@@ -156,7 +160,7 @@ class Source:
             dtype=str,
         )
         examples = some([str(name) for name in manifest.sample_ids[gone]])
-        warning = f"{count(gone, 'image', 'images')} could not be read and left out: {examples}"
+        warning = f"{count(gone, 'image', 'images')} {fate}: {examples}"
         left = self.subset(np.delete(np.arange(manifest.num_samples), gone))
         return replace(
             left,

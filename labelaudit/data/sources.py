@@ -315,7 +315,7 @@ def _join_folder(
     if split is not None and table.splits is None:
         within = _choose_split(_split_folders(images), split, path, warnings) + "/"
         split = None
-    rows = _rows_of_split(table, split, warnings)
+    rows = rows_of_split(table, split, warnings)
     return _from_table(path, folder, table, rows, warnings, images, within)
 
 
@@ -327,7 +327,7 @@ def _read_lone_table(path: Path, columns: Columns, split: str | None) -> Source:
         raise SourceError(f"{path} is a single image; give the folder that it lies in")
     table = read_table(path, columns)
     warnings: list[str] = []
-    rows = _rows_of_split(table, split, warnings)
+    rows = rows_of_split(table, split, warnings)
     return _from_table(path, _Folder(path.parent), table, rows, warnings)
 
 
@@ -494,7 +494,7 @@ def _read_shards(
     table = concatenate(tables)
     if table.splits is None and split in splits:
         split = None  # the one file is that split
-    rows = _rows_of_split(table, split, warnings)
+    rows = rows_of_split(table, split, warnings)
     if table.embedded is None:
         return _from_table(source, _Folder(root), table, rows, warnings)
     indices = np.flatnonzero(rows)
@@ -555,7 +555,7 @@ def _choose_split(
     )
 
 
-def _rows_of_split(
+def rows_of_split(
     table: LabelTable, split: str | None, warnings: list[str]
 ) -> npt.NDArray[np.bool_]:
     """Return the mask (R,) of the rows to read."""

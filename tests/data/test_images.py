@@ -26,6 +26,7 @@ from labelaudit.data.images import (
     decode_source,
     load_image,
     plan_images,
+    visit_images,
 )
 from labelaudit.errors import SourceError
 
@@ -64,6 +65,53 @@ class Encoded:
 
     def subset(self, indices: np.ndarray) -> "Encoded":
         return Encoded([self.items[i] for i in indices])
+
+
+# --- visits ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+def test_visits_come_in_order_with_reasons_for_what_fails(workers: int) -> None:
+    items = [bytes([i]) for i in range(200)]
+    items[7] = FileNotFoundError(2, "No such file")  # type: ignore[call-overload]
+
+    def visit(index: int, data: Any) -> bytes:
+        time.sleep(0.001 * (index % 3))
+        if index == 90:
+            raise OSError("too heavy")
+        return bytes(data) * 2
+
+    visits = list(visit_images(Encoded(items), visit, step=8, workers=workers))
+    assert max(map(len, visits)) <= 8
+    seen = [one for some in visits for one in some]
+    assert len(seen) == 200
+    assert (str(seen[7]), str(seen[90])) == ("the file is not there", "too heavy")
+    assert isinstance(seen[7], UnreadableImageError)
+    assert all(seen[i] == bytes([i, i]) for i in range(200) if i not in (7, 90))
+
+
+def test_visits_stay_close_to_what_was_taken_and_end_when_closed() -> None:
+    visited: list[int] = []
+    visits = visit_images(
+        Encoded([b""] * 10_000), lambda index, _: visited.append(index), step=10, workers=2
+    )
+    next(visits)
+    time.sleep(0.2)
+    assert len(visited) <= 10 * (2 * 2 + 1)
+    visits.close()
+    count = len(visited)
+    time.sleep(0.05)
+    assert len(visited) == count
+    assert threading.active_count() < 50
+
+
+def test_other_exceptions_end_the_visit() -> None:
+    def visit(index: int, _: Any) -> None:
+        if index == 60:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(visit_images(Encoded([b""] * 200), visit, workers=3))
 
 
 # --- modes -------------------------------------------------------------------------------------

@@ -8,8 +8,37 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from labelaudit.data.label_tables import ID_COLUMNS, Columns, read_table
 from labelaudit.data.sources import read_source
 from labelaudit.errors import SourceError
+
+# --- columns besides ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_the_first_other_columns_are_read_where_wanted(
+    tmp_path: Path, kind: str, write: Any
+) -> None:
+    rows: list[dict[str, object]] = [
+        {"a": i, "b": f"b{i}", "label": "x", "vector": [1, 2], "c": "c", "sample_id": f"s{i}"}
+        for i in range(3)
+    ]
+    if kind == "csv":
+        rows = [{k: v for k, v in row.items() if k != "vector"} for row in rows]
+    file = write.table(tmp_path / f"l.{kind}", rows)
+    nothing = read_table(file, Columns(None, None, None), images_needed=False)
+    assert nothing.others == {}
+    assert nothing.images == [""] * 3
+    columns = Columns(None, None, None, others=3)
+    some = read_table(file, columns, ID_COLUMNS, images_needed=False)
+    assert some.images == ["s0", "s1", "s2"]
+    assert {name: some.others[name] for name in ("a", "b")} == {
+        "a": ["0", "1", "2"],
+        "b": ["b0", "b1", "b2"],
+    }
+    with pytest.raises(SourceError, match="no column for the images"):
+        read_table(file, columns)
+
 
 # --- cells as text -----------------------------------------------------------------------------
 
