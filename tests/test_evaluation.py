@@ -1,3 +1,10 @@
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,3 +163,40 @@ def test_cells_side_by_side_give_the_same_numbers(result, tmp_path):
     ours = result.results.query("method == 'supervised'").sort_values("rate")
     theirs = side.results.sort_values("rate")
     np.testing.assert_allclose(ours["auroc"], theirs["auroc"], atol=0.02)
+
+
+@pytest.mark.slow  # starts two processes that import torch
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_killed_sweep_leaves_no_workers_behind(tmp_path):
+    code = (
+        "from labelaudit import evaluate\n"
+        "if __name__ == '__main__':\n"
+        "    evaluate('digits', methods=['umn'], rates=[0.2, 0.3], seeds=range(50), jobs=2,"
+        f" out={str(tmp_path / 'sweep')!r})\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    with subprocess.Popen([sys.executable, tmp_path / "run.py"]) as parent:
+        workers = wait_for(lambda: [p for p in children(parent.pid) if p[1] > 1.0], 120)
+        parent.kill()
+    assert len(workers) >= 1
+    assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in workers), 30)
+
+
+def wait_for(look, seconds):
+    """Give the first true answer, or the last one."""
+    end = time.monotonic() + seconds
+    while not (answer := look()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return answer
+
+
+def children(pid):
+    """Give the ids of a process's children, with the seconds of CPU that each has used."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                ticks = int(fields[11]) + int(fields[12])
+                found.append((int(stat.parent.name), ticks / os.sysconf("SC_CLK_TCK")))
+    return found

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -230,8 +231,21 @@ _worker: dict[str, Any] = {}
 
 
 def _set_up(dataset: Dataset, curves: bool, threads: int) -> None:
+    _end_with_parent()
     torch.set_num_threads(threads)
     _worker.update(dataset=dataset, curves=curves)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends: a sweep that is killed leaves no workers behind."""
+    parent = parent_process()
+
+    def wait() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _work(cell: Cell, device: str | None) -> CellResult | str:

@@ -28,10 +28,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
 MIN_PROB = 1e-9  # finer than any witness is right, so that the first ranks are told apart
-FIT_VALUES = 2_000_000  # samples times classes that the fit looks at; more make it no better
+# The fit looks at no more samples than make up so many probabilities, or at so many a class.
+FIT_VALUES, FIT_SAMPLES_A_CLASS = 2_000_000, 20
 ROUNDS, STEPS_A_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
 # Pseudo-counts: a class's share of wrong labels leans on that of all classes as if by so many labels,
@@ -129,11 +131,13 @@ def fit_noise_model(
         Decides which samples are looked at where there are very many.
     """
     total, classes = witness_probs.shape
-    most = max(1, FIT_VALUES // classes)
+    most = max(FIT_VALUES // classes, FIT_SAMPLES_A_CLASS * classes)
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
         witness_probs, given_labels = witness_probs[rows], given_labels[rows]
     log_probs = _log(witness_probs)
+    rows = np.arange(len(given_labels))
+    by_given = csr_array((np.ones(len(rows)), (given_labels, rows)), shape=(classes, len(rows)))
     channel = _channel(np.zeros((classes, classes)), FIRST_RATE)
     parameters = np.zeros(1 + classes)  # log a, b
     rate = FIRST_RATE
@@ -141,7 +145,7 @@ def fit_noise_model(
         probs = _soft(parameters, log_probs)
         before = rate
         for _ in range(STEPS_A_ROUND):
-            counts = _expected_counts(probs, channel, given_labels)
+            counts = _expected_counts(probs, channel, given_labels, by_given)
             rate = (counts.sum() - np.trace(counts) + 1.0) / (counts.sum() + 2.0)
             channel = _channel(counts, rate)
         parameters = minimize(
@@ -169,13 +173,13 @@ def _soft(parameters: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
     return np.asarray(probs / probs.sum(axis=1, keepdims=True))
 
 
-def _expected_counts(probs: np.ndarray, channel: np.ndarray, given: np.ndarray) -> np.ndarray:
+def _expected_counts(
+    probs: np.ndarray, channel: np.ndarray, given: np.ndarray, by_given: csr_array
+) -> np.ndarray:
     """Count samples of each right and given class, ``(C, C)``, as expected."""
     joint = probs * channel[:, given].T
     joint /= joint.sum(axis=1, keepdims=True)
-    counts = np.zeros_like(channel)
-    np.add.at(counts.T, given, joint)
-    return counts
+    return np.asarray((by_given @ joint).T)
 
 
 def _channel(counts: np.ndarray, rate: float) -> np.ndarray:
