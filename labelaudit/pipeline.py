@@ -318,7 +318,7 @@ def prepare(
     plan = plan_batches(
         manifest.num_labeled, manifest.num_samples - manifest.num_labeled, batch_size
     )
-    config = UMNConfig.for_data(pixels, manifest.num_classes, choice.name, plan)
+    config = UMNConfig.for_data(pixels, given, manifest.num_classes, choice.name, plan)
     audit = Audit(
         source=source,
         pixels=pixels,

@@ -41,6 +41,8 @@ from labelaudit.training.task import Task, Verdict, predict_test, train_on
 
 # Share of an image's input values that the labeled term weighs (method.md's 78 on MNIST is 0.1 D).
 LABEL_WEIGHT_PER_INPUT = 0.1
+# Labels of rare classes weigh at most so many times those of an average class.
+MAX_CLASS_WEIGHT = 100.0
 MIN_STEPS = 1500
 EPOCH_RANGE = (15, 100)
 
@@ -86,6 +88,29 @@ def default_label_weight(input_size: int, draws_per_epoch: float) -> float:
     return LABEL_WEIGHT_PER_INPUT * input_size / max(1.0, draws_per_epoch)
 
 
+def balancing_weights(given_labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
+    """Give each class a weight so that all classes pull alike.
+
+    The labeled term is linear in the probability: a class with few labels, whose probabilities start
+    small, is otherwise never learned, and all of its labels look wrong.
+
+    Parameters
+    ----------
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+    num_classes
+        C.
+
+    Returns
+    -------
+    tuple of float
+        L / (C L_c) for a class with L_c labels, at most `MAX_CLASS_WEIGHT`.
+    """
+    counts = np.bincount(given_labels, minlength=num_classes)
+    weights = len(given_labels) / (num_classes * np.maximum(counts, 1))
+    return tuple(np.minimum(weights, MAX_CLASS_WEIGHT).tolist())
+
+
 def default_batch_size(num_samples: int, device_type: str) -> int:
     """Images a batch: small data sets still get some forty steps an epoch, GPUs larger batches."""
     largest = 200 if device_type == "cpu" else 500
@@ -114,6 +139,8 @@ class UMNConfig:
         The networks' configuration.
     label_weight
         α > 0, see `default_label_weight`.
+    class_weights
+        C factors of α by given class, see `balancing_weights`.
     min_epsilon
         ε_min in (0, 0.5 (1 - 1/C)); not given by the paper.
     ema_decay
@@ -124,6 +151,7 @@ class UMNConfig:
 
     network: NetworkConfig
     label_weight: float
+    class_weights: tuple[float, ...]
     min_epsilon: float = 0.001
     ema_decay: float = 0.99
     learning_rate: float = 0.001
@@ -131,7 +159,12 @@ class UMNConfig:
 
     @classmethod
     def for_data(
-        cls, pixels: np.ndarray, num_classes: int, encoder: EncoderName, plan: BatchPlan
+        cls,
+        pixels: np.ndarray,
+        given_labels: np.ndarray,
+        num_classes: int,
+        encoder: EncoderName,
+        plan: BatchPlan,
     ) -> UMNConfig:
         """Derive all settings from the data.
 
@@ -139,6 +172,8 @@ class UMNConfig:
         ----------
         pixels
             ``(N, C, H, W)`` uint8, at the size that the encoder reads.
+        given_labels
+            ``(L,)`` int64, of the labeled images.
         num_classes
             C.
         encoder
@@ -155,7 +190,11 @@ class UMNConfig:
             statistics=PixelStatistics.of(pixels),
         )
         size = reconstructed_size(encoder, network.image_shape)
-        return cls(network, default_label_weight(size, plan.draws_per_label))
+        return cls(
+            network,
+            default_label_weight(size, plan.draws_per_label),
+            balancing_weights(given_labels, num_classes),
+        )
 
 
 class UMN:
@@ -177,6 +216,7 @@ class UMN:
     def __init__(self, config: UMNConfig, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.class_weights = torch.tensor(config.class_weights, device=device)
         self.network = UMNNetwork(config.network).to(device)
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
@@ -202,7 +242,8 @@ class UMN:
             config.min_epsilon,
         )
         given_probs = learner_probs.gather(1, labels[:, None]).squeeze(1)
-        labeled_term = (label_factor(epsilon, num_classes) * given_probs).sum()
+        pull = label_factor(epsilon, num_classes) * self.class_weights[labels]
+        labeled_term = (pull * given_probs).sum()
         elbo = terms.elbo.sum()
         loss = -(elbo + config.label_weight * labeled_term) / len(batch.images)
         self.optimizer.zero_grad(set_to_none=True)
@@ -313,7 +354,7 @@ class UncertaintyMining:
     def audit(self, task: Task) -> Verdict:
         """Train on all images, record every epoch, hear the witnesses and decide."""
         plan = task.plan(default_batch_size(len(task.pixels), task.device.type))
-        config = UMNConfig.for_data(task.pixels, task.num_classes, task.encoder, plan)
+        config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label)
         images = TrainingImages(task.pixels, task.noisy_labels, task.device)
         sample_ids = task.labeled.astype(str)

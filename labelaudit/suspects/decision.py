@@ -16,6 +16,8 @@ from labelaudit.suspects.scores import Scores
 # the model has learned nothing that could be held against a label. Labels of which six in ten are
 # wrong at random still leave κ = 0.33 to a model that knows the classes.
 MIN_KAPPA = 0.1
+# To it comes what chance does: so many standard deviations of κ between unrelated even classes.
+KAPPA_DEVIATIONS = 2.0
 MIN_LABELS_PER_CLASS = 5
 NORMAL_90 = 1.645  # nine tenths of a normal lie within so many standard deviations
 # Chosen on digits and MNIST, seeds 0-4: see docs/method.md.
@@ -270,7 +272,8 @@ def assess_trust(
     kappa = 0.0
     if len(np.unique(predicted)) > 1 or len(np.unique(given_labels)) > 1:
         kappa = float(cohen_kappa_score(predicted, given_labels))
-    if not kappa >= MIN_KAPPA:
+    chance = math.sqrt(1 / (len(given_labels) * max(1, len(class_names) - 1)))
+    if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(
             f"What the model says of the look-alikes of an image agrees with its label in"
             f" {agreement:.0%} of cases, hardly more often than chance would (Cohen's kappa"

@@ -15,12 +15,13 @@ from labelaudit.training.method import Batch
 from labelaudit.training.task import Task
 
 CPU = torch.device("cpu")
+WEIGHTS = (1.0, 1.0, 1.0)
 
 
 def make_method(rate: float) -> MislabeledVAE:
     torch.manual_seed(0)
     network = NetworkConfig("mlp", (1, 4, 4), 3, "bernoulli", PixelStatistics((0.5,), (0.5,)))
-    return MislabeledVAE(UMNConfig(network, label_weight=5.0), rate, CPU)
+    return MislabeledVAE(UMNConfig(network, 5.0, WEIGHTS), rate, CPU)
 
 
 def make_batch() -> Batch:

@@ -8,6 +8,7 @@ import torch
 from labelaudit.methods.umn import (
     UMN,
     UMNConfig,
+    balancing_weights,
     clamp_epsilon,
     default_batch_size,
     default_epochs,
@@ -20,12 +21,13 @@ from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.method import Batch
 
 CPU = torch.device("cpu")
+WEIGHTS = (0.5, 1.0, 2.0)
 
 
 def make_umn(**settings) -> UMN:
     torch.manual_seed(0)
     network = NetworkConfig("mlp", (1, 4, 4), 3, "bernoulli", PixelStatistics((0.5,), (0.5,)))
-    return UMN(UMNConfig(network, label_weight=5.0, **settings), CPU)
+    return UMN(UMNConfig(network, 5.0, WEIGHTS, **settings), CPU)
 
 
 def make_batch(labels=(0, 1, 2, -1, -1, 0)) -> Batch:
@@ -75,7 +77,8 @@ def test_the_labeled_loss_is_linear_in_the_probability_with_epsilon_held_constan
         for g, p, y in zip(guider_probs, probs, given, strict=True)
     ]
     weighted = sum(
-        math.log(2 * (1 - e) / e) * p[y] for e, p, y in zip(epsilon, probs, given, strict=True)
+        WEIGHTS[y] * math.log(2 * (1 - e) / e) * p[y]
+        for e, p, y in zip(epsilon, probs, given, strict=True)
     )
     loss = (-terms.elbo.sum() - 5.0 * weighted) / len(batch.images)
     loss.backward()
@@ -130,7 +133,7 @@ def test_predict_does_not_depend_on_who_shares_the_batch_after_batch_norm_has_tr
             np.random.default_rng(0).integers(0, 255, (8, 3, 16, 16)).astype(np.uint8)
         ),
     )
-    umn = UMN(UMNConfig(network, label_weight=5.0), CPU)
+    umn = UMN(UMNConfig(network, 5.0, WEIGHTS), CPU)
     images = torch.rand(6, 3, 16, 16)
     for _ in range(2):
         umn.step(Batch(images, torch.tensor([0, 1, 2, 0, 1, -1]), torch.arange(6)))
@@ -176,3 +179,11 @@ def test_defaults_follow_the_data():
     assert default_epochs(50, 1.0) == 30
     assert default_epochs(53, 5.3) == 57
     assert default_epochs(10_000, 1.0) == 15
+
+
+def test_balancing_weights_let_all_classes_pull_alike():
+    given = np.array([0] * 900 + [1] * 90 + [2] * 10)
+    weights = np.array(balancing_weights(given, 4))
+    assert weights[:3] * [900, 90, 10] == pytest.approx([250, 250, 250])
+    assert weights[3] == 100  # nobody is labeled so, and the most is bounded
+    assert balancing_weights(np.repeat([0, 1], 50), 2) == (1.0, 1.0)
