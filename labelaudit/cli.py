@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="labelaudit",
-    help="Find the wrong labels in an image data set: which, how sure, and what they should be.",
+    help="Find the wrong labels in a data set: which, how sure, and what they should be.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,7 +34,23 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 SHOWN_SUSPECTS = 10
 
-Encoder = Annotated[str, typer.Option(help="auto, mlp, conv13, resnet18, resnet50 or resnet101.")]
+ENCODERS = "auto, mlp, conv13, resnet18, resnet50 or resnet101"
+Encoder = Annotated[str, typer.Option(help=f"{ENCODERS}.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE|DEFAULT",
+        help="The pretrained network's weights; DEFAULT downloads its own. Without it they must be on"
+        " this machine.",
+    ),
+]
+ImageColumn = Annotated[
+    str | None, typer.Option(help="Column of image paths, if not a usual name.")
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of labels, if not a usual name.")]
+Split = Annotated[
+    str | None, typer.Option(help="Which split to read, where the source has several.")
+]
 Epochs = Annotated[
     int | None, typer.Option(help="Passes over the data. By default they follow the data.")
 ]
@@ -72,7 +88,7 @@ def scan(
         typer.Argument(
             metavar="SOURCE",
             help="A folder of images; a CSV, TSV, JSONL or parquet file; a folder of parquet"
-            " shards.",
+            " shards. With --features or --tabular a table of labels.",
         ),
     ],
     labels: Annotated[
@@ -83,6 +99,17 @@ def scan(
             " a label are used as unlabeled.",
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN|FILE",
+            help="Features made elsewhere, of anything: a column of lists in SOURCE; a .npy file with"
+            " a row for each of its rows; or a .parquet file with ids.",
+        ),
+    ] = None,
+    tabular: Annotated[
+        bool, typer.Option("--tabular", help="SOURCE is a table; its columns are the features.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the results.", show_default="labelaudit-<source name>"),
@@ -93,26 +120,31 @@ def scan(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was cut off.")
     ] = False,
-    image_column: Annotated[
-        str | None, typer.Option(help="Column of image paths, if not a usual name.")
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the rows' ids, for --features and --tabular."),
     ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels, if not a usual name.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Which split to read, where the source has several.")
-    ] = None,
+    split: Split = None,
     clean_label_column: Annotated[
         str | None,
         typer.Option(help="Column of true labels: never trained on, only scores the report."),
     ] = None,
-    encoder: Encoder = "auto",
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help=f"{ENCODERS}, trained on these images alone; or a pretrained network, which stays as"
+            " it is: of torchvision by its name, of timm as timm:NAME."
+        ),
+    ] = "auto",
+    weights: Weights = None,
     image_size: Annotated[
         int | None,
         typer.Option(metavar="PIXELS", help="Longest side at which images are read."),
     ] = None,
     epochs: Epochs = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Samples a training step.")] = None,
     device: Device = "auto",
     seed: Seed = 0,
     time_budget: TimeBudget = None,
@@ -133,14 +165,18 @@ def scan(
         result = run_scan(
             source,
             labels,
+            features=features,
+            tabular=tabular,
             out=out or Path(f"labelaudit-{source_name(source)}"),
             force=force,
             resume=resume,
             image_column=image_column,
             label_column=label_column,
+            id_column=id_column,
             split=split,
             clean_label_column=clean_label_column,
             encoder=encoder,
+            weights=weights,
             image_size=image_size,
             epochs=epochs,
             batch_size=batch_size,
@@ -152,6 +188,54 @@ def scan(
             reporter=_reporter(),
         )
         _show(result)
+
+
+@app.command()
+def embed(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="Images and labels, as for scan."),
+    ],
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="A pretrained network: of torchvision by its name, of timm as timm:NAME."
+        ),
+    ],
+    labels: Annotated[
+        str | None, typer.Argument(metavar="[LABELS]", help="A table of labels, as for scan.")
+    ] = None,
+    weights: Weights = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(metavar="PIXELS", help="Side of the square that the network reads."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A parquet file, replaced if it is there.")
+    ] = Path("features.parquet"),
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    split: Split = None,
+    device: Device = "auto",
+) -> None:
+    """Write the features that a pretrained network sees in images, for scan --features."""
+    with _for_people():
+        from labelaudit.embedding import embed as run_embed
+
+        run_embed(
+            source,
+            labels,
+            encoder=encoder,
+            weights=weights,
+            image_size=image_size,
+            out=out,
+            image_column=image_column,
+            label_column=label_column,
+            split=split,
+            device=device,
+            reporter=_reporter(),
+        )
+        Console().print(f"Features: {plain(str(out))}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -398,6 +482,12 @@ def _show(result: ScanResult) -> None:
     console.print(plain(summary["threshold"]["explanation"]), highlight=False)
     if summary["review"]["explanation"]:
         console.print(summary["review"]["explanation"], highlight=False)
+    if count := summary["num_conflicting_duplicates"]:
+        console.print(
+            f"{count:,} {'pair' if count == 1 else 'pairs'} of samples {'is' if count == 1 else 'are'}"
+            " the same, or nearly, and labeled differently.",
+            highlight=False,
+        )
     metrics = summary["metrics"]
     if metrics["precision"] is not None:
         told = ", ".join(
@@ -411,6 +501,9 @@ def _show(result: ScanResult) -> None:
         )
     if result.run_dir is not None:
         console.print(f"To relabel:  {plain(str(result.run_dir / 'suspects.csv'))}", soft_wrap=True)
+        if len(result.duplicates):
+            file = plain(str(result.run_dir / "duplicates.csv"))
+            console.print(f"Duplicates:  {file}", soft_wrap=True)
         console.print(f"To look at:  {plain(str(result.run_dir / 'report.html'))}", soft_wrap=True)
     if summary["status"] == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)

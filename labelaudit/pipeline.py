@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import platform
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
-from labelaudit.data.images import ImagePlan, decode_source, plan_images
-from labelaudit.data.manifest import Manifest, Source, check_trainable, source_from_arrays
-from labelaudit.data.sources import read_source
+from labelaudit.data.feature_tables import FeatureSource
+from labelaudit.data.manifest import Manifest, Source, check_trainable
 from labelaudit.errors import OptionError
+from labelaudit.inputs import Inputs, decode, extract, read_samples, take_features, tell_notes
 from labelaudit.methods.umn import (
     UMN,
     UMNConfig,
     default_batch_size,
     default_epochs,
 )
-from labelaudit.networks.encoders import (
-    EncoderChoice,
-    choose_encoder,
-    training_shift,
-)
+from labelaudit.networks.encoders import ENCODER_NAMES, training_shift
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import write_results
 from labelaudit.reporting.run_folder import RunFolder
@@ -51,6 +45,7 @@ from labelaudit.suspects.decision import (
     review_curve,
     to_review,
 )
+from labelaudit.suspects.duplicates import conflicting_duplicates
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.table import samples_table, wrong_labels
 from labelaudit.training.loop import (
@@ -65,10 +60,13 @@ from labelaudit.training.recorder import EpsilonHistory, record_epoch
 
 EPSILON_FOLDER = "epsilon"
 CHECKPOINT = "checkpoint.pt"
-# A larger store of decoded images lies in a temporary file rather than in memory.
-MEMORY_STORE_SHARE = 0.4
 # Recording an epoch costs about this share of its steps; only used to say how long it will take.
 RECORDING_SHARE = 0.25
+# Near duplicates are looked for among so many samples. Of more, in pixels not at all, and with
+# features only for the most suspect labels, as far as that takes no longer.
+DUPLICATES_SEARCHED = 50_000
+# Classes with fewer labels are learned roughly.
+THIN_CLASS = 30
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,9 @@ class ScanOptions:
     """What a user may set; None lets the data decide. See `scan`."""
 
     encoder: str = "auto"
+    weights: str | None = None
+    features: str | None = None
+    tabular: bool = False
     image_size: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
@@ -84,6 +85,11 @@ class ScanOptions:
     time_budget: float | None = None
     score: str = "auto"
     threshold: str = "auto"
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the encoder is a pretrained backbone: by its name, or as it is given weights."""
+        return self.weights is not None or self.encoder not in ("auto", *ENCODER_NAMES)
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 2), ("image_size", 1), ("seed", 0)):
@@ -98,15 +104,36 @@ class ScanOptions:
                 f"unknown score {self.score!r}: choose one of {', '.join(SCORE_NAMES)}"
             )
         Threshold.parse(self.threshold)
+        if self.weights is not None and self.encoder in ("auto", "mlp", "conv13"):
+            raise OptionError(
+                f"--weights are those of a pretrained network, and --encoder is {self.encoder}; name"
+                " the network with --encoder"
+            )
+        if self.features is not None and self.tabular:
+            raise OptionError(
+                "--tabular makes features and --features brings them; give one of them"
+            )
+        if self.features is not None or self.tabular:
+            self.refuse_encoder("--tabular" if self.tabular else "--features")
+
+    def refuse_encoder(self, what: str) -> None:
+        """Raise where options about images were set and `what` gives features instead."""
+        for option, value in (
+            ("--encoder", None if self.encoder == "auto" else self.encoder),
+            ("--weights", self.weights),
+            ("--image-size", self.image_size),
+        ):
+            if value is not None:
+                raise OptionError(
+                    f"{what} gives the features, and {option} is for images; leave {option} out"
+                )
 
 
 @dataclass(frozen=True)
 class Audit:
     """Everything that is settled before the first step."""
 
-    source: Source
-    pixels: np.ndarray
-    choice: EncoderChoice
+    inputs: Inputs
     config: UMNConfig
     plan: BatchPlan
     batch_size: int
@@ -114,38 +141,56 @@ class Audit:
     options: ScanOptions
     device: torch.device
 
+    @property
+    def manifest(self) -> Manifest:
+        """What is audited."""
+        return self.inputs.source.manifest
+
+    @property
+    def image_shape(self) -> list[int] | None:
+        """``[C, H, W]``, None where features are read."""
+        return None if self.inputs.are_features else list(self.inputs.choice.image_shape)
+
     def settings(self) -> dict[str, Any]:
         """Give what decides the outcome, as saved with every result."""
+        umn = asdict(self.config)
+        if self.inputs.are_features:
+            # Follows from the features, and may be thousands of numbers.
+            del umn["network"]["statistics"]
         return {
-            "encoder": self.choice.name,
-            "image_shape": list(self.choice.image_shape),
+            "encoder": self.inputs.encoder,
+            "features": dict(self.inputs.origin),
+            "image_shape": self.image_shape,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "seed": self.options.seed,
             "max_shift": self.max_shift,
-            "umn": asdict(self.config),
+            "umn": umn,
         }
 
     @property
     def max_shift(self) -> int:
         """Random translation of training images, in pixels."""
-        manifest = self.source.manifest
-        few = are_few(manifest.num_labeled, manifest.num_samples)
-        return training_shift(self.choice.name, self.choice.image_shape, few)
+        few = are_few(self.manifest.num_labeled, self.manifest.num_samples)
+        return training_shift(self.inputs.choice.name, self.inputs.choice.image_shape, few)
 
 
 def scan(
-    source: str | Path | np.ndarray | Source,
+    source: str | Path | np.ndarray | Source | FeatureSource,
     labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
+    features: str | Path | np.ndarray | None = None,
+    tabular: bool = False,
     out: str | Path | None = None,
     force: bool = False,
     resume: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
+    id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
     encoder: str = "auto",
+    weights: str | Path | None = None,
     image_size: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -156,27 +201,42 @@ def scan(
     threshold: str = "auto",
     reporter: Reporter | None = None,
 ) -> ScanResult:
-    """Train UMN on images and their labels, and rank the labels by how suspect they are.
+    """Train UMN on samples and their labels, and rank the labels by how suspect they are.
 
     Parameters
     ----------
     source
         A folder, a CSV, TSV, JSONL or parquet file, or a folder of parquet shards; or an array of
-        images ``(N, H, W)`` or ``(N, H, W, C)``, uint8 or floats in [0, 1]; or a `Source`.
+        images ``(N, H, W)`` or ``(N, H, W, C)``, uint8 or floats in [0, 1]; or an array of features
+        ``(N, D)`` of anything; or a `Source`.
     labels
-        A table of labels for a folder of images, or N labels for an array of images (names, or
-        integers with -1 for unlabeled).
+        A table of labels for a folder of images, or N labels for an array (names, or integers with
+        -1 for unlabeled).
+    features
+        Features made elsewhere, of images or anything else. For a table of labels: the name of its
+        column that holds a list of numbers a row; a file .npy or an array ``(N, D)``, whose row i
+        belongs to row i of the table; or a parquet file with ids, such as `labelaudit.embed` writes.
+        For images: such a parquet file. For arrays and a `Source`: an array too.
+    tabular
+        The source is a table, and its other columns are the features.
     out
         Folder to write results to. None writes none; the result is the same.
     force, resume
         Replace a run that labelaudit wrote to `out`, or go on with one that was cut off.
-    image_column, label_column, split, clean_label_column
-        How to read the source; see `labelaudit.data.sources.read_source`. Clean labels are never
-        seen in training, and only used to score the report.
+    image_column, label_column, id_column, split, clean_label_column
+        How to read the source; see `labelaudit.data.sources.read_source`, and for `id_column`
+        `labelaudit.data.feature_tables.read_labels_with_features`. Clean labels are never seen in
+        training, and only used to score the report.
     encoder
-        "auto", "mlp", "conv13", "resnet18", "resnet50" or "resnet101".
+        "auto", "mlp", "conv13", "resnet18", "resnet50" or "resnet101" are trained on these images
+        alone. Another network of torchvision, "timm:NAME", or a name with `weights` is a pretrained
+        backbone: it stays as it is, and its features are audited.
+    weights
+        The backbone's: "DEFAULT" for its own, downloaded if need be; a file with a state dict; None
+        for its own if they are on this machine.
     image_size
-        Longest side, in pixels, at which the encoder reads images.
+        Longest side, in pixels, at which the encoder reads images; of a backbone, the side of the
+        square that it reads.
     epochs, batch_size
         By default they follow the data.
     device
@@ -208,10 +268,33 @@ def scan(
     started = time.monotonic()
     reporter = reporter or Reporter()
     options = ScanOptions(
-        encoder, image_size, epochs, batch_size, device, seed, time_budget, score, threshold
+        encoder=encoder,
+        weights=None if weights is None else str(weights),
+        features=None if features is None else _name_of(features),
+        tabular=tabular,
+        image_size=image_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        device=device,
+        seed=seed,
+        time_budget=time_budget,
+        score=score,
+        threshold=threshold,
     )
+    if id_column is not None and features is None and not tabular:
+        raise OptionError("--id-column names the ids of rows for --features or --tabular")
     folder = _open_folder(out, force=force, resume=resume)
-    data = _read(source, labels, image_column, label_column, split, clean_label_column)
+    data = read_samples(
+        source,
+        labels,
+        features=features,
+        tabular=tabular,
+        image_column=image_column,
+        label_column=label_column,
+        id_column=id_column,
+        split=split,
+        clean_label_column=clean_label_column,
+    )
     scratch = folder.path.absolute().parent if folder else None
     audit = prepare(data, options, reporter, scratch)
 
@@ -221,7 +304,7 @@ def scan(
         place = Path(temporary.name)
     else:
         place = folder.path
-        folder.claim(version("labelaudit"), audit.source.manifest.fingerprint(), audit.settings())
+        folder.claim(version("labelaudit"), audit.manifest.fingerprint(), audit.settings())
     try:
         method, fitted = train(audit, place, started, reporter)
         history = EpsilonHistory(place / EPSILON_FOLDER, fitted.epochs, owner=temporary)
@@ -230,8 +313,8 @@ def scan(
         if folder:
             result = replace(result, run_dir=folder.path)
             with folder.file("model.pt") as path:
-                torch.save(method.portable(audit.source.manifest.class_names), path)
-            write_results(folder, result, pixels=audit.pixels, skipped=audit.source.skipped)
+                torch.save(method.portable(audit.manifest.class_names), path)
+            write_results(folder, result, audit.inputs)
     except BaseException:
         if folder and not EpsilonHistory(place / EPSILON_FOLDER).epochs:
             folder.abandon()
@@ -243,6 +326,10 @@ def scan(
     return result
 
 
+def _name_of(features: str | Path | np.ndarray) -> str:
+    return "an array" if isinstance(features, np.ndarray) else str(features)
+
+
 def _open_folder(out: str | Path | None, *, force: bool, resume: bool) -> RunFolder | None:
     if out is not None:
         return RunFolder(out, force=force, resume=resume)
@@ -251,40 +338,17 @@ def _open_folder(out: str | Path | None, *, force: bool, resume: bool) -> RunFol
     return None
 
 
-def _read(
-    source: str | Path | np.ndarray | Source,
-    labels: str | Path | np.ndarray | Sequence[Any] | None,
-    image_column: str | None,
-    label_column: str | None,
-    split: str | None,
-    clean_label_column: str | None,
-) -> Source:
-    if isinstance(source, Source):
-        return source
-    if isinstance(source, np.ndarray):
-        if labels is None or isinstance(labels, str | Path):
-            raise OptionError("an array of images needs an array of as many labels")
-        return source_from_arrays(source, labels)
-    if labels is not None and not isinstance(labels, str | Path):
-        raise OptionError("labels for a source on disk must be the path of a table")
-    return read_source(
-        source,
-        labels,
-        image_column=image_column,
-        label_column=label_column,
-        split=split,
-        clean_label_column=clean_label_column,
-    )
-
-
 def prepare(
-    source: Source, options: ScanOptions, reporter: Reporter, scratch: Path | None = None
+    data: Source | FeatureSource,
+    options: ScanOptions,
+    reporter: Reporter,
+    scratch: Path | None = None,
 ) -> Audit:
-    """Settle everything before the first step: encoder, pixels, batches, weights.
+    """Settle everything before the first step: encoder, pixels or features, batches, weights.
 
     Parameters
     ----------
-    source
+    data
         What was read.
     options
         What the user set.
@@ -299,34 +363,35 @@ def prepare(
         If the images or labels cannot be trained on, or not with these options.
     """
     device = choose_device(options.device)
-    images = source.manifest.images
-    found = plan_images(images)
-    scale = 1.0
-    if options.image_size is not None:
-        scale = options.image_size / max(found.height, found.width)
-    height, width = (max(1, round(side * scale)) for side in (found.height, found.width))
-    shape = (found.channels, height, width)
-    choice = choose_encoder(options.encoder, shape, len(images), device.type)
-    source, pixels = _decode(source, found, choice.image_shape[1:], reporter, scratch)
-    source = check_trainable(source)
+    if isinstance(data, FeatureSource):
+        options.refuse_encoder("the source")
+        inputs = take_features(data)
+    elif options.pretrained:
+        inputs = extract(
+            data, options.encoder, options.weights, options.image_size, device, reporter
+        )
+    else:
+        inputs = decode(data, options.encoder, options.image_size, device, reporter, scratch)
+    source = check_trainable(inputs.source)
     manifest = source.manifest
     given = manifest.noisy_labels[manifest.labeled]
-    few = few_labels_warning(given, manifest.class_names)
-    source = replace(source, warnings=source.warnings + ((few,) if few else ()))
+    told = (
+        few_labels_warning(given, manifest.class_names),
+        _thin_classes_warning(given, manifest.num_classes),
+    )
+    source = replace(source, warnings=source.warnings + tuple(filter(None, told)))
 
-    batch_size = options.batch_size or default_batch_size(manifest.num_samples, device.type)
+    name = inputs.choice.name
+    batch_size = options.batch_size or default_batch_size(manifest.num_samples, device.type, name)
     plan = plan_batches(
         manifest.num_labeled, manifest.num_samples - manifest.num_labeled, batch_size
     )
-    config = UMNConfig.for_data(pixels, given, manifest.num_classes, choice.name, plan)
     audit = Audit(
-        source=source,
-        pixels=pixels,
-        choice=replace(choice, image_shape=config.network.image_shape),
-        config=config,
+        inputs=replace(inputs, source=source),
+        config=UMNConfig.for_data(inputs.store, given, manifest.num_classes, name, plan),
         plan=plan,
         batch_size=batch_size,
-        epochs=options.epochs or default_epochs(plan.steps, plan.draws_per_label),
+        epochs=options.epochs or default_epochs(plan.steps, plan.draws_per_label, name),
         options=options,
         device=device,
     )
@@ -334,64 +399,40 @@ def prepare(
     return audit
 
 
-def _decode(
-    source: Source,
-    found: ImagePlan,
-    size: tuple[int, int],
-    reporter: Reporter,
-    scratch: Path | None,
-) -> tuple[Source, np.ndarray]:
-    images = source.manifest.images
-    with reporter.bar("reading images", total=len(images)) as bar:
-        decoded = decode_source(
-            images,
-            found,
-            size,
-            allocate=partial(_pixel_store, scratch=scratch),
-            on_progress=bar.reach,
-        )
-    if not decoded.unreadable:
-        return source, decoded.pixels
-    keep = np.ones(len(images), dtype=bool)
-    keep[list(decoded.unreadable)] = False
-    return source.without_unreadable(decoded.unreadable), decoded.pixels[keep]
-
-
-def _pixel_store(shape: tuple[int, int, int, int], *, scratch: Path | None) -> np.ndarray:
-    """Give room for pixels: in memory, or memory-mapped if they would fill it.
-
-    The mapped file has no name any more, so that it goes when it is let go, whatever happens.
-    """
-    try:
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not told on every platform
-        available = None
-    if available is None or math.prod(shape) <= MEMORY_STORE_SHARE * available:
-        return np.zeros(shape, dtype=np.uint8)
-    while scratch is not None and not scratch.is_dir():
-        scratch = scratch.parent
-    with tempfile.TemporaryFile(prefix="labelaudit-images-", dir=scratch) as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+def _thin_classes_warning(given_labels: np.ndarray, num_classes: int) -> str | None:
+    """Say what can be trusted where classes have few labels, in one line, or give None."""
+    per_class = len(given_labels) / num_classes
+    if per_class >= THIN_CLASS:
+        return None
+    return (
+        f"there are {per_class:.0f} labels a class on average: so few teach a class only roughly. The"
+        " order of the suspects can be trusted more than their scores, and scores more than the"
+        " expected number of wrong labels; look at the suspects from the top for as long as it pays"
+    )
 
 
 def _introduce(audit: Audit, reporter: Reporter) -> None:
     """Say what was found and chosen."""
-    manifest, choice = audit.source.manifest, audit.choice
+    manifest, inputs = audit.manifest, audit.inputs
     counts = np.bincount(manifest.noisy_labels[manifest.labeled], minlength=manifest.num_classes)
     unlabeled = manifest.num_samples - manifest.num_labeled
-    channels, height, width = choice.image_shape
     reporter.say(
-        f"Found {manifest.num_samples:,} images, {manifest.num_labeled:,} labeled and"
+        f"Found {manifest.num_samples:,} {inputs.noun}, {manifest.num_labeled:,} labeled and"
         f" {unlabeled:,} unlabeled, {manifest.num_classes} classes with {counts.min():,} to"
         f" {counts.max():,} labels ({_class_sizes(manifest, counts)})."
     )
-    for warning in audit.source.warnings:
+    for warning in inputs.source.warnings:
         reporter.warn(warning)
-    reporter.say(
-        f"Encoder {choice.name} on {audit.device.type}, reading {width}x{height}"
-        f" {'grey' if channels == 1 else 'color'} ({choice.reason}). {audit.epochs} epochs of"
-        f" {audit.plan.steps} steps."
-    )
+    tell_notes(inputs.notes, reporter)
+    if inputs.are_features:
+        reading = f"UMN on {audit.device.type}, reading {inputs.choice.reason}."
+    else:
+        channels, height, width = inputs.choice.image_shape
+        reading = (
+            f"Encoder {inputs.choice.name} on {audit.device.type}, reading {width}x{height}"
+            f" {'grey' if channels == 1 else 'color'} ({inputs.choice.reason})."
+        )
+    reporter.say(f"{reading} {audit.epochs} epochs of {audit.plan.steps} steps.")
 
 
 def _class_sizes(manifest: Manifest, counts: np.ndarray, most: int = 10) -> str:
@@ -414,8 +455,9 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
     reporter
         Told how long it will take, and of progress.
     """
-    manifest, options = audit.source.manifest, audit.options
-    images = TrainingImages(audit.pixels, manifest.noisy_labels, audit.device, audit.max_shift)
+    manifest, options = audit.manifest, audit.options
+    store, shift = audit.inputs.store, audit.max_shift
+    images = TrainingImages(store, manifest.noisy_labels, audit.device, shift)
     sample_ids = manifest.sample_ids[manifest.labeled]
 
     def new_method() -> UMN:
@@ -475,8 +517,8 @@ def judge(
     started
         When the scan began, by `time.monotonic`.
     """
-    manifest, options = audit.source.manifest, audit.options
-    images = TrainingImages(audit.pixels, manifest.noisy_labels, audit.device)
+    manifest, options = audit.manifest, audit.options
+    images = TrainingImages(audit.inputs.store, manifest.noisy_labels, audit.device)
     pred_probs, embeddings = predict_all(method, images)
     witnesses = hear_witnesses(
         history,
@@ -493,15 +535,51 @@ def judge(
     given = manifest.noisy_labels[manifest.labeled]
     trust = assess_trust(witnesses.neighbor_probs, given, manifest.class_names)
     samples = samples_table(
-        manifest, witnesses, scores, decision, pred_probs, audit.source.clean_labels
+        manifest, witnesses, scores, decision, pred_probs, audit.inputs.source.clean_labels
     )
+    duplicates = find_duplicates(audit, embeddings, scores)
+    summary = _summarize(audit, scores, decision, trust, fitted, time.monotonic() - started)
     return ScanResult(
         samples=samples,
         suspects=suspects_table(samples),
-        summary=_summarize(audit, scores, decision, trust, fitted, time.monotonic() - started),
+        duplicates=duplicates,
+        summary=summary | {"num_conflicting_duplicates": len(duplicates)},
         pred_probs=pred_probs,
         embeddings=embeddings,
         history=history,
+    )
+
+
+def find_duplicates(audit: Audit, embeddings: np.ndarray, scores: Scores) -> pd.DataFrame:
+    """List samples that are the same, or nearly, and have different labels.
+
+    Parameters
+    ----------
+    audit
+        Its features are searched.
+    embeddings
+        ``(N, d)``, searched where there are no features but pixels.
+    scores
+        The most suspect labels come first where there are very many.
+
+    Returns
+    -------
+    pd.DataFrame
+        See `labelaudit.suspects.duplicates.conflicting_duplicates`.
+    """
+    manifest, inputs = audit.manifest, audit.inputs
+    queries = None
+    if manifest.num_samples > DUPLICATES_SEARCHED:
+        most = DUPLICATES_SEARCHED**2 // manifest.num_samples if inputs.are_features else 0
+        queries = np.flatnonzero(manifest.labeled)[scores.order[:most]]
+    return conflicting_duplicates(
+        inputs.features if inputs.are_features else embeddings,
+        manifest.noisy_labels,
+        manifest.sample_ids,
+        manifest.class_names,
+        content_hashes=inputs.content_hashes,
+        queries=queries,
+        device=audit.device,
     )
 
 
@@ -513,7 +591,7 @@ def _summarize(
     fitted: FitResult,
     seconds: float,
 ) -> dict[str, Any]:
-    manifest, options = audit.source.manifest, audit.options
+    manifest, inputs, options = audit.manifest, audit.inputs, audit.options
     given = manifest.noisy_labels[manifest.labeled]
     flagged = decision.is_label_issue
     reviewed = to_review(scores)
@@ -559,10 +637,11 @@ def _summarize(
             )
         ],
         "encoder": {
-            "name": audit.choice.name,
-            "reason": audit.choice.reason,
-            "image_shape": list(audit.choice.image_shape),
+            "name": inputs.encoder,
+            "reason": inputs.choice.reason,
+            "image_shape": audit.image_shape,
         },
+        "columns": dict(inputs.notes),
         "status": fitted.status,
         "epochs": fitted.epochs,
         "seconds": round(seconds, 1),
@@ -573,18 +652,18 @@ def _summarize(
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
         },
-        "warnings": list(audit.source.warnings),
+        "warnings": list(inputs.source.warnings),
         # As JSON has it, so that summary.json reads back as this.
         "config": json.loads(json.dumps({"options": asdict(options), **audit.settings()})),
     }
 
 
 def _metrics(audit: Audit, scores: Scores, decision: Decision) -> dict[str, float | None]:
-    clean_labels = audit.source.clean_labels
+    clean_labels = audit.inputs.source.clean_labels
     nothing: dict[str, float | None] = dict.fromkeys((*METRIC_NAMES, "num_wrong"))
     if clean_labels is None:
         return nothing
-    known, wrong = wrong_labels(audit.source.manifest, clean_labels)
+    known, wrong = wrong_labels(audit.manifest, clean_labels)
     if not known.any():
         return nothing
     metrics = detection_metrics(

@@ -19,10 +19,13 @@ class ScanResult:
     Attributes
     ----------
     samples
-        Every image, in the data set's order; columns as in
+        Every sample, in the data set's order; columns as in
         `labelaudit.suspects.table.samples_table`.
     suspects
         Flagged samples, worst first; what suspects.csv holds.
+    duplicates
+        Pairs of samples that are the same, or nearly, and have different labels; what duplicates.csv
+        holds. Columns as in `labelaudit.suspects.duplicates.conflicting_duplicates`.
     summary
         What summary.json holds (docs/run-folder.md lists its keys).
     pred_probs
@@ -37,6 +40,7 @@ class ScanResult:
 
     samples: pd.DataFrame
     suspects: pd.DataFrame
+    duplicates: pd.DataFrame
     summary: dict[str, Any]
     pred_probs: np.ndarray
     embeddings: np.ndarray

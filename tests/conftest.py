@@ -32,3 +32,13 @@ def digit_files(noisy_digits, tmp_path_factory) -> Path:
         lines.append(f"{row:03d}.png,{label},{clean}")
     (folder / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder
+
+
+@pytest.fixture(scope="session")
+def gaussians() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of 800 samples in four clusters, their labels with a fifth made wrong, and the truth."""
+    rng = np.random.default_rng(0)
+    clean = rng.permutation(np.arange(800) % 4)
+    centers = rng.normal(0, 0.8, (4, 24))
+    features = (centers[clean] + rng.normal(size=(800, 24))).astype(np.float32)
+    return features, corrupt_symmetric(clean, 0.2, 4, seed=5), clean

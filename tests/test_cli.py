@@ -2,8 +2,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.text import Text
+from torchvision import models
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -41,6 +45,25 @@ def test_scan_writes_where_it_says_and_ends_with_the_worst(digit_files, tmp_path
         (["scan", "{images}", "{labels}", "--threshold", "some"], "top:K"),
         (["scan", "{images}", "{labels}", "--encoder", "conv13"], "too small"),
         (["scan", "{images}", "{labels}", "--out", "{images}"], "did not write"),
+        (["scan", "{images}", "{labels}", "--encoder", "restnet50"], "did you mean"),
+        (["scan", "{images}", "--features", "none.parquet"], "none of the 600 images has a label"),
+        (["scan", "{images}", "{labels}", "--features", "none.parquet"], "none.parquet"),
+        (["scan", "{images}", "{labels}", "--features", "nowhere"], "parquet"),
+        (["scan", "{labels}", "--features", "none.npy"], "none.npy"),
+        (["scan", "{labels}", "--features", "pixels"], "no file .npy or .parquet"),
+        (["scan", "{labels}", "--features", "f.npy", "--encoder", "vit_b_16"], "leave --encoder"),
+        (["scan", "{labels}", "--tabular", "--features", "f.npy"], "give one of them"),
+        (["scan", "{labels}", "--tabular", "--image-size", "9"], "leave --image-size out"),
+        (["scan", "{images}", "{labels}", "--tabular"], "one table"),
+        (["scan", "{images}", "{labels}", "--weights", "DEFAULT"], "--encoder"),
+        (["scan", "{images}", "{labels}", "--id-column", "path"], "--id-column"),
+        (["embed", "nowhere", "--encoder", "resnet18"], "nowhere"),
+        (["embed", "{images}", "{labels}", "--encoder", "mlp"], "no network 'mlp'"),
+        (
+            ["embed", "{images}", "{labels}", "--encoder", "resnet18", "--weights", "w.pth"],
+            "does not exist",
+        ),
+        (["embed", "{images}", "{labels}", "--encoder", "resnet18", "-o", "f.csv"], ".parquet"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -55,6 +78,51 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in errors[0]
     assert "Traceback" not in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_embed_writes_features_that_scan_reads(digit_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LABELAUDIT_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    torch.save(models.resnet18(weights=None).state_dict(), "resnet18.pth")
+    images, labels = str(digit_files / "images"), str(digit_files / "labels.csv")
+    weights = ["--encoder", "resnet18", "--weights", "resnet18.pth", "--image-size", "32"]
+    done = RUNNER.invoke(app, ["embed", images, labels, *weights, "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert "Features: features.parquet" in done.output
+    assert pq.read_metadata("features.parquet").num_rows == 600
+
+    fast = ["--epochs", "2", "--device", "cpu", "--threshold", "top:5"]
+    for name, arguments in (
+        ("brought", ["--features", "features.parquet"]),
+        ("extracted", weights),
+    ):
+        done = RUNNER.invoke(app, ["scan", images, labels, "--out", name, *arguments, *fast])
+        assert done.exit_code == 0, done.output
+        assert "UMN on cpu, reading 512 features" in done.output
+    brought, extracted = (Path(name, "suspects.csv") for name in ("brought", "extracted"))
+    assert brought.read_text() == extracted.read_text()
+
+
+def test_a_table_is_audited_and_its_columns_are_told(tmp_path, monkeypatch, gaussians):
+    monkeypatch.chdir(tmp_path)
+    features, noisy, _ = gaussians
+    frame = pd.DataFrame(features, columns=[f"x{n}" for n in range(24)])
+    frame["note"] = "one text for all"
+    frame["y"] = noisy
+    frame["key"] = [f"key {row}" for row in range(800)]
+    frame = pd.concat([frame, frame.iloc[[0]].assign(y=1 - noisy[0] % 2, key="key again")])
+    frame.to_csv("data.csv", index=False)
+    options = ["--label-column", "y", "--id-column", "key", "--epochs", "10", "--device", "cpu"]
+    done = RUNNER.invoke(app, ["scan", "data.csv", "--tabular", *options])
+    assert done.exit_code == 0, done.output
+    assert "Found 801 samples" in done.output
+    assert "x3: number, standardized" in done.output
+    assert "note: left out" in done.output
+    assert "1 pair of samples is the same, or nearly, and labeled differently" in done.output
+    assert "duplicates.csv" in done.output
+    suspects = labelaudit.read_csv(tmp_path / "labelaudit-data" / "suspects.csv")
+    assert suspects["sample_id"].str.startswith("key ").all()
 
 
 def test_demo_scores_itself_against_the_truth_and_may_be_run_again(tmp_path, monkeypatch):

@@ -105,13 +105,13 @@ def translate(images: Tensor, max_shift: int) -> Tensor:
 
 
 class TrainingImages:
-    """The uint8 store and the noisy labels, handed out as batches on a device.
+    """The store of pixels, or of features, and the noisy labels, handed out as batches on a device.
 
     Parameters
     ----------
     pixels
-        ``(N, C, H, W)`` uint8, in memory or memory-mapped. It is copied to the device once where it
-        fits there, else batch by batch.
+        ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32, in memory or memory-mapped. It is
+        copied to the device once where it fits there, else batch by batch.
     noisy_labels
         ``(N,)`` int64, -1 where unlabeled.
     device
@@ -149,9 +149,13 @@ class TrainingImages:
         return (channels, height, width)
 
     def images(self, indices: np.ndarray) -> Tensor:
-        """Give un-augmented images ``(B, C, H, W)`` float32 in [0, 1] on the device."""
+        """Give un-augmented images ``(B, C, H, W)`` float32 on the device.
+
+        Pixels in [0, 1], features as they are.
+        """
         rows = torch.from_numpy(indices).to(self._pixels.device)
-        return self._pixels[rows].to(self.device).float().div_(255)
+        images = self._pixels[rows].to(self.device)
+        return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def batch(self, indices: np.ndarray) -> Batch:
         """Give an augmented training batch of these rows."""

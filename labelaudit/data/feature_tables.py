@@ -153,6 +153,28 @@ def join_features(source: Source, file: str | Path) -> FeatureSource:
     return _without_lacking(read, values, found, path)
 
 
+def features_of_rows(source: Source, features: npt.NDArray[Any]) -> FeatureSource:
+    """Add features made elsewhere to a source, row by row.
+
+    Parameters
+    ----------
+    source : Source
+        N samples.
+    features : array (N, d)
+        Numbers; row i belongs to sample i.
+
+    Raises
+    ------
+    SourceError
+        There are not as many rows as samples, or a feature is not a finite number.
+    """
+    ids = source.manifest.sample_ids
+    name = "the array of features"
+    _check_rows(name, features, len(ids), "the source")
+    values = _as_floats(features, lambda row: f'row {row} of {name} ("{ids[row]}")')
+    return FeatureSource(source, values, pd.DataFrame(index=range(len(ids))))
+
+
 @dataclass(frozen=True, eq=False)
 class TableSource:
     """A source made of a table's rows.
@@ -257,16 +279,21 @@ def _read_rows(features: str | Path | npt.NDArray[Any], table: LabelTable) -> Fl
             raise SourceError(f"{name} does not exist; check the path of the features") from error
         except (OSError, ValueError, EOFError) as error:
             raise SourceError(f"{name} is not a .npy file of numbers: {error}") from error
+    _check_rows(name, values, len(table.labels), table.where)
+    return _as_floats(values, lambda row: f"row {row} of {name} ({table.place(row)})")
+
+
+def _check_rows(name: str, values: npt.NDArray[Any], total: int, where: str) -> None:
+    """Raise unless values are numbers (total, d)."""
     if values.ndim != 2 or 0 in values.shape:
         raise SourceError(f"{name} has the shape {values.shape}; give (rows, features)")
     if values.dtype.kind not in "fiu":
         raise SourceError(f"{name} holds {values.dtype}; give numbers")
-    if len(values) != len(table.labels):
+    if len(values) != total:
         raise SourceError(
-            f"{name} has {len(values):,} rows and {table.where} has {len(table.labels):,}; "
+            f"{name} has {len(values):,} rows and {where} has {total:,}; "
             "row i of one belongs to row i of the other"
         )
-    return _as_floats(values, lambda row: f"row {row} of {name} ({table.place(row)})")
 
 
 def _as_floats(

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from labelaudit.data.images import ImageArrays, Images, Indices
+from labelaudit.data.images import ImageArrays, Images, Indices, NoImages
 from labelaudit.errors import SourceError
 
 UNLABELED = -1
@@ -178,7 +178,7 @@ def _as_indices(keep: npt.NDArray[Any], num_samples: int) -> Indices:
 
 
 def source_from_arrays(
-    images: npt.ArrayLike,
+    images: npt.ArrayLike | None,
     labels: Any,
     *,
     class_names: Sequence[str] | None = None,
@@ -186,13 +186,13 @@ def source_from_arrays(
     clean_labels: Any = None,
     name: str = "arrays",
 ) -> Source:
-    """Make a source of images in memory.
+    """Make a source of images in memory, or of labels without images.
 
     Parameters
     ----------
-    images : array (N, H, W) or (N, H, W, C)
+    images : array (N, H, W) or (N, H, W, C), or None
         uint8, or floats in [0, 1], which are rounded to uint8. C is 1, 3 or 4 (with alpha).
-        An array of uint8 is not copied.
+        An array of uint8 is not copied. None where there are none, but features.
     labels : array or sequence (N,)
         Integers, -1 where unlabeled, or strings, "" or None where unlabeled.
     class_names : sequence of str, optional
@@ -210,8 +210,12 @@ def source_from_arrays(
     SourceError
         Shapes, types or ranges do not fit, ids repeat, or fewer than two classes have labels.
     """
-    pixels = _checked_pixels(np.asarray(images))
-    total = len(pixels)
+    found: Images
+    if images is None:
+        found = NoImages(len(labels))
+    else:
+        found = ImageArrays(_checked_pixels(np.asarray(images)))
+    total = len(found)
     declared = tuple(class_names or ())
     if len(set(declared)) < len(declared):
         raise SourceError(f"class_names repeat: {some(_repeated(declared))}; make them unique")
@@ -231,7 +235,7 @@ def source_from_arrays(
         where=name,
         ids=ids,
         paths=text_array([""] * total),
-        images=ImageArrays(pixels),
+        images=found,
         labels=texts,
         clean=clean,
         declared=declared,

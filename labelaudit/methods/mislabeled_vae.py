@@ -63,9 +63,9 @@ class KnownRateVAE:
         """
         if task.noise_rate is None:
             raise OptionError("Mislabeled-VAE must be told the noise rate, which is not known here")
-        plan = task.plan(default_batch_size(len(task.pixels), task.device.type))
+        plan = task.plan(default_batch_size(len(task.pixels), task.device.type, task.encoder))
         config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
-        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label)
+        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)
         probs = predict_probs(method, task.pixels[task.labeled], task)

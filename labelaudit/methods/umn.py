@@ -10,6 +10,9 @@ guider, the moving average of its encoder and classifier, tells how far each lab
     f(ε) = log[(C-1)(1-ε) / ε]                                                   (Eq. 7)
     loss = (1/B) [Σ_all -ELBO(x) - α Σ_labeled f(ε) q(ỹ|z_a)]
 
+Without its generative half (`UMNConfig.generative`) the loss is the labeled term alone,
+-(α/B) Σ_labeled f(ε) q(ỹ|z_a): nothing is reconstructed, and unlabeled images teach nothing.
+
 Deviations and readings, with reasons, are in docs/method.md. In short: the signs of Eq. 5 follow
 Eq. 14; the entropy of q(z_a|x) is taken in closed form; α, which the paper does not give, follows
 the data (`default_label_weight`).
@@ -20,7 +23,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,13 @@ LABEL_WEIGHT_PER_INPUT = 0.1
 MAX_CLASS_WEIGHT = 100.0
 MIN_STEPS = 1500
 EPOCH_RANGE = (15, 100)
+# On features, which come ready-made and cost little: ε_min, whether to train the generative half,
+# batch size and length of training.
+FEATURE_MIN_EPSILON = 0.01
+FEATURE_GENERATIVE = False
+FEATURE_BATCH_LARGEST = 500
+FEATURE_MIN_STEPS = 1000
+FEATURE_EPOCH_RANGE = (10, 100)
 
 
 def label_uncertainty(learner_probs: Tensor, guider_probs: Tensor, noisy_labels: Tensor) -> Tensor:
@@ -111,21 +121,29 @@ def balancing_weights(given_labels: np.ndarray, num_classes: int) -> tuple[float
     return tuple(np.minimum(weights, MAX_CLASS_WEIGHT).tolist())
 
 
-def default_batch_size(num_samples: int, device_type: str) -> int:
+def default_batch_size(
+    num_samples: int, device_type: str, encoder: EncoderName | None = None
+) -> int:
     """Images a batch: small data sets still get some forty steps an epoch, GPUs larger batches."""
     largest = 200 if device_type == "cpu" else 500
+    if encoder == "features":
+        largest = FEATURE_BATCH_LARGEST
     return int(min(largest, max(20, num_samples // 40)))
 
 
-def default_epochs(steps_per_epoch: int, draws_per_label: float) -> int:
-    """Epochs: enough for `MIN_STEPS` optimizer steps, within `EPOCH_RANGE`.
+def default_epochs(
+    steps_per_epoch: int, draws_per_label: float, encoder: EncoderName | None = None
+) -> int:
+    """Epochs: enough for `MIN_STEPS` optimizer steps, within `EPOCH_RANGE`; fewer on features.
 
     Twice as many where labels are so few that an epoch draws each at least twice: what is learned
     from unlabeled images comes slower (on MNIST with 100 labels the ranking still improves between
     epochs 30 and 60).
     """
-    low, high = EPOCH_RANGE
-    steps = MIN_STEPS * (2 if draws_per_label >= 2 else 1)
+    (low, high), steps = EPOCH_RANGE, MIN_STEPS
+    if encoder == "features":
+        (low, high), steps = FEATURE_EPOCH_RANGE, FEATURE_MIN_STEPS
+    steps *= 2 if draws_per_label >= 2 else 1
     return min(high, max(low, math.ceil(steps / steps_per_epoch)))
 
 
@@ -147,6 +165,9 @@ class UMNConfig:
         γ in (0, 1), weight on the old value at each step; not given by the paper.
     learning_rate, betas
         Adam's (section 4.1).
+    generative
+        Whether to train decoder and conditional networks, with their terms of the loss. Without them
+        the loss is the labeled term alone, and unlabeled images teach nothing.
     """
 
     network: NetworkConfig
@@ -156,6 +177,7 @@ class UMNConfig:
     ema_decay: float = 0.99
     learning_rate: float = 0.001
     betas: tuple[float, float] = (0.90, 0.99)
+    generative: bool = True
 
     @classmethod
     def for_data(
@@ -171,7 +193,8 @@ class UMNConfig:
         Parameters
         ----------
         pixels
-            ``(N, C, H, W)`` uint8, at the size that the encoder reads.
+            ``(N, C, H, W)`` uint8, at the size that the encoder reads; or features
+            ``(N, D, 1, 1)`` float32 for the encoder "features".
         given_labels
             ``(L,)`` int64, of the labeled images.
         num_classes
@@ -190,11 +213,14 @@ class UMNConfig:
             statistics=PixelStatistics.of(pixels),
         )
         size = reconstructed_size(encoder, network.image_shape)
-        return cls(
+        config = cls(
             network,
             default_label_weight(size, plan.draws_per_label),
             balancing_weights(given_labels, num_classes),
         )
+        if encoder == "features":
+            return replace(config, min_epsilon=FEATURE_MIN_EPSILON, generative=FEATURE_GENERATIVE)
+        return config
 
 
 class UMN:
@@ -217,7 +243,7 @@ class UMN:
         self.config = config
         self.device = device
         self.class_weights = torch.tensor(config.class_weights, device=device)
-        self.network = UMNNetwork(config.network).to(device)
+        self.network = UMNNetwork(config.network, generative=config.generative).to(device)
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
         self.optimizer = torch.optim.Adam(
@@ -231,8 +257,15 @@ class UMN:
         """Take one optimizer step and one guider step; see `Method.step`."""
         config, num_classes = self.config, self.config.network.num_classes
         self.network.train()
+        told: dict[str, Tensor] = {}
+        objective = torch.zeros((), device=self.device)
         with autocast(self.device):
-            terms, logits = self.network.elbo_terms(batch.images)
+            if config.generative:
+                terms, logits = self.network.elbo_terms(batch.images)
+                objective = terms.elbo.sum()
+                told["elbo"] = objective.detach() / len(batch.images)
+            else:
+                logits = self.network.classify(self.network.draw_za(batch.images)[0])
         labeled = (batch.noisy_labels >= 0).nonzero().squeeze(1)
         labels = batch.noisy_labels[labeled]
         learner_probs = logits[labeled].softmax(1)
@@ -244,13 +277,12 @@ class UMN:
         given_probs = learner_probs.gather(1, labels[:, None]).squeeze(1)
         pull = label_factor(epsilon, num_classes) * self.class_weights[labels]
         labeled_term = (pull * given_probs).sum()
-        elbo = terms.elbo.sum()
-        loss = -(elbo + config.label_weight * labeled_term) / len(batch.images)
+        loss = -(objective + config.label_weight * labeled_term) / len(batch.images)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
-        return {"loss": loss.detach(), "elbo": elbo.detach() / len(batch.images)}
+        return {"loss": loss.detach(), **told}
 
     @torch.no_grad()
     def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:
@@ -353,9 +385,9 @@ class UncertaintyMining:
 
     def audit(self, task: Task) -> Verdict:
         """Train on all images, record every epoch, hear the witnesses and decide."""
-        plan = task.plan(default_batch_size(len(task.pixels), task.device.type))
+        plan = task.plan(default_batch_size(len(task.pixels), task.device.type, task.encoder))
         config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
-        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label)
+        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         images = TrainingImages(task.pixels, task.noisy_labels, task.device)
         sample_ids = task.labeled.astype(str)
         with tempfile.TemporaryDirectory(prefix="labelaudit-") as temporary:

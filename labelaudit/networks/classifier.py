@@ -42,11 +42,11 @@ class PlainClassifier(nn.Module):
         super().__init__()
         channels, height, width = image_shape
         self.size: tuple[int, int] | None = None
-        if encoder != "mlp" and min(height, width) < SMALLEST_SIDE:
+        if encoder not in ("mlp", "features") and min(height, width) < SMALLEST_SIDE:
             scale = SMALLEST_SIDE / min(height, width)
             self.size = (round(height * scale), round(width * scale))
             image_shape = (channels, *self.size)
-        self.encoder, _ = build_encoder(encoder, image_shape, statistics)
+        self.encoder = build_encoder(encoder, image_shape, statistics)
         self.classifier = Classifier(self.encoder.za_shape, num_outputs, hidden)
 
     def forward(self, images: Tensor) -> Tensor:

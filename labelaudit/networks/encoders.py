@@ -3,6 +3,9 @@
 An encoder maps images ``(B, C, H, W)`` in [0, 1] to the mean and the log-variance of z_a, each
 ``(B, *za_shape)``; ``pool`` turns a z_a into the flat vector that a person would call the embedding.
 A decoder maps z_a back to the parameters of p(x|z_a) for the image that ``target`` gives.
+
+Features are images of D channels and one pixel, ``(B, D, 1, 1)``: what standardizes and reconstructs
+channels does so with them.
 """
 
 from __future__ import annotations
@@ -24,31 +27,46 @@ DROPOUT = 0.5  # paper, Table 4
 STATISTICS_SAMPLE = 10_000  # images that pixel statistics are taken from
 SHIFT_SMALLEST = 16  # pixels a side
 LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
+# The encoder "features": width of z_a and of the hidden layers; noise on standardized features, and
+# the share of them that is dropped, while training.
+FEATURE_ZA = 64
+FEATURE_HIDDEN = 512
+FEATURE_NOISE = 0.0
+FEATURE_DROPOUT = 0.0
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
 
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """What standardizes the pixels: one mean and standard deviation a channel, in [0, 1] units."""
+    """What standardizes the input: one mean and standard deviation a channel.
+
+    Of pixels in [0, 1] units, of features in their own.
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> PixelStatistics:
-        """Take them from ``(N, C, H, W)`` uint8, or from evenly spaced images of many.
+        """Take them from ``(N, C, H, W)``, or from evenly spaced images of many.
 
-        Constant channels get a deviation of 1/255.
+        Pixels are uint8; a constant channel gets a deviation of 1/255. Features are floats; a
+        constant one gets a deviation of 1.
         """
         pixels = pixels[:: math.ceil(len(pixels) / STATISTICS_SAMPLE)]
-        mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64) / 255
-        std = np.maximum(pixels.std(axis=(0, 2, 3), dtype=np.float64), 1) / 255
+        mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)
+        std = pixels.std(axis=(0, 2, 3), dtype=np.float64)
+        if pixels.dtype == np.uint8:
+            mean, std = mean / 255, np.maximum(std, 1) / 255
+        else:
+            # Less than the values can tell apart is rounding.
+            std[std <= np.finfo(pixels.dtype).eps * np.abs(mean)] = 1
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
 
 class Standardize(nn.Module):
-    """Map pixels in [0, 1] to zero mean and unit variance a channel."""
+    """Map pixels in [0, 1], or features, to zero mean and unit variance a channel."""
 
     mean: Tensor
     std: Tensor
@@ -64,13 +82,17 @@ class Standardize(nn.Module):
 
 
 class InputNoise(nn.Module):
-    """Gaussian noise on standardized pixels while training (η of the paper's Figure 1)."""
+    """Gaussian noise on standardized input while training (η of the paper's Figure 1)."""
+
+    def __init__(self, deviation: float = INPUT_NOISE) -> None:
+        super().__init__()
+        self.deviation = deviation
 
     def forward(self, images: Tensor) -> Tensor:
-        """Add noise of standard deviation `INPUT_NOISE` in train mode; the identity otherwise."""
-        if not self.training:
+        """Add noise in train mode; the identity otherwise."""
+        if not self.training or not self.deviation:
             return images
-        return images + INPUT_NOISE * torch.randn_like(images)
+        return images + self.deviation * torch.randn_like(images)
 
 
 class Encoder(nn.Module):
@@ -127,8 +149,28 @@ class MLPEncoder(Encoder):
         return mean, logvar
 
 
+class FeatureEncoder(Encoder):
+    """An MLP on standardized features ``(B, D, 1, 1)``."""
+
+    def __init__(self, image_shape: ImageShape, statistics: PixelStatistics) -> None:
+        super().__init__()
+        self.za_shape = (FEATURE_ZA,)
+        self.net = nn.Sequential(
+            Standardize(statistics),
+            InputNoise(FEATURE_NOISE),
+            nn.Dropout(FEATURE_DROPOUT),
+            nn.Flatten(),
+            mlp(math.prod(image_shape), FEATURE_HIDDEN, 2 * FEATURE_ZA),
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Encoder.forward`."""
+        mean, logvar = self.net(images).chunk(2, dim=1)
+        return mean, logvar
+
+
 class MLPDecoder(Decoder):
-    """The paper's MNIST decoder."""
+    """The paper's MNIST decoder, and that of features."""
 
     def __init__(self, image_shape: ImageShape, za_size: int = 50, hidden: int = 784) -> None:
         super().__init__()
@@ -276,7 +318,8 @@ class UpsamplingDecoder(Decoder):
         return cast(Tensor, self.net(self.dense(za).view(-1, *self.start)))
 
 
-EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101"]
+# "features" reads features, the others images; only these can be asked for.
+EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101", "features"]
 ENCODER_NAMES: tuple[EncoderName, ...] = ("mlp", "conv13", "resnet18", "resnet50", "resnet101")
 CONV13_SIZE = 32
 CONV13_SMALLEST = 24
@@ -361,23 +404,37 @@ def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
 
 def build_encoder(
     name: EncoderName, image_shape: ImageShape, statistics: PixelStatistics
-) -> tuple[Encoder, Decoder]:
-    """Build an encoder and the decoder that mirrors it, with fresh weights."""
+) -> Encoder:
+    """Build an encoder with fresh weights."""
     if name == "mlp":
-        return MLPEncoder(image_shape), MLPDecoder(image_shape)
+        return MLPEncoder(image_shape)
     if name == "conv13":
-        return Conv13Encoder(image_shape, statistics), Conv13Decoder(image_shape)
-    depth = int(name.removeprefix("resnet"))
-    return ResNetEncoder(depth, image_shape, statistics), UpsamplingDecoder(image_shape)
+        return Conv13Encoder(image_shape, statistics)
+    if name == "features":
+        return FeatureEncoder(image_shape, statistics)
+    return ResNetEncoder(int(name.removeprefix("resnet")), image_shape, statistics)
+
+
+def build_decoder(name: EncoderName, image_shape: ImageShape) -> Decoder:
+    """Build the decoder that mirrors an encoder, with fresh weights."""
+    if name == "mlp":
+        return MLPDecoder(image_shape)
+    if name == "conv13":
+        return Conv13Decoder(image_shape)
+    if name == "features":
+        return MLPDecoder(image_shape, FEATURE_ZA, FEATURE_HIDDEN)
+    return UpsamplingDecoder(image_shape)
 
 
 def training_shift(name: EncoderName, image_shape: ImageShape, few_labels: bool) -> int:
     """Give the random translation of training images, in pixels.
 
-    Two (Table 4), but none for what an MLP reads if it is smaller than `SHIFT_SMALLEST` a side, where a
-    pixel is much, or if few images are labeled: an MLP must learn every position anew, and has but the
-    unlabeled images to learn classes from.
+    Two (Table 4), but none for features, nor for what an MLP reads if it is smaller than
+    `SHIFT_SMALLEST` a side, where a pixel is much, or if few images are labeled: an MLP must learn
+    every position anew, and has but the unlabeled images to learn classes from.
     """
+    if name == "features":
+        return 0
     small = min(image_shape[1:]) < SHIFT_SMALLEST
     return 0 if name == "mlp" and (small or few_labels) else 2
 
@@ -385,5 +442,4 @@ def training_shift(name: EncoderName, image_shape: ImageShape, few_labels: bool)
 def reconstructed_size(name: EncoderName, image_shape: ImageShape) -> int:
     """Give D, the number of values that the decoder of an encoder reconstructs."""
     with torch.device("meta"):
-        statistics = PixelStatistics((0.0,) * image_shape[0], (1.0,) * image_shape[0])
-        return math.prod(build_encoder(name, image_shape, statistics)[1].target_shape)
+        return math.prod(build_decoder(name, image_shape).target_shape)

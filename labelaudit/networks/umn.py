@@ -18,12 +18,12 @@ from torch.nn import functional as F
 from labelaudit.networks.encoders import (
     LEAKY_SLOPE,
     STATISTICS_SAMPLE,
-    Decoder,
     Encoder,
     EncoderName,
     ImageShape,
     PixelStatistics,
     Standardize,
+    build_decoder,
     build_encoder,
     mlp,
 )
@@ -41,8 +41,10 @@ def choose_likelihood(pixels: np.ndarray) -> Likelihood:
     Parameters
     ----------
     pixels
-        ``(N, C, H, W)`` uint8; evenly spaced images of many are looked at.
+        ``(N, C, H, W)`` uint8, of which evenly spaced images of many are looked at; or features.
     """
+    if pixels.dtype != np.uint8:
+        return "gaussian"
     pixels = pixels[:: math.ceil(len(pixels) / STATISTICS_SAMPLE)]
     extreme = np.mean((pixels < 26) | (pixels > 229))  # within a tenth of black or white
     return "bernoulli" if pixels.shape[1] == 1 and extreme > 0.5 else "gaussian"
@@ -224,15 +226,21 @@ class NetworkConfig:
 
 
 class UMNNetwork(nn.Module):
-    """The learner's networks θ = {encoder, classifier, conditional VAE, decoder}."""
+    """The learner's networks θ = {encoder, classifier, conditional VAE, decoder}.
 
-    def __init__(self, config: NetworkConfig) -> None:
+    Without `generative` only encoder and classifier are built, and there is no bound to work out.
+    """
+
+    def __init__(self, config: NetworkConfig, *, generative: bool = True) -> None:
         super().__init__()
         self.config = config
-        encoder, decoder = build_encoder(config.encoder, config.image_shape, config.statistics)
+        encoder = build_encoder(config.encoder, config.image_shape, config.statistics)
         self.encoder: Encoder = encoder
-        self.decoder: Decoder = decoder
+        if generative:
+            self.decoder = build_decoder(config.encoder, config.image_shape)
         self.classifier = Classifier(encoder.za_shape, config.num_classes, config.classifier_hidden)
+        if not generative:
+            return
         self.conditional: ConditionalVAE
         if len(encoder.za_shape) > 1:
             zb_size = config.zb_size or 256  # Table 4
@@ -260,6 +268,16 @@ class UMNNetwork(nn.Module):
         squared: Tensor = (self.standardize(target) - mean).square()
         return -0.5 * (squared + LOG_2PI).flatten(1).sum(1)
 
+    def draw_za(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw z_a from q(z_a|x), ``(B, *za_shape)``, and give its log-variance, both float32."""
+        mean, logvar = self.encoder(images)
+        logvar = bounded(logvar.float())
+        return rsample(mean.float(), logvar), logvar
+
+    def classify(self, za: Tensor) -> Tensor:
+        """Give the classifier's logits ``(B, num_classes)`` float32."""
+        return cast(Tensor, self.classifier(za)).float()
+
     def elbo_terms(self, images: Tensor) -> tuple[ElboTerms, Tensor]:
         """Work out the bound of each image and the classifier's logits on the sampled z_a.
 
@@ -274,10 +292,8 @@ class UMNNetwork(nn.Module):
             The bound by parts, each ``(B,)``, and logits ``(B, num_classes)``. One sample of z_a
             an image and one of z_b an image and class; the sum over y is exact.
         """
-        za_mean, za_logvar = self.encoder(images)
-        za_mean, za_logvar = za_mean.float(), bounded(za_logvar.float())
-        za = rsample(za_mean, za_logvar)  # (B, *za_shape)
-        logits = self.classifier(za).float()
+        za, za_logvar = self.draw_za(images)
+        logits = self.classify(za)
         log_qy = logits.log_softmax(1)
         qy = log_qy.exp()  # (B, C)
 

@@ -6,10 +6,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-import PIL.Image
 
-from labelaudit.reporting.html import write_report
+from labelaudit.data.images import NoImages
+from labelaudit.inputs import Inputs
+from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures, stored_pictures
+from labelaudit.reporting.html import Pictures, write_report
 from labelaudit.reporting.plots import (
     plot_class_pairs,
     plot_embedding,
@@ -21,9 +23,7 @@ from labelaudit.reporting.tables import write_csv, write_parquet
 from labelaudit.result import ScanResult
 
 
-def write_results(
-    folder: RunFolder, result: ScanResult, *, pixels: np.ndarray, skipped: pd.DataFrame
-) -> None:
+def write_results(folder: RunFolder, result: ScanResult, inputs: Inputs) -> None:
     """Write tables, arrays, plots and the page; each file whole or not at all.
 
     Parameters
@@ -32,15 +32,17 @@ def write_results(
         Claimed.
     result
         What was found.
-    pixels
-        ``(N, C, H, W)`` uint8, for thumbnails; rows in the order of `result.samples`.
-    skipped
-        Columns sample_id, path, reason; skipped.csv is written if there are any.
+    inputs
+        What was read, for evidence; rows in the order of `result.samples`.
     """
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
-    if len(skipped):
-        write_csv(skipped, folder.path / "skipped.csv")
+    for name, table in (("skipped", inputs.source.skipped), ("duplicates", result.duplicates)):
+        path = folder.path / f"{name}.csv"
+        if len(table):
+            write_csv(table, path)
+        else:  # an interrupted run that was gone on with may have had some
+            path.unlink(missing_ok=True)
     for name, array in (
         ("pred_probs.npy", result.pred_probs),
         ("embeddings.npy", result.embeddings),
@@ -48,13 +50,25 @@ def write_results(
         with folder.file(name) as path, path.open("wb") as file:
             np.save(file, array)
     folder.write_json("summary.json", result.summary)
+    images = inputs.source.manifest.images
+    pictures: Pictures | None
+    if not inputs.are_features:
+        pictures = stored_pictures(inputs.store)
+        neighbors = partial(nearest_right_labeled, result.embeddings, result.samples)
+    else:
+        pictures = None if isinstance(images, NoImages) else source_pictures(images)
+        # Standardized, as the encoder reads them: one of large numbers is not all that counts.
+        scale = 1 / np.array(PixelStatistics.of(inputs.store).std)
+        neighbors = partial(nearest_right_labeled, inputs.features, result.samples, scale=scale)
     write_report(
         folder.path / "report.html",
         samples=result.samples,
         suspects=result.suspects,
         summary=result.summary,
         history=result.history,
-        thumbnail=partial(thumbnail, pixels),
+        pictures=pictures,
+        neighbors=neighbors,
+        details=inputs.details,
         plots=write_plots(folder.path / "plots", result),
     )
 
@@ -86,9 +100,3 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
             flagged[known],
         )
     return paths
-
-
-def thumbnail(pixels: np.ndarray, row: int) -> PIL.Image.Image:
-    """Give the stored image of a row of ``(N, C, H, W)`` uint8, mode L or RGB."""
-    image = pixels[row]
-    return PIL.Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))

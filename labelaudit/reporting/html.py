@@ -13,7 +13,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,19 @@ MAX_CURVE_EPOCHS = 48  # points of a sparkline; more cannot be told apart at its
 
 THUMBNAIL_SIDE = 96  # pixels
 TINY_SIDE = 64  # images up to here are scaled up with hard pixel edges, which keeps them honest
+NEIGHBOR_SIDE = 48  # pixels, of the pictures of neighbors
 MAX_THUMBNAIL_BYTES = 4096  # larger ones are reduced to 64 colors
+MAX_DETAILS = 9  # columns shown of a sample
+MAX_DETAIL_LENGTH = 280  # characters of each
+MAX_NEIGHBOR_LENGTH = 90  # of a neighbor's
 
 STATUS_WORDS = {
     "interrupted": "The training was interrupted",
     "out of time": "The time limit was reached",
 }
+
+
+Pictures = Callable[[NDArray[np.int64]], Iterable[Image.Image | None]]
 
 
 @dataclass(frozen=True)
@@ -77,11 +84,11 @@ PLOT_TEXTS = {
         "better than flagging at random.",
     ),
     "embedding": PlotText(
-        "A map of the images",
-        "Each dot is an image, colored by the class that the model sees in it, and placed (by "
-        "t-SNE) beside the images that the model finds similar. Crosses are flagged labels. A "
+        "A map of the samples",
+        "Each dot is a sample, colored by the class that the model sees in it, and placed (by "
+        "t-SNE) beside the samples that the model finds similar. Crosses are flagged labels. A "
         "cross in the middle of a cluster is most likely a mistake; crosses between two clusters "
-        "are images that could be either. Distances between clusters, and the sizes of clusters, "
+        "are samples that could be either. Distances between clusters, and the sizes of clusters, "
         "mean nothing. Of large data sets a random part is drawn, in which suspects make up "
         "their own share, but at least a tenth.",
     ),
@@ -109,6 +116,16 @@ class ClassPair:
 
 
 @dataclass(frozen=True)
+class Neighbor:
+    """A sample near a suspect, labeled as the suspect's suggestion says, and not flagged."""
+
+    sample_id: str
+    image: str  # data URI, "" without a picture
+    tiny: bool
+    words: str  # what is shown in place of a picture
+
+
+@dataclass(frozen=True)
 class Card:
     """One suspect of the gallery."""
 
@@ -121,8 +138,10 @@ class Card:
     score: float
     epsilon: float
     pair: int  # ClassPair.number
-    image: str  # data URI
+    image: str  # data URI, "" without a picture
     tiny: bool
+    details: list[tuple[str, str]]
+    neighbors: list[Neighbor]
     curve: str  # points of an SVG polyline in a box of 100 by 24
     curve_words: str
 
@@ -134,8 +153,10 @@ def write_report(
     suspects: pd.DataFrame,
     summary: Mapping[str, Any],
     history: EpsilonSource,
-    thumbnail: Callable[[int], Image.Image],
+    pictures: Pictures | None,
     plots: Mapping[str, Path],
+    neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
+    details: pd.DataFrame | None = None,
     max_gallery: int = 240,
 ) -> None:
     """Write the report page, atomically.
@@ -157,11 +178,18 @@ def write_report(
     history : EpsilonSource
         Recorded ε of the L labeled samples, in the order of `samples`; at most 48 epochs are read,
         one at a time.
-    thumbnail : callable
-        Gives the image of a row of `samples`; called once for each suspect in the gallery.
+    pictures : callable or None
+        Gives the images of some rows of `samples`, in order, and None for each that cannot be seen.
+        Called once, with the gallery's rows and those of its neighbors. None where there are no
+        pictures at all.
     plots : mapping of str to Path
         PNG files by the keys of `PLOT_TEXTS`; those that are missing are left out, others follow
         without a caption.
+    neighbors : callable, optional
+        Gives for rows (G,) of `samples` the rows (G, k) of neighbors that look rightly labeled, -1
+        where there are fewer. Called once.
+    details : DataFrame, optional
+        What to show of a sample besides; rows as in `samples`.
     max_gallery : int
         How many of the worst suspects to show, at least 0.
 
@@ -175,7 +203,8 @@ def write_report(
     frequency = Counter(zip(given, suggested, strict=True))
     chosen = _choose_gallery(given, suggested, frequency, max_gallery)
     pairs = _number_pairs(frequency, Counter((given[i], suggested[i]) for i in chosen))
-    cards = _make_cards(samples, suspects.iloc[chosen], pairs, history, thumbnail)
+    evidence = _Evidence(pictures, neighbors, details)
+    cards = _make_cards(samples, suspects.iloc[chosen], pairs, history, evidence)
     epochs = list(history.epochs)
     # Most suspects first, so that a table that is cut still has the classes that matter.
     classes = sorted(summary["per_class"], key=lambda row: -row["num_suspects"])
@@ -186,6 +215,7 @@ def write_report(
     html = page.render(
         summary=summary,
         verdict=_verdict(summary),
+        duplicates=_duplicates(summary["num_conflicting_duplicates"]),
         unfinished=_unfinished(summary["status"], epochs),
         metrics=_metrics(summary["metrics"]),
         classes=classes[:MAX_CLASS_ROWS],
@@ -200,6 +230,7 @@ def write_report(
             for key in [*known, *others]
         ],
         cards=cards,
+        noun="samples" if pictures is None else "images",
         max_gallery=max_gallery,
         epochs=epochs,
         max_warnings=MAX_WARNINGS,
@@ -242,7 +273,7 @@ def _make_cards(
     chosen: pd.DataFrame,
     pairs: Mapping[tuple[str, str], ClassPair],
     history: EpsilonSource,
-    thumbnail: Callable[[int], Image.Image],
+    evidence: _Evidence,
 ) -> list[Card]:
     """Lay out the gallery; `chosen` are rows of the table of suspects."""
     labeled = np.flatnonzero(samples["given_label"].notna())  # (L,)
@@ -254,9 +285,13 @@ def _make_cards(
     for column, epoch in enumerate(epochs if len(places) else []):
         curves[:, column] = np.asarray(history.read(epoch)["epsilon"])[places]
 
+    rows = labeled[places]
+    near = evidence.gather(samples, rows)
     cards = []
-    for row, place, curve in zip(chosen.to_dict("records"), places, curves, strict=True):
-        image, tiny = _thumbnail_data_uri(thumbnail(int(labeled[place])))
+    for row, number, curve, beside in zip(
+        chosen.to_dict("records"), rows.tolist(), curves, near, strict=True
+    ):
+        image, tiny = evidence.thumbnails.get(number, ("", False))
         given, suggested = _name(row["given_label"]), _name(row["suggested_label"])
         truth = row.get("clean_label")
         points, words = _draw_curve(epochs, curve)
@@ -273,11 +308,69 @@ def _make_cards(
                 pair=pairs[given, suggested].number,
                 image=image,
                 tiny=tiny,
+                details=evidence.details_of(number, MAX_DETAIL_LENGTH),
+                neighbors=beside,
                 curve=points,
                 curve_words=words,
             )
         )
     return cards
+
+
+class _Evidence:
+    """What is shown beside the suspects, gathered for the rows of the gallery at once."""
+
+    def __init__(
+        self,
+        pictures: Pictures | None,
+        neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None,
+        details: pd.DataFrame | None,
+    ) -> None:
+        self._pictures = pictures
+        self._neighbors = neighbors
+        self._details = pd.DataFrame() if details is None else details.iloc[:, :MAX_DETAILS]
+        self.thumbnails: dict[int, tuple[str, bool]] = {}  # by row: data URI, and whether tiny
+
+    def gather(self, samples: pd.DataFrame, rows: NDArray[np.int64]) -> list[list[Neighbor]]:
+        """Read the pictures of rows (G,) into `thumbnails`; give the neighbors of each."""
+        near = np.empty((len(rows), 0), np.int64)
+        if self._neighbors is not None and len(rows):
+            near = self._neighbors(rows)
+        shown = set(rows.tolist())
+        beside = set(near[near >= 0].tolist())
+        small: dict[int, tuple[str, bool]] = {}
+        needed = np.array(sorted(shown | beside), dtype=np.int64)
+        if self._pictures is not None:
+            for row, picture in zip(needed.tolist(), self._pictures(needed), strict=True):
+                if picture is None:
+                    continue
+                if row in shown:
+                    self.thumbnails[row] = _thumbnail_data_uri(picture, THUMBNAIL_SIDE)
+                if row in beside:
+                    small[row] = _thumbnail_data_uri(picture, NEIGHBOR_SIDE)
+        ids = samples["sample_id"]
+        return [
+            [
+                Neighbor(str(ids.iloc[row]), *small.get(row, ("", False)), self._words(row))
+                for row in some
+                if row >= 0
+            ]
+            for some in near.tolist()
+        ]
+
+    def details_of(self, row: int, most: int) -> list[tuple[str, str]]:
+        """Give the names and values of a sample's details that are not empty."""
+        return [
+            (str(name), _shorten(str(value), most))
+            for name, value in zip(self._details.columns, self._row(row), strict=True)
+            if value != ""
+        ]
+
+    def _words(self, row: int) -> str:
+        return " · ".join(value for _, value in self.details_of(row, MAX_NEIGHBOR_LENGTH)[:2])
+
+    def _row(self, row: int) -> list[Any]:
+        return self._details.iloc[row].tolist() if len(self._details.columns) else []
 
 
 def _draw_curve(epochs: Sequence[int], curve: NDArray[np.float64]) -> tuple[str, str]:
@@ -300,14 +393,14 @@ def _draw_curve(epochs: Sequence[int], curve: NDArray[np.float64]) -> tuple[str,
     return " ".join(f"{left:g},{down:g}" for left, down in corners), words
 
 
-def _thumbnail_data_uri(image: Image.Image) -> tuple[str, bool]:
+def _thumbnail_data_uri(image: Image.Image, side: int) -> tuple[str, bool]:
     """Encode an image small; also tell whether it is tiny and to be shown with hard pixels."""
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
     tiny = max(image.size) <= TINY_SIDE
-    if max(image.size) > THUMBNAIL_SIDE:
+    if max(image.size) > side and not tiny:
         image = image.copy()
-        image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
     content = _encode_png(image)
     if len(content) > MAX_THUMBNAIL_BYTES:
         # Photographs compress badly as PNG. 64 colors of its own, dithered, keep one recognizable
@@ -329,12 +422,24 @@ def _png_data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
 
+def _duplicates(count: int) -> str:
+    """Say that samples occur twice with different labels, "" if none do."""
+    if not count:
+        return ""
+    pairs = "one pair" if count == 1 else f"{count:,} pairs"
+    return (
+        f"Besides, there {'is' if count == 1 else 'are'} {pairs} of samples that are the same, or"
+        " nearly, and have different labels: see duplicates.csv. Of each at least one label is most"
+        " likely wrong."
+    )
+
+
 def _verdict(summary: Mapping[str, Any]) -> str:
     """Say in one sentence what was found."""
     suspects, labeled = summary["num_suspects"], summary["num_labeled"]
     labels = f"{labeled:,} label{'' if labeled == 1 else 's'}"
     if not labeled:
-        return "No image has a label, so there is nothing to check."
+        return "Nothing has a label, so there is nothing to check."
     if not summary["trust"]["trustworthy"]:
         return f"{suspects:,} of {labels} were flagged, but see the warning above."
     if not suspects:

@@ -449,14 +449,14 @@ def plot_embedding(
     _style(axes, grid=False)
     _title(
         axes,
-        "A map of the images: similar ones lie close together",
-        "A cross deep inside a cluster is the surest mistake: the image looks like that class, "
+        "A map of the samples: similar ones lie close together",
+        "A cross deep inside a cluster is the surest mistake: the sample looks like that class, "
         "its label says another.",
     )
     axes.set_xticks([])
     axes.set_yticks([])
     shown = f"{len(rows):,} of {len(samples):,}" if len(rows) < len(samples) else f"{len(rows):,}"
-    axes.set_xlabel(f"t-SNE of {shown} images (no unit: only who is near whom has a meaning)")
+    axes.set_xlabel(f"t-SNE of {shown} samples (no unit: only who is near whom has a meaning)")
     axes.set_ylabel("t-SNE, second direction")
     places = _map_to_plane(points, seed)  # (P, 2)
     if places is None:

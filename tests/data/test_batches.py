@@ -77,3 +77,15 @@ def test_images_are_scaled_and_batches_carry_labels(tmp_path):
         assert batch.indices.tolist() == [3, 9, 2]
     assert images.image_shape == (1, 4, 4)
     assert len(images) == 10
+
+
+def test_features_are_handed_out_as_they_are():
+    features = np.random.default_rng(0).normal(0, 300, (10, 5)).astype(np.float32)
+    features.flags.writeable = False
+    images = TrainingImages(features[:, :, None, None], np.zeros(10, int), torch.device("cpu"))
+    rows = np.array([3, 9, 3])
+    batch = images.batch(rows)
+    np.testing.assert_array_equal(batch.images[:, :, 0, 0].numpy(), features[rows])
+    batch.images.zero_()  # a copy
+    np.testing.assert_array_equal(images.images(rows)[:, :, 0, 0].numpy(), features[rows])
+    assert images.image_shape == (5, 1, 1)

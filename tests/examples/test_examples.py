@@ -1,6 +1,9 @@
 import importlib.util
 from pathlib import Path
 
+import torch
+from torchvision import models
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -23,6 +26,36 @@ def test_arrays_in_a_notebook_finds_planted_errors(capsys):
     result = load("arrays_in_a_notebook").main(epochs=12)
     assert 60 < result.summary["num_suspects"] < 400  # 180 are wrong
     assert "sample_id" in capsys.readouterr().out
+
+
+def test_photos_with_a_backbone_finds_planted_errors(capsys, tmp_path, monkeypatch):
+    """Random weights, for there is no network to fetch others: features are better than none."""
+    monkeypatch.setenv("LABELAUDIT_CACHE", str(tmp_path / "cache"))
+    torch.manual_seed(0)
+    torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    main = load("photos_with_a_backbone").main
+    found = main(weights=tmp_path / "resnet18.pth", image_size=64, epochs=20)
+    assert found > 0.4  # 0.125 by chance
+    assert "worst suspects are wrong" in capsys.readouterr().out
+
+
+def test_embeddings_from_elsewhere_finds_planted_errors(capsys):
+    result = load("embeddings_from_elsewhere").main(epochs=8)
+    assert result.summary["metrics"]["f1"] > 0.8
+    assert "digit " in capsys.readouterr().out
+
+
+def test_texts_finds_planted_errors_and_shows_texts(capsys, tmp_path):
+    result = load("texts").main(out=tmp_path / "run", epochs=15)
+    assert result.summary["metrics"]["auroc"] > 0.8
+    assert "letter-" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "labels flagged" in capsys.readouterr().out
+
+
+def test_a_table_finds_planted_errors(capsys):
+    result = load("a_table").main(epochs=15)
+    assert result.summary["metrics"]["f1"] > 0.7
+    assert "ward: category" in capsys.readouterr().out
 
 
 def test_every_example_is_run_by_a_test():

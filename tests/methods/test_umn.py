@@ -1,10 +1,12 @@
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from labelaudit.data.batches import plan_batches
 from labelaudit.methods.umn import (
     UMN,
     UMNConfig,
@@ -179,6 +181,58 @@ def test_defaults_follow_the_data():
     assert default_epochs(50, 1.0) == 30
     assert default_epochs(53, 5.3) == 57
     assert default_epochs(10_000, 1.0) == 15
+    assert default_batch_size(60_000, "cpu", "features") == 500
+    assert default_epochs(100, 1.0, "features") == 10
+    assert default_epochs(10, 1.0, "features") == 100
+
+
+def make_feature_umn(generative: bool) -> UMN:
+    features = np.random.default_rng(0).normal(size=(40, 6, 1, 1)).astype(np.float32)
+    labels = np.arange(40) % 3
+    config = UMNConfig.for_data(features, labels, 3, "features", plan_batches(40, 0, 10))
+    assert config.min_epsilon == 0.01
+    assert config.network.image_shape == (6, 1, 1)
+    torch.manual_seed(0)
+    return UMN(replace(config, generative=generative), CPU)
+
+
+def test_without_its_generative_half_only_the_labeled_term_is_trained_on(tmp_path):
+    umn = make_feature_umn(generative=False)
+    torch.manual_seed(1)
+    features = torch.randn(6, 6, 1, 1)
+    labels = torch.tensor([0, 1, 2, -1, -1, 0])
+    reference = copy.deepcopy(umn)
+    torch.manual_seed(5)
+    told = umn.step(Batch(features, labels, torch.arange(6)))
+    assert set(told) == {"loss"}
+
+    torch.manual_seed(5)
+    probs = reference.network.classify(reference.network.draw_za(features)[0]).softmax(1)
+    labeled = labels >= 0
+    probs, given = probs[labeled], labels[labeled]
+    epsilon = clamp_epsilon(
+        reference.estimate_epsilon(features[labeled], given, probs.detach()), 3, 0.01
+    )
+    weights = torch.tensor(reference.config.class_weights)[given]
+    pull = (weights * label_factor(epsilon, 3) * probs[range(4), given]).sum()
+    loss = -reference.config.label_weight * pull / 6
+    assert told["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
+
+    unlabeled = umn.step(Batch(features, torch.full((6,), -1), torch.arange(6)))
+    assert unlabeled["loss"].item() == 0
+
+    torch.save(umn.portable(("a", "b", "c")), tmp_path / "model.pt")
+    twin = UMN.from_portable(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert not twin.config.generative
+    torch.testing.assert_close(
+        twin.predict(features).guider_probs, umn.predict(features).guider_probs
+    )
+
+
+def test_features_may_train_the_generative_half_too():
+    umn = make_feature_umn(generative=True)
+    told = umn.step(Batch(torch.randn(6, 6, 1, 1), torch.arange(6) % 3, torch.arange(6)))
+    assert math.isfinite(told["elbo"].item())
 
 
 def test_balancing_weights_let_all_classes_pull_alike():

@@ -163,6 +163,7 @@ def test_conditional_mlp_equals_an_mlp_on_the_concatenation():
         ("resnet18", (3, 32, 32), (128,)),
         ("resnet18", (1, 70, 90), (128,)),
         ("resnet50", (3, 33, 65), (128,)),
+        ("features", (7, 1, 1), (64,)),
     ],
 )
 def test_every_encoder_gives_finite_terms_and_gradients(encoder, shape, za_shape):
@@ -209,3 +210,17 @@ def test_likelihood_follows_the_pixels():
     assert choose_likelihood(strokes) == "bernoulli"
     assert choose_likelihood(photo) == "gaussian"
     assert choose_likelihood(np.repeat(strokes, 3, axis=1)) == "gaussian"
+    assert choose_likelihood(np.zeros((9, 1, 1, 1), np.float32)) == "gaussian"
+
+
+def test_without_its_generative_half_the_network_classifies_the_same():
+    whole = network("gaussian", "features", (7, 1, 1))
+    torch.manual_seed(0)
+    half = UMNNetwork(whole.config, generative=False)
+    assert {name.split(".")[0] for name, _ in half.named_parameters()} == {"encoder", "classifier"}
+    half.load_state_dict(whole.state_dict(), strict=False)
+    images = torch.randn(6, 7, 1, 1)
+    torch.manual_seed(3)
+    _, logits = whole.elbo_terms(images)
+    torch.manual_seed(3)
+    torch.testing.assert_close(half.classify(half.draw_za(images)[0]), logits)

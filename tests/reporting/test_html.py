@@ -93,6 +93,7 @@ def make_summary(samples: pd.DataFrame, names: list[str], **changes: Any) -> dic
         "num_classes": len(names),
         "class_names": names,
         "num_suspects": int(samples["is_label_issue"].sum()),
+        "num_conflicting_duplicates": 0,
         "estimated_noise_rate": 0.12,
         "expected_wrong": 0.12 * int(labeled.sum()),
         "expected_wrong_interval": [0.1 * int(labeled.sum()), 0.14 * int(labeled.sum())],
@@ -211,6 +212,9 @@ def write_page(
     unlabeled_every: int = 0,
     truth: bool = False,
     edit: Any = None,
+    pictures: Any = "thumbnail",
+    neighbors: Any = None,
+    details: pd.DataFrame | None = None,
     **changes: Any,
 ) -> Page:
     names = names or [f"class {number}" for number in range(5)]
@@ -223,8 +227,10 @@ def write_page(
         suspects=suspects_table(samples),
         summary=make_summary(samples, names, **changes),
         history=FakeHistory(int(samples["given_label"].notna().sum()), epochs),
-        thumbnail=thumbnail,
+        pictures=(lambda rows: map(thumbnail, rows)) if pictures == "thumbnail" else pictures,
         plots=plots or {},
+        neighbors=neighbors,
+        details=details,
         max_gallery=max_gallery,
     )
     return Page((folder / "report.html").read_text(encoding="utf-8"))
@@ -415,7 +421,7 @@ def test_the_history_is_read_once_and_only_as_far_as_can_be_seen(tmp_path: Path)
         suspects=suspects_table(samples),
         summary=make_summary(samples, ["a", "b"]),
         history=history,
-        thumbnail=digit,
+        pictures=lambda rows: map(digit, rows),
         plots={},
     )
 
@@ -604,3 +610,87 @@ def test_nothing_is_left_of_a_page_that_cannot_be_written(tmp_path: Path) -> Non
     with pytest.raises(RuntimeError, match="no image"):
         write_page(tmp_path, thumbnail=broken)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- evidence beside the suspects --------------------------------------------------------------
+
+
+def near(rows: np.ndarray) -> np.ndarray:
+    """Each row's neighbors are the first rows of the table; the third is missing."""
+    return np.stack([rows * 0, rows * 0 + 1, rows * 0 - 1], axis=1)
+
+
+def test_each_card_shows_its_neighbors_as_small_pictures(tmp_path: Path) -> None:
+    asked: list[np.ndarray] = []
+
+    def pictures(rows: np.ndarray) -> Any:
+        asked.append(rows)
+        return (None if row == 1 else photo(row) for row in rows)
+
+    page = write_page(tmp_path, flagged=10, pictures=pictures, neighbors=near)
+
+    assert [rows.tolist() for rows in asked] == [[0, 1, *range(50, 60)]]
+    assert len(page.find("img")) == 10 + 10  # and the second neighbor cannot be read
+    for card, beside in zip(page.cards, page.find("div", "near"), strict=True):
+        suggested = card.attributes["data-text"].split("class ")[-1]  # type: ignore[union-attr]
+        assert f"labeled class {suggested}" in " ".join(beside.text.split())
+        assert "row 1" in beside.text
+    small = [image for image in page.find("img") if image.attributes["alt"] == "row 0"]
+    assert len(small) == 10
+    assert max(decode(small[0]).size) == 48
+    assert "most like it that carry the suggested label" in page.words
+
+
+def test_pictures_that_cannot_be_read_leave_a_card_that_makes_sense(tmp_path: Path) -> None:
+    page = write_page(tmp_path, flagged=3, pictures=lambda rows: [None for _ in rows])
+
+    assert not page.find("img")
+    assert [card.text.count("cannot be read") for card in page.cards] == [1, 1, 1]
+
+
+def test_without_pictures_cards_show_texts_and_ids(tmp_path: Path) -> None:
+    details = pd.DataFrame(
+        {f"column {n}": [f"text {n} of {row}" for row in range(60)] for n in range(12)}
+    )
+    details["column 1"] = ""
+    details["column 0"] = HOSTILE[0] + " word" * 200
+    page = write_page(tmp_path, flagged=5, pictures=None, neighbors=near, details=details)
+
+    assert not page.find("img")
+    assert not page.find("div", "picture")
+    for card, row in zip(page.cards, range(59, 54, -1), strict=True):
+        assert f"row {row}" in card.text
+        assert f"text 2 of {row}" in card.text
+        assert f"text 8 of {row}" in card.text
+        assert "column 1" not in card.text
+        assert "column 9" not in card.text  # at most nine columns
+        assert HOSTILE[0] in card.text
+        assert "row 0" in card.text  # a neighbor, with what it says
+        assert "text 2 of 0" in card.text
+        assert f"text 3 of {row}" in (card.attributes["data-text"] or "")  # to be searched
+        assert len(card.text) < 1500
+    assert "all pairs (5 samples)" in page.words
+    assert HOSTILE[0] not in page.source
+    assert "image" not in " ".join(page.find("section", id="gallery")[0].text.split())
+
+
+def test_many_suspects_with_neighbors_give_a_page_of_bounded_size(tmp_path: Path) -> None:
+    write_page(
+        tmp_path,
+        count=3000,
+        flagged=1500,
+        thumbnail=photo,
+        neighbors=lambda rows: np.stack([rows % 1500, (rows + 7) % 1500, (rows + 9) % 1500], 1),
+    )
+    assert (tmp_path / "report.html").stat().st_size < 8e6
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, ""), (1, "there is one pair of samples"), (1234, "there are 1,234 pairs of samples")],
+)
+def test_conflicting_duplicates_are_said(tmp_path: Path, count: int, words: str) -> None:
+    page = write_page(tmp_path, num_conflicting_duplicates=count)
+
+    assert ("duplicates.csv" in page.words) == bool(count)
+    assert words in page.words

@@ -1,0 +1,427 @@
+"""From what a user points at to what the networks read: pixels, or features.
+
+Samples are read (`read_samples`), and then their images are decoded (`decode`), looked at by a
+pretrained backbone (`extract`), or left alone because features came along (`take_features`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import posixpath
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from labelaudit import embedding
+from labelaudit.data.feature_tables import (
+    FeatureSource,
+    features_of_rows,
+    join_features,
+    read_labels_with_features,
+)
+from labelaudit.data.images import ImageFiles, NoImages, decode_source, plan_images
+from labelaudit.data.label_tables import suffix_of
+from labelaudit.data.manifest import Source, source_from_arrays, text_array
+from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
+from labelaudit.data.tabular import read_tabular
+from labelaudit.errors import OptionError, SourceError
+from labelaudit.networks.backbones import DEFAULT_WEIGHTS, cached_weights, open_backbone
+from labelaudit.networks.encoders import ENCODER_NAMES, EncoderChoice, choose_encoder
+from labelaudit.progress import Reporter
+
+# A larger store of decoded images lies in a temporary file rather than in memory.
+MEMORY_STORE_SHARE = 0.4
+# Larger color images are taken for photos, which a pretrained network knows better than one that
+# has seen nothing else; of these the first whose weights are there is proposed.
+PHOTO_SIDE = 48
+PROPOSED_BACKBONES = (
+    "convnext_tiny",
+    "efficientnet_v2_s",
+    "resnet50",
+    "efficientnet_b0",
+    "mobilenet_v3_large",
+    "resnet18",
+)
+# Columns of a table whose treatment is told one by one.
+NOTES_TOLD = 30
+HASHED_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What the networks read of each sample.
+
+    Attributes
+    ----------
+    source : Source
+        The N samples that could be read.
+    store : array (N, C, H, W) uint8, or (N, D, 1, 1) float32
+        Pixels, or features as images of D channels and one pixel.
+    choice : EncoderChoice
+        The encoder that reads them.
+    encoder : str
+        What a person calls it: the name that was asked for, the backbone's, or "features".
+    origin : mapping
+        What decides the features, for the settings saved with a result; empty for pixels.
+    content_hashes : array (N,), or None
+        Equal where two files are, if the images were looked at by a backbone.
+    details : DataFrame (N, k) of str
+        What a person may want to see of a sample without a picture.
+    notes : mapping of str to str
+        What became of each column of a table.
+    """
+
+    source: Source
+    store: np.ndarray
+    choice: EncoderChoice
+    encoder: str
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    content_hashes: np.ndarray | None = None
+    details: pd.DataFrame = field(default_factory=pd.DataFrame)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def are_features(self) -> bool:
+        """Whether the store holds features."""
+        return self.choice.name == "features"
+
+    @property
+    def features(self) -> np.ndarray:
+        """The features ``(N, D)``, where the store holds them."""
+        assert self.are_features
+        return self.store[:, :, 0, 0]
+
+    @property
+    def noun(self) -> str:
+        """What a person calls the samples."""
+        return "samples" if isinstance(self.source.manifest.images, NoImages) else "images"
+
+
+# --- reading -----------------------------------------------------------------------------------
+
+
+def read_samples(
+    source: str | Path | np.ndarray | Source | FeatureSource,
+    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
+    *,
+    features: str | Path | np.ndarray | None = None,
+    tabular: bool = False,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    split: str | None = None,
+    clean_label_column: str | None = None,
+) -> Source | FeatureSource:
+    """Find samples and labels, and features where they come along; no image is opened.
+
+    Parameters
+    ----------
+    source, labels, features, tabular
+        See `labelaudit.scan`.
+    image_column, label_column, id_column, split, clean_label_column
+        How to read a table.
+
+    Raises
+    ------
+    SourceError, OptionError
+        If the source cannot be read, or not in this way.
+    """
+    if isinstance(source, np.ndarray | Source | FeatureSource):
+        if tabular:
+            raise OptionError("--tabular reads a table from a file; give its path as the source")
+        return _in_memory(source, labels, features)
+    if labels is not None and not isinstance(labels, str | Path):
+        raise OptionError("labels for a source on disk must be the path of a table")
+    path = Path(source)
+    if tabular:
+        if labels is not None or image_column is not None:
+            raise OptionError(
+                "--tabular reads one table, labels and features; leave the labels' file and"
+                " --image-column out, and name the column of labels with --label-column"
+            )
+        return read_tabular(
+            path,
+            label_column=label_column,
+            id_column=id_column,
+            split=split,
+            clean_label_column=clean_label_column,
+        )
+    read_images = partial(
+        read_source,
+        path,
+        labels,
+        image_column=image_column,
+        label_column=label_column,
+        split=split,
+        clean_label_column=clean_label_column,
+    )
+    if features is None:
+        return read_images()
+    if path.is_dir() or labels is not None or image_column is not None:
+        if id_column is not None:
+            raise OptionError(
+                "--id-column names the ids of a table's rows; images are called by their paths"
+            )
+        if isinstance(features, np.ndarray):
+            raise OptionError(
+                "features of images are found by their ids; give a parquet file with the columns"
+                " sample_id and features, or labelaudit.read_source(...) and features in its order"
+            )
+        return join_features(read_images(), features)
+    if _is_parquet(features) and id_column is None:
+        try:  # a table of images, with the features that `labelaudit embed` wrote
+            return join_features(read_images(), Path(str(features)))
+        except SourceError:
+            pass  # a table of something else, or features of something else: said below
+    found = read_labels_with_features(
+        path,
+        features,
+        label_column=label_column,
+        id_column=id_column,
+        split=split,
+        clean_label_column=clean_label_column,
+    )
+    return _with_pictures(found, path.parent)
+
+
+def _in_memory(
+    source: np.ndarray | Source | FeatureSource,
+    labels: str | Path | np.ndarray | Sequence[Any] | None,
+    features: str | Path | np.ndarray | None,
+) -> Source | FeatureSource:
+    if isinstance(source, np.ndarray):
+        if labels is None or isinstance(labels, str | Path):
+            what = "features" if source.ndim == 2 else "images"
+            raise OptionError(f"an array of {what} needs an array of as many labels")
+        if source.ndim != 2:
+            source = source_from_arrays(source, labels)
+        elif features is not None:
+            raise OptionError("an array (N, D) is features already; leave the other features out")
+        else:
+            return features_of_rows(source_from_arrays(None, labels), source)
+    elif labels is not None:
+        raise OptionError("a Source has its labels already; leave them out")
+    if features is None:
+        return source
+    if isinstance(source, FeatureSource):
+        raise OptionError("a FeatureSource has its features already; leave the others out")
+    if isinstance(features, np.ndarray):
+        return features_of_rows(source, features)
+    return join_features(source, features)
+
+
+def _is_parquet(features: str | Path | np.ndarray) -> bool:
+    return isinstance(features, str | Path) and suffix_of(str(features)) == "parquet"
+
+
+def _with_pictures(found: FeatureSource, folder: Path) -> FeatureSource:
+    """Add the images that the ids name, if they all name files in the table's folder."""
+    names = [posixpath.normpath(str(name)) for name in found.source.manifest.sample_ids]
+    if not all(suffix_of(name) in IMAGE_SUFFIXES for name in names):
+        return found
+    paths = [folder / name for name in names]
+    inside = not any(posixpath.isabs(name) or name.startswith("../") for name in names)
+    if not inside or not all(path.is_file() for path in paths):
+        return found
+    texts = text_array([str(path) for path in paths])
+    manifest = replace(found.source.manifest, paths=texts, images=ImageFiles(texts))
+    return replace(found, source=replace(found.source, manifest=manifest))
+
+
+# --- from images to pixels or features ---------------------------------------------------------
+
+
+def decode(
+    source: Source,
+    encoder: str,
+    image_size: int | None,
+    device: torch.device,
+    reporter: Reporter,
+    scratch: Path | None = None,
+) -> Inputs:
+    """Decode all images at the size that an encoder reads.
+
+    Parameters
+    ----------
+    source
+        What was read.
+    encoder
+        "auto" or one of `ENCODER_NAMES`.
+    image_size
+        Longest side in pixels, where asked for.
+    device
+        Where the encoder will run.
+    reporter
+        Shows progress; told of a pretrained network that may do better.
+    scratch
+        Folder for the pixels where they are too many for memory.
+
+    Raises
+    ------
+    SourceError, OptionError
+        If the images cannot be read, or not by this encoder.
+    """
+    images = source.manifest.images
+    found = plan_images(images)
+    scale = 1.0 if image_size is None else image_size / max(found.height, found.width)
+    height, width = (max(1, round(side * scale)) for side in (found.height, found.width))
+    shape = (found.channels, height, width)
+    choice = choose_encoder(encoder, shape, len(images), device.type)
+    if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
+        _propose(reporter)
+    with reporter.bar("reading images", total=len(images)) as bar:
+        decoded = decode_source(
+            images,
+            found,
+            choice.image_shape[1:],
+            allocate=partial(_pixel_store, scratch=scratch),
+            on_progress=bar.reach,
+        )
+    pixels: np.ndarray = decoded.pixels
+    if decoded.unreadable:
+        pixels = pixels[_kept(len(images), decoded.unreadable)]
+        source = source.without_unreadable(decoded.unreadable)
+    # Color may have turned up late.
+    choice = replace(choice, image_shape=pixels.shape[1:])
+    return Inputs(source, pixels, choice, choice.name)
+
+
+def _propose(reporter: Reporter) -> None:
+    """Tell of a pretrained network whose weights are on this machine, if there is one."""
+    there = (name for name in PROPOSED_BACKBONES if cached_weights(name) is not None)
+    if (name := next(there, None)) is not None:
+        reporter.say(
+            f"The weights of a pretrained {name} are on this machine: --encoder {name} --weights"
+            f" {DEFAULT_WEIGHTS} audits with its features, which on photos is faster and mostly"
+            " better than to start from nothing."
+        )
+
+
+def extract(
+    source: Source,
+    encoder: str,
+    weights: str | Path | None,
+    image_size: int | None,
+    device: torch.device,
+    reporter: Reporter,
+) -> Inputs:
+    """Let a pretrained backbone look at all images; what it has seen before is not computed again.
+
+    Parameters
+    ----------
+    source
+        What was read.
+    encoder, weights, image_size
+        See `labelaudit.networks.backbones.open_backbone`.
+    device
+        Where it runs.
+    reporter
+        Shows progress.
+
+    Raises
+    ------
+    OptionError
+        If there is no such backbone, or its weights are not there or do not fit.
+    """
+    if isinstance(source.manifest.images, NoImages):
+        raise OptionError(f"--encoder {encoder} reads images, and this source has none")
+    if weights is None:
+        try:
+            cached_weights(encoder)
+        except OptionError as error:
+            raise OptionError(
+                f"unknown encoder {encoder!r}: {error}. Encoders that are trained on your images"
+                f" alone: auto, {', '.join(ENCODER_NAMES)}"
+            ) from None
+    backbone = open_backbone(encoder, weights, device, image_size)
+    found = embedding.extract(source, backbone, reporter)
+    features, hashes = found.features, found.content_hashes
+    if found.unreadable:
+        kept = _kept(len(features), found.unreadable)
+        features, hashes = features[kept], hashes[kept]
+        source = source.without_unreadable(found.unreadable)
+    origin = backbone.settings()
+    del origin["weights"]  # the same may lie elsewhere next time; the identity knows their content
+    return Inputs(
+        source,
+        _as_images(features),
+        EncoderChoice(
+            "features",
+            (features.shape[1], 1, 1),
+            f"{features.shape[1]:,} features an image, pretrained and frozen",
+        ),
+        encoder=backbone.name,
+        origin=origin,
+        content_hashes=hashes,
+    )
+
+
+def take_features(found: FeatureSource) -> Inputs:
+    """Take features as they came along with a source, or were made of a table's columns."""
+    size = found.features.shape[1]
+    if found.notes:
+        used = sum(not words.startswith("left out") for words in found.notes.values())
+        reason = f"{size:,} features of {used:,} of the table's {len(found.notes):,} columns"
+    else:
+        reason = f"{size:,} features a sample, brought along"
+    return Inputs(
+        found.source,
+        _as_images(found.features),
+        EncoderChoice("features", (size, 1, 1), reason),
+        encoder="features",
+        origin={"feature_size": size, "digest": _digest(found.features)},
+        details=found.details,
+        notes=found.notes,
+    )
+
+
+def tell_notes(notes: Mapping[str, str], reporter: Reporter) -> None:
+    """Say what became of each column of a table."""
+    for name, words in list(notes.items())[:NOTES_TOLD]:
+        reporter.say(f"  {name}: {words}")
+    if len(notes) > NOTES_TOLD:
+        reporter.say(f"  … and {len(notes) - NOTES_TOLD:,} more columns, see summary.json")
+
+
+def _kept(total: int, unreadable: Mapping[int, str]) -> np.ndarray:
+    keep = np.ones(total, dtype=bool)
+    keep[list(unreadable)] = False
+    return keep
+
+
+def _as_images(features: np.ndarray) -> np.ndarray:
+    return features[:, :, None, None]
+
+
+def _digest(features: np.ndarray) -> str:
+    """Return a hash of features (N, D), for a resumed run to know them by."""
+    digest = hashlib.blake2b(str(features.shape).encode(), digest_size=16)
+    for start in range(0, len(features), HASHED_ROWS):
+        digest.update(np.ascontiguousarray(features[start : start + HASHED_ROWS]).data)
+    return digest.hexdigest()
+
+
+def _pixel_store(shape: tuple[int, int, int, int], *, scratch: Path | None) -> np.ndarray:
+    """Give room for pixels: in memory, or memory-mapped if they would fill it.
+
+    The mapped file has no name any more, so that it goes when it is let go, whatever happens.
+    """
+    try:
+        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not told on every platform
+        available = None
+    if available is None or math.prod(shape) <= MEMORY_STORE_SHARE * available:
+        return np.zeros(shape, dtype=np.uint8)
+    while scratch is not None and not scratch.is_dir():
+        scratch = scratch.parent
+    with tempfile.TemporaryFile(prefix="labelaudit-images-", dir=scratch) as file:
+        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)

@@ -1,0 +1,66 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from labelaudit.networks import encoders
+from labelaudit.networks.encoders import (
+    ENCODER_NAMES,
+    PixelStatistics,
+    Standardize,
+    build_decoder,
+    build_encoder,
+    reconstructed_size,
+    training_shift,
+)
+
+
+def test_statistics_of_pixels_and_of_features_standardize_them():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (500, 3, 4, 4)).astype(np.uint8)
+    features = (rng.normal(size=(500, 6)) * 10.0 ** np.arange(-3, 3) + 5).astype(np.float32)
+    for values, images in (
+        (pixels, torch.from_numpy(pixels).float() / 255),
+        (features[:, :, None, None], torch.from_numpy(features[:, :, None, None])),
+    ):
+        seen = Standardize(PixelStatistics.of(values))(images)
+        torch.testing.assert_close(
+            seen.mean((0, 2, 3)), torch.zeros(seen.shape[1]), atol=1e-2, rtol=0
+        )
+        torch.testing.assert_close(
+            seen.std((0, 2, 3)), torch.ones(seen.shape[1]), atol=1e-2, rtol=0
+        )
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -3e4])
+def test_a_constant_feature_stays_finite(value):
+    features = np.full((300, 1, 1, 1), value, np.float32)
+    statistics = PixelStatistics.of(features)
+    assert statistics.std == (1.0,)
+    assert PixelStatistics.of(np.full((9, 1, 2, 2), 7, np.uint8)).std == (1 / 255,)
+
+
+def test_features_are_encoded_decoded_and_dropped_while_training(monkeypatch):
+    monkeypatch.setattr(encoders, "FEATURE_DROPOUT", 0.5)
+    torch.manual_seed(0)
+    statistics = PixelStatistics((0.0,) * 20, (1.0,) * 20)
+    encoder = build_encoder("features", (20, 1, 1), statistics)
+    features = torch.randn(8, 20, 1, 1)
+    mean, logvar = encoder(features)
+    assert mean.shape == logvar.shape == (8, 64)
+    assert not torch.equal(mean, encoder(features)[0])
+    encoder.eval()
+    torch.testing.assert_close(encoder(features)[0], encoder(features)[0], rtol=0, atol=0)
+    decoder = build_decoder("features", (20, 1, 1))
+    assert decoder(mean).shape == (8, 20, 1, 1)
+    torch.testing.assert_close(decoder.target(features), features)
+
+
+def test_features_are_nothing_to_ask_for_and_nothing_to_shift():
+    assert "features" not in ENCODER_NAMES
+    assert training_shift("features", (100, 1, 1), few_labels=False) == 0
+    assert reconstructed_size("features", (100, 1, 1)) == 100
+    for name in ENCODER_NAMES:
+        shape = (3, 32, 32)
+        assert reconstructed_size(name, shape) == math.prod(build_decoder(name, shape).target_shape)

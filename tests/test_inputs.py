@@ -1,0 +1,266 @@
+"""What a user points at, and what the networks get to read of it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torchvision import models
+
+from labelaudit import inputs
+from labelaudit.data.feature_tables import FeatureSource
+from labelaudit.data.images import ImageFiles, NoImages
+from labelaudit.data.manifest import Source, source_from_arrays
+from labelaudit.embedding import embed
+from labelaudit.errors import OptionError, SourceError
+from labelaudit.inputs import decode, extract, read_samples, take_features, tell_notes
+from labelaudit.progress import Reporter
+
+CPU = torch.device("cpu")
+
+
+class Lines(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.fixture
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LABELAUDIT_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "resnet18.pth"
+    torch.manual_seed(0)
+    torch.save(models.resnet18(weights=None).state_dict(), file)
+    return file
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Six color images in table.csv, the fifth of them broken."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["path,label"]
+    for row in range(6):
+        pixels = rng.integers(0, 256, (60, 70, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{row}.png")
+        lines.append(f"{row}.png,{'ab'[row % 2]}")
+    (folder / "4.png").write_bytes(b"broken")
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+# --- features that come along ------------------------------------------------------------------
+
+
+def test_an_array_of_two_dimensions_is_features(gaussians) -> None:
+    features, noisy, _ = gaussians
+    found = read_samples(features, noisy)
+    assert isinstance(found, FeatureSource)
+    assert isinstance(found.source.manifest.images, NoImages)
+    assert found.features is features
+    taken = take_features(found)
+    assert taken.store.shape == (800, 24, 1, 1)
+    assert np.shares_memory(taken.store, features)
+    np.testing.assert_array_equal(taken.features, features)
+    assert taken.are_features
+    assert taken.noun == "samples"
+    assert taken.choice.image_shape == (24, 1, 1)
+
+
+def test_features_go_with_images_row_by_row(gaussians, noisy_digits) -> None:
+    features, _, _ = gaussians
+    images, labels, _ = noisy_digits
+    for found in (
+        read_samples(images, labels, features=features[:600].astype(np.float64)),
+        read_samples(source_from_arrays(images, labels), features=features[:600]),
+    ):
+        assert isinstance(found, FeatureSource)
+        np.testing.assert_array_equal(found.features, features[:600])
+        np.testing.assert_array_equal(found.source.manifest.images.read(7), images[7])
+        assert take_features(found).noun == "images"
+
+
+def test_the_digest_knows_features_from_others(gaussians) -> None:
+    features, noisy, _ = gaussians
+    digests = {
+        take_features(read_samples(array, noisy)).origin["digest"]  # type: ignore[arg-type]
+        for array in (features, features.copy(), features[::-1], features + 1e-3)
+    }
+    assert len(digests) == 3
+
+
+def test_a_table_of_image_names_shows_the_images(photos: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 3))
+    np.save(photos / "features.npy", features)
+    found = read_samples(photos / "table.csv", features=str(photos / "features.npy"))
+    assert isinstance(found, FeatureSource)
+    assert isinstance(found.source.manifest.images, ImageFiles)
+    assert found.source.manifest.images.read(3) == (photos / "3.png").read_bytes()
+    assert found.source.manifest.paths[3] == str(photos / "3.png")
+
+    (photos / "table.csv").write_text("path,label\n../photos/1.png,a\n2.png,b\n")
+    found = read_samples(photos / "table.csv", features=features[:2])
+    assert isinstance(found, FeatureSource)
+    assert isinstance(found.source.manifest.images, NoImages)  # a name that leaves the folder
+
+
+def test_what_embed_wrote_goes_with_its_source_in_any_order(photos: Path, weights: Path) -> None:
+    features = photos.parent / "features.parquet"
+    for source, labels in ((photos, photos / "table.csv"), (photos / "table.csv", None)):
+        embed(source, labels, encoder="resnet18", weights=weights, image_size=32, out=features)
+        table = pd.read_parquet(features)
+        table.sample(frac=1, random_state=0).to_parquet(features)
+        found = read_samples(source, labels, features=str(features))
+        assert isinstance(found, FeatureSource)
+        ids = found.source.manifest.sample_ids.tolist()
+        assert ids == [f"{row}.png" for row in (0, 1, 2, 3, 5)]
+        np.testing.assert_array_equal(found.features, np.stack(table["features"]))
+        assert not isinstance(found.source.manifest.images, NoImages)
+
+
+def test_features_of_texts_are_found_by_id_or_row_or_column(tmp_path: Path, gaussians) -> None:
+    features, noisy, _ = gaussians
+    ids = [f"text {row}" for row in range(50)]
+    rows = [
+        {"id": i, "text": f"the text of {i}", "label": str(label), "vector": vector}
+        for i, label, vector in zip(ids, noisy, features.tolist(), strict=False)
+    ]
+    table = tmp_path / "texts.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shuffled = np.random.default_rng(0).permutation(50)
+    frame = pd.DataFrame({"id": np.array(ids)[shuffled], "vector": list(features[shuffled])})
+    frame.to_parquet(tmp_path / "features.parquet")
+    np.save(tmp_path / "features.npy", features[:50])
+    for given in (
+        str(tmp_path / "features.parquet"),
+        tmp_path / "features.npy",
+        features[:50],
+        "vector",
+    ):
+        found = read_samples(str(table), features=given)
+        assert isinstance(found, FeatureSource)
+        np.testing.assert_array_equal(found.features, features[:50])
+        assert found.source.manifest.sample_ids.tolist() == ids
+        assert found.details["text"][7] == "the text of text 7"
+
+
+def test_a_table_becomes_features_and_tells_of_its_columns(tmp_path: Path, gaussians) -> None:
+    features, noisy, _ = gaussians
+    frame = pd.DataFrame(features[:, :3].round(3), columns=["height", "width", "weight"])
+    frame["note"] = "a text of several words"
+    frame["label"] = noisy
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    found = read_samples(tmp_path / "data.csv", tabular=True)
+    assert isinstance(found, FeatureSource)
+    taken = take_features(found)
+    assert taken.choice.reason == "3 features of 3 of the table's 4 columns"
+    reporter = Lines()
+    tell_notes(taken.notes, reporter)
+    assert reporter.said[0] == "  height: number, standardized"
+    assert reporter.said[3].startswith("  note: left out")
+    tell_notes({f"c{number}": "number" for number in range(100)}, reporter)
+    assert reporter.said[-1] == "  … and 70 more columns, see summary.json"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": np.zeros((5, 2))}, "array of features needs an array of as many labels"),
+        ({"source": np.zeros((5, 2)), "labels": [0, 1]}, "5 rows and the source has 2"),
+        ({"source": np.full((4, 2), np.nan), "labels": [0, 1, 0, 1]}, "not a finite number"),
+        ({"source": np.zeros((4, 2)), "labels": [0, 0, 0, 0]}, "one class"),
+        (
+            {"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "features": np.zeros((4, 2))},
+            "features already",
+        ),
+        ({"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "tabular": True}, "from a file"),
+        ({"source": "{photos}", "features": np.zeros((6, 2))}, "found by their ids"),
+        ({"source": "{photos}/table.csv", "features": np.zeros((5, 2))}, "5 rows"),
+        ({"source": "{photos}/table.csv", "features": "embedding"}, "embedding"),
+        ({"source": "{photos}/table.csv", "features": "none.npy"}, "does not exist"),
+        ({"source": "{photos}/table.csv", "features": "none.parquet"}, "does not exist"),
+        ({"source": "{photos}", "labels": "{photos}/table.csv", "tabular": True}, "one table"),
+        ({"source": "{photos}/table.csv", "tabular": True}, "no column is left"),
+        (
+            {"source": "{photos}", "features": "none.parquet", "id_column": "path"},
+            "called by their paths",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_said(photos: Path, arguments, message: str) -> None:
+    given = {
+        key: value.format(photos=photos) if isinstance(value, str) else value
+        for key, value in arguments.items()
+    }
+    with pytest.raises((OptionError, SourceError), match=message):
+        read_samples(**given)
+
+
+# --- images that a backbone reads --------------------------------------------------------------
+
+
+def test_a_backbone_reads_images_and_leaves_broken_ones_out(photos: Path, weights: Path) -> None:
+    source = read_samples(photos / "table.csv")
+    assert isinstance(source, Source)
+    found = extract(source, "resnet18", weights, 32, CPU, Reporter())
+    assert found.store.shape == (5, 512, 1, 1)
+    assert found.source.manifest.sample_ids.tolist() == [f"{row}.png" for row in (0, 1, 2, 3, 5)]
+    assert found.source.skipped["sample_id"].tolist() == ["4.png"]
+    assert found.content_hashes is not None
+    assert len(set(found.content_hashes.tolist())) == 5
+    assert found.encoder == "resnet18"
+    assert found.noun == "images"
+    assert str(weights) not in json.dumps(found.origin)
+    moved = weights.rename(weights.with_name("elsewhere.pth"))
+    again = extract(source, "resnet18", moved, 32, CPU, Reporter())
+    assert again.origin == found.origin
+    np.testing.assert_array_equal(again.store, found.store)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        ("vgg", "unknown encoder 'vgg': torchvision has no network 'vgg'.*mlp, conv13"),
+        ("timm:none_such", "timm has no network|needs timm"),
+    ],
+)
+def test_an_unknown_encoder_names_those_that_are_known(photos: Path, encoder, message) -> None:
+    source = read_samples(photos / "table.csv")
+    assert isinstance(source, Source)
+    with pytest.raises(OptionError, match=message):
+        extract(source, encoder, None, None, CPU, Reporter())
+
+
+def test_a_backbone_needs_images() -> None:
+    with pytest.raises(OptionError, match="reads images, and this source has none"):
+        extract(source_from_arrays(None, [0, 1]), "resnet50", None, None, CPU, Reporter())
+
+
+def test_a_pretrained_network_is_proposed_for_photos_only(photos: Path, monkeypatch) -> None:
+    there = {"resnet50": Path("resnet50.pth")}
+    monkeypatch.setattr(inputs, "cached_weights", there.get)
+    source = read_samples(photos / "table.csv")
+    assert isinstance(source, Source)
+    reporter = Lines()
+    found = decode(source, "auto", None, CPU, reporter)
+    assert found.choice.name == "resnet18"
+    assert not found.are_features
+    assert found.store.dtype == np.uint8
+    assert len(reporter.said) == 1
+    assert "--encoder resnet50 --weights DEFAULT" in reporter.said[0]
+    decode(source, "mlp", None, CPU, reporter)  # asked for
+    small = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3)).astype(np.uint8)
+    decode(source_from_arrays(small, [0, 1, 0, 1]), "auto", None, CPU, reporter)
+    grey = np.zeros((4, 60, 60), np.uint8)
+    decode(source_from_arrays(grey, [0, 1, 0, 1]), "auto", None, CPU, reporter)
+    there.clear()
+    decode(source, "auto", None, CPU, reporter)
+    assert len(reporter.said) == 1
