@@ -355,6 +355,7 @@ def evaluate(
                 protocol,
                 methods=method,
                 seeds=chosen,
+                first_seed=first_seed,
                 rates=rates,
                 epochs=epochs,
                 dataset=data,

@@ -160,6 +160,7 @@ def run_protocol(
     *,
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
+    first_seed: int = 0,
     rates: Sequence[float] | None = None,
     epochs: int | None = None,
     dataset: Dataset | None = None,
@@ -174,6 +175,8 @@ def run_protocol(
         A key of `labelaudit.benchmark.protocols.PROTOCOLS`.
     methods, seeds, rates, epochs
         To run a part of it, or shorter; the table says so.
+    first_seed
+        Where the protocol's own number of seeds begins, if `seeds` does not say.
     dataset
         Instead of loading the protocol's own.
     reporter
@@ -198,7 +201,7 @@ def run_protocol(
                 dataset or protocol.dataset,
                 methods=methods or protocol.methods,
                 rates=rates or protocol.rates,
-                seeds=seeds or range(protocol.runs),
+                seeds=seeds or range(first_seed, first_seed + protocol.runs),
                 num_labeled=labels,
                 limit=settings.get("limit", protocol.limit),
                 epochs=epochs or protocol.epochs,
