@@ -11,7 +11,7 @@ import math
 import os
 import posixpath
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -178,10 +178,9 @@ def read_samples(
             )
         return join_features(read_images(), features)
     if _is_parquet(features) and id_column is None:
-        try:  # a table of images, with the features that `labelaudit embed` wrote
-            return join_features(read_images(), Path(str(features)))
-        except SourceError:
-            pass  # a table of something else, or features of something else: said below
+        embedded = _embedded_images(read_images, Path(str(features)))
+        if embedded is not None:
+            return embedded
     found = read_labels_with_features(
         path,
         features,
@@ -221,6 +220,17 @@ def _in_memory(
 
 def _is_parquet(features: str | Path | np.ndarray) -> bool:
     return isinstance(features, str | Path) and suffix_of(str(features)) == "parquet"
+
+
+def _embedded_images(read_images: Callable[[], Source], features: Path) -> FeatureSource | None:
+    """Read a table of images with the features that `labelaudit embed` wrote, or give None.
+
+    A table of something else, or features of something else, may still be read by its rows' ids.
+    """
+    try:
+        return join_features(read_images(), features)
+    except SourceError:
+        return None
 
 
 def _with_pictures(found: FeatureSource, folder: Path) -> FeatureSource:

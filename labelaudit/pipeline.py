@@ -43,6 +43,7 @@ from labelaudit.suspects.decision import (
     explain_review,
     few_labels_warning,
     review_curve,
+    thin_classes_warning,
     to_review,
 )
 from labelaudit.suspects.duplicates import conflicting_duplicates
@@ -65,8 +66,6 @@ RECORDING_SHARE = 0.25
 # Near duplicates are looked for among so many samples. Of more, in pixels not at all, and with
 # features only for the most suspect labels, as far as that takes no longer.
 DUPLICATES_SEARCHED = 50_000
-# Classes with fewer labels are learned roughly.
-THIN_CLASS = 30
 
 
 @dataclass(frozen=True)
@@ -377,7 +376,7 @@ def prepare(
     given = manifest.noisy_labels[manifest.labeled]
     told = (
         few_labels_warning(given, manifest.class_names),
-        _thin_classes_warning(given, manifest.num_classes),
+        thin_classes_warning(given, manifest.num_classes),
     )
     source = replace(source, warnings=source.warnings + tuple(filter(None, told)))
 
@@ -397,18 +396,6 @@ def prepare(
     )
     _introduce(audit, reporter)
     return audit
-
-
-def _thin_classes_warning(given_labels: np.ndarray, num_classes: int) -> str | None:
-    """Say what can be trusted where classes have few labels, in one line, or give None."""
-    per_class = len(given_labels) / num_classes
-    if per_class >= THIN_CLASS:
-        return None
-    return (
-        f"there are {per_class:.0f} labels a class on average: so few teach a class only roughly. The"
-        " order of the suspects can be trusted more than their scores, and scores more than the"
-        " expected number of wrong labels; look at the suspects from the top for as long as it pays"
-    )
 
 
 def _introduce(audit: Audit, reporter: Reporter) -> None:

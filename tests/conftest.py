@@ -11,6 +11,27 @@ from PIL import Image
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.demo import digits
+from labelaudit.progress import Reporter
+
+
+class Lines(Reporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+@pytest.fixture
+def lines() -> Lines:
+    """A reporter that keeps what it is told."""
+    return Lines()
 
 
 @pytest.fixture(scope="session")

@@ -14,21 +14,6 @@ from labelaudit.data.feature_tables import join_features
 from labelaudit.data.sources import read_source
 from labelaudit.embedding import embed
 from labelaudit.errors import OptionError, OutputError, SourceError
-from labelaudit.progress import Reporter
-
-
-class Lines(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +50,13 @@ def photos(digit_files: Path, tmp_path: Path) -> Path:
 
 
 def test_a_file_of_features_joins_its_source_again(
-    photos: Path, tmp_path: Path, options: dict[str, object]
+    photos: Path, tmp_path: Path, options: dict[str, object], lines
 ) -> None:
-    reporter = Lines()
     out = tmp_path / "features.parquet"
-    assert embed(photos, photos / "labels.csv", out=out, reporter=reporter, **options) == out
-    assert "resnet18 on cpu" in reporter.said[0]
-    assert "reading 32x32 color: 512 features for each of 30 images" in reporter.said[0]
-    assert reporter.warned == ['1 image could not be read and left out: "004.png"']
+    assert embed(photos, photos / "labels.csv", out=out, reporter=lines, **options) == out
+    assert "resnet18 on cpu" in lines.said[0]
+    assert "reading 32x32 color: 512 features for each of 30 images" in lines.said[0]
+    assert lines.warned == ['1 image could not be read and left out: "004.png"']
     schema = pq.read_schema(out)
     assert str(schema.field("features").type).startswith("fixed_size_list<element: float")
     settings = json.loads(schema.metadata[b"labelaudit"])["encoder"]
@@ -82,9 +66,9 @@ def test_a_file_of_features_joins_its_source_again(
     source = read_source(photos, photos / "labels.csv")
     joined = join_features(source, out)
     assert joined.source.manifest.num_samples == 29
-    table = embed(source, reporter=reporter, **options)
+    table = embed(source, reporter=lines, **options)
     assert isinstance(table, pd.DataFrame)
-    assert reporter.said[-1].startswith("29 of the images were known")
+    assert lines.said[-1].startswith("29 of the images were known")
     assert table["sample_id"].tolist() == joined.source.manifest.sample_ids.tolist()
     np.testing.assert_array_equal(np.stack(table["features"]), joined.features)
     assert len(np.unique(joined.features, axis=0)) == 29

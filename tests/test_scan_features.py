@@ -17,25 +17,10 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.data.feature_tables import features_of_rows
 from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN
-from labelaudit.progress import Reporter
 from labelaudit.training import loop
 
 FAST = {"epochs": 3, "device": "cpu"}
 TOPICS = np.array(["complaint", "praise", "question", "order"])
-
-
-class Lines(Reporter):
-    """Keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 @pytest.fixture(scope="session")
@@ -168,37 +153,35 @@ def test_a_killed_run_of_features_resumes_to_its_twin(mails, tmp_path, monkeypat
     assert EpsilonHistory(tmp_path / "cut" / "epsilon").epochs == [1, 2, 3, 4]
 
 
-def test_a_table_is_audited_by_its_columns(gaussians, tmp_path) -> None:
+def test_a_table_is_audited_by_its_columns(gaussians, tmp_path, lines) -> None:
     features, noisy, clean = gaussians
     frame = pd.DataFrame(features, columns=[f"sensor {n}" for n in range(24)])
     frame["site"] = np.array(["north", "south"])[np.arange(800) % 2]
     frame["label"], frame["truth"] = TOPICS[noisy], TOPICS[clean]
     frame.to_csv(tmp_path / "data.csv", index=False)
-    reporter = Lines()
     result = labelaudit.scan(
         tmp_path / "data.csv",
         tabular=True,
         clean_label_column="truth",
         out=tmp_path / "run",
         device="cpu",
-        reporter=reporter,
+        reporter=lines,
     )
     assert result.summary["metrics"]["f1"] > 0.8
     assert result.summary["columns"]["sensor 3"] == "number, standardized"
-    assert "  site: category, one column a value (2 values)" in reporter.said
-    assert any("26 features of 25 of the table's 25 columns" in line for line in reporter.said)
+    assert "  site: category, one column a value (2 values)" in lines.said
+    assert any("26 features of 25 of the table's 25 columns" in line for line in lines.said)
     assert "sensor 8" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
 
 
-def test_few_labels_a_class_say_what_can_be_trusted() -> None:
+def test_few_labels_a_class_say_what_can_be_trusted(lines) -> None:
     rng = np.random.default_rng(0)
     clean = np.arange(1000) % 100
     features = rng.normal(size=(100, 32))[clean] * 2 + rng.normal(size=(1000, 32))
     noisy = corrupt_symmetric(clean, 0.2, 100, seed=0)
-    reporter = Lines()
-    result = labelaudit.scan(features, noisy, device="cpu", reporter=reporter)
+    result = labelaudit.scan(features, noisy, device="cpu", reporter=lines)
     assert result.samples["suspect_score"].notna().all()
-    (warning,) = [line for line in reporter.warned if "labels a class" in line]
+    (warning,) = [line for line in lines.warned if "labels a class" in line]
     assert warning.startswith("there are 10 labels a class on average")
     assert "can be trusted" in warning
     assert warning in result.summary["warnings"]
@@ -266,20 +249,19 @@ def photos(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path) -> None:
-    reporter = Lines()
+def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path, lines) -> None:
     settings = {
         "encoder": "resnet18",  # with weights it is torchvision's, without it is trained
         "weights": weights,
         "image_size": 32,
         "device": "cpu",
-        "reporter": reporter,
+        "reporter": lines,
     }
     result = labelaudit.scan(photos, out=tmp_path / "run", **settings)
     assert result.summary["num_samples"] == 150
     assert result.summary["encoder"]["name"] == "resnet18"
     assert result.summary["config"]["features"]["name"] == "resnet18"
-    assert [line for line in reporter.warned if "could not be read" in line]
+    assert [line for line in lines.warned if "could not be read" in line]
     skipped = labelaudit.read_csv(tmp_path / "run" / "skipped.csv")
     assert skipped["sample_id"].tolist() == ["red/002.png"]
     numbers = result.samples["sample_id"].str[-7:-4].astype(int)
@@ -300,9 +282,9 @@ def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path) -> N
     assert page.count('alt="Image ') == len(result.suspects)
     assert page.count('class="near"') == len(result.suspects)
 
-    reporter.said.clear()
+    lines.said.clear()
     again = labelaudit.scan(photos, **settings)
-    assert any("150 of the images were known from earlier" in line for line in reporter.said)
+    assert any("150 of the images were known from earlier" in line for line in lines.said)
     np.testing.assert_array_equal(again.pred_probs, result.pred_probs)
 
 

@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
@@ -249,8 +249,6 @@ def _end_with_parent() -> None:
 
 
 def _work(cell: Cell, device: str | None) -> CellResult | str:
-    from dataclasses import replace
-
     if device is not None:
         cell = replace(cell, device=device)
     return _attempt(cell, _worker["dataset"], _worker["curves"])

@@ -15,17 +15,20 @@ Deviations: docs/methods/aum.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.supervised import (
+    CrossEntropy,
+    SampleMeans,
+    SupervisedConfig,
+    train_classifier,
+)
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, Verdict, predict_test, train_on
+from labelaudit.training.task import Task, Verdict, predict_test
 
 RUNS = 2
 
@@ -116,38 +119,24 @@ def judge(
     return aum, (below | is_threshold).all(axis=0)
 
 
-class MarginRecorder(CrossEntropy):
-    """A classifier with one class more than there are, which adds up the margins that it sees.
+class MarginRecorder(SampleMeans):
+    """A classifier with one class more than there are, which averages the margins that it sees.
 
     Those of each training batch, as the step meets it: augmented, in train mode, before the update.
     """
 
     def __init__(self, task: Task, config: AUMConfig) -> None:
         super().__init__(task, config, num_outputs=task.num_classes + 1)
-        self.total = torch.zeros(len(task.noisy_labels), device=task.device)
-        self.count = torch.zeros_like(self.total)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.step`."""
         told = super().step(batch)
-        # A batch has no row twice, so that adding at its rows is enough.
-        self.total[batch.indices] += margins(told["logits"], batch.noisy_labels)
-        self.count[batch.indices] += 1
+        self.record(batch.indices, margins(told["logits"], batch.noisy_labels))
         return told
 
     def areas(self) -> np.ndarray:
         """Give the AUM of each training image so far, ``(N,)`` float64."""
-        return (self.total / self.count).cpu().numpy().astype(np.float64)
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Method.state_dict`."""
-        return {**super().state_dict(), "total": self.total, "count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Method.load_state_dict`."""
-        super().load_state_dict(state)
-        self.total.copy_(state["total"])
-        self.count.copy_(state["count"])
+        return self.sample_means()
 
 
 class AUMAudit:
@@ -176,16 +165,12 @@ class AUMAudit:
         """Train with these threshold samples ``(L,)``; give the AUM of each sample, ``(L,)``."""
         labels = np.where(is_threshold, labeled.num_classes, labeled.noisy_labels)
         run = replace(labeled, noisy_labels=labels)
-        plan = run.plan(self.config.batch_size)
-        epochs = self.config.epochs_for(plan)
-        method = train_on(run, lambda: MarginRecorder(run, self.config), plan, epochs)
+        method, _ = train_classifier(run, self.config, lambda _: MarginRecorder(run, self.config))
         assert isinstance(method, MarginRecorder)
         return method.areas()
 
     def _predict(self, task: Task, flagged: np.ndarray) -> np.ndarray | None:
         """Train anew on what is not flagged, or on all if nothing is left."""
         kept = task.only_labeled(None if flagged.all() else np.flatnonzero(~flagged))
-        plan = kept.plan(self.config.batch_size)
-        epochs = self.config.epochs_for(plan)
-        method = train_on(kept, lambda: CrossEntropy(kept, self.config), plan, epochs)
+        method, _ = train_classifier(kept, self.config, lambda _: CrossEntropy(kept, self.config))
         return predict_test(method, task)

@@ -23,9 +23,9 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 
 from labelaudit.errors import OptionError
-from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
 from labelaudit.training.method import Method
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+from labelaudit.training.task import Task, Verdict, predict_probs, predict_test
 
 # All that `cleanlab.filter.find_label_issues` offers.
 FILTERS = (
@@ -154,12 +154,10 @@ class ConfidentLearning:
     def _train(self, task: Task, rows: np.ndarray | None = None) -> Method:
         """Train on the labeled images, or those of `rows`."""
         labeled = task.only_labeled(rows)
-        return train_on(
-            labeled,
-            lambda: CrossEntropy(labeled, self.config),
-            labeled.plan(self.config.batch_size),
-            self._epochs(labeled),
+        method, _ = train_classifier(
+            labeled, self.config, lambda _: CrossEntropy(labeled, self.config)
         )
+        return method
 
     def _epochs(self, labeled: Task) -> int:
         return labeled.epochs or self.config.epochs_for(labeled.plan(self.config.batch_size))

@@ -19,19 +19,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelaudit.data.batches import translate
-from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.training.guider import make_guider, noisy_eval
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Batch, Predictions
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+from labelaudit.training.task import (
+    Task,
+    Verdict,
+    judge_by_prediction,
+)
 
 
 @dataclass(frozen=True)
@@ -172,15 +175,7 @@ class MeanTeacherAudit:
 
     def audit(self, task: Task) -> Verdict:
         """Train on all images; rank labels by the teacher's probability of any other class."""
-        plan = task.plan(self.config.batch_size)
-        epochs = task.epochs or self.config.epochs_for(plan)
-        method = train_on(
-            task, lambda: MeanTeacher(task, self.config, epochs * plan.steps), plan, epochs
+        method, epochs = train_classifier(
+            task, self.config, lambda steps: MeanTeacher(task, self.config, steps)
         )
-        probs = predict_probs(method, task.pixels[task.labeled], task)
-        return Verdict(
-            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
-            flagged=probs.argmax(axis=1) != task.given,
-            epochs=epochs,
-            test_probs=predict_test(method, task),
-        )
+        return judge_by_prediction(method, task, epochs)

@@ -24,8 +24,8 @@ Deviations: docs/methods/mentornet.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelaudit.errors import OptionError
-from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+from labelaudit.training.task import (
+    Task,
+    Verdict,
+    judge_by_prediction,
+)
 
 EPOCH_BINS = 100  # the mentor knows the training's progress in hundredths
 
@@ -324,9 +328,10 @@ class MentorNetAudit:
     def audit(self, task: Task) -> Verdict:
         """Train on the labeled images; rank labels by the student's probability of any other."""
         labeled = task.only_labeled()
-        return _audit(
-            task, labeled, self.config, lambda steps: MentorNet(labeled, self.config, steps)
+        method, epochs = train_classifier(
+            labeled, self.config, lambda steps: MentorNet(labeled, self.config, steps)
         )
+        return judge_by_prediction(method, task, epochs)
 
 
 class LearnedMentorNetAudit:
@@ -361,29 +366,9 @@ class LearnedMentorNetAudit:
         trusted = np.searchsorted(task.labeled, rows[both])
         right = task.noisy_labels[rows[both]] == truth[both]
         labeled = task.only_labeled()
-        verdict = _audit(
-            task,
+        method, epochs = train_classifier(
             labeled,
             self.config,
             lambda steps: LearnedMentorNet(labeled, self.config, steps, trusted, right),
         )
-        return replace(verdict, num_trusted=len(trusted))
-
-
-def _audit(
-    task: Task,
-    labeled: Task,
-    config: MentorNetConfig,
-    build: Callable[[int], MentorNet],
-) -> Verdict:
-    """Train what `build` gives for a number of steps, and let the student judge."""
-    plan = labeled.plan(config.batch_size)
-    epochs = task.epochs or config.epochs_for(plan)
-    method = train_on(labeled, lambda: build(epochs * plan.steps), plan, epochs)
-    probs = predict_probs(method, labeled.pixels, task)
-    return Verdict(
-        suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
-        flagged=probs.argmax(axis=1) != task.given,
-        epochs=epochs,
-        test_probs=predict_test(method, task),
-    )
+        return judge_by_prediction(method, task, epochs, num_trusted=len(trusted))

@@ -9,7 +9,6 @@ Deviations: docs/methods/mislabeled_vae.md.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,12 @@ from labelaudit.errors import OptionError
 from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Predictions
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+from labelaudit.training.task import (
+    Task,
+    Verdict,
+    judge_by_prediction,
+    train_on,
+)
 
 
 class MislabeledVAE(UMN):
@@ -68,10 +72,4 @@ class KnownRateVAE:
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)
-        probs = predict_probs(method, task.pixels[task.labeled], task)
-        return Verdict(
-            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
-            flagged=probs.argmax(axis=1) != task.given,
-            epochs=epochs,
-            test_probs=predict_test(method, task),
-        )
+        return judge_by_prediction(method, task, epochs)

@@ -15,9 +15,7 @@ Deviations: docs/methods/reweight.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +25,13 @@ from torch.nn import functional as F
 
 from labelaudit.data.batches import TrainingImages
 from labelaudit.errors import OptionError
-from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.supervised import SampleMeans, SupervisedConfig, train_classifier
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+from labelaudit.training.task import (
+    Task,
+    Verdict,
+    judge_by_prediction,
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def example_weights(
     return useful / torch.where(total > 0, total, 1.0)
 
 
-class Reweight(CrossEntropy):
+class Reweight(SampleMeans):
     """A classifier trained with weights that a meta-gradient finds anew for each batch.
 
     All of the step runs in float32, on CUDA too: a small dot product of gradients decides each weight.
@@ -106,8 +108,6 @@ class Reweight(CrossEntropy):
         super().__init__(task, config)
         self.trusted = trusted
         self.trusted_batch_size = config.trusted_batch_size
-        self.total = torch.zeros(len(task.noisy_labels), device=task.device)
-        self.count = torch.zeros_like(self.total)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.step`."""
@@ -119,9 +119,7 @@ class Reweight(CrossEntropy):
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        # A batch has no row twice, so that adding at its rows is enough.
-        self.total[batch.indices] += len(weights) * weights
-        self.count[batch.indices] += 1
+        self.record(batch.indices, len(weights) * weights)
         return {"loss": loss.detach(), "used": (weights > 0).float().mean()}
 
     def draw_trusted(self) -> Batch:
@@ -134,17 +132,7 @@ class Reweight(CrossEntropy):
 
         In units of an even share of its batch: 1 where all of a batch weigh the same.
         """
-        return (self.total / self.count).cpu().numpy().astype(np.float64)
-
-    def state_dict(self) -> dict[str, Any]:
-        """See `Method.state_dict`."""
-        return {**super().state_dict(), "total": self.total, "count": self.count}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `Method.load_state_dict`."""
-        super().load_state_dict(state)
-        self.total.copy_(state["total"])
-        self.count.copy_(state["count"])
+        return self.sample_means()
 
 
 class ReweightAudit:
@@ -171,14 +159,7 @@ class ReweightAudit:
         rows, truth = task.trusted
         trusted = TrainingImages(task.pixels[rows], truth, task.device, task.max_shift)
         labeled = task.only_labeled()
-        plan = labeled.plan(self.config.batch_size)
-        epochs = task.epochs or self.config.epochs_for(plan)
-        method = train_on(labeled, lambda: Reweight(labeled, trusted, self.config), plan, epochs)
-        probs = predict_probs(method, labeled.pixels, task)
-        return Verdict(
-            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
-            flagged=probs.argmax(axis=1) != task.given,
-            epochs=epochs,
-            test_probs=predict_test(method, task),
-            num_trusted=len(rows),
+        method, epochs = train_classifier(
+            labeled, self.config, lambda _: Reweight(labeled, trusted, self.config)
         )
+        return judge_by_prediction(method, task, epochs, num_trusted=len(rows))

@@ -14,7 +14,7 @@ Deviations: docs/methods/supervised.md and docs/methods/small_loss.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,14 @@ from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Batch, Method, Predictions
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test, train_on
+from labelaudit.training.task import (
+    Task,
+    Verdict,
+    judge_by_prediction,
+    predict_probs,
+    predict_test,
+    train_on,
+)
 
 MIN_PROB = 1e-12
 MIN_VARIANCE = 1e-4  # added to the mixture's variances
@@ -127,6 +134,67 @@ class CrossEntropy(Method):
         self.optimizer.load_state_dict(state["optimizer"])
 
 
+class SampleMeans(CrossEntropy):
+    """A classifier that averages a number of each training image over the steps that draw it."""
+
+    def __init__(
+        self, task: Task, config: SupervisedConfig, num_outputs: int | None = None
+    ) -> None:
+        super().__init__(task, config, num_outputs=num_outputs)
+        self.total = torch.zeros(len(task.noisy_labels), device=task.device)
+        self.count = torch.zeros_like(self.total)
+
+    def record(self, rows: torch.Tensor, values: torch.Tensor) -> None:
+        """Add the values of a batch, ``(B,)`` each."""
+        # A batch has no row twice, so that adding at its rows is enough.
+        self.total[rows] += values
+        self.count[rows] += 1
+
+    def sample_means(self) -> np.ndarray:
+        """Give the mean of each training image so far, ``(N,)`` float64."""
+        return (self.total / self.count).cpu().numpy().astype(np.float64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Method.state_dict`."""
+        return {**super().state_dict(), "total": self.total, "count": self.count}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """See `Method.load_state_dict`."""
+        super().load_state_dict(state)
+        self.total.copy_(state["total"])
+        self.count.copy_(state["count"])
+
+
+def train_classifier(
+    task: Task,
+    config: SupervisedConfig,
+    build: Callable[[int], Method],
+    on_epoch: Callable[[Method, int], Any] | None = None,
+) -> tuple[Method, int]:
+    """Train a classifier for as long as the task or its own settings say.
+
+    Parameters
+    ----------
+    task
+        What to train on.
+    config
+        Settings.
+    build
+        Makes the method, told the number of steps that the training will take.
+    on_epoch
+        As in `train_on`.
+
+    Returns
+    -------
+    method, epochs
+        Trained, for so many epochs.
+    """
+    plan = task.plan(config.batch_size)
+    epochs = task.epochs or config.epochs_for(plan)
+    method = train_on(task, lambda: build(epochs * plan.steps), plan, epochs, on_epoch)
+    return method, epochs
+
+
 class Supervised:
     """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP."""
 
@@ -143,21 +211,12 @@ class Supervised:
     def audit(self, task: Task) -> Verdict:
         """Train on the labeled images and rank labels by the probability of any other class."""
         labeled = task.only_labeled()
-        plan = labeled.plan(self.config.batch_size)
-        epochs = task.epochs or self.config.epochs_for(plan)
-        method = train_on(
+        method, epochs = train_classifier(
             labeled,
-            lambda: CrossEntropy(labeled, self.config, self.encoder(task)),
-            plan,
-            epochs,
+            self.config,
+            lambda _: CrossEntropy(labeled, self.config, self.encoder(task)),
         )
-        probs = predict_probs(method, labeled.pixels, task)
-        return Verdict(
-            suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
-            flagged=probs.argmax(axis=1) != task.given,
-            epochs=epochs,
-            test_probs=predict_test(method, task),
-        )
+        return judge_by_prediction(method, task, epochs)
 
 
 class SupervisedResNet101(Supervised):
@@ -208,10 +267,8 @@ class SmallLoss:
             given = probs[np.arange(len(probs)), task.given].astype(np.float64)
             total[:] -= np.log(np.maximum(given, MIN_PROB))
 
-        plan = labeled.plan(self.config.batch_size)
-        epochs = task.epochs or self.config.epochs_for(plan)
-        method = train_on(
-            labeled, lambda: CrossEntropy(labeled, self.config), plan, epochs, add_losses
+        method, epochs = train_classifier(
+            labeled, self.config, lambda _: CrossEntropy(labeled, self.config), add_losses
         )
         loss = total / epochs
         return Verdict(

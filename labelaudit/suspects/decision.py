@@ -19,6 +19,8 @@ MIN_KAPPA = 0.1
 # To it comes what chance does: so many standard deviations of κ between unrelated even classes.
 KAPPA_DEVIATIONS = 2.0
 MIN_LABELS_PER_CLASS = 5
+# Classes with fewer labels on average are learned roughly.
+THIN_CLASS = 30
 NORMAL_90 = 1.645  # nine tenths of a normal lie within so many standard deviations
 # Chosen on digits and MNIST, seeds 0-4: see docs/method.md.
 DOUBT_FACTOR = 0.3
@@ -297,4 +299,16 @@ def few_labels_warning(given_labels: np.ndarray, class_names: tuple[str, ...]) -
     return (
         f"{len(few)} of {len(class_names)} classes have fewer than {MIN_LABELS_PER_CLASS} labels"
         f" ({shown}): what is said of them is little more than a guess"
+    )
+
+
+def thin_classes_warning(given_labels: np.ndarray, num_classes: int) -> str | None:
+    """Say what can be trusted where classes have few labels, in one line, or give None."""
+    per_class = len(given_labels) / num_classes
+    if per_class >= THIN_CLASS:
+        return None
+    return (
+        f"there are {per_class:.0f} labels a class on average: so few teach a class only roughly. The"
+        " order of the suspects can be trusted more than their scores, and scores more than the"
+        " expected number of wrong labels; look at the suspects from the top for as long as it pays"
     )

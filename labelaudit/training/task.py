@@ -195,3 +195,27 @@ def predict_probs(method: Method, pixels: np.ndarray, task: Task) -> np.ndarray:
 def predict_test(method: Method, task: Task) -> np.ndarray | None:
     """Give the probabilities of the test images, or None where the task has none."""
     return None if task.test_pixels is None else predict_probs(method, task.test_pixels, task)
+
+
+def judge_by_prediction(
+    method: Method, task: Task, epochs: int, *, num_trusted: int = 0
+) -> Verdict:
+    """Judge labels by a classifier: suspect by the probability of any other class, flagged by argmax.
+
+    Parameters
+    ----------
+    method
+        Trained.
+    task
+        Whose labels are judged; its test images are predicted.
+    epochs, num_trusted
+        See `Verdict`.
+    """
+    probs = predict_probs(method, task.pixels[task.labeled], task)
+    return Verdict(
+        suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
+        flagged=probs.argmax(axis=1) != task.given,
+        epochs=epochs,
+        test_probs=predict_test(method, task),
+        num_trusted=num_trusted,
+    )

@@ -101,7 +101,7 @@ def test_each_image_is_judged_by_a_network_that_never_saw_it(noisy_digits, monke
     def numbers(pixels) -> set[int]:
         return set((pixels[:, 0, 0, 0].astype(int) * 256 + pixels[:, 0, 0, 1]).tolist())
 
-    def train(task, build, plan, epochs):
+    def train(task, build, plan, epochs, on_epoch):
         seen.append(numbers(task.pixels))
         assert task.test_pixels is None
         assert task.watch is None
@@ -113,7 +113,7 @@ def test_each_image_is_judged_by_a_network_that_never_saw_it(noisy_digits, monke
         judged.append(numbers(pixels))
         return np.full((len(pixels), 10), 0.1, np.float32)
 
-    monkeypatch.setattr("labelaudit.methods.confident_learning.train_on", train)
+    monkeypatch.setattr("labelaudit.methods.supervised.train_on", train)
     monkeypatch.setattr("labelaudit.methods.confident_learning.predict_probs", predict)
     task = Task(pixels, noisy, 10, "mlp", CPU, 0, pixels[:5], watch=print)
     ConfidentLearning().pred_probs(task)
@@ -182,7 +182,7 @@ def test_without_cleanlab_it_says_how_to_install_it(noisy_digits, monkeypatch):
         raise AssertionError("it trained before it looked")
 
     monkeypatch.setitem(sys.modules, "cleanlab", None)
-    monkeypatch.setattr("labelaudit.methods.confident_learning.train_on", never)
+    monkeypatch.setattr("labelaudit.methods.supervised.train_on", never)
     task = Task(noisy_digits[0][:, None], noisy_digits[1], 10, "mlp", CPU, 0)
     with pytest.raises(OptionError, match=r"pip install 'labelaudit\[peers\]'") as caught:
         ConfidentLearning().audit(task)
