@@ -32,7 +32,7 @@ LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silen
 FEATURE_ZA = 64
 FEATURE_HIDDEN = 512
 FEATURE_NOISE = 0.0
-FEATURE_DROPOUT = 0.0
+FEATURE_DROPOUT = 0.25
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
 

@@ -13,12 +13,13 @@ from labelaudit.methods.umn import (
     balancing_weights,
     clamp_epsilon,
     default_batch_size,
+    default_entropy_weight,
     default_epochs,
     default_label_weight,
     label_factor,
     label_uncertainty,
 )
-from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.encoders import EncoderName, PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.method import Batch
 
@@ -186,18 +187,19 @@ def test_defaults_follow_the_data():
     assert default_epochs(10, 1.0, "features") == 100
 
 
-def make_feature_umn(generative: bool) -> UMN:
+def make_feature_umn(generative: bool, entropy_weight: float = 0.0) -> UMN:
     features = np.random.default_rng(0).normal(size=(40, 6, 1, 1)).astype(np.float32)
     labels = np.arange(40) % 3
     config = UMNConfig.for_data(features, labels, 3, "features", plan_batches(40, 0, 10))
     assert config.min_epsilon == 0.01
     assert config.network.image_shape == (6, 1, 1)
     torch.manual_seed(0)
-    return UMN(replace(config, generative=generative), CPU)
+    return UMN(replace(config, generative=generative, entropy_weight=entropy_weight), CPU)
 
 
-def test_without_its_generative_half_only_the_labeled_term_is_trained_on(tmp_path):
-    umn = make_feature_umn(generative=False)
+@pytest.mark.parametrize("entropy_weight", [0.0, 0.3])
+def test_without_its_generative_half_only_labeled_terms_are_trained_on(tmp_path, entropy_weight):
+    umn = make_feature_umn(generative=False, entropy_weight=entropy_weight)
     torch.manual_seed(1)
     features = torch.randn(6, 6, 1, 1)
     labels = torch.tensor([0, 1, 2, -1, -1, 0])
@@ -215,7 +217,8 @@ def test_without_its_generative_half_only_the_labeled_term_is_trained_on(tmp_pat
     )
     weights = torch.tensor(reference.config.class_weights)[given]
     pull = (weights * label_factor(epsilon, 3) * probs[range(4), given]).sum()
-    loss = -reference.config.label_weight * pull / 6
+    entropy = torch.distributions.Categorical(probs=probs).entropy().sum()
+    loss = -reference.config.label_weight * (pull + entropy_weight * entropy) / 6
     assert told["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
 
     unlabeled = umn.step(Batch(features, torch.full((6,), -1), torch.arange(6)))
@@ -227,6 +230,42 @@ def test_without_its_generative_half_only_the_labeled_term_is_trained_on(tmp_pat
     torch.testing.assert_close(
         twin.predict(features).guider_probs, umn.predict(features).guider_probs
     )
+
+
+def test_the_generative_half_is_left_out_where_it_does_not_earn_its_cost():
+    def settings(classes: int, labeled: int, encoder: EncoderName = "mlp") -> UMNConfig:
+        pixels = np.zeros((1000, 1, 8, 8), np.uint8)
+        given = np.arange(labeled) % classes
+        plan = plan_batches(labeled, 1000 - labeled, 20)
+        return UMNConfig.for_data(pixels, given, classes, encoder, plan)
+
+    assert settings(10, 200, "features").generative
+    assert not settings(10, 1000, "features").generative
+
+    for config in (settings(10, 1000), settings(20, 1000), settings(100, 200)):
+        assert config.generative
+        assert config.entropy_weight == 0
+    config = settings(100, 250)
+    assert not config.generative
+    assert config.entropy_weight == pytest.approx(0.1 * math.log(100))
+    assert default_entropy_weight(10) == pytest.approx(0.05)
+
+
+def test_entropy_keeps_the_probabilities_of_many_classes_away_from_zero():
+    features = np.random.default_rng(0).normal(size=(200, 6, 1, 1)).astype(np.float32)
+    labels = np.arange(200) % 50
+    plan = plan_batches(200, 0, 50)
+    config = UMNConfig.for_data(features, labels, 50, "features", plan)
+    assert config.entropy_weight > 0
+    smallest = []
+    for weight in (0.0, config.entropy_weight):
+        torch.manual_seed(0)
+        umn = UMN(replace(config, entropy_weight=weight), CPU)
+        for _ in range(60):
+            umn.step(Batch(torch.tensor(features), torch.tensor(labels), torch.arange(200)))
+        probs = umn.predict(torch.tensor(features)).learner_probs
+        smallest.append(probs.gather(1, torch.tensor(labels)[:, None]).log().mean().item())
+    assert smallest[1] > smallest[0] + 1
 
 
 def test_features_may_train_the_generative_half_too():
