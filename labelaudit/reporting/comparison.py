@@ -11,6 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy import stats
 from sklearn.metrics import precision_recall_curve
@@ -89,10 +91,17 @@ def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Ta
     tables = []
     for _, cell in summary.groupby(CELL, sort=False, dropna=False):
         mine = cell[~cell["method"].str.contains(": ", regex=False)]
-        table = Table(title=cell_title(cell.iloc[0]), title_justify="left")
-        table.add_column("method")
+        # Narrow enough for 80 columns.
+        table = Table(
+            title=cell_title(cell.iloc[0]),
+            title_justify="left",
+            box=SIMPLE_HEAD,
+            padding=(0, 1, 0, 0),
+        )
+        table.add_column("method", overflow="fold", min_width=18)
         for name in measures:
-            table.add_column(TITLES[name], justify="right")
+            widest = max(map(len, TITLES[name].split()))
+            table.add_column(TITLES[name], justify="right", width=max(7, widest))
         for _, row in mine.sort_values("f1", ascending=False, kind="stable").iterrows():
             table.add_row(row["method"], *(told(row, name) for name in measures))
         tables.append(table)
@@ -183,6 +192,8 @@ def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None
                 linestyle=_style(number),
             )
         axis.set(title=kind, xlabel="share of wrong labels")
+        axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+        axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel(TITLES[measure])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)

@@ -268,7 +268,7 @@ def assess_trust(
     share = counts[top] / len(predicted)
     if share > max(0.9, given_share.max() + 0.5 * (1 - given_share.max())):
         reasons.append(
-            f"The model calls {share:.0%} of the labeled images {class_names[top]!r}, but only"
+            f"The model calls {share:.0%} of the labeled samples {class_names[top]!r}, but only"
             f" {given_share[top]:.0%} are labeled so: it is near constant."
         )
     kappa = 0.0
@@ -277,10 +277,10 @@ def assess_trust(
     chance = math.sqrt(1 / (len(given_labels) * max(1, len(class_names) - 1)))
     if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(
-            f"What the model says of the look-alikes of an image agrees with its label in"
+            f"What the model says of the look-alikes of a sample agrees with its label in"
             f" {agreement:.0%} of cases, hardly more often than chance would (Cohen's kappa"
             f" {kappa:.2f}). Either it did not learn, or the labels have little to do with what is"
-            " in the images."
+            " in the samples."
         )
     if reasons:
         reasons.append(

@@ -263,7 +263,7 @@ def score_labels(
             explanation=(
                 "Labels are ranked by the paper's rule: the distance ε between the learner's and"
                 " the guider's probability of the given label in the last epoch. It is not a"
-                " probability, and it ranks well only where few images are labeled."
+                " probability, and it ranks well only where few samples are labeled."
             ),
             default_threshold=0.0,
             is_probability=False,
@@ -291,8 +291,8 @@ def score_labels(
             witnesses.neighbor_probs,
             name="neighbors",
             explanation=(
-                "So few images are labeled that each label teaches the model what to think of the"
-                " images around it. A label is judged by the unlabeled images that look most alike:"
+                "So few samples are labeled that each label teaches the model what to think of the"
+                " samples around it. A label is judged by the unlabeled samples that look most alike:"
                 " the score is the share of the model's belief about them that goes to other classes."
             ),
         )
@@ -306,7 +306,7 @@ def score_labels(
         doubt=posterior.doubt,
         name="neighbors and noise model",
         explanation=(
-            "A label is judged by the images that look most alike, which the model has classified"
+            "A label is judged by the samples that look most alike, which the model has classified"
             " without having been taught this label. How far they can be trusted, and which mistakes"
             " the labels contain, is estimated from all labels together; the score is the probability"
             " that follows that this label is wrong."
