@@ -139,6 +139,14 @@ def scan(
         ),
     ] = "auto",
     weights: Weights = None,
+    fine_tune: Annotated[
+        bool,
+        typer.Option(
+            "--fine-tune/--freeze",
+            help="Train the pretrained network on, at the cost of many passes; frozen, it looks at"
+            " each image once.",
+        ),
+    ] = False,
     image_size: Annotated[
         int | None,
         typer.Option(metavar="PIXELS", help="Longest side at which images are read."),
@@ -177,6 +185,7 @@ def scan(
             clean_label_column=clean_label_column,
             encoder=encoder,
             weights=weights,
+            fine_tune=fine_tune,
             image_size=image_size,
             epochs=epochs,
             batch_size=batch_size,

@@ -28,14 +28,25 @@ from labelaudit.data.feature_tables import (
     join_features,
     read_labels_with_features,
 )
-from labelaudit.data.images import ImageFiles, NoImages, decode_source, plan_images
+from labelaudit.data.images import ImageFiles, ImagePlan, NoImages, decode_source, plan_images
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.data.manifest import Source, source_from_arrays, text_array
 from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
 from labelaudit.data.tabular import read_tabular
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.networks.backbones import DEFAULT_WEIGHTS, cached_weights, open_backbone
-from labelaudit.networks.encoders import ENCODER_NAMES, EncoderChoice, choose_encoder
+from labelaudit.networks.backbones import (
+    DEFAULT_WEIGHTS,
+    Backbone,
+    cached_weights,
+    open_backbone,
+)
+from labelaudit.networks.encoders import (
+    ENCODER_NAMES,
+    EncoderChoice,
+    PixelStatistics,
+    choose_encoder,
+)
+from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 
 # A larger store of decoded images lies in a temporary file rather than in memory.
@@ -54,6 +65,29 @@ PROPOSED_BACKBONES = (
 # Columns of a table whose treatment is told one by one.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuning:
+    """A pretrained network that is trained on.
+
+    Attributes
+    ----------
+    backbone : str
+        Its name.
+    statistics : PixelStatistics
+        How its weights want pixels to be standardized.
+    weights : mapping of str to Tensor
+        What it starts from, on the CPU.
+    """
+
+    backbone: str
+    statistics: PixelStatistics
+    weights: Mapping[str, torch.Tensor]
+
+    def configure(self, config: NetworkConfig) -> NetworkConfig:
+        """Tell the networks which one it is."""
+        return replace(config, backbone=self.backbone, statistics=self.statistics)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +112,8 @@ class Inputs:
         What a person may want to see of a sample without a picture.
     notes : mapping of str to str
         What became of each column of a table.
+    fine_tuning : FineTuning, or None
+        The pretrained network that is trained on, if the encoder is "backbone".
     """
 
     source: Source
@@ -88,6 +124,7 @@ class Inputs:
     content_hashes: np.ndarray | None = None
     details: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: Mapping[str, str] = field(default_factory=dict)
+    fine_tuning: FineTuning | None = None
 
     @property
     def are_features(self) -> bool:
@@ -288,11 +325,26 @@ def decode(
     choice = choose_encoder(encoder, shape, len(images), device.type)
     if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
         _propose(reporter)
+    source, pixels = _decode(source, found, choice.image_shape[1:], reporter, scratch)
+    # Color may have turned up late.
+    choice = replace(choice, image_shape=pixels.shape[1:])
+    return Inputs(source, pixels, choice, choice.name)
+
+
+def _decode(
+    source: Source,
+    found: ImagePlan,
+    size: tuple[int, int],
+    reporter: Reporter,
+    scratch: Path | None,
+) -> tuple[Source, np.ndarray]:
+    """Decode what can be read; give the source without the rest, and pixels ``(N, C, H, W)``."""
+    images = source.manifest.images
     with reporter.bar("reading images", total=len(images)) as bar:
         decoded = decode_source(
             images,
             found,
-            choice.image_shape[1:],
+            size,
             allocate=partial(_pixel_store, scratch=scratch),
             on_progress=bar.reach,
         )
@@ -300,9 +352,7 @@ def decode(
     if decoded.unreadable:
         pixels = pixels[_kept(len(images), decoded.unreadable)]
         source = source.without_unreadable(decoded.unreadable)
-    # Color may have turned up late.
-    choice = replace(choice, image_shape=pixels.shape[1:])
-    return Inputs(source, pixels, choice, choice.name)
+    return source, pixels
 
 
 def _propose(reporter: Reporter) -> None:
@@ -342,6 +392,80 @@ def extract(
     OptionError
         If there is no such backbone, or its weights are not there or do not fit.
     """
+    backbone = _open(source, encoder, weights, image_size, device)
+    found = embedding.extract(source, backbone, reporter)
+    features, hashes = found.features, found.content_hashes
+    if found.unreadable:
+        kept = _kept(len(features), found.unreadable)
+        features, hashes = features[kept], hashes[kept]
+        source = source.without_unreadable(found.unreadable)
+    return Inputs(
+        source,
+        _as_images(features),
+        EncoderChoice(
+            "features",
+            (features.shape[1], 1, 1),
+            f"{features.shape[1]:,} features an image, pretrained and frozen",
+        ),
+        encoder=backbone.name,
+        origin=_origin(backbone),
+        content_hashes=hashes,
+    )
+
+
+def decode_for_backbone(
+    source: Source,
+    encoder: str,
+    weights: str | Path | None,
+    image_size: int | None,
+    device: torch.device,
+    reporter: Reporter,
+    scratch: Path | None = None,
+) -> Inputs:
+    """Decode all images as a pretrained network reads them, to train it on.
+
+    Images are fitted whole into its square, as every encoder here reads them: what a crop would cut
+    off may be what the label is about.
+
+    Parameters
+    ----------
+    source, encoder, weights, image_size, device, reporter
+        See `extract`.
+    scratch
+        Folder for the pixels where they are too many for memory.
+
+    Raises
+    ------
+    SourceError, OptionError
+        If the images cannot be read, or the network or its weights not be found.
+    """
+    backbone = _open(source, encoder, weights, image_size, device)
+    side = backbone.image_size
+    found = replace(plan_images(source.manifest.images), channels=3)
+    source, pixels = _decode(source, found, (side, side), reporter, scratch)
+    preprocess = backbone.preprocess
+    return Inputs(
+        source,
+        pixels,
+        EncoderChoice("backbone", (3, side, side), "pretrained, and trained on with your images"),
+        encoder=backbone.name,
+        origin=_origin(backbone),
+        fine_tuning=FineTuning(
+            backbone.name,
+            PixelStatistics(preprocess.mean, preprocess.std),
+            {name: value.cpu() for name, value in backbone.network.state_dict().items()},
+        ),
+    )
+
+
+def _open(
+    source: Source,
+    encoder: str,
+    weights: str | Path | None,
+    image_size: int | None,
+    device: torch.device,
+) -> Backbone:
+    """Open the backbone of a name that a user gave; OptionError if there is none."""
     if isinstance(source.manifest.images, NoImages):
         raise OptionError(f"--encoder {encoder} reads images, and this source has none")
     if weights is None:
@@ -352,27 +476,13 @@ def extract(
                 f"unknown encoder {encoder!r}: {error}. Encoders that are trained on your images"
                 f" alone: auto, {', '.join(ENCODER_NAMES)}"
             ) from None
-    backbone = open_backbone(encoder, weights, device, image_size)
-    found = embedding.extract(source, backbone, reporter)
-    features, hashes = found.features, found.content_hashes
-    if found.unreadable:
-        kept = _kept(len(features), found.unreadable)
-        features, hashes = features[kept], hashes[kept]
-        source = source.without_unreadable(found.unreadable)
+    return open_backbone(encoder, weights, device, image_size)
+
+
+def _origin(backbone: Backbone) -> dict[str, Any]:
     origin = backbone.settings()
     del origin["weights"]  # the same may lie elsewhere next time; the identity knows their content
-    return Inputs(
-        source,
-        _as_images(features),
-        EncoderChoice(
-            "features",
-            (features.shape[1], 1, 1),
-            f"{features.shape[1]:,} features an image, pretrained and frozen",
-        ),
-        encoder=backbone.name,
-        origin=origin,
-        content_hashes=hashes,
-    )
+    return origin
 
 
 def take_features(found: FeatureSource) -> Inputs:

@@ -21,7 +21,15 @@ from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_bat
 from labelaudit.data.feature_tables import FeatureSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
 from labelaudit.errors import OptionError
-from labelaudit.inputs import Inputs, decode, extract, read_samples, take_features, tell_notes
+from labelaudit.inputs import (
+    Inputs,
+    decode,
+    decode_for_backbone,
+    extract,
+    read_samples,
+    take_features,
+    tell_notes,
+)
 from labelaudit.methods.umn import (
     UMN,
     UMNConfig,
@@ -74,6 +82,7 @@ class ScanOptions:
 
     encoder: str = "auto"
     weights: str | None = None
+    fine_tune: bool = False
     features: str | None = None
     tabular: bool = False
     image_size: int | None = None
@@ -107,6 +116,11 @@ class ScanOptions:
             raise OptionError(
                 f"--weights are those of a pretrained network, and --encoder is {self.encoder}; name"
                 " the network with --encoder"
+            )
+        if self.fine_tune and not self.pretrained:
+            raise OptionError(
+                "--fine-tune trains a pretrained network on; name one with --encoder (the other"
+                " encoders are trained from fresh weights anyway)"
             )
         if self.features is not None and self.tabular:
             raise OptionError(
@@ -190,6 +204,7 @@ def scan(
     clean_label_column: str | None = None,
     encoder: str = "auto",
     weights: str | Path | None = None,
+    fine_tune: bool = False,
     image_size: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
@@ -229,10 +244,12 @@ def scan(
     encoder
         "auto", "mlp", "conv13", "resnet18", "resnet50" or "resnet101" are trained on these images
         alone. Another network of torchvision, "timm:NAME", or a name with `weights` is a pretrained
-        backbone: it stays as it is, and its features are audited.
+        backbone: it stays as it is, and its features are audited, unless `fine_tune` is set.
     weights
         The backbone's: "DEFAULT" for its own, downloaded if need be; a file with a state dict; None
         for its own if they are on this machine.
+    fine_tune
+        Train the backbone on, as UMN's encoder.
     image_size
         Longest side, in pixels, at which the encoder reads images; of a backbone, the side of the
         square that it reads.
@@ -245,7 +262,7 @@ def scan(
     time_budget
         Minutes. Training ends before an epoch that would exceed it; one epoch is always trained.
     score
-        "auto", or "epsilon" for the paper's own rule.
+        "auto"; "posterior" for the model's own opinion; or "epsilon" for the paper's own rule.
     threshold
         "auto", a score from 0 to 1, "top:K" or "rate:R" with a share R.
     reporter
@@ -269,6 +286,7 @@ def scan(
     options = ScanOptions(
         encoder=encoder,
         weights=None if weights is None else str(weights),
+        fine_tune=fine_tune,
         features=None if features is None else _name_of(features),
         tabular=tabular,
         image_size=image_size,
@@ -365,6 +383,10 @@ def prepare(
     if isinstance(data, FeatureSource):
         options.refuse_encoder("the source")
         inputs = take_features(data)
+    elif options.fine_tune:
+        inputs = decode_for_backbone(
+            data, options.encoder, options.weights, options.image_size, device, reporter, scratch
+        )
     elif options.pretrained:
         inputs = extract(
             data, options.encoder, options.weights, options.image_size, device, reporter
@@ -385,9 +407,12 @@ def prepare(
     plan = plan_batches(
         manifest.num_labeled, manifest.num_samples - manifest.num_labeled, batch_size
     )
+    config = UMNConfig.for_data(inputs.store, given, manifest.num_classes, name, plan)
+    if inputs.fine_tuning is not None:
+        config = replace(config, network=inputs.fine_tuning.configure(config.network))
     audit = Audit(
         inputs=replace(inputs, source=source),
-        config=UMNConfig.for_data(inputs.store, given, manifest.num_classes, name, plan),
+        config=config,
         plan=plan,
         batch_size=batch_size,
         epochs=options.epochs or default_epochs(plan.steps, plan.draws_per_label, name),
@@ -447,9 +472,12 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
     images = TrainingImages(store, manifest.noisy_labels, audit.device, shift)
     sample_ids = manifest.sample_ids[manifest.labeled]
 
+    fine_tuning = audit.inputs.fine_tuning
+    pretrained = None if fine_tuning is None else fine_tuning.weights
+
     def new_method() -> UMN:
         with seeded(audit.device, options.seed, 0):
-            return UMN(audit.config, audit.device)
+            return UMN(audit.config, audit.device, pretrained)
 
     step = measure_step(new_method(), images, audit.plan, seed=options.seed)
     expected = step * audit.plan.steps * audit.epochs * (1 + RECORDING_SHARE)

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 from torchvision import models
 
 import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError, pipeline
 from labelaudit.benchmark.corruptions import corrupt_symmetric
+from labelaudit.data.batches import plan_batches
 from labelaudit.data.feature_tables import features_of_rows
 from labelaudit.data.manifest import source_from_arrays
-from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn import UMN, UMNConfig
 from labelaudit.training import loop
 
 FAST = {"epochs": 3, "device": "cpu"}
@@ -288,9 +291,48 @@ def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path, line
     np.testing.assert_array_equal(again.pred_probs, result.pred_probs)
 
 
+def test_a_backbone_may_be_trained_on(photos, weights, tmp_path) -> None:
+    settings = {
+        "encoder": "resnet18",
+        "weights": weights,
+        "fine_tune": True,
+        "image_size": 32,
+        "epochs": 5,
+        "device": "cpu",
+    }
+    result = labelaudit.scan(photos, out=tmp_path / "run", **settings)
+    assert result.summary["num_samples"] == 150  # one more is broken
+    assert result.summary["encoder"]["name"] == "resnet18"
+    numbers = result.samples["sample_id"].str[-7:-4].astype(int)
+    wrong = ((result.samples["given_label"] == "blue") != (numbers % 2 == 1)).to_numpy()
+    assert roc_auc_score(wrong, result.samples["suspect_score"]) > 0.9
+
+    saved = torch.load(tmp_path / "run" / "model.pt", weights_only=True)
+    before = torch.load(weights, weights_only=True)["conv1.weight"]
+    after = saved["network"]["encoder.trunk.conv1.weight"]
+    assert 0 < (after - before).abs().max() < 0.1  # it started there, and was trained on
+    model = UMN.from_portable(saved)
+    assert model.config.network.backbone == "resnet18"
+
+
+def test_a_trained_trunk_takes_small_steps(weights) -> None:
+    pixels = np.zeros((40, 3, 32, 32), np.uint8)
+    config = UMNConfig.for_data(pixels, np.arange(40) % 2, 2, "backbone", plan_batches(40, 0, 20))
+    config = replace(config, network=replace(config.network, backbone="resnet18"))
+    umn = UMN(config, torch.device("cpu"))
+    fresh, known = umn.optimizer.param_groups
+    assert known["lr"] == fresh["lr"] / 10
+    trunk = umn.network.encoder.trunk
+    assert {id(p) for p in known["params"]} == {id(p) for p in trunk.parameters()}
+    count = sum(1 for _ in umn.network.parameters())
+    assert len(fresh["params"]) + len(known["params"]) == count
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"fine_tune": True}, "name one with --encoder"),
+        ({"fine_tune": True, "encoder": "mlp"}, "name one with --encoder"),
         ({"features": "f.npy", "encoder": "resnet50"}, "leave --encoder out"),
         ({"features": "f.npy", "encoder": "resnet50", "weights": "w.pth"}, "--encoder"),
         ({"features": "f.npy", "image_size": 64}, "leave --image-size out"),

@@ -33,10 +33,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from labelaudit.data.batches import BatchPlan, TrainingImages
-from labelaudit.networks.encoders import EncoderName, PixelStatistics, reconstructed_size
+from labelaudit.networks.encoders import (
+    BackboneEncoder,
+    EncoderName,
+    PixelStatistics,
+    reconstructed_size,
+)
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
 from labelaudit.suspects.decision import decide
 from labelaudit.suspects.scores import hear_witnesses, score_labels
@@ -64,6 +69,12 @@ FEATURE_MIN_EPSILON = 0.01
 FEATURE_BATCH_LARGEST = 500
 FEATURE_MIN_STEPS = 1000
 FEATURE_EPOCH_RANGE = (10, 100)
+# A pretrained network that is trained on knows much already and forgets it where steps are large:
+# learning rate of its weights, batch sizes by device, length of training.
+FINE_TUNE_LEARNING_RATE = 0.0001
+FINE_TUNE_BATCH_LARGEST = {"cpu": 32}
+FINE_TUNE_MIN_STEPS = 500
+FINE_TUNE_EPOCH_RANGE = (5, 30)
 
 
 def label_uncertainty(learner_probs: Tensor, guider_probs: Tensor, noisy_labels: Tensor) -> Tensor:
@@ -175,6 +186,8 @@ def default_batch_size(
     largest = 200 if device_type == "cpu" else 500
     if encoder == "features":
         largest = FEATURE_BATCH_LARGEST
+    elif encoder == "backbone":
+        largest = FINE_TUNE_BATCH_LARGEST.get(device_type, 128)
     return int(min(largest, max(20, num_samples // 40)))
 
 
@@ -190,6 +203,8 @@ def default_epochs(
     (low, high), steps = EPOCH_RANGE, MIN_STEPS
     if encoder == "features":
         (low, high), steps = FEATURE_EPOCH_RANGE, FEATURE_MIN_STEPS
+    elif encoder == "backbone":
+        (low, high), steps = FINE_TUNE_EPOCH_RANGE, FINE_TUNE_MIN_STEPS
     steps *= 2 if draws_per_label >= 2 else 1
     return min(high, max(low, math.ceil(steps / steps_per_epoch)))
 
@@ -289,6 +304,9 @@ class UMN:
         Everything that shapes the method.
     device
         Where to train; bfloat16 autocast is used on CUDA.
+    pretrained
+        Weights that the trunk of a `BackboneEncoder` starts from, and which are then trained at
+        `FINE_TUNE_LEARNING_RATE`.
 
     References
     ----------
@@ -296,15 +314,31 @@ class UMN:
     2020 submission, Algorithm 1.
     """
 
-    def __init__(self, config: UMNConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: UMNConfig,
+        device: torch.device,
+        pretrained: Mapping[str, Tensor] | None = None,
+    ) -> None:
         self.config = config
         self.device = device
         self.class_weights = torch.tensor(config.class_weights, device=device)
-        self.network = UMNNetwork(config.network, generative=config.generative).to(device)
+        self.network = UMNNetwork(config.network, generative=config.generative)
+        trunk: set[nn.Parameter] = set()
+        if isinstance(self.network.encoder, BackboneEncoder):
+            if pretrained is not None:
+                self.network.encoder.trunk.load_state_dict(pretrained)
+            trunk = set(self.network.encoder.trunk.parameters())
+        self.network.to(device)
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
+        fresh = [weight for weight in self.network.parameters() if weight not in trunk]
+        groups: list[dict[str, Any]] = [{"params": fresh}]
+        if trunk:
+            known = [weight for weight in self.network.parameters() if weight in trunk]
+            groups.append({"params": known, "lr": FINE_TUNE_LEARNING_RATE})
         self.optimizer = torch.optim.Adam(
-            self.network.parameters(),
+            groups,
             lr=config.learning_rate,
             betas=config.betas,
             fused=device.type in ("cpu", "cuda"),

@@ -247,6 +247,25 @@ def open_backbone(
     return Backbone(name, str(file or DEFAULT_WEIGHTS), network, preprocess.at(image_size), device)
 
 
+def build_trunk(name: str) -> nn.Module:
+    """Build a backbone without its head, with fresh weights; `Backbone.network`'s fit it.
+
+    Raises
+    ------
+    OptionError
+        There is no such network, or its library is not installed.
+    """
+    with _quiet_construction():
+        if name.startswith(TIMM_PREFIX):
+            timm = _import_timm(name)
+            network: nn.Module = timm.create_model(
+                _timm_name(timm, name), pretrained=False, num_classes=0
+            )
+            return network
+        network, _ = _without_heads(name)
+        return network
+
+
 def cached_weights(name: str) -> Path | None:
     """Return the file of a network's own weights if its library has fetched them before.
 
@@ -298,14 +317,9 @@ def _torchvision(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
             network: nn.Module = get_model(name, weights=weights, progress=False)
         except (OSError, RuntimeError) as error:  # no network; a damaged download
             raise _cannot_fetch(name, weights.url, error) from error
+        head = _remove_heads(network, weights)
     else:
-        options = {"transform_input": True, "init_weights": False} if name in RENORMALIZING else {}
-        network = get_model(name, weights=None, **options)
-    for auxiliary in AUXILIARY_HEADS:
-        if hasattr(network, auxiliary):
-            setattr(network, auxiliary, None)
-    head = _remove_head(network, len(weights.meta["categories"]))
-    if file is not None:
+        network, head = _without_heads(name)
         _load(network, file, (*_without_own_weights(network, head), *AUXILIARY_HEADS), name)
     transforms = weights.transforms()
     return network, Preprocessing(
@@ -315,6 +329,23 @@ def _torchvision(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
     )
+
+
+def _without_heads(name: str) -> tuple[nn.Module, str]:
+    """Build a network with fresh weights and without its heads; give the path of the last as well."""
+    from torchvision.models import get_model
+
+    weights = _torchvision_weights(name)
+    options = {"transform_input": True, "init_weights": False} if name in RENORMALIZING else {}
+    network: nn.Module = get_model(name, weights=None, **options)
+    return network, _remove_heads(network, weights)
+
+
+def _remove_heads(network: nn.Module, weights: Any) -> str:
+    for auxiliary in AUXILIARY_HEADS:
+        if hasattr(network, auxiliary):
+            setattr(network, auxiliary, None)
+    return _remove_head(network, len(weights.meta["categories"]))
 
 
 def _torchvision_weights(name: str, file: Path | None = None) -> Any:

@@ -287,6 +287,38 @@ class ResNetEncoder(Encoder):
         return mean, logvar
 
 
+class BackboneEncoder(Encoder):
+    """A pretrained network without its head, trained on with the rest.
+
+    Its own weights are loaded into `trunk`, see `labelaudit.networks.backbones.Backbone.network`.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        image_shape: ImageShape,
+        statistics: PixelStatistics,
+        za_size: int = 128,
+    ) -> None:
+        # Here, not above: libraries that take seconds to import, and only this needs them.
+        from labelaudit.networks.backbones import build_trunk
+
+        super().__init__()
+        self.za_shape = (za_size,)
+        self.standardize = Standardize(statistics)
+        self.trunk = build_trunk(backbone)
+        was = self.trunk.training
+        with torch.no_grad():
+            features = self.trunk.eval()(torch.zeros(1, *image_shape)).shape[1]
+        self.trunk.train(was)
+        self.head = nn.Linear(features, 2 * za_size)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Encoder.forward`."""
+        mean, logvar = self.head(self.trunk(self.standardize(images))).chunk(2, dim=1)
+        return mean, logvar
+
+
 class UpsamplingDecoder(Decoder):
     """A light decoder for vector z_a: the image at no more than 32 pixels a side.
 
@@ -318,8 +350,9 @@ class UpsamplingDecoder(Decoder):
         return cast(Tensor, self.net(self.dense(za).view(-1, *self.start)))
 
 
-# "features" reads features, the others images; only these can be asked for.
-EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101", "features"]
+# "features" reads features, "backbone" is a pretrained network that is trained on, and the others
+# are trained on images from fresh weights; only these can be asked for by these names.
+EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101", "features", "backbone"]
 ENCODER_NAMES: tuple[EncoderName, ...] = ("mlp", "conv13", "resnet18", "resnet50", "resnet101")
 CONV13_SIZE = 32
 CONV13_SMALLEST = 24
@@ -403,9 +436,11 @@ def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
 
 
 def build_encoder(
-    name: EncoderName, image_shape: ImageShape, statistics: PixelStatistics
+    name: EncoderName, image_shape: ImageShape, statistics: PixelStatistics, backbone: str = ""
 ) -> Encoder:
-    """Build an encoder with fresh weights."""
+    """Build an encoder with fresh weights; `backbone` names the network of "backbone"."""
+    if name == "backbone":
+        return BackboneEncoder(backbone, image_shape, statistics)
     if name == "mlp":
         return MLPEncoder(image_shape)
     if name == "conv13":

@@ -213,7 +213,10 @@ class ElboTerms:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that a `UMNNetwork` is built from; saved beside its weights."""
+    """Everything that a `UMNNetwork` is built from; saved beside its weights.
+
+    `backbone` names the network of the encoder "backbone", as `open_backbone` knows it.
+    """
 
     encoder: EncoderName
     image_shape: ImageShape
@@ -223,6 +226,7 @@ class NetworkConfig:
     zb_size: int | None = None
     classifier_hidden: int = 784
     conditional_hidden: int = 200
+    backbone: str = ""
 
 
 class UMNNetwork(nn.Module):
@@ -234,7 +238,9 @@ class UMNNetwork(nn.Module):
     def __init__(self, config: NetworkConfig, *, generative: bool = True) -> None:
         super().__init__()
         self.config = config
-        encoder = build_encoder(config.encoder, config.image_shape, config.statistics)
+        encoder = build_encoder(
+            config.encoder, config.image_shape, config.statistics, config.backbone
+        )
         self.encoder: Encoder = encoder
         if generative:
             self.decoder = build_decoder(config.encoder, config.image_shape)
