@@ -542,6 +542,7 @@ def judge(
         manifest.noisy_labels,
         min_epsilon=audit.config.min_epsilon,
         seed=options.seed,
+        features=audit.inputs.features if audit.inputs.are_features else None,
     )
     scores = score_labels(
         witnesses, pred_probs, manifest.noisy_labels, options.score, seed=options.seed

@@ -502,6 +502,7 @@ class UncertaintyMining:
                 task.noisy_labels,
                 min_epsilon=config.min_epsilon,
                 seed=task.seed,
+                features=task.pixels[:, :, 0, 0] if task.encoder == "features" else None,
             )
         scores = score_labels(witnesses, pred_probs, task.noisy_labels, self.score, seed=task.seed)
         rank = np.empty(len(scores.order))

@@ -31,6 +31,8 @@ from labelaudit.networks.encoders import (
 LOG_2PI = math.log(2 * math.pi)
 # Log-variances stay within e^±LOGVAR_BOUND: a variance of exactly zero or infinity is no density.
 LOGVAR_BOUND = 8.0
+# Of more classes some stand for all in the sums of the bound.
+MAX_SUMMED_CLASSES = 10
 
 Likelihood = Literal["bernoulli", "gaussian"]
 
@@ -96,16 +98,55 @@ class Classifier(nn.Module):
         return cast(Tensor, self.net(za))
 
 
+def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tensor]:
+    """Choose the classes that stand for all in a sum Σ_y q(y) t(y), and their weights.
+
+    Up to `most` classes are all summed. Of more, those of the largest probability are, all but one of
+    `most`, and one of the others drawn by its probability stands for the rest, so that value and
+    gradient are right on average (Liu et al. 2019, https://arxiv.org/abs/1810.04777). So neither time
+    nor memory grows with the number of classes.
+
+    Parameters
+    ----------
+    class_probs
+        q, ``(B, C)``, with its gradient.
+    most
+        K, at least 2.
+
+    Returns
+    -------
+    classes, weights
+        ``(B, K)`` int64, or None for all C in their order; and ``(B, K)`` or ``(B, C)``.
+    """
+    if class_probs.shape[1] <= most:
+        return None, class_probs
+    probs = class_probs.detach()
+    top = probs.topk(most - 1, dim=1).indices
+    rest = probs.scatter(1, top, 0.0)
+    # Where rounding leaves the rest nothing, its weight is nothing too, whichever is drawn.
+    drawn = (rest + torch.finfo(rest.dtype).tiny).scatter(1, top, 0.0).multinomial(1)
+    scale = rest.sum(1, keepdim=True) / rest.gather(1, drawn).clamp_min(1e-30)
+    weights = torch.cat([class_probs.gather(1, top), class_probs.gather(1, drawn) * scale], dim=1)
+    return torch.cat([top, drawn], dim=1), weights
+
+
 class ConditionalVAE(nn.Module):
-    """q(z_b|z_a,y) and p(z_a|z_b,y) for every class y at once."""
+    """q(z_b|z_a,y) and p(z_a|z_b,y) for many classes y at once.
 
-    def encode(self, za: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and log-variance of z_b, each ``(B, C, zb)``, for z_a ``(B, *za_shape)``."""
+    `classes`, ``(B, K)`` int64, are those of each image; None stands for all of them, K = C.
+    """
+
+    def encode(self, za: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance of z_b, each ``(B, K, zb)``, for z_a ``(B, *za_shape)``."""
         raise NotImplementedError
 
-    def decode(self, zb: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and log-variance of z_a, each ``(B, C, *za_shape)``, for z_b ``(B, C, zb)``."""
+    def decode(self, zb: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance of z_a, each ``(B, K, *za_shape)``, for z_b ``(B, K, zb)``."""
         raise NotImplementedError
+
+
+def _of_classes(embedding: nn.Embedding, classes: Tensor | None) -> Tensor:
+    return embedding.weight if classes is None else cast(Tensor, embedding(classes))
 
 
 class ConditionalMLP(ConditionalVAE):
@@ -126,15 +167,15 @@ class ConditionalMLP(ConditionalVAE):
         for embedding in (self.encode_y, self.decode_y):
             nn.init.normal_(embedding.weight, std=hidden**-0.5)
 
-    def encode(self, za: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, za: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ConditionalVAE.encode`."""
-        hidden = self.encode_za(za)[:, None] + self.encode_y.weight  # (B, C, hidden)
+        hidden = self.encode_za(za)[:, None] + _of_classes(self.encode_y, classes)  # (B, K, hidden)
         mean, logvar = self.encode_out(F.relu(hidden)).chunk(2, dim=-1)
         return mean, bounded(logvar)
 
-    def decode(self, zb: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, zb: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ConditionalVAE.decode`."""
-        hidden = self.decode_zb(zb) + self.decode_y.weight  # (B, C, hidden)
+        hidden = self.decode_zb(zb) + _of_classes(self.decode_y, classes)  # (B, K, hidden)
         mean, logvar = self.decode_out(F.relu(hidden)).chunk(2, dim=-1)
         return mean, bounded(logvar)
 
@@ -166,18 +207,19 @@ class ConditionalConv(ConditionalVAE):
         for embedding in (self.encode_y, self.decode_y):
             nn.init.normal_(embedding.weight, std=zb_size**-0.5)
 
-    def encode(self, za: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, za: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ConditionalVAE.encode`."""
-        hidden = self.encode_za(za)[:, None] + self.encode_y.weight  # (B, C, zb)
+        hidden = self.encode_za(za)[:, None] + _of_classes(self.encode_y, classes)  # (B, K, zb)
         mean, logvar = self.encode_out(F.leaky_relu(hidden, LEAKY_SLOPE)).chunk(2, dim=-1)
         return mean, bounded(logvar)
 
-    def decode(self, zb: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, zb: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ConditionalVAE.decode`."""
-        batch, classes, _ = zb.shape
-        hidden = F.leaky_relu(self.decode_zb(zb) + self.decode_y.weight, LEAKY_SLOPE)
-        out = self.decode_out(hidden.view(batch * classes, *self.narrow_shape))
-        mean, logvar = out.view(batch, classes, *out.shape[1:]).chunk(2, dim=2)
+        batch, count, _ = zb.shape
+        of_class = _of_classes(self.decode_y, classes)
+        hidden = F.leaky_relu(self.decode_zb(zb) + of_class, LEAKY_SLOPE)
+        out = self.decode_out(hidden.view(batch * count, *self.narrow_shape))
+        mean, logvar = out.view(batch, count, *out.shape[1:]).chunk(2, dim=2)
         return mean, bounded(logvar)
 
 
@@ -296,24 +338,26 @@ class UMNNetwork(nn.Module):
         -------
         terms, logits
             The bound by parts, each ``(B,)``, and logits ``(B, num_classes)``. One sample of z_a
-            an image and one of z_b an image and class; the sum over y is exact.
+            an image and one of z_b an image and class; the sum over y is exact for up to
+            `MAX_SUMMED_CLASSES` classes, else see `classes_to_sum`.
         """
         za, za_logvar = self.draw_za(images)
         logits = self.classify(za)
         log_qy = logits.log_softmax(1)
         qy = log_qy.exp()  # (B, C)
 
-        zb_mean, zb_logvar = self.conditional.encode(za)
-        zb_mean, zb_logvar = zb_mean.float(), zb_logvar.float()  # (B, C, zb)
-        pza_mean, pza_logvar = self.conditional.decode(rsample(zb_mean, zb_logvar))
+        classes, weights = classes_to_sum(qy, MAX_SUMMED_CLASSES)  # (B, K)
+        zb_mean, zb_logvar = self.conditional.encode(za, classes)
+        zb_mean, zb_logvar = zb_mean.float(), zb_logvar.float()  # (B, K, zb)
+        pza_mean, pza_logvar = self.conditional.decode(rsample(zb_mean, zb_logvar), classes)
         log_pza = gaussian_log_prob(za[:, None], pza_mean.float(), pza_logvar.float())
-        zb_kl = kl_to_standard_normal(zb_mean, zb_logvar).sum(2)  # (B, C)
+        zb_kl = kl_to_standard_normal(zb_mean, zb_logvar).sum(2)  # (B, K)
 
         terms = ElboTerms(
             log_px=self.log_likelihood(images, za),
             za_entropy=gaussian_entropy(za_logvar).flatten(1).sum(1),
-            log_pza=(qy * log_pza.flatten(2).sum(2)).sum(1),
-            zb_kl=(qy * zb_kl).sum(1),
+            log_pza=(weights * log_pza.flatten(2).sum(2)).sum(1),
+            zb_kl=(weights * zb_kl).sum(1),
             y_kl=(qy * (log_qy + math.log(self.config.num_classes))).sum(1),
         )
         return terms, logits

@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
 from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
+from labelaudit.suspects.probe import probe_probs
 from labelaudit.training.recorder import EpsilonHistory
 
 MIN_PROB = 1e-12
@@ -25,6 +26,9 @@ MAX_NEIGHBORS = 30
 MIN_NEIGHBORS = 5
 # Where fewer images are labeled than this share, neighbors are looked for among the unlabeled ones.
 MOST_UNLABELED_SHARE = 0.5
+# On features a linear probe is heard as well: its share in the logarithm of both opinions.
+PROBE_WEIGHT = 0.75
+MIN_OPINION = 1e-9
 
 ScoreName = Literal["auto", "posterior", "epsilon"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
@@ -40,11 +44,13 @@ class Witnesses:
         ``(L,)`` float64 in [0, 1]: mean over epochs of `posterior_wrong`.
     neighbor_probs
         ``(L, C)`` float32, rows sum to 1: the guider's mean class probabilities over the
-        neighbors of each labeled sample.
+        neighbors of each labeled sample; where `probed`, together with a linear probe's.
     epsilon, epsilon_mean
         ``(L,)`` in [0, 1]: the last epoch's ε and its mean over epochs.
     learner_prob, guider_prob
         ``(L,)`` in [0, 1]: the last epoch's probability of the given label.
+    probed
+        Whether a linear probe was heard.
     """
 
     posterior: np.ndarray
@@ -53,6 +59,7 @@ class Witnesses:
     epsilon_mean: np.ndarray
     learner_prob: np.ndarray
     guider_prob: np.ndarray
+    probed: bool = False
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,22 @@ def neighbor_probs(
     return result
 
 
+def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
+    """Give the normalized geometric mean of two opinions, ``(L, C)`` float32, rows sum to 1.
+
+    Parameters
+    ----------
+    first, second
+        ``(L, C)``, rows sum to 1.
+    weight
+        Of the second, in [0, 1].
+    """
+    logs = (np.log(np.maximum(opinion, MIN_OPINION)) for opinion in (first, second))
+    mixed = (1 - weight) * next(logs) + weight * next(logs)
+    mixed = np.exp(mixed - mixed.max(axis=1, keepdims=True))
+    return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
 def hear_witnesses(
     history: EpsilonHistory,
     pred_probs: np.ndarray,
@@ -183,6 +206,7 @@ def hear_witnesses(
     *,
     min_epsilon: float,
     seed: int,
+    features: np.ndarray | None = None,
 ) -> Witnesses:
     """Sum up the history and ask the neighbors.
 
@@ -198,6 +222,9 @@ def hear_witnesses(
         ε_min of the posterior.
     seed
         Decides which images are looked among where there are very many.
+    features
+        ``(N, D)``, where these were trained on: a linear probe of them is heard as well, unless few
+        are labeled.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     num_classes = pred_probs.shape[1]
@@ -211,9 +238,15 @@ def hear_witnesses(
     reference = (
         np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
     )
+    opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed)
+    probed = features is not None and not are_few(len(labeled), len(noisy_labels))
+    if features is not None and probed:
+        probe = probe_probs(features[labeled], noisy_labels[labeled], num_classes, seed=seed)
+        opinion = agree(opinion, probe, PROBE_WEIGHT)
     return Witnesses(
         posterior=posterior / len(history.epochs),
-        neighbor_probs=neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed),
+        neighbor_probs=opinion,
+        probed=probed,
         epsilon=last["epsilon"],
         epsilon_mean=epsilon_mean / len(history.epochs),
         learner_prob=last["learner_prob"],
@@ -307,7 +340,9 @@ def score_labels(
         name="neighbors and noise model",
         explanation=(
             "A label is judged by the samples that look most alike, which the model has classified"
-            " without having been taught this label. How far they can be trusted, and which mistakes"
+            " without having been taught this label"
+            + (", and by a linear classifier of the others' features" if witnesses.probed else "")
+            + ". How far they can be trusted, and which mistakes"
             " the labels contain, is estimated from all labels together; the score is the probability"
             " that follows that this label is wrong."
         ),

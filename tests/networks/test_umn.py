@@ -14,6 +14,7 @@ from labelaudit.networks.umn import (
     UMNNetwork,
     bounded,
     choose_likelihood,
+    classes_to_sum,
     gaussian_entropy,
     gaussian_log_prob,
     kl_to_standard_normal,
@@ -27,6 +28,50 @@ def network(likelihood="bernoulli", encoder="mlp", shape=(1, 4, 4)) -> UMNNetwor
     torch.manual_seed(0)
     statistics = PixelStatistics((0.4,) * shape[0], (0.25,) * shape[0])
     return UMNNetwork(NetworkConfig(encoder, shape, CLASSES, likelihood, statistics))
+
+
+def test_some_classes_stand_for_all_in_value_and_gradient():
+    torch.manual_seed(0)
+    logits = (2 * torch.randn(2, 12)).requires_grad_()
+    terms = torch.randn(2, 12, dtype=torch.float64).float()
+    exact = (logits.softmax(1) * terms).sum()
+    (exact_gradient,) = torch.autograd.grad(exact, logits)
+
+    draws = 20_000
+    probs = logits.softmax(1).repeat(draws, 1)
+    classes, weights = classes_to_sum(probs, 4)
+    assert classes.shape == weights.shape == (2 * draws, 4)
+    assert (classes.sort(1).values.diff(dim=1) > 0).all()  # no class twice
+    torch.testing.assert_close(weights.sum(1), torch.ones(2 * draws))
+    estimate = (weights * terms.repeat(draws, 1).gather(1, classes)).sum() / draws
+    (gradient,) = torch.autograd.grad(estimate, logits)
+    assert estimate.item() == pytest.approx(exact.item(), abs=0.02)
+    torch.testing.assert_close(gradient, exact_gradient, atol=0.02, rtol=0)
+
+    classes, weights = classes_to_sum(probs, 12)
+    assert classes is None
+    assert weights is probs
+    certain = torch.eye(12)[:2].requires_grad_()
+    _, weights = classes_to_sum(certain, 4)
+    torch.testing.assert_close(weights.sum(1), torch.ones(2))
+
+
+def test_a_bound_of_many_classes_costs_as_much_as_one_of_ten():
+    statistics = PixelStatistics((0.4,), (0.25,))
+    for encoder, shape in (("mlp", (1, 4, 4)), ("conv13", (1, 24, 24))):
+        torch.manual_seed(0)
+        umn = UMNNetwork(NetworkConfig(encoder, shape, 300, "bernoulli", statistics))
+        seen: list[torch.Size] = []
+
+        def look(_module, inputs, _output, seen=seen) -> None:
+            seen.append(inputs[0].shape)
+
+        umn.conditional.decode_zb.register_forward_hook(look)
+        terms, logits = umn.elbo_terms(torch.rand(3, *shape))
+        assert logits.shape == (3, 300)
+        assert seen[0][:2] == (3, 10)
+        assert terms.elbo.isfinite().all()
+        terms.elbo.sum().backward()
 
 
 def test_gaussian_terms_equal_torch_distributions():
