@@ -4,11 +4,11 @@
     python benchmarks/features.py --cifar10 CIFAR10.parquet --weights lite0.pth
     python benchmarks/features.py --texts
 
-The first reads CIFAR-10's training split (Hugging Face's schema) with EfficientNet-Lite0 at 128 pixels.
-The second reads first paragraphs of the docstrings of installed packages, labeled by package, with a
-MiniLM sentence encoder. They need labelaudit[benchmark,peers], and the second labelaudit[benchmark-texts]
-as well. Finished rows are kept in benchmarks/results/features.csv, and benchmarks/features.md is written
-from them.
+The first reads CIFAR-10's training split (Hugging Face's schema) with EfficientNet-Lite0 at 128
+pixels. The second reads first paragraphs of the docstrings of installed packages, labeled by package,
+with a MiniLM sentence encoder. They need labelaudit[benchmark,peers], and the second
+labelaudit[benchmark-texts] as well. Finished rows are kept in benchmarks/results/features.csv, and
+benchmarks/features.md is written from them.
 """
 
 from __future__ import annotations
