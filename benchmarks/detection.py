@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pandas as pd
-import torch
+from provenance import commit, hardware
 from rich.console import Console
 
 from labelaudit.benchmark.cells import Cell, Noise
@@ -271,21 +270,6 @@ def report(out: Path, command: str) -> str:
             f" {len(inside)} runs."
         ]
     return "\n".join(lines) + "\n"
-
-
-def commit() -> str:
-    """Give the commit, as git tells it."""
-    told = subprocess.run(
-        ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"], capture_output=True, text=True
-    )
-    return told.stdout.strip() or "unknown"
-
-
-def hardware() -> str:
-    """Name what it runs on."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{os.cpu_count()} CPU cores, torch {torch.__version__}"
 
 
 def main() -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from provenance import commit
 from rich.console import Console
 
 import labelaudit
@@ -64,12 +64,9 @@ def main() -> None:
         reporter=ConsoleReporter(Console(stderr=True)),
     )
     summary = result.summary
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     accuracy = (result.samples["predicted_label"] == result.samples["clean_label"]).mean()
     row = {
-        "commit": commit or "unknown",
+        "commit": commit(),
         "device": summary["device"],
         "images": summary["num_samples"],
         "noise": arguments.noise,

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -26,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
+from provenance import commit, hardware
 
 from labelaudit.benchmark.corruptions import corrupt_pair, corrupt_symmetric
 
@@ -111,9 +110,6 @@ def main() -> None:
     runs = pd.DataFrame(rows)
     RESULTS.mkdir(exist_ok=True)
     runs.to_csv(RESULTS / "scan_mnist.csv", index=False, float_format="%.4f")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
     lines = [
         "# `labelaudit scan` on 10,000 MNIST images",
         "",
@@ -136,8 +132,8 @@ def main() -> None:
         "",
         "Seconds are of the whole command, from reading files to the report.",
         "",
-        f"Command: `python benchmarks/scan_mnist.py MNIST.parquet --work DIR`, commit {commit},"
-        f" {os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__},"
+        f"Command: `python benchmarks/scan_mnist.py MNIST.parquet --work DIR`, commit {commit()},"
+        f" {hardware()},"
         f" Python {platform.python_version()}. Every run is in `scan_mnist.csv`.",
         "",
     ]

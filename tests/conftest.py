@@ -1,4 +1,6 @@
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 # Before anything imports torch or rich, which read them then.
@@ -13,7 +15,9 @@ from PIL import Image
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.demo import digits
+from labelaudit.methods.umn import UMN
 from labelaudit.progress import Reporter
+from labelaudit.training import loop
 
 
 class Lines(Reporter):
@@ -65,3 +69,27 @@ def gaussians() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     centers = rng.normal(0, 0.8, (4, 24))
     features = (centers[clean] + rng.normal(size=(800, 24))).astype(np.float32)
     return features, corrupt_symmetric(clean, 0.2, 4, seed=5), clean
+
+
+@pytest.fixture
+def killed_in_third_epoch(monkeypatch) -> Callable[[], AbstractContextManager[None]]:
+    """Epochs are all checkpointed; inside the context UMN's training is killed in its third."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+    step = UMN.step
+
+    @contextmanager
+    def kill():
+        steps = []
+
+        def dying_step(self, batch):
+            steps.append(1)
+            if len(steps) > 7 + 2 * 40:  # seven trial steps, two epochs, and some
+                raise MemoryError
+            return step(self, batch)
+
+        monkeypatch.setattr(UMN, "step", dying_step)
+        with pytest.raises(MemoryError):
+            yield
+        monkeypatch.setattr(UMN, "step", step)
+
+    return kill

@@ -12,7 +12,6 @@ import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
 from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN
-from labelaudit.training import loop
 
 FAST = {"epochs": 3, "device": "cpu"}
 
@@ -120,24 +119,13 @@ def test_the_same_seed_gives_the_same_suspects(noisy_digits, tmp_path):
     assert texts[0] != texts[2]
 
 
-def test_a_killed_run_resumes_to_its_twin(noisy_digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+def test_a_killed_run_resumes_to_its_twin(noisy_digits, tmp_path, killed_in_third_epoch):
     images, labels, _ = noisy_digits
     settings = {"epochs": 4, "device": "cpu", "threshold": "top:50"}
     whole = labelaudit.scan(images, labels, out=tmp_path / "whole", **settings)
 
-    step, steps = UMN.step, []
-
-    def dying_step(self, batch):
-        steps.append(1)
-        if len(steps) > 7 + 2 * 40:  # seven trial steps, two epochs, and some
-            raise MemoryError
-        return step(self, batch)
-
-    monkeypatch.setattr(UMN, "step", dying_step)
-    with pytest.raises(MemoryError):
+    with killed_in_third_epoch():
         labelaudit.scan(images, labels, out=tmp_path / "cut", **settings)
-    monkeypatch.setattr(UMN, "step", step)
     assert not (tmp_path / "cut" / "suspects.csv").exists()
     with pytest.raises(OutputError, match="--resume"):
         labelaudit.scan(images, labels, out=tmp_path / "cut", **settings)

@@ -20,7 +20,6 @@ from labelaudit.data.batches import plan_batches
 from labelaudit.data.feature_tables import features_of_rows
 from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN, UMNConfig
-from labelaudit.training import loop
 
 FAST = {"epochs": 3, "device": "cpu"}
 TOPICS = np.array(["complaint", "praise", "question", "order"])
@@ -124,23 +123,14 @@ def test_rows_and_ids_and_columns_bring_the_same_features(mails) -> None:
         pd.testing.assert_frame_equal(results[0].samples, other.samples)
 
 
-def test_a_killed_run_of_features_resumes_to_its_twin(mails, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+def test_a_killed_run_of_features_resumes_to_its_twin(
+    mails, tmp_path, killed_in_third_epoch
+) -> None:
     settings = {"features": mails / "features.npy", "epochs": 4, "device": "cpu"}
     whole = labelaudit.scan(mails / "mails.csv", out=tmp_path / "whole", **settings)
 
-    step, steps = UMN.step, []
-
-    def dying_step(self, batch):
-        steps.append(1)
-        if len(steps) > 7 + 2 * 40:  # seven trial steps, two epochs, and some
-            raise MemoryError
-        return step(self, batch)
-
-    monkeypatch.setattr(UMN, "step", dying_step)
-    with pytest.raises(MemoryError):
+    with killed_in_third_epoch():
         labelaudit.scan(mails / "mails.csv", out=tmp_path / "cut", **settings)
-    monkeypatch.setattr(UMN, "step", step)
     changed = np.load(mails / "features.npy") * 2
     with pytest.raises(OutputError, match=r"other settings \(features\)"):
         labelaudit.scan(

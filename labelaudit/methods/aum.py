@@ -157,7 +157,7 @@ class AUMAudit:
         return Verdict(
             suspect_score=-aum,
             flagged=flagged,
-            epochs=task.epochs or self.config.epochs_for(labeled.plan(self.config.batch_size)),
+            epochs=self.config.epochs_on(labeled),
             test_probs=None if task.test_pixels is None else self._predict(task, flagged),
         )
 

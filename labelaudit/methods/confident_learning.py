@@ -135,7 +135,7 @@ class ConfidentLearning:
         return Verdict(
             suspect_score=scores,
             flagged=flagged,
-            epochs=self._epochs(task.only_labeled()),
+            epochs=self.config.epochs_on(task.only_labeled()),
             test_probs=(
                 None if task.test_pixels is None else predict_test(self._train(task), task)
             ),
@@ -158,9 +158,6 @@ class ConfidentLearning:
             labeled, self.config, lambda _: CrossEntropy(labeled, self.config)
         )
         return method
-
-    def _epochs(self, labeled: Task) -> int:
-        return labeled.epochs or self.config.epochs_for(labeled.plan(self.config.batch_size))
 
     def _folds(self, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
         """Give the rows to train on and those held out, of the labeled images, for each fold."""

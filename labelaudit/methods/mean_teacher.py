@@ -30,11 +30,7 @@ from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.training.guider import make_guider, noisy_eval
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Batch, Predictions
-from labelaudit.training.task import (
-    Task,
-    Verdict,
-    judge_by_prediction,
-)
+from labelaudit.training.task import Task, Verdict, judge_by_prediction
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,7 @@ from labelaudit.errors import OptionError
 from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
 from labelaudit.training.loop import autocast
 from labelaudit.training.method import Predictions
-from labelaudit.training.task import (
-    Task,
-    Verdict,
-    judge_by_prediction,
-    train_on,
-)
+from labelaudit.training.task import Task, Verdict, judge_by_prediction, train_on
 
 
 class MislabeledVAE(UMN):

@@ -27,11 +27,7 @@ from labelaudit.data.batches import TrainingImages
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import SampleMeans, SupervisedConfig, train_classifier
 from labelaudit.training.method import Batch
-from labelaudit.training.task import (
-    Task,
-    Verdict,
-    judge_by_prediction,
-)
+from labelaudit.training.task import Task, Verdict, judge_by_prediction
 
 
 @dataclass(frozen=True)

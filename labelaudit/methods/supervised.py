@@ -67,6 +67,10 @@ class SupervisedConfig:
         low, high = self.epoch_range
         return min(high, max(low, math.ceil(self.steps / plan.steps)))
 
+    def epochs_on(self, task: Task) -> int:
+        """Give the number of epochs on a task, which may set it itself."""
+        return task.epochs or self.epochs_for(task.plan(self.batch_size))
+
 
 class CrossEntropy(Method):
     """A classifier trained with cross-entropy.
@@ -190,7 +194,7 @@ def train_classifier(
         Trained, for so many epochs.
     """
     plan = task.plan(config.batch_size)
-    epochs = task.epochs or config.epochs_for(plan)
+    epochs = config.epochs_on(task)
     method = train_on(task, lambda: build(epochs * plan.steps), plan, epochs, on_epoch)
     return method, epochs
 

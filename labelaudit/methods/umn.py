@@ -324,19 +324,19 @@ class UMN:
         self.device = device
         self.class_weights = torch.tensor(config.class_weights, device=device)
         self.network = UMNNetwork(config.network, generative=config.generative)
-        trunk: set[nn.Parameter] = set()
+        trunk: list[nn.Parameter] = []
         if isinstance(self.network.encoder, BackboneEncoder):
             if pretrained is not None:
                 self.network.encoder.trunk.load_state_dict(pretrained)
-            trunk = set(self.network.encoder.trunk.parameters())
+            trunk = list(self.network.encoder.trunk.parameters())
         self.network.to(device)
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
-        fresh = [weight for weight in self.network.parameters() if weight not in trunk]
+        known = set(trunk)
+        fresh = [weight for weight in self.network.parameters() if weight not in known]
         groups: list[dict[str, Any]] = [{"params": fresh}]
         if trunk:
-            known = [weight for weight in self.network.parameters() if weight in trunk]
-            groups.append({"params": known, "lr": FINE_TUNE_LEARNING_RATE})
+            groups.append({"params": trunk, "lr": FINE_TUNE_LEARNING_RATE})
         self.optimizer = torch.optim.Adam(
             groups,
             lr=config.learning_rate,

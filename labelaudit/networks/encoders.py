@@ -27,11 +27,10 @@ DROPOUT = 0.5  # paper, Table 4
 STATISTICS_SAMPLE = 10_000  # images that pixel statistics are taken from
 SHIFT_SMALLEST = 16  # pixels a side
 LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
-# The encoder "features": width of z_a and of the hidden layers; noise on standardized features, and
-# the share of them that is dropped, while training.
+# The encoder "features": width of z_a and of the hidden layers, and the share of the features that is
+# dropped while training.
 FEATURE_ZA = 64
 FEATURE_HIDDEN = 512
-FEATURE_NOISE = 0.0
 FEATURE_DROPOUT = 0.25
 
 ImageShape = tuple[int, int, int]  # (C, H, W)
@@ -82,17 +81,13 @@ class Standardize(nn.Module):
 
 
 class InputNoise(nn.Module):
-    """Gaussian noise on standardized input while training (η of the paper's Figure 1)."""
-
-    def __init__(self, deviation: float = INPUT_NOISE) -> None:
-        super().__init__()
-        self.deviation = deviation
+    """Gaussian noise on standardized pixels while training (η of the paper's Figure 1)."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Add noise in train mode; the identity otherwise."""
-        if not self.training or not self.deviation:
+        """Add noise of standard deviation `INPUT_NOISE` in train mode; the identity otherwise."""
+        if not self.training:
             return images
-        return images + self.deviation * torch.randn_like(images)
+        return images + INPUT_NOISE * torch.randn_like(images)
 
 
 class Encoder(nn.Module):
@@ -157,7 +152,6 @@ class FeatureEncoder(Encoder):
         self.za_shape = (FEATURE_ZA,)
         self.net = nn.Sequential(
             Standardize(statistics),
-            InputNoise(FEATURE_NOISE),
             nn.Dropout(FEATURE_DROPOUT),
             nn.Flatten(),
             mlp(math.prod(image_shape), FEATURE_HIDDEN, 2 * FEATURE_ZA),
@@ -307,10 +301,9 @@ class BackboneEncoder(Encoder):
         self.za_shape = (za_size,)
         self.standardize = Standardize(statistics)
         self.trunk = build_trunk(backbone)
-        was = self.trunk.training
         with torch.no_grad():
             features = self.trunk.eval()(torch.zeros(1, *image_shape)).shape[1]
-        self.trunk.train(was)
+        self.trunk.train()
         self.head = nn.Linear(features, 2 * za_size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

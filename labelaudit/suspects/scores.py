@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
+from labelaudit.suspects.noise_model import MIN_PROB as MIN_OPINION
 from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
 from labelaudit.suspects.probe import probe_probs
 from labelaudit.training.recorder import EpsilonHistory
@@ -28,7 +30,6 @@ MIN_NEIGHBORS = 5
 MOST_UNLABELED_SHARE = 0.5
 # On features a linear probe is heard as well: its share in the logarithm of both opinions.
 PROBE_WEIGHT = 0.75
-MIN_OPINION = 1e-9
 
 ScoreName = Literal["auto", "posterior", "epsilon"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
@@ -192,10 +193,9 @@ def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
     weight
         Of the second, in [0, 1].
     """
-    logs = (np.log(np.maximum(opinion, MIN_OPINION)) for opinion in (first, second))
-    mixed = (1 - weight) * next(logs) + weight * next(logs)
-    mixed = np.exp(mixed - mixed.max(axis=1, keepdims=True))
-    return np.asarray(mixed / mixed.sum(axis=1, keepdims=True), dtype=np.float32)
+    log_first, log_second = np.log(np.maximum([first, second], MIN_OPINION))
+    mixed = softmax((1 - weight) * log_first + weight * log_second, axis=1)
+    return np.asarray(mixed, dtype=np.float32)
 
 
 def hear_witnesses(
