@@ -66,7 +66,7 @@ class KnownRateVAE:
             raise OptionError("Mislabeled-VAE must be told the noise rate, which is not known here")
         plan = task.plan(default_batch_size(len(task.pixels), task.device.type, task.encoder))
         config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
-        config = replace(config, generative=True, entropy_weight=0.0)  # Eq. 8
+        config = replace(config, generative=True, entropy_weight=0.0, explained_share=1.0)  # Eq. 8
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)

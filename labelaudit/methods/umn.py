@@ -61,6 +61,8 @@ EPOCH_RANGE = (15, 100)
 # networks, and of many classes it teaches less than the labels do by themselves.
 MAX_GENERATIVE_CLASSES = 20
 MOSTLY_LABELED_SHARE = 0.25
+# Labeled images teach by their labels: the bound of a few of each batch is enough.
+EXPLAINED_SHARE = 0.25
 # λ without the generative half: so much a class, up to so much of the largest entropy there is.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
@@ -232,6 +234,9 @@ class UMNConfig:
         `trains_generative_half`. Without them unlabeled images teach nothing.
     entropy_weight
         λ ≥ 0, see `default_entropy_weight`; 0 with the generative half, whose bound has the entropy.
+    explained_share
+        In (0, 1]: the share of a batch's labeled images whose bound is worked out, each weighed by
+        what it stands for.
     """
 
     network: NetworkConfig
@@ -243,6 +248,7 @@ class UMNConfig:
     betas: tuple[float, float] = (0.90, 0.99)
     generative: bool = True
     entropy_weight: float = 0.0
+    explained_share: float = 1.0
 
     @classmethod
     def for_data(
@@ -285,8 +291,10 @@ class UMNConfig:
         )
         if encoder == "features":
             config = replace(config, min_epsilon=FEATURE_MIN_EPSILON)
-        if trains_generative_half(encoder, num_classes, len(given_labels) / len(pixels)):
-            return config
+        labeled_share = len(given_labels) / len(pixels)
+        if trains_generative_half(encoder, num_classes, labeled_share):
+            mostly_labeled = labeled_share >= MOSTLY_LABELED_SHARE
+            return replace(config, explained_share=EXPLAINED_SHARE if mostly_labeled else 1.0)
         return config.without_generative_half()
 
     def without_generative_half(self) -> UMNConfig:
@@ -351,12 +359,11 @@ class UMN:
         told: dict[str, Tensor] = {}
         objective = torch.zeros((), device=self.device)
         with autocast(self.device):
-            if config.generative:
-                terms, logits = self.network.elbo_terms(batch.images)
-                objective = terms.elbo.sum()
-                told["elbo"] = objective.detach() / len(batch.images)
-            else:
-                logits = self.network.classify(self.network.draw_za(batch.images)[0])
+            explained, weights = self.choose_explained(batch.noisy_labels)
+            logits, terms = self.network(batch.images, explained)
+        if terms is not None:
+            objective = (terms.elbo * weights).sum()
+            told["elbo"] = objective.detach() / len(batch.images)
         labeled = (batch.noisy_labels >= 0).nonzero().squeeze(1)
         labels = batch.noisy_labels[labeled]
         learner_probs = logits[labeled].softmax(1)
@@ -374,10 +381,34 @@ class UMN:
             labeled_term = labeled_term + config.entropy_weight * entropy
         loss = -(objective + config.label_weight * labeled_term) / len(batch.images)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
         return {"loss": loss.detach(), **told}
+
+    def choose_explained(self, noisy_labels: Tensor) -> tuple[Tensor | None, Tensor | float]:
+        """Choose the rows of a batch whose bound is worked out, and what each counts.
+
+        Parameters
+        ----------
+        noisy_labels
+            ``(B,)`` int64, -1 where unlabeled.
+
+        Returns
+        -------
+        rows, weights
+            ``(K,)`` each: of the labeled images the first few, for batches are drawn in random order,
+            which stand for all of them; and all unlabeled ones. None and 1 for all rows.
+        """
+        if self.config.explained_share == 1.0:
+            return None, 1.0
+        is_labeled = noisy_labels >= 0
+        labeled = is_labeled.nonzero().squeeze(1)
+        kept = labeled[: math.ceil(self.config.explained_share * len(labeled))]
+        rows = torch.cat([kept, (~is_labeled).nonzero().squeeze(1)])
+        weights = torch.ones(len(rows), device=self.device)
+        weights[: len(kept)] = len(labeled) / max(1, len(kept))
+        return rows, weights
 
     @torch.no_grad()
     def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:

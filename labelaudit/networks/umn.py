@@ -280,6 +280,7 @@ class UMNNetwork(nn.Module):
     def __init__(self, config: NetworkConfig, *, generative: bool = True) -> None:
         super().__init__()
         self.config = config
+        self.generative = generative
         encoder = build_encoder(
             config.encoder, config.image_shape, config.statistics, config.backbone
         )
@@ -326,23 +327,54 @@ class UMNNetwork(nn.Module):
         """Give the classifier's logits ``(B, num_classes)`` float32."""
         return cast(Tensor, self.classifier(za)).float()
 
-    def elbo_terms(self, images: Tensor) -> tuple[ElboTerms, Tensor]:
-        """Work out the bound of each image and the classifier's logits on the sampled z_a.
+    def forward(
+        self, images: Tensor, explained: Tensor | None = None
+    ) -> tuple[Tensor, ElboTerms | None]:
+        """Give the classifier's logits on the sampled z_a, and the bound of some images or all.
 
         Parameters
         ----------
         images
             ``(B, C, H, W)`` in [0, 1].
+        explained
+            ``(K,)`` int64, the rows whose bound is worked out; None for all of them.
 
         Returns
         -------
-        terms, logits
-            The bound by parts, each ``(B,)``, and logits ``(B, num_classes)``. One sample of z_a
-            an image and one of z_b an image and class; the sum over y is exact for up to
-            `MAX_SUMMED_CLASSES` classes, else see `classes_to_sum`.
+        logits, terms
+            ``(B, num_classes)``, and the bound by parts, each ``(K,)``; None without the generative
+            half.
         """
         za, za_logvar = self.draw_za(images)
         logits = self.classify(za)
+        if not self.generative:
+            return logits, None
+        if explained is None:
+            return logits, self.elbo_terms(images, za, za_logvar, logits)
+        return logits, self.elbo_terms(
+            images[explained], za[explained], za_logvar[explained], logits[explained]
+        )
+
+    def elbo_terms(
+        self, images: Tensor, za: Tensor, za_logvar: Tensor, logits: Tensor
+    ) -> ElboTerms:
+        """Work out the bound of each image.
+
+        Parameters
+        ----------
+        images
+            ``(B, C, H, W)`` in [0, 1].
+        za, za_logvar
+            What `draw_za` gave for them.
+        logits
+            What `classify` gave for `za`.
+
+        Returns
+        -------
+        ElboTerms
+            The bound by parts, each ``(B,)``. One sample of z_b an image and class; the sum over y is
+            exact for up to `MAX_SUMMED_CLASSES` classes, else see `classes_to_sum`.
+        """
         log_qy = logits.log_softmax(1)
         qy = log_qy.exp()  # (B, C)
 
@@ -353,14 +385,13 @@ class UMNNetwork(nn.Module):
         log_pza = gaussian_log_prob(za[:, None], pza_mean.float(), pza_logvar.float())
         zb_kl = kl_to_standard_normal(zb_mean, zb_logvar).sum(2)  # (B, K)
 
-        terms = ElboTerms(
+        return ElboTerms(
             log_px=self.log_likelihood(images, za),
             za_entropy=gaussian_entropy(za_logvar).flatten(1).sum(1),
             log_pza=(weights * log_pza.flatten(2).sum(2)).sum(1),
             zb_kl=(weights * zb_kl).sum(1),
             y_kl=(qy * (log_qy + math.log(self.config.num_classes))).sum(1),
         )
-        return terms, logits
 
 
 class Recognizer(nn.Module):

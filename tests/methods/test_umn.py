@@ -69,7 +69,7 @@ def test_the_labeled_loss_is_linear_in_the_probability_with_epsilon_held_constan
 
     torch.manual_seed(5)
     reference.network.train()
-    terms, logits = reference.network.elbo_terms(batch.images)
+    logits, terms = reference.network(batch.images)
     labeled = batch.noisy_labels >= 0
     given = batch.noisy_labels[labeled]
     probs = logits.softmax(1)[labeled]
@@ -104,6 +104,19 @@ def test_the_guider_is_the_moving_average_of_encoder_and_classifier():
     assert not any(name.startswith(("decoder", "conditional")) for name in guider)
     for name, value in averaged.items():
         torch.testing.assert_close(guider[name], value, rtol=1e-5, atol=1e-6)
+
+
+def test_few_labeled_images_stand_for_the_others_in_the_bound():
+    umn = make_umn(explained_share=0.25)
+    rows, weights = umn.choose_explained(torch.tensor([0, -1, 2, 1, 0, -1, 1, 1, 2, -1]))
+    assert rows.tolist() == [0, 2, 1, 5, 9]  # two of seven labeled images, all unlabeled ones
+    torch.testing.assert_close(weights, torch.tensor([3.5, 3.5, 1.0, 1.0, 1.0]))
+    batch = make_batch()
+    told = umn.step(batch)
+    assert told["elbo"].isfinite()
+    assert make_umn().choose_explained(batch.noisy_labels) == (None, 1.0)
+    only_unlabeled, ones = umn.choose_explained(torch.tensor([-1, -1]))
+    assert (only_unlabeled.tolist(), ones.tolist()) == ([0, 1], [1.0, 1.0])
 
 
 def test_batches_without_labels_train_on_the_elbo_alone():
