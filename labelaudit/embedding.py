@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 from labelaudit.data.features import ExtractedFeatures, Floats, extract_features
 from labelaudit.data.manifest import Source, Texts
 from labelaudit.data.sources import read_source
+from labelaudit.data.store import make_store
 from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
 from labelaudit.networks.backbones import Backbone, open_backbone
@@ -101,6 +103,7 @@ def extract(
     backbone: Backbone,
     reporter: Reporter,
     cache_dir: str | Path | None = None,
+    scratch: Path | None = None,
 ) -> ExtractedFeatures:
     """Extract the features of a source's images and tell of it; see `extract_features`."""
     images = source.manifest.images
@@ -111,7 +114,13 @@ def extract(
         " images."
     )
     with reporter.bar("extracting features", total=len(images)) as bar:
-        found = extract_features(images, backbone, cache_dir=cache_dir, on_progress=bar.reach)
+        found = extract_features(
+            images,
+            backbone,
+            cache_dir=cache_dir,
+            allocate=partial(make_store, dtype=np.float32, scratch=scratch),
+            on_progress=bar.reach,
+        )
     known = len(images) - len(found.unreadable) - found.num_computed
     if known:
         reporter.say(f"{known:,} of the images were known from earlier; their features are reused.")

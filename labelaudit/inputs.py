@@ -7,10 +7,7 @@ pretrained backbone (`extract`), or left alone because features came along (`tak
 from __future__ import annotations
 
 import hashlib
-import math
-import os
 import posixpath
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +29,7 @@ from labelaudit.data.images import ImageFiles, ImagePlan, NoImages, decode_sourc
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.data.manifest import Source, source_from_arrays, text_array
 from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
+from labelaudit.data.store import keep_rows, make_store
 from labelaudit.data.tabular import read_tabular
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.networks.backbones import (
@@ -49,8 +47,6 @@ from labelaudit.networks.encoders import (
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 
-# A larger store of decoded images lies in a temporary file rather than in memory.
-MEMORY_STORE_SHARE = 0.4
 # Larger color images are taken for photos, which a pretrained network knows better than one that
 # has seen nothing else; of these the first whose weights are there is proposed.
 PHOTO_SIDE = 48
@@ -345,12 +341,12 @@ def _decode(
             images,
             found,
             size,
-            allocate=partial(_pixel_store, scratch=scratch),
+            allocate=partial(make_store, dtype=np.uint8, scratch=scratch),
             on_progress=bar.reach,
         )
     pixels: np.ndarray = decoded.pixels
     if decoded.unreadable:
-        pixels = pixels[_kept(len(images), decoded.unreadable)]
+        pixels = keep_rows(pixels, _kept(len(images), decoded.unreadable))
         source = source.without_unreadable(decoded.unreadable)
     return source, pixels
 
@@ -373,6 +369,7 @@ def extract(
     image_size: int | None,
     device: torch.device,
     reporter: Reporter,
+    scratch: Path | None = None,
 ) -> Inputs:
     """Let a pretrained backbone look at all images; what it has seen before is not computed again.
 
@@ -386,6 +383,8 @@ def extract(
         Where it runs.
     reporter
         Shows progress.
+    scratch
+        Folder for the features where they are too many for memory.
 
     Raises
     ------
@@ -393,11 +392,11 @@ def extract(
         If there is no such backbone, or its weights are not there or do not fit.
     """
     backbone = _open(source, encoder, weights, image_size, device)
-    found = embedding.extract(source, backbone, reporter)
+    found = embedding.extract(source, backbone, reporter, scratch=scratch)
     features, hashes = found.features, found.content_hashes
     if found.unreadable:
         kept = _kept(len(features), found.unreadable)
-        features, hashes = features[kept], hashes[kept]
+        features, hashes = keep_rows(features, kept), hashes[kept]
         source = source.without_unreadable(found.unreadable)
     return Inputs(
         source,
@@ -528,20 +527,3 @@ def _digest(features: np.ndarray) -> str:
     for start in range(0, len(features), HASHED_ROWS):
         digest.update(np.ascontiguousarray(features[start : start + HASHED_ROWS]).data)
     return digest.hexdigest()
-
-
-def _pixel_store(shape: tuple[int, int, int, int], *, scratch: Path | None) -> np.ndarray:
-    """Give room for pixels: in memory, or memory-mapped if they would fill it.
-
-    The mapped file has no name any more, so that it goes when it is let go, whatever happens.
-    """
-    try:
-        available = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not told on every platform
-        available = None
-    if available is None or math.prod(shape) <= MEMORY_STORE_SHARE * available:
-        return np.zeros(shape, dtype=np.uint8)
-    while scratch is not None and not scratch.is_dir():
-        scratch = scratch.parent
-    with tempfile.TemporaryFile(prefix="labelaudit-images-", dir=scratch) as file:
-        return np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)

@@ -389,7 +389,7 @@ def prepare(
         )
     elif options.pretrained:
         inputs = extract(
-            data, options.encoder, options.weights, options.image_size, device, reporter
+            data, options.encoder, options.weights, options.image_size, device, reporter, scratch
         )
     else:
         inputs = decode(data, options.encoder, options.image_size, device, reporter, scratch)

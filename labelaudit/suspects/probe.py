@@ -17,19 +17,21 @@ STRENGTH = 0.001
 MAX_ITERATIONS = 200
 # A fold is taught by no more samples than make so many products of samples, features and classes.
 MAX_PRODUCTS = 1e9
+# Samples asked about at a time: their features may lie in a file that is larger than memory.
+ASKED_ROWS = 65_536
 
 
 def probe_probs(
-    features: np.ndarray, given_labels: np.ndarray, num_classes: int, *, seed: int
+    features: np.ndarray, noisy_labels: np.ndarray, num_classes: int, *, seed: int
 ) -> np.ndarray:
-    """Class probabilities of each sample by a logistic regression on the other folds.
+    """Class probabilities of each labeled sample by a logistic regression on the other folds.
 
     Parameters
     ----------
     features
-        ``(L, D)`` float32.
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
+        ``(N, D)`` float32, maybe memory-mapped.
+    noisy_labels
+        ``(N,)`` int64, -1 where unlabeled; L of them are not.
     num_classes
         C.
     seed
@@ -41,6 +43,8 @@ def probe_probs(
         ``(L, C)`` float32, rows sum to 1; a class that the other folds do not hold has probability 0.
         Uniform where there are fewer samples than folds, or but one class in the other folds.
     """
+    rows = np.flatnonzero(noisy_labels >= 0)
+    given_labels = noisy_labels[rows]
     size = len(given_labels)
     probs = np.full((size, num_classes), 1.0 / num_classes, dtype=np.float32)
     if size < FOLDS:
@@ -57,8 +61,9 @@ def probe_probs(
         with warnings.catch_warnings():
             # As good as settled, and the probabilities are calibrated anew.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            probe.fit(features[seen], given_labels[seen])
-        told = np.zeros((len(held_out), num_classes), dtype=np.float32)
-        told[:, probe.classes_] = probe.predict_proba(features[held_out])
-        probs[held_out] = told
+            probe.fit(features[rows[seen]], given_labels[seen])
+        probs[held_out] = 0.0
+        for start in range(0, len(held_out), ASKED_ROWS):
+            part = held_out[start : start + ASKED_ROWS]
+            probs[np.ix_(part, probe.classes_)] = probe.predict_proba(features[rows[part]])
     return probs

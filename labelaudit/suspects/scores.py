@@ -241,7 +241,7 @@ def hear_witnesses(
     opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed)
     probed = features is not None and not are_few(len(labeled), len(noisy_labels))
     if features is not None and probed:
-        probe = probe_probs(features[labeled], noisy_labels[labeled], num_classes, seed=seed)
+        probe = probe_probs(features, noisy_labels, num_classes, seed=seed)
         opinion = agree(opinion, probe, PROBE_WEIGHT)
     return Witnesses(
         posterior=posterior / len(history.epochs),
