@@ -5,8 +5,8 @@
 
 Synthetic 32x32 color images of ten classes, a fifth of whose labels are wrong, are written as PNG in
 parquet shards; the command line scans them in a process of its own, with the MLP encoder and two
-epochs. Its anonymous memory (Linux's RssAnon: what cannot be given back; the mapped store is not in it) and the
-free space of the disk are looked at five times a second. Finished runs are kept in
+epochs. Its anonymous memory (Linux's RssAnon: what cannot be given back; the mapped store is not in
+it) and the free space of the disk are looked at five times a second. Finished runs are kept in
 benchmarks/results/scale.csv, and benchmarks/scale.md is written from them. Needs Linux, and 8 GiB of
 disk for 1,000,000 images.
 """

@@ -7,7 +7,9 @@ pretrained backbone (`extract`), or left alone because features came along (`tak
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,18 +20,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labelaudit import embedding
+from labelaudit import distributed, embedding
 from labelaudit.data.feature_tables import (
     FeatureSource,
     features_of_rows,
     join_features,
     read_labels_with_features,
 )
-from labelaudit.data.images import ImageFiles, ImagePlan, NoImages, decode_source, plan_images
+from labelaudit.data.images import (
+    DecodedImages,
+    ImageFiles,
+    ImagePlan,
+    NoImages,
+    decode_source,
+    plan_images,
+)
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.data.manifest import Source, source_from_arrays, text_array
 from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
-from labelaudit.data.store import keep_rows, make_store
+from labelaudit.data.store import PREFIX, existing, keep_rows, make_store, map_file
 from labelaudit.data.tabular import read_tabular
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.networks.backbones import (
@@ -336,19 +345,46 @@ def _decode(
 ) -> tuple[Source, np.ndarray]:
     """Decode what can be read; give the source without the rest, and pixels ``(N, C, H, W)``."""
     images = source.manifest.images
-    with reporter.bar("reading images", total=len(images)) as bar:
-        decoded = decode_source(
-            images,
-            found,
-            size,
-            allocate=partial(make_store, dtype=np.uint8, scratch=scratch),
-            on_progress=bar.reach,
-        )
-    pixels: np.ndarray = decoded.pixels
+
+    def read(allocate: Callable[[tuple[int, int, int, int]], np.ndarray]) -> DecodedImages:
+        with reporter.bar("reading images", total=len(images)) as bar:
+            decoded = decode_source(images, found, size, allocate=allocate, on_progress=bar.reach)
+        if not decoded.unreadable:
+            return decoded
+        kept = _kept(len(images), decoded.unreadable)
+        return replace(decoded, pixels=keep_rows(decoded.pixels, kept))
+
+    if distributed.size() == 1:
+        decoded = read(partial(make_store, dtype=np.uint8, scratch=scratch))
+    else:
+        decoded = _read_once_a_machine(read, scratch)
     if decoded.unreadable:
-        pixels = keep_rows(pixels, _kept(len(images), decoded.unreadable))
         source = source.without_unreadable(decoded.unreadable)
-    return source, pixels
+    return source, decoded.pixels
+
+
+def _read_once_a_machine(
+    read: Callable[[Callable[[tuple[int, int, int, int]], np.ndarray]], DecodedImages],
+    scratch: Path | None,
+) -> DecodedImages:
+    """Let one process on each machine decode to a mapped file that the others there map too."""
+
+    def make() -> tuple[Path, tuple[int, ...], dict[int, str]]:
+        file, name = tempfile.mkstemp(prefix=PREFIX, dir=existing(scratch))
+        os.close(file)
+        try:
+            decoded = read(partial(map_file, Path(name), dtype=np.uint8))
+        except BaseException:
+            Path(name).unlink()
+            raise
+        return Path(name), decoded.pixels.shape, decoded.unreadable
+
+    path, shape, unreadable = distributed.once_a_machine(make)
+    pixels = map_file(path, shape, np.uint8)
+    distributed.everyone(None)  # all have opened it, so that it may lose its name
+    if distributed.local_rank() == 0:
+        path.unlink()
+    return DecodedImages(pixels, unreadable)
 
 
 def _propose(reporter: Reporter) -> None:
@@ -392,7 +428,10 @@ def extract(
         If there is no such backbone, or its weights are not there or do not fit.
     """
     backbone = _open(source, encoder, weights, image_size, device)
-    found = embedding.extract(source, backbone, reporter, scratch=scratch)
+    look = partial(embedding.extract, source, backbone, reporter, scratch=scratch)
+    # Others on the machine then find everything in its cache.
+    distributed.once_a_machine(lambda: None if distributed.size() == 1 else look().num_computed)
+    found = look()
     features, hashes = found.features, found.content_hashes
     if found.unreadable:
         kept = _kept(len(features), found.unreadable)

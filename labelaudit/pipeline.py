@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from labelaudit import distributed
 from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.feature_tables import FeatureSource
@@ -277,31 +279,17 @@ def scan(
     ------
     SourceError, OptionError, OutputError
         If the data, an option or the output cannot be used; nothing is written then.
+    WorkDone
+        Under torchrun, in all processes but the first when their work is done, which ends them: the
+        first alone goes on, with the result.
     KeyboardInterrupt
         If interrupted before the first epoch ended. Later, the ranking so far is the result, and
         its summary's `status` is "interrupted".
     """
     started = time.monotonic()
     reporter = reporter or Reporter()
-    options = ScanOptions(
-        encoder=encoder,
-        weights=None if weights is None else str(weights),
-        fine_tune=fine_tune,
-        features=None if features is None else _name_of(features),
-        tabular=tabular,
-        image_size=image_size,
-        epochs=epochs,
-        batch_size=batch_size,
-        device=device,
-        seed=seed,
-        time_budget=time_budget,
-        score=score,
-        threshold=threshold,
-    )
-    if id_column is not None and features is None and not tabular:
-        raise OptionError("--id-column names the ids of rows for --features or --tabular")
-    folder = _open_folder(out, force=force, resume=resume)
-    data = read_samples(
+    read = partial(
+        read_samples,
         source,
         labels,
         features=features,
@@ -312,21 +300,57 @@ def scan(
         split=split,
         clean_label_column=clean_label_column,
     )
-    scratch = folder.path.absolute().parent if folder else None
-    audit = prepare(data, options, reporter, scratch)
+    with distributed.joined():
+        if not distributed.leads():
+            reporter = Reporter()
+        with distributed.together():
+            options = ScanOptions(
+                encoder=encoder,
+                weights=None if weights is None else str(weights),
+                fine_tune=fine_tune,
+                features=None if features is None else _name_of(features),
+                tabular=tabular,
+                image_size=image_size,
+                epochs=epochs,
+                batch_size=batch_size,
+                device=device,
+                seed=seed,
+                time_budget=time_budget,
+                score=score,
+                threshold=threshold,
+            )
+            if id_column is not None and features is None and not tabular:
+                raise OptionError("--id-column names the ids of rows for --features or --tabular")
+            folder = None
+            if distributed.leads():
+                folder = _open_folder(out, force=force, resume=resume)
+            data = read()
+        scratch = None if out is None else Path(out).absolute().parent
+        audit = prepare(data, options, reporter, scratch)
+        return _run(audit, folder, started, reporter)
 
+
+def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Reporter) -> ScanResult:
+    """Train, judge and write; of several processes the first does the last two."""
     temporary = None
-    if folder is None:
-        temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
-        place = Path(temporary.name)
-    else:
-        place = folder.path
-        folder.claim(version("labelaudit"), audit.manifest.fingerprint(), audit.settings())
+    with distributed.together():
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
+            place = Path(temporary.name)
+        else:
+            place = folder.path
+            folder.claim(version("labelaudit"), audit.manifest.fingerprint(), audit.settings())
     try:
         method, fitted = train(audit, place, started, reporter)
+        seen = predict_all(
+            method,
+            TrainingImages(audit.inputs.store, audit.manifest.noisy_labels, audit.device),
+        )
+        if not distributed.leads():
+            raise distributed.WorkDone
         history = EpsilonHistory(place / EPSILON_FOLDER, fitted.epochs, owner=temporary)
         reporter.say("Ranking the labels.")
-        result = judge(audit, method, history, fitted, started)
+        result = judge(audit, *seen, history, fitted, started)
         if folder:
             result = replace(result, run_dir=folder.path)
             with folder.file("model.pt") as path:
@@ -479,7 +503,7 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
         with seeded(audit.device, options.seed, 0):
             return UMN(audit.config, audit.device, pretrained)
 
-    step = measure_step(new_method(), images, audit.plan, seed=options.seed)
+    step = distributed.share(measure_step(new_method(), images, audit.plan, seed=options.seed))
     expected = step * audit.plan.steps * audit.epochs * (1 + RECORDING_SHARE)
     budget = None if options.time_budget is None else options.time_budget * 60
     reporter.say(
@@ -491,6 +515,7 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
         )
     )
     method = new_method()
+    method.distribute()
 
     fitted = fit(
         method,
@@ -502,7 +527,7 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
             place / EPSILON_FOLDER, epoch, method, images, sample_ids
         ),
         reporter=reporter,
-        checkpoint=place / CHECKPOINT,
+        checkpoint=place / CHECKPOINT if distributed.leads() else None,
         seconds_left=None if budget is None else budget - (time.monotonic() - started),
     )
     return method, fitted
@@ -517,14 +542,21 @@ def format_seconds(seconds: float) -> str:
 
 
 def judge(
-    audit: Audit, method: UMN, history: EpsilonHistory, fitted: FitResult, started: float
+    audit: Audit,
+    pred_probs: np.ndarray,
+    embeddings: np.ndarray,
+    history: EpsilonHistory,
+    fitted: FitResult,
+    started: float,
 ) -> ScanResult:
     """Turn what was recorded into scores, a decision and tables.
 
     Parameters
     ----------
-    audit, method
-        What was trained.
+    audit
+        What was audited.
+    pred_probs, embeddings
+        The guider's last word on every sample, ``(N, C)`` and ``(N, d)``.
     history
         What was recorded.
     fitted
@@ -533,8 +565,6 @@ def judge(
         When the scan began, by `time.monotonic`.
     """
     manifest, options = audit.manifest, audit.options
-    images = TrainingImages(audit.inputs.store, manifest.noisy_labels, audit.device)
-    pred_probs, embeddings = predict_all(method, images)
     witnesses = hear_witnesses(
         history,
         pred_probs,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from labelaudit import distributed
 from labelaudit.training.method import Batch
 
 # Labeled images are at least this share of a batch (section 4.2: 5 of 100 on MNIST, 5% on SVHN).
@@ -158,12 +159,15 @@ class TrainingImages:
         return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Give an augmented training batch of these rows."""
+        """Give an augmented training batch of these rows, or this process's share of them."""
+        total = len(indices)
+        indices = distributed.shard(indices)
+        weight = len(indices) * distributed.size() / total
         images = self.images(indices)
         if self.max_shift:
             images = translate(images, self.max_shift)
         rows = torch.from_numpy(indices).to(self.device)
-        return Batch(images, self._labels[rows], rows)
+        return Batch(images, self._labels[rows], rows, weight)
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:

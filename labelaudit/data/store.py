@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ Store = npt.NDArray[Any]
 
 # A larger store is mapped.
 LARGEST_IN_MEMORY = 1 << 29
+PREFIX = "labelaudit-store-"
 # Rows moved at a time where some are left out.
 MOVED_ROWS = 4096
 
@@ -44,31 +45,49 @@ def make_store(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | Non
     SourceError
         If there is no room for the file.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size <= LARGEST_IN_MEMORY:
+    if math.prod(shape) * np.dtype(dtype).itemsize <= LARGEST_IN_MEMORY:
         return np.zeros(shape, dtype)
-    while scratch is not None and not scratch.is_dir():
-        scratch = scratch.parent
-    with tempfile.TemporaryFile(prefix="labelaudit-", dir=scratch) as file:
-        _reserve(file.fileno(), size, scratch or Path(tempfile.gettempdir()))
-        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+    with tempfile.TemporaryFile(prefix=PREFIX, dir=existing(scratch)) as file:
+        return _map(file, Path(existing(scratch)), shape, dtype)
 
 
-def _reserve(file: int, size: int, folder: Path) -> None:
-    """Take the room now: a mapped file that the disk cannot hold kills whoever writes to it."""
+def map_file(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
+    """Map a file that is there, as long as the array or longer: several processes share it.
+
+    Raises
+    ------
+    SourceError
+        If there is no room for it.
+    """
+    with path.open("r+b") as file:
+        return _map(file, path.parent, shape, dtype)
+
+
+def existing(folder: Path | None) -> str:
+    """Give a folder, or the first above it that is there; None is the one for temporary files."""
+    while folder is not None and not folder.is_dir():
+        folder = folder.parent
+    return tempfile.gettempdir() if folder is None else str(folder)
+
+
+def _map(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
+    """Map a file after taking the room: one that the disk cannot hold kills whoever writes to it."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free
     try:
-        if free < size:
+        missing = size - os.fstat(file.fileno()).st_size
+        if free < missing:
             raise OSError
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file, 0, size)
-        else:
-            os.truncate(file, size)
+        if missing > 0 and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        elif missing > 0:
+            os.truncate(file.fileno(), size)
     except OSError as error:
         raise SourceError(
             f"the decoded samples take {size / 2**30:.1f} GiB, and {folder} has"
             f" {free / 2**30:.1f} GiB left; free some, or write to another disk with --out"
         ) from error
+    return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
 def keep_rows(store: Store, keep: np.ndarray) -> Store:

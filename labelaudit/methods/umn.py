@@ -35,6 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labelaudit import distributed
 from labelaudit.data.batches import BatchPlan, TrainingImages
 from labelaudit.networks.encoders import (
     BackboneEncoder,
@@ -338,6 +339,7 @@ class UMN:
                 self.network.encoder.trunk.load_state_dict(pretrained)
             trunk = list(self.network.encoder.trunk.parameters())
         self.network.to(device)
+        self.shared: nn.Module = self.network
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
         known = set(trunk)
@@ -352,6 +354,11 @@ class UMN:
             fused=device.type in ("cpu", "cuda"),
         )
 
+    def distribute(self) -> None:
+        """Average gradients over the processes from now on; see `labelaudit.distributed`."""
+        all_used = not isinstance(self.network.encoder, BackboneEncoder)
+        self.shared = distributed.parallel(self.network, self.device, all_used=all_used)
+
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimizer step and one guider step; see `Method.step`."""
         config, num_classes = self.config, self.config.network.num_classes
@@ -360,7 +367,7 @@ class UMN:
         objective = torch.zeros((), device=self.device)
         with autocast(self.device):
             explained, weights = self.choose_explained(batch.noisy_labels)
-            logits, terms = self.network(batch.images, explained)
+            logits, terms = self.shared(batch.images, explained)
         if terms is not None:
             objective = (terms.elbo * weights).sum()
             told["elbo"] = objective.detach() / len(batch.images)
@@ -381,7 +388,7 @@ class UMN:
             labeled_term = labeled_term + config.entropy_weight * entropy
         loss = -(objective + config.label_weight * labeled_term) / len(batch.images)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (batch.weight * loss).backward()
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
         return {"loss": loss.detach(), **told}

@@ -86,7 +86,8 @@ def conflicting_duplicates(
     copies = _copies(embeddings, content_hashes, labeled)
     exact = _exact_pairs(copies, noisy_labels, labeled)
     # Of copies with one label one is enough to be near to something.
-    _, first = np.unique(np.stack([copies, noisy_labels[labeled]]), axis=1, return_index=True)
+    content_and_label = copies * len(class_names) + noisy_labels[labeled]
+    _, first = np.unique(content_and_label, return_index=True)
     reference = labeled[np.sort(first)]
     near = _near_pairs(
         embeddings,
@@ -95,8 +96,9 @@ def conflicting_duplicates(
         reference if queries is None else np.intersect1d(reference, queries),
         device or torch.device("cpu"),
     )
-    same = dict(zip(labeled.tolist(), copies.tolist(), strict=True))
-    near = [(a, b, distance) for a, b, distance in near if same[a] != same[b]]
+    content = np.full(len(noisy_labels), -1)
+    content[labeled] = copies
+    near = [(a, b, distance) for a, b, distance in near if content[a] != content[b]]
     rows = [(a, b, 0.0, "exact") for a, b in exact] + [(a, b, d, "near") for a, b, d in near]
     rows.sort(key=lambda row: (row[3] != "exact", row[2], row[0], row[1]))
     names = np.asarray(class_names, dtype=object)
@@ -115,13 +117,17 @@ def _copies(
     embeddings: np.ndarray, content_hashes: np.ndarray | None, rows: np.ndarray
 ) -> np.ndarray:
     """Give each content among some rows a number: ``(M,)`` int64, equal where it is the same."""
-    number: dict[object, int] = {}
-    keys = (
-        (blake2b(np.asarray(embeddings[row]).tobytes(), digest_size=16).digest() for row in rows)
-        if content_hashes is None
-        else content_hashes[rows].tolist()
-    )
-    return np.array([number.setdefault(key, len(number)) for key in keys], dtype=np.int64)
+    if content_hashes is not None:
+        return np.unique(content_hashes[rows], return_inverse=True)[1]
+    keys = np.empty((len(rows), 2), dtype=np.uint64)
+    for place, row in enumerate(rows):
+        digest = blake2b(np.asarray(embeddings[row]).tobytes(), digest_size=keys[0].nbytes)
+        keys[place] = np.frombuffer(digest.digest(), dtype=np.uint64)
+    order = np.lexsort(keys.T)
+    starts = np.diff(keys[order], axis=0, prepend=keys[order[:1]]).any(axis=1)
+    numbers = np.empty(len(rows), dtype=np.int64)
+    numbers[order] = np.cumsum(starts)
+    return numbers
 
 
 def _exact_pairs(
@@ -129,7 +135,9 @@ def _exact_pairs(
 ) -> list[tuple[int, int]]:
     pairs = []
     order = np.argsort(copies, kind="stable")
-    for group in np.split(rows[order], np.flatnonzero(np.diff(copies[order])) + 1):
+    _, starts, counts = np.unique(copies[order], return_index=True, return_counts=True)
+    for start, count in zip(starts[counts > 1], counts[counts > 1], strict=True):
+        group = rows[order[start : start + count]]
         labels = noisy_labels[group].tolist()
         if len(set(labels)) > 1:
             common = Counter(labels).most_common(1)[0][0]
@@ -147,7 +155,7 @@ def _near_pairs(
     device: torch.device,
 ) -> list[tuple[int, int, float]]:
     """Return pairs ``(a, b, distance)``, a < b, with different labels."""
-    if len(reference) < 3:  # no distribution to speak of
+    if len(reference) < 3 or not len(queries):  # no distribution to speak of, or nothing asked
         return []
     axes = _search_axes(embeddings, reference)
     points = _along(axes, embeddings, reference, device)  # (R, s)

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from labelaudit import distributed
 from labelaudit.data.batches import BatchPlan, TrainingImages, epoch_batches
 from labelaudit.errors import OptionError
 from labelaudit.progress import Reporter
@@ -55,8 +56,12 @@ def choose_device(requested: str) -> torch.device:
     """
     if requested == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            requested = "cuda"
+        else:
+            requested = "mps" if torch.backends.mps.is_available() else "cpu"
+    if requested == "cuda" and distributed.size() > 1:
+        # torchrun counts the processes on a machine, one for each of its GPUs.
+        requested = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(requested)
         torch.empty(1, device=device)
@@ -76,10 +81,14 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
-    """Seed torch for an epoch, and leave the caller's random state as it was."""
+    """Seed torch for an epoch, and leave the caller's random state as it was.
+
+    In epoch 0, in which weights are drawn, all processes draw the same; later each its own.
+    """
     devices = [device] if device.type == "cuda" else []
+    process = [distributed.rank()] if epoch and not distributed.leads() else []
     with torch.random.fork_rng(devices=devices):
-        entropy = np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0]
+        entropy = np.random.SeedSequence([seed, epoch, *process]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(entropy >> np.uint64(1)))
         yield
 
@@ -90,7 +99,7 @@ def predict(
     rows: np.ndarray,
     take: Callable[[np.ndarray, np.ndarray, np.ndarray, slice], None],
 ) -> None:
-    """Run the deterministic pass over some rows in large batches.
+    """Run the deterministic pass over this process's part of some rows in large batches.
 
     Parameters
     ----------
@@ -100,8 +109,9 @@ def predict(
         ``(M,)`` int64, rows of the data set.
     take
         Called with learner_probs ``(B, C)``, guider_probs ``(B, C)``, embedding ``(B, d)`` and the
-        slice of `rows` that they belong to.
+        slice of the part, `distributed.part`, that they belong to.
     """
+    rows = rows[distributed.part(len(rows))]
     size = max(1, min(4096, PREDICT_VALUES // int(np.prod(images.image_shape))))
     for start in range(0, len(rows), size):
         part = slice(start, min(start + size, len(rows)))
@@ -115,20 +125,25 @@ def predict(
 
 
 def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.ndarray]:
-    """Give the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32."""
+    """Give the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32.
+
+    Of several processes the first has them all, and the others their parts.
+    """
     rows = np.arange(len(images))
+    mine = distributed.part(len(images))
     results: list[np.ndarray] = []
 
     def take(_: np.ndarray, guider_probs: np.ndarray, embedding: np.ndarray, part: slice) -> None:
         if not results:
             results.extend(
-                np.empty((len(rows), seen.shape[1]), dtype=np.float32)
+                np.empty((mine.stop - mine.start, seen.shape[1]), dtype=np.float32)
                 for seen in (guider_probs, embedding)
             )
         results[0][part], results[1][part] = guider_probs, embedding
 
     predict(method, images, rows, take)
-    return results[0], results[1]
+    guider_probs, embeddings = (distributed.gather_rows(part, len(images)) for part in results)
+    return guider_probs, embeddings
 
 
 def measure_step(method: Method, images: TrainingImages, plan: BatchPlan, *, seed: int) -> float:
@@ -177,7 +192,8 @@ def fit(
     reporter
         Shows progress.
     checkpoint
-        Where to keep the method's state. If the file is there training goes on from it.
+        Where to keep the method's state. If the file is there training goes on from it. Of several
+        processes the first alone is given one.
     seconds_left
         Stop before an epoch that would not end within these seconds. One epoch is always trained.
 
@@ -187,8 +203,13 @@ def fit(
         If interrupted before the first epoch was recorded; later, the result says so instead.
     """
     done, before = 0, 0.0
+    saved = None
     if checkpoint is not None and checkpoint.exists():
-        saved = load_checkpoint(checkpoint, images.device)
+        # Other processes' GPUs are not this one's: it goes to them by way of the CPU.
+        where = images.device if distributed.size() == 1 else torch.device("cpu")
+        saved = load_checkpoint(checkpoint, where)
+    saved = distributed.share(saved)
+    if saved is not None:
         method.load_state_dict(saved.state)
         done, before = saved.epoch, saved.seconds
     started = last_saved = time.monotonic()
@@ -207,7 +228,7 @@ def fit(
                 if (
                     seconds_left is not None
                     and done > 0
-                    and epoch_started - started + longest > seconds_left
+                    and distributed.share(epoch_started - started + longest > seconds_left)
                 ):
                     status = "out of time"
                     break
@@ -224,7 +245,8 @@ def fit(
                     save()
                     last_saved = time.monotonic()
     except KeyboardInterrupt:
-        if done == 0:
+        # Of several processes each is interrupted at another step, and none can wait for the others.
+        if done == 0 or distributed.size() > 1:
             raise
         status = "interrupted"
     else:

@@ -21,11 +21,15 @@ class Batch:
         ``(B,)`` int64, -1 where unlabeled.
     indices
         ``(B,)`` int64, rows of the data set.
+    weight
+        Where several processes share a batch and average their gradients: how many times these images
+        count, so that all images of the batch count alike.
     """
 
     images: Tensor
     noisy_labels: Tensor
     indices: Tensor
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from labelaudit import distributed
 from labelaudit.data.batches import TrainingImages
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import atomic_write
@@ -83,8 +84,10 @@ def record_epoch(
     method: Method,
     images: TrainingImages,
     sample_ids: Sequence[str] | np.ndarray,
-) -> Path:
+) -> Path | None:
     """Look at every labeled image with learner and guider, and write the epoch's part.
+
+    Of several processes each looks at some of them, and the first writes; None in the others.
 
     Parameters
     ----------
@@ -99,18 +102,21 @@ def record_epoch(
     """
     labeled = np.flatnonzero(images.noisy_labels >= 0)
     given = images.noisy_labels[labeled]
-    learner_prob = np.empty(len(labeled), dtype=np.float32)
-    guider_prob = np.empty(len(labeled), dtype=np.float32)
+    mine = given[distributed.part(len(labeled))]
+    probs = np.empty((len(mine), 2), dtype=np.float32)  # learner's and guider's
 
     def take(
         learner_probs: np.ndarray, guider_probs: np.ndarray, _: np.ndarray, part: slice
     ) -> None:
         rows = np.arange(len(learner_probs))
-        learner_prob[part] = learner_probs[rows, given[part]]
-        guider_prob[part] = guider_probs[rows, given[part]]
+        probs[part, 0] = learner_probs[rows, mine[part]]
+        probs[part, 1] = guider_probs[rows, mine[part]]
 
     predict(method, images, labeled, take)
-    return write_part(folder, epoch, sample_ids, learner_prob, guider_prob)
+    whole = distributed.gather_rows(probs, len(labeled))
+    if not distributed.leads():
+        return None
+    return write_part(folder, epoch, sample_ids, whole[:, 0], whole[:, 1])
 
 
 class EpsilonHistory:

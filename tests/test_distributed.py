@@ -1,0 +1,166 @@
+"""Two processes on this machine's CPU, by torchrun with gloo, against one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from labelaudit import EpsilonHistory, distributed
+
+STEPS = """
+import sys
+import numpy as np
+import torch
+from labelaudit import distributed
+from labelaudit.data.batches import BatchPlan, TrainingImages
+from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.umn import NetworkConfig
+from labelaudit.progress import Reporter
+from labelaudit.training.loop import fit
+
+torch.randn_like = torch.zeros_like  # without noise both must learn the same
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 256, (23, 1, 4, 4)).astype(np.uint8)
+labels = np.where(np.arange(23) < 15, np.arange(23) % 3, -1)
+with distributed.joined():
+    torch.manual_seed(0)
+    network = NetworkConfig("mlp", (1, 4, 4), 3, "bernoulli", PixelStatistics((0.5,), (0.5,)))
+    method = UMN(UMNConfig(network, 1.6, (1.0, 2.0, 0.5)), torch.device("cpu"))
+    method.distribute()
+    images = TrainingImages(pixels, labels, torch.device("cpu"))
+    plan = BatchPlan(steps=5, labeled_draws=15, unlabeled_draws=8, num_labeled=15)  # of 4 or 5
+    fit(method, images, plan, epochs=4, seed=0, on_epoch=lambda epoch: None, reporter=Reporter())
+    torch.save(method.state_dict()["network"], f"{sys.argv[1]}-{distributed.rank()}.pt")
+"""
+PARTS = """
+import sys
+import numpy as np
+from labelaudit import SourceError, distributed
+
+with distributed.joined():
+    rank = distributed.rank()
+    assert distributed.size() == 2
+    assert distributed.share(rank) == 0
+    assert distributed.everyone(rank) == [0, 1]
+    made = distributed.once_a_machine(lambda: ("made by", rank))
+    assert made == ("made by", 0), made
+    values = np.arange(7 * 3, dtype=np.float32).reshape(7, 3)
+    whole = distributed.gather_rows(values[distributed.part(7)], 7)
+    assert len(whole) == 7 - 3 * rank, whole
+    if rank == 0:
+        np.testing.assert_array_equal(whole, values)
+    rows = np.concatenate(distributed.everyone(distributed.shard(np.arange(7))))
+    assert sorted(rows.tolist()) == list(range(7))
+    try:
+        with distributed.together():
+            if rank == 1:
+                raise SourceError("found by the second")
+    except SourceError as error:
+        assert rank == 0
+        print("first says:", error)
+    print("not the second")
+"""
+
+
+def torchrun(*arguments: object, folder: Path) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*command, *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_alone_a_process_is_all_of_them():
+    rows = np.arange(5)
+    assert (distributed.size(), distributed.rank(), distributed.leads()) == (1, 0, True)
+    np.testing.assert_array_equal(distributed.shard(rows), rows)
+    np.testing.assert_array_equal(rows[distributed.part(5)], rows)
+    np.testing.assert_array_equal(distributed.gather_rows(rows, 5), rows)
+    assert distributed.once_a_machine(lambda: "made") == "made"
+    module = torch.nn.Linear(2, 2)
+    assert distributed.parallel(module, torch.device("cpu")) is module
+
+
+def test_parts_come_together_and_errors_are_everybody_s(tmp_path):
+    (tmp_path / "parts.py").write_text(PARTS)
+    done = torchrun("parts.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["first says: found by the second", "not the second"]
+
+
+def test_two_processes_learn_what_one_does(tmp_path):
+    (tmp_path / "steps.py").write_text(STEPS)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "steps.py", "one"], cwd=tmp_path, env=environment, check=True)
+    done = torchrun("steps.py", "two", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    alone = torch.load(tmp_path / "one-0.pt", weights_only=True)
+    for name in ("two-0.pt", "two-1.pt"):
+        shared = torch.load(tmp_path / name, weights_only=True)
+        for key, value in alone.items():
+            torch.testing.assert_close(shared[key], value, rtol=1e-4, atol=1e-5, msg=key)
+
+
+@pytest.fixture(scope="module")
+def scans(digit_files, tmp_path_factory) -> Path:
+    """599 of 600 images can be read; scanned by one process and by two."""
+    folder = tmp_path_factory.mktemp("scans")
+    shutil.copytree(digit_files / "images", folder / "images")
+    shutil.copy(digit_files / "labels.csv", folder)
+    (folder / "images" / "004.png").write_text("no image")
+    scan = ["-m", "labelaudit", "scan", "images", "labels.csv", "--clean-label-column", "clean"]
+    scan += ["--device", "cpu", "--epochs", "12", "--out"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, *scan, "one"], cwd=folder, env=environment, check=True)
+    done = torchrun(*scan, "two", folder=folder)
+    assert done.returncode == 0, done.stderr
+    (folder / "said.txt").write_text(done.stdout + done.stderr)
+    return folder
+
+
+def test_every_label_is_recorded_once_an_epoch(scans):
+    ids = pd.read_parquet(scans / "two" / "samples.parquet")["sample_id"].tolist()
+    assert len(ids) == len(set(ids)) == 599
+    history = EpsilonHistory(scans / "two" / "epsilon")
+    assert history.epochs == list(range(1, 13))
+    assert history.frame().groupby("epoch")["sample_id"].apply(list).tolist() == [ids] * 12
+
+
+def test_two_processes_find_what_one_finds(scans):
+    """Their noise is another, so ranks are alike and not equal: the tolerance of docs/cli.md."""
+    one, two = (pd.read_parquet(scans / name / "samples.parquet") for name in ("one", "two"))
+    assert one["sample_id"].tolist() == two["sample_id"].tolist()
+    scores = spearmanr(one["suspect_score"], two["suspect_score"]).statistic
+    assert scores > 0.9
+    f1 = [
+        json.loads((scans / name / "summary.json").read_text())["metrics"]["f1"]
+        for name in ("one", "two")
+    ]
+    assert min(f1) > 0.8
+    assert abs(f1[0] - f1[1]) < 0.05
+
+
+def test_the_first_alone_tells_and_nothing_is_left_behind(scans):
+    said = (scans / "said.txt").read_text()
+    assert said.count("Found 599 images") == 1
+    assert said.count("labels look wrong") == 1
+    kinds = {"images", "labels.csv", "one", "two", "said.txt"}
+    assert {path.name for path in scans.iterdir()} - kinds == set()
+    again = torchrun(
+        *("-m", "labelaudit", "scan", "images", "labels.csv", "--out", "two"), folder=scans
+    )
+    assert again.returncode != 0
+    assert again.stderr.count("error: two is there already") == 1
+    assert (scans / "two" / "suspects.csv").exists()
