@@ -20,8 +20,10 @@ def commit() -> str:
     return told.stdout.strip() or "unknown"
 
 
-def hardware() -> str:
-    """Name what it runs on."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def hardware(device: torch.device | None = None) -> str:
+    """Name what it runs on, by default the GPU where there is one."""
+    if device is None:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), torch {torch.__version__}"

@@ -166,7 +166,7 @@ def scan(
     ] = "auto",
 ) -> None:
     """Find suspect labels and write them to suspects.csv, with a page to look at."""
-    with _for_people():
+    with _for_people(several_processes=True):
         from labelaudit.data.sources import source_name
         from labelaudit.pipeline import scan as run_scan
 
@@ -447,10 +447,17 @@ def _show_metrics(metrics: dict[str, float | None]) -> None:
 
 
 @contextmanager
-def _for_people() -> Iterator[None]:
+def _for_people(*, several_processes: bool = False) -> Iterator[None]:
     """Turn errors meant for people into one line and exit code 2."""
     errors = Console(stderr=True)
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several_processes:
+            if os.environ.get("RANK") != "0":
+                raise typer.Exit
+            raise OptionError(
+                "torchrun started several processes, which only `labelaudit scan` can share; start this"
+                " command without it"
+            )
         yield
     except LabelauditError as error:
         errors.print(

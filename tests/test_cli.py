@@ -165,3 +165,17 @@ def test_names_cannot_command_the_terminal():
     assert "\\x1b[31mred" in shown
     assert "é日本" in shown
     assert Text.from_markup(shown).plain.endswith("\\u202e")
+
+
+@pytest.mark.parametrize(
+    "command", [["eval"], ["demo"], ["embed", "images", "--encoder", "resnet18"]]
+)
+def test_commands_for_one_process_refuse_several(command, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    first = RUNNER.invoke(app, command)
+    assert first.exit_code == 2
+    assert "start this command without it" in first.stderr.replace("\n", " ")
+    monkeypatch.setenv("RANK", "1")
+    other = RUNNER.invoke(app, command)
+    assert (other.exit_code, other.output) == (0, "")

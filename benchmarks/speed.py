@@ -1,0 +1,319 @@
+"""Measure what UMN costs, as ratios within one run: its step, its audit, its recorder, its classes.
+
+    python benchmarks/speed.py MNIST_FOLDER
+    python benchmarks/speed.py MNIST_FOLDER --section audit --device cuda
+
+Sections: steps (of UMN against the same encoder trained with cross-entropy), audit (against five-fold
+confident learning and AUM at the same epochs), recorder (share of an epoch), classes (step and memory
+by the number of classes), decoding (images a second), flops (counted, an image and step; on a GPU also
+achieved against the measured rate of bfloat16 matrix products). Every figure is kept in
+benchmarks/results/speed.csv, those of a section replaced when it is run again, and benchmarks/speed.md
+is written from them. Run it on an idle machine. Memory by the number of images: benchmarks/scale.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+# As the command line does, before torch reads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from provenance import commit, hardware
+from sklearn.metrics import f1_score
+from torch.utils.flop_counter import FlopCounterMode
+
+from labelaudit.benchmark.corruptions import corrupt_symmetric
+from labelaudit.data.batches import TrainingImages, epoch_batches
+from labelaudit.data.images import ImageFiles, decode_images
+from labelaudit.evaluation import open_dataset
+from labelaudit.methods.aum import AUMAudit
+from labelaudit.methods.confident_learning import ConfidentLearning
+from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.umn import UMN, UMNConfig, UncertaintyMining
+from labelaudit.networks.encoders import EncoderName
+from labelaudit.training.loop import fit
+from labelaudit.training.method import Method
+from labelaudit.training.recorder import record_epoch
+from labelaudit.training.task import Task, Verdict
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "speed.csv"
+RATE, SEED = 0.2, 100
+TIMED_ROUNDS, STEPS_A_ROUND = 9, 3
+AUDIT_EPOCHS = {"mlp": 30, "resnet18": 4}
+AUDIT_IMAGES = {"mlp": 10_000, "resnet18": 2_000}
+MATRIX_SIDE = 8192
+
+Rows = Iterator[tuple[str, float, str]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where to measure, and MNIST to measure on."""
+
+    mnist: Path
+    device: torch.device
+    seeds: int
+
+    @cached_property
+    def digits(self) -> tuple[np.ndarray, np.ndarray]:
+        """MNIST's pixels ``(N, 1, 28, 28)`` uint8 and labels ``(N,)``."""
+        data = open_dataset(str(self.mnist), test="test")
+        return data.pixels, data.clean_labels
+
+    def task(
+        self, encoder: EncoderName, count: int, seed: int = SEED, epochs: int | None = None
+    ) -> tuple[Task, np.ndarray]:
+        """Give so many digits, a fifth of their labels wrong, and which are."""
+        pixels, clean = self.digits
+        rows = np.random.default_rng(seed).permutation(len(pixels))[:count]
+        given = corrupt_symmetric(clean[rows], RATE, 10, seed)
+        task = Task(pixels[rows], given, 10, encoder, self.device, seed, epochs=epochs)
+        return task, given != clean[rows]
+
+    def noise(self, encoder: EncoderName, classes: int, count: int) -> Task:
+        """Give colored noise of 32x32 pixels with labels by chance, where only time counts."""
+        rng = np.random.default_rng(SEED)
+        pixels = rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8)
+        return Task(pixels, rng.permutation(count) % classes, classes, encoder, self.device, SEED)
+
+    def seconds(self, *steps: Callable[[], object]) -> list[float]:
+        """Give the median seconds of each step, timed in turns so that all see the same machine."""
+        times: list[list[float]] = [[] for _ in steps]
+        for step in steps:  # warm up
+            step()
+        for _ in range(TIMED_ROUNDS):
+            for step, taken in zip(steps, times, strict=True):
+                self.wait()
+                start = time.perf_counter()
+                for _ in range(STEPS_A_ROUND):
+                    step()
+                self.wait()
+                taken.append((time.perf_counter() - start) / STEPS_A_ROUND)
+        return [statistics.median(taken) for taken in times]
+
+    def wait(self) -> None:
+        """Wait until a GPU is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def stepper(task: Task, method: Method, batch_size: int) -> Callable[[], object]:
+    """Give a function that takes a step on the first batch of an epoch."""
+    images = TrainingImages(task.pixels, task.noisy_labels, task.device, task.max_shift)
+    rows = next(epoch_batches(task.noisy_labels, task.plan(batch_size), seed=SEED, epoch=1))
+    return lambda: method.step(images.batch(rows))
+
+
+def make_umn(task: Task, batch_size: int, **settings: object) -> UMN:
+    """Build UMN as an audit does."""
+    config = UMNConfig.for_data(
+        task.pixels, task.given, task.num_classes, task.encoder, task.plan(batch_size)
+    )
+    return UMN(replace(config, **settings), task.device)
+
+
+def steps(bench: Bench) -> Rows:
+    """Time UMN's step against the supervised step."""
+    on_gpu = bench.device.type == "cuda"
+    for encoder, batch_size in (("mlp", 200), ("resnet18", 500 if on_gpu else 50),
+                                ("conv13", 500 if on_gpu else 10)):  # fmt: skip
+        if encoder == "mlp":
+            task, _ = bench.task("mlp", 2000)
+        else:
+            task = bench.noise(encoder, 10, 20 * batch_size)
+        umn = stepper(task, make_umn(task, batch_size), batch_size)
+        whole = stepper(task, make_umn(task, batch_size, explained_share=1.0), batch_size)
+        plain = stepper(task, CrossEntropy(task, SupervisedConfig()), batch_size)
+        ours, all_explained, theirs = bench.seconds(umn, whole, plain)
+        yield f"{encoder}, batch of {batch_size}: UMN's step / supervised step", ours / theirs, "x"
+        yield (
+            f"{encoder}: the same, the bound of every image worked out",
+            all_explained / theirs,
+            "x",
+        )
+        yield f"{encoder}: images a second of UMN's step", batch_size / ours, "/s"
+
+
+def audits(bench: Bench) -> Rows:
+    """Time whole audits at the same epochs, and what they find."""
+    for encoder, epochs in AUDIT_EPOCHS.items():
+        taken: dict[str, list[float]] = {}
+        found: dict[str, list[float]] = {}
+        for seed in range(SEED, SEED + (bench.seeds if encoder == "mlp" else 1)):
+            task, wrong = bench.task(encoder, AUDIT_IMAGES[encoder], seed, epochs)
+            for name, system in (("UMN", UncertaintyMining()), ("confident learning",
+                                 ConfidentLearning()), ("AUM", AUMAudit())):  # fmt: skip
+                start = time.perf_counter()
+                verdict = system.audit(task)
+                bench.wait()
+                taken.setdefault(name, []).append(time.perf_counter() - start)
+                found.setdefault(name, []).append(best_f1(verdict, wrong, name))
+        what = f"{encoder}, {AUDIT_IMAGES[encoder]:,} digits, {epochs} epochs"
+        for rival in ("confident learning", "AUM"):
+            yield (
+                f"{what}: UMN's audit / {rival}'s",
+                sum(taken["UMN"]) / sum(taken[rival]),
+                "x",
+            )
+        for name, values in found.items():
+            best = ", best filter" if name == "confident learning" else ""
+            yield f"{what}: F1 of {name}{best}", statistics.mean(values), "F1"
+        yield f"{what}: UMN's audit", statistics.mean(taken["UMN"]), "s"
+
+
+def best_f1(verdict: Verdict, wrong: np.ndarray, name: str) -> float:
+    """Give F1; of confident learning that of the filter which the truth chooses."""
+    cuts = verdict.variants.values() if name == "confident learning" else [verdict.flagged]
+    return max(float(f1_score(wrong, cut)) for cut in cuts)
+
+
+def recorder(bench: Bench) -> Rows:
+    """Time recording against the steps of an epoch."""
+    for encoder, count, batch_size in (("mlp", 10_000, 200), ("resnet18", 1000, 50)):
+        task, _ = bench.task(encoder, count)
+        method, plan = make_umn(task, batch_size), task.plan(batch_size)
+        images = TrainingImages(task.pixels, task.noisy_labels, task.device, task.max_shift)
+        spent: list[float] = []
+
+        def record(epoch: int, method: UMN = method, images: TrainingImages = images,
+                   spent: list[float] = spent) -> None:  # fmt: skip
+            start = time.perf_counter()
+            with tempfile.TemporaryDirectory() as folder:
+                ids = np.arange(len(images)).astype(str)
+                record_epoch(Path(folder), epoch, method, images, ids)
+            spent.append(time.perf_counter() - start)
+
+        ended = fit(
+            method, images, plan, epochs=3, seed=SEED, on_epoch=record, reporter=task.reporter
+        )
+        yield (
+            f"{encoder}, {count:,} digits: recording, of an epoch",
+            sum(spent) / ended.seconds,
+            "share",
+        )
+
+
+def classes(bench: Bench) -> Rows:
+    """Time a step with the generative half by the number of classes."""
+    for count in (2, 10, 100, 1000):
+        task = bench.noise("mlp", count, 4000)
+        method = make_umn(task, 200, generative=True, entropy_weight=0.0, explained_share=1.0)
+        (seconds,) = bench.seconds(stepper(task, method, 200))
+        yield f"mlp, 32x32 color, batch of 200, {count:,} classes: UMN's step", 1000 * seconds, "ms"
+
+
+def decoding(bench: Bench) -> Rows:
+    """Decode PNG files of 28x28 pixels and JPEG files of 224x224, all cores."""
+    pixels, _ = bench.digits
+    rng = np.random.default_rng(SEED)
+    photo = Image.fromarray(rng.integers(0, 256, (14, 14, 3)).astype(np.uint8))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in range(5000):
+            Image.fromarray(pixels[number, 0]).save(folder / f"{number}.png")
+        for number in range(1000):
+            turned = photo.rotate(number % 360).resize((224, 224), Image.Resampling.BICUBIC)
+            turned.save(folder / f"{number}.jpg", quality=90)
+        for kind, count, side, channels in (("png", 5000, 28, 1), ("jpg", 1000, 224, 3)):
+            files = np.array([str(folder / f"{n}.{kind}") for n in range(count)], dtype=object)
+            start = time.perf_counter()
+            decode_images(ImageFiles(files), height=side, width=side, channels=channels)
+            yield f"{kind}, {side}x{side}: decoded", count / (time.perf_counter() - start), "/s"
+
+
+def flops(bench: Bench) -> Rows:
+    """Count the floating-point operations of a step, and on a GPU what is achieved of the possible."""
+    on_gpu = bench.device.type == "cuda"
+    rate = matrix_rate(bench) if on_gpu else None
+    if rate is not None:
+        yield "bfloat16 matrix products", rate / 1e12, "TFLOP/s"
+    for encoder, batch_size in (("mlp", 200), ("resnet18", 20), ("conv13", 8)):
+        task = bench.noise(encoder, 10, 200)
+        method = make_umn(task, batch_size)
+        step = stepper(task, method, batch_size)
+        with FlopCounterMode(display=False) as counter:
+            step()
+        an_image = counter.get_total_flops() / batch_size
+        yield f"{encoder}, 32x32 color: UMN's step, an image", an_image / 1e9, "GFLOP"
+        if rate is not None:
+            task = bench.noise(encoder, 10, 2000)
+            (seconds,) = bench.seconds(stepper(task, make_umn(task, 500), 500))
+            achieved = 500 * an_image / seconds
+            yield f"{encoder}: achieved, of the matrix rate", achieved / rate, "share"
+
+
+def matrix_rate(bench: Bench) -> float:
+    """Give the floating-point operations a second of a large matrix product in bfloat16."""
+    left = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=bench.device, dtype=torch.bfloat16)
+    (seconds,) = bench.seconds(lambda: left @ left)
+    return 2 * MATRIX_SIDE**3 / seconds
+
+
+SECTIONS: dict[str, Callable[[Bench], Rows]] = {
+    "steps": steps,
+    "audit": audits,
+    "recorder": recorder,
+    "classes": classes,
+    "decoding": decoding,
+    "flops": flops,
+}
+
+
+def report() -> str:
+    """Lay out the results as Markdown."""
+    done = pd.read_csv(RESULTS)
+    lines = [
+        "# Speed",
+        "",
+        f"`python benchmarks/speed.py MNIST_FOLDER`. Digits are MNIST's, {RATE:.0%} of the labels"
+        f" wrong, seeds {SEED} and up. Ratios are of one run; steps are medians, timed in turns."
+        " Memory, disk and time by the number of images: [scale.md](scale.md).",
+        "",
+        "| section | what | figure | commit, hardware |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| {row.section} | {row.what} | {row.figure:.3g} {row.unit} | {row.commit}, {row.hardware} |"
+        for row in done.itertuples()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Parse, run, report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("mnist", type=Path, help="folder of MNIST's parquet shards")
+    parser.add_argument("--section", action="append", choices=list(SECTIONS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=int, default=3, help="audits of each system")
+    options = parser.parse_args()
+    bench = Bench(options.mnist, torch.device(options.device), options.seeds)
+    where = hardware(bench.device)
+    for section in options.section or list(SECTIONS):
+        rows = []
+        for what, figure, unit in SECTIONS[section](bench):
+            print(f"{section}: {what}: {figure:.3g} {unit}", flush=True)
+            rows.append({"section": section, "what": what, "figure": figure, "unit": unit,
+                         "commit": commit(), "hardware": where})  # fmt: skip
+        done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(rows[:0])
+        if len(done):
+            done = done[(done["section"] != section) | (done["hardware"] != where)]
+        pd.concat([done, pd.DataFrame(rows)]).to_csv(RESULTS, index=False)
+    (HERE / "speed.md").write_text(report(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
