@@ -105,6 +105,11 @@ def translate(images: Tensor, max_shift: int) -> Tensor:
     return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images and filters lie in memory: channels last on CUDA, as its matrix units read them."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
 class TrainingImages:
     """The store of pixels, or of features, and the noisy labels, handed out as batches on a device.
 
@@ -155,7 +160,12 @@ class TrainingImages:
         Pixels in [0, 1], features as they are.
         """
         rows = torch.from_numpy(indices).to(self._pixels.device)
-        images = self._pixels[rows].to(self.device)
+        images = self._pixels[rows]
+        if self.device.type == "cuda":
+            if not images.is_cuda:
+                images = images.pin_memory()  # so that the copy goes on while the GPU works
+            images = images.to(self.device, non_blocking=True)
+            images = images.contiguous(memory_format=memory_format(self.device))
         return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def batch(self, indices: np.ndarray) -> Batch:

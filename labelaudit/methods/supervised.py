@@ -23,7 +23,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional as F
 
-from labelaudit.data.batches import BatchPlan
+from labelaudit.data.batches import BatchPlan, memory_format
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
 from labelaudit.training.loop import autocast
@@ -101,6 +101,7 @@ class CrossEntropy(Method):
             num_outputs or task.num_classes,
             task.statistics,
         ).to(task.device)
+        self.model.to(memory_format=memory_format(task.device))
         self.optimizer = torch.optim.Adam(
             self.model.parameters(),
             lr=config.learning_rate,

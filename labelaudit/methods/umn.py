@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 
 from labelaudit import distributed
-from labelaudit.data.batches import BatchPlan, TrainingImages
+from labelaudit.data.batches import BatchPlan, TrainingImages, memory_format
 from labelaudit.networks.encoders import (
     BackboneEncoder,
     EncoderName,
@@ -338,7 +338,7 @@ class UMN:
             if pretrained is not None:
                 self.network.encoder.trunk.load_state_dict(pretrained)
             trunk = list(self.network.encoder.trunk.parameters())
-        self.network.to(device)
+        self.network.to(device).to(memory_format=memory_format(device))
         self.shared: nn.Module = self.network
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
