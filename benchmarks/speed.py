@@ -3,12 +3,13 @@
     python benchmarks/speed.py MNIST_FOLDER
     python benchmarks/speed.py MNIST_FOLDER --section audit --device cuda
 
-Sections: steps (of UMN against the same encoder trained with cross-entropy), audit (against five-fold
-confident learning and AUM at the same epochs), recorder (share of an epoch), classes (step and memory
-by the number of classes), decoding (images a second), flops (counted, an image and step; on a GPU also
-achieved against the measured rate of bfloat16 matrix products). Every figure is kept in
-benchmarks/results/speed.csv, those of a section replaced when it is run again, and benchmarks/speed.md
-is written from them. Run it on an idle machine. Memory by the number of images: benchmarks/scale.py.
+Sections: steps (of UMN against the same encoder trained with cross-entropy), audit and audit-conv
+(against five-fold confident learning and AUM at the same epochs; MLP and ResNet-18), recorder (share of
+an epoch), classes (step by the number of classes), decoding (images a second), flops (counted, an image
+and step; on a GPU also achieved against the measured rate of bfloat16 matrix products). Every figure is
+kept in benchmarks/results/speed.csv, those of a section replaced when it is run again, and
+benchmarks/speed.md is written from them. Run it on an idle machine. Memory by the number of images:
+benchmarks/scale.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 # As the command line does, before torch reads it.
@@ -52,8 +53,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "speed.csv"
 RATE, SEED = 0.2, 100
 TIMED_ROUNDS, STEPS_A_ROUND = 9, 3
-AUDIT_EPOCHS = {"mlp": 30, "resnet18": 4}
-AUDIT_IMAGES = {"mlp": 10_000, "resnet18": 2_000}
+
 MATRIX_SIDE = 8192
 
 Rows = Iterator[tuple[str, float, str]]
@@ -147,31 +147,30 @@ def steps(bench: Bench) -> Rows:
         yield f"{encoder}: images a second of UMN's step", batch_size / ours, "/s"
 
 
-def audits(bench: Bench) -> Rows:
+def audits(bench: Bench, encoder: EncoderName, count: int, epochs: int) -> Rows:
     """Time whole audits at the same epochs, and what they find."""
-    for encoder, epochs in AUDIT_EPOCHS.items():
-        taken: dict[str, list[float]] = {}
-        found: dict[str, list[float]] = {}
-        for seed in range(SEED, SEED + (bench.seeds if encoder == "mlp" else 1)):
-            task, wrong = bench.task(encoder, AUDIT_IMAGES[encoder], seed, epochs)
-            for name, system in (("UMN", UncertaintyMining()), ("confident learning",
-                                 ConfidentLearning()), ("AUM", AUMAudit())):  # fmt: skip
-                start = time.perf_counter()
-                verdict = system.audit(task)
-                bench.wait()
-                taken.setdefault(name, []).append(time.perf_counter() - start)
-                found.setdefault(name, []).append(best_f1(verdict, wrong, name))
-        what = f"{encoder}, {AUDIT_IMAGES[encoder]:,} digits, {epochs} epochs"
-        for rival in ("confident learning", "AUM"):
-            yield (
-                f"{what}: UMN's audit / {rival}'s",
-                sum(taken["UMN"]) / sum(taken[rival]),
-                "x",
-            )
-        for name, values in found.items():
-            best = ", best filter" if name == "confident learning" else ""
-            yield f"{what}: F1 of {name}{best}", statistics.mean(values), "F1"
-        yield f"{what}: UMN's audit", statistics.mean(taken["UMN"]), "s"
+    taken: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
+    for seed in range(SEED, SEED + bench.seeds):
+        task, wrong = bench.task(encoder, count, seed, epochs)
+        for name, system in (("UMN", UncertaintyMining()), ("confident learning",
+                             ConfidentLearning()), ("AUM", AUMAudit())):  # fmt: skip
+            start = time.perf_counter()
+            verdict = system.audit(task)
+            bench.wait()
+            taken.setdefault(name, []).append(time.perf_counter() - start)
+            found.setdefault(name, []).append(best_f1(verdict, wrong, name))
+    what = f"{encoder}, {count:,} digits, {epochs} epochs, {bench.seeds} seeds"
+    for rival in ("confident learning", "AUM"):
+        yield (
+            f"{what}: UMN's audit / {rival}'s",
+            sum(taken["UMN"]) / sum(taken[rival]),
+            "x",
+        )
+    for name, values in found.items():
+        best = ", best filter" if name == "confident learning" else ""
+        yield f"{what}: F1 of {name}{best}", statistics.mean(values), "F1"
+    yield f"{what}: UMN's audit", statistics.mean(taken["UMN"]), "s"
 
 
 def best_f1(verdict: Verdict, wrong: np.ndarray, name: str) -> float:
@@ -264,7 +263,8 @@ def matrix_rate(bench: Bench) -> float:
 
 SECTIONS: dict[str, Callable[[Bench], Rows]] = {
     "steps": steps,
-    "audit": audits,
+    "audit": partial(audits, encoder="mlp", count=10_000, epochs=30),
+    "audit-conv": partial(audits, encoder="resnet18", count=800, epochs=4),
     "recorder": recorder,
     "classes": classes,
     "decoding": decoding,

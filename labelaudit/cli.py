@@ -451,11 +451,11 @@ def _for_people(*, several_processes: bool = False) -> Iterator[None]:
     """Turn errors meant for people into one line and exit code 2."""
     errors = Console(stderr=True)
     try:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not several_processes:
-            if os.environ.get("RANK") != "0":
+        if "TORCHELASTIC_RUN_ID" in os.environ and not several_processes:
+            if not _leads():
                 raise typer.Exit
             raise OptionError(
-                "torchrun started several processes, which only `labelaudit scan` can share; start this"
+                "torchrun started this, and only `labelaudit scan` shares its processes; start this"
                 " command without it"
             )
         yield
@@ -465,8 +465,14 @@ def _for_people(*, several_processes: bool = False) -> Iterator[None]:
         )
         raise typer.Exit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
-        errors.print("Interrupted before there was a ranking; --resume goes on where it can.")
+        if _leads():
+            errors.print("Interrupted before there was a ranking; --resume goes on where it can.")
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _leads() -> bool:
+    """Whether this is the first of the processes that torchrun started, or it started none."""
+    return os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
 
 
 def _reporter() -> Reporter:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -27,30 +29,26 @@ T = TypeVar("T")
 TIMEOUT = datetime.timedelta(days=7)
 
 
-class WorkDone(SystemExit):
-    """Ends a process that was only there to help: process 0 goes on, or says what is wrong, alone.
+# So long a process with an error waits for process 0 to tell it first: mostly both have the same.
+PATIENCE = 5.0
 
-    Exit code 0, also where something is wrong: torchrun ends all others when one fails, and process 0
-    might not have told yet.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(0)
+_joined = False
+_ended = False
 
 
 def size() -> int:
-    """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """How many processes share the audit; 1 outside of `joined`, whatever groups the caller made."""
+    return dist.get_world_size() if _joined else 1
 
 
 def rank() -> int:
     """Which of them this is, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _joined else 0
 
 
 def local_rank() -> int:
     """Which of those on this machine this is, from 0: the number of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if dist.is_initialized() else 0
+    return int(os.environ["LOCAL_RANK"]) if _joined else 0
 
 
 def leads() -> bool:
@@ -62,26 +60,38 @@ def leads() -> bool:
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, if it did, for as long as the context lasts.
 
-    A group that the caller has made already is used as it is.
-
-    Raises
-    ------
-    WorkDone
-        In all processes but the first, where something is wrong with the input or options.
+    Only once: afterwards, and in a program that has made a process group of its own, each process is
+    alone. Where process 0 does not tell of an error in another one, that one does, and ends.
     """
-    ours = dist.is_torchelastic_launched() and not dist.is_initialized()
-    if ours:
-        # Without a backend by name tensors on the CPU go through gloo, those on a GPU through NCCL.
-        dist.init_process_group(timeout=TIMEOUT)
+    global _joined, _ended
+    if not dist.is_torchelastic_launched() or dist.is_initialized() or _ended:
+        yield
+        return
+    # Without a backend by name tensors on the CPU go through gloo and those on a GPU through NCCL.
+    dist.init_process_group(timeout=TIMEOUT)
+    _joined = True
     try:
         yield
-    except LabelauditError:
+    except LabelauditError as error:
         if leads():
             raise
-        raise WorkDone from None
+        time.sleep(PATIENCE)
+        sys.stderr.write(f"process {rank()}: {error}\n")
+        end(code=2)
     finally:
-        if ours:
-            dist.destroy_process_group()
+        _joined, _ended = False, True
+        dist.destroy_process_group()
+
+
+def end(code: int = 0) -> NoReturn:
+    """End a process that was there to help: process 0 goes on alone.
+
+    At once: gloo's threads sometimes abort an interpreter that shuts down, and torchrun would take all
+    others with it.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextmanager
@@ -93,9 +103,7 @@ def together() -> Iterator[None]:
     Raises
     ------
     LabelauditError
-        In process 0: the first that was raised in any.
-    WorkDone
-        In the others.
+        The first that was raised in any.
     """
     found: LabelauditError | None = None
     try:
@@ -112,7 +120,7 @@ def once_a_machine(make: Callable[[], T]) -> T:
 
     Raises
     ------
-    LabelauditError, WorkDone
+    LabelauditError
         As in `together`.
     """
     if size() == 1:
@@ -185,7 +193,15 @@ def gather_rows(values: np.ndarray, total: int) -> np.ndarray:
     return whole
 
 
-def parallel(module: nn.Module, device: torch.device, *, all_used: bool = True) -> nn.Module:
+def same_buffers(*modules: nn.Module) -> None:
+    """Give all processes the buffers of process 0, such as batch norm's statistics."""
+    if size() > 1:
+        for module in modules:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+def parallel(module: nn.Module, device: torch.device, *, pretrained: bool = False) -> nn.Module:
     """Wrap a module so that gradients are averaged over the processes; alone it stays as it is.
 
     Parameters
@@ -195,18 +211,19 @@ def parallel(module: nn.Module, device: torch.device, *, all_used: bool = True) 
         CPU, for which torch has no such batch norm, those of this process's share.
     device
         The same kind in all processes.
-    all_used
-        Whether every weight takes part in every step.
+    pretrained
+        Its batch norms stay as they are, for they may do more than torch's (timm's hold an
+        activation), and some of its weights may take no part in a step.
     """
     if size() == 1:
         return module
-    if device.type == "cuda":
+    if device.type == "cuda" and not pretrained:
         convert = nn.SyncBatchNorm.convert_sync_batchnorm
         module = convert(module)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(
         module,
         device_ids=[device.index] if device.type == "cuda" else None,
-        find_unused_parameters=not all_used,
+        find_unused_parameters=pretrained,
     )
 
 
@@ -214,4 +231,6 @@ def _raise_first(found: list[LabelauditError | None]) -> None:
     first = next((error for error in found if error is not None), None)
     if first is None:
         return
-    raise first if leads() else WorkDone()
+    if not leads():
+        end()  # process 0 tells; torchrun waits for it, as this one ends well
+    raise first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -84,7 +85,9 @@ def embed(
     for warning in source.warnings:
         reporter.warn(warning)
     backbone = open_backbone(encoder, weights, chosen, image_size)
-    found = extract(source, backbone, reporter, cache_dir)
+    beside = None if path is None else path.absolute().parent
+    allocate = partial(make_store, dtype=np.float32, scratch=beside)
+    found = extract(source, backbone, reporter, cache_dir, allocate)
     manifest = source.manifest
     if found.unreadable:
         source = source.without_unreadable(found.unreadable)
@@ -103,7 +106,7 @@ def extract(
     backbone: Backbone,
     reporter: Reporter,
     cache_dir: str | Path | None = None,
-    scratch: Path | None = None,
+    allocate: Callable[[tuple[int, int]], Floats] | None = None,
 ) -> ExtractedFeatures:
     """Extract the features of a source's images and tell of it; see `extract_features`."""
     images = source.manifest.images
@@ -118,7 +121,7 @@ def extract(
             images,
             backbone,
             cache_dir=cache_dir,
-            allocate=partial(make_store, dtype=np.float32, scratch=scratch),
+            allocate=allocate or partial(make_store, dtype=np.float32),
             on_progress=bar.reach,
         )
     known = len(images) - len(found.unreadable) - found.num_computed

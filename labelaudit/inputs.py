@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 
@@ -28,7 +29,6 @@ from labelaudit.data.feature_tables import (
     read_labels_with_features,
 )
 from labelaudit.data.images import (
-    DecodedImages,
     ImageFiles,
     ImagePlan,
     NoImages,
@@ -38,7 +38,7 @@ from labelaudit.data.images import (
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.data.manifest import Source, source_from_arrays, text_array
 from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
-from labelaudit.data.store import PREFIX, existing, keep_rows, make_store, map_file
+from labelaudit.data.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.data.tabular import read_tabular
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.networks.backbones import (
@@ -70,6 +70,10 @@ PROPOSED_BACKBONES = (
 # Columns of a table whose treatment is told one by one.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
+
+T = TypeVar("T")
+# Makes room for an array of a shape.
+Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -346,45 +350,57 @@ def _decode(
     """Decode what can be read; give the source without the rest, and pixels ``(N, C, H, W)``."""
     images = source.manifest.images
 
-    def read(allocate: Callable[[tuple[int, int, int, int]], np.ndarray]) -> DecodedImages:
+    def read(allocate: Allocate) -> tuple[np.ndarray, dict[int, str]]:
         with reporter.bar("reading images", total=len(images)) as bar:
             decoded = decode_source(images, found, size, allocate=allocate, on_progress=bar.reach)
         if not decoded.unreadable:
-            return decoded
+            return decoded.pixels, {}
         kept = _kept(len(images), decoded.unreadable)
-        return replace(decoded, pixels=keep_rows(decoded.pixels, kept))
+        return keep_rows(decoded.pixels, kept), decoded.unreadable
 
+    pixels, unreadable = _once_a_machine(read, np.uint8, scratch)
+    if unreadable:
+        source = source.without_unreadable(unreadable)
+    return source, pixels
+
+
+def _once_a_machine(
+    make: Callable[[Allocate], tuple[np.ndarray, T]], dtype: npt.DTypeLike, scratch: Path | None
+) -> tuple[np.ndarray, T]:
+    """Let one process on each machine make an array, in a mapped file that the others there map too.
+
+    Parameters
+    ----------
+    make
+        Is given what makes room for an array of a shape, and gives the array, or its first rows, and
+        something small beside it.
+    dtype
+        The array's.
+    scratch
+        Folder for the file.
+    """
     if distributed.size() == 1:
-        decoded = read(partial(make_store, dtype=np.uint8, scratch=scratch))
-    else:
-        decoded = _read_once_a_machine(read, scratch)
-    if decoded.unreadable:
-        source = source.without_unreadable(decoded.unreadable)
-    return source, decoded.pixels
+        return make(partial(make_store, dtype=dtype, scratch=scratch))
 
-
-def _read_once_a_machine(
-    read: Callable[[Callable[[tuple[int, int, int, int]], np.ndarray]], DecodedImages],
-    scratch: Path | None,
-) -> DecodedImages:
-    """Let one process on each machine decode to a mapped file that the others there map too."""
-
-    def make() -> tuple[Path, tuple[int, ...], dict[int, str]]:
-        file, name = tempfile.mkstemp(prefix=PREFIX, dir=existing(scratch))
+    def make_file() -> Path:
+        file, name = tempfile.mkstemp(prefix=PREFIX, dir=writable(scratch))
         os.close(file)
-        try:
-            decoded = read(partial(map_file, Path(name), dtype=np.uint8))
-        except BaseException:
-            Path(name).unlink()
-            raise
-        return Path(name), decoded.pixels.shape, decoded.unreadable
+        return Path(name)
 
-    path, shape, unreadable = distributed.once_a_machine(make)
-    pixels = map_file(path, shape, np.uint8)
-    distributed.everyone(None)  # all have opened it, so that it may lose its name
-    if distributed.local_rank() == 0:
-        path.unlink()
-    return DecodedImages(pixels, unreadable)
+    path = distributed.once_a_machine(make_file)
+    with path.open("r+b") as file:
+        # All have opened it, so that it may lose its name: it goes with the last of them.
+        distributed.everyone(None)
+        if distributed.local_rank() == 0:
+            path.unlink()
+        room = partial(map_file, file, path.parent, dtype=dtype)
+
+        def make_shape() -> tuple[tuple[int, ...], T]:
+            array, rest = make(room)
+            return array.shape, rest
+
+        shape, rest = distributed.once_a_machine(make_shape)
+        return room(shape), rest
 
 
 def _propose(reporter: Reporter) -> None:
@@ -428,15 +444,17 @@ def extract(
         If there is no such backbone, or its weights are not there or do not fit.
     """
     backbone = _open(source, encoder, weights, image_size, device)
-    look = partial(embedding.extract, source, backbone, reporter, scratch=scratch)
-    # Others on the machine then find everything in its cache.
-    distributed.once_a_machine(lambda: None if distributed.size() == 1 else look().num_computed)
-    found = look()
-    features, hashes = found.features, found.content_hashes
-    if found.unreadable:
-        kept = _kept(len(features), found.unreadable)
-        features, hashes = keep_rows(features, kept), hashes[kept]
-        source = source.without_unreadable(found.unreadable)
+
+    def look(allocate: Allocate) -> tuple[np.ndarray, tuple[np.ndarray, dict[int, str]]]:
+        found = embedding.extract(source, backbone, reporter, allocate=allocate)
+        if not found.unreadable:
+            return found.features, (found.content_hashes, {})
+        kept = _kept(len(found.features), found.unreadable)
+        return keep_rows(found.features, kept), (found.content_hashes[kept], found.unreadable)
+
+    features, (hashes, unreadable) = _once_a_machine(look, np.float32, scratch)
+    if unreadable:
+        source = source.without_unreadable(unreadable)
     return Inputs(
         source,
         _as_images(features),

@@ -22,7 +22,7 @@ from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.feature_tables import FeatureSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
-from labelaudit.errors import OptionError
+from labelaudit.errors import OptionError, SourceError
 from labelaudit.inputs import (
     Inputs,
     decode,
@@ -273,15 +273,13 @@ def scan(
     Returns
     -------
     ScanResult
-        Ranking, predictions and history.
+        Ranking, predictions and history. Under torchrun in the first process alone: the others end
+        here.
 
     Raises
     ------
     SourceError, OptionError, OutputError
         If the data, an option or the output cannot be used; nothing is written then.
-    WorkDone
-        Under torchrun, in all processes but the first when their work is done, which ends them: the
-        first alone goes on, with the result.
     KeyboardInterrupt
         If interrupted before the first epoch ended. Later, the ranking so far is the result, and
         its summary's `status` is "interrupted".
@@ -333,13 +331,15 @@ def scan(
 def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Reporter) -> ScanResult:
     """Train, judge and write; of several processes the first does the last two."""
     temporary = None
+    _refuse_other_data(audit)
     with distributed.together():
-        if folder is None:
-            temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
-            place = Path(temporary.name)
-        else:
+        place = Path()  # in a process that writes nothing
+        if folder is not None:
             place = folder.path
             folder.claim(version("labelaudit"), audit.manifest.fingerprint(), audit.settings())
+        elif distributed.leads():
+            temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
+            place = Path(temporary.name)
     try:
         method, fitted = train(audit, place, started, reporter)
         seen = predict_all(
@@ -347,7 +347,7 @@ def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Repor
             TrainingImages(audit.inputs.store, audit.manifest.noisy_labels, audit.device),
         )
         if not distributed.leads():
-            raise distributed.WorkDone
+            distributed.end()
         history = EpsilonHistory(place / EPSILON_FOLDER, fitted.epochs, owner=temporary)
         reporter.say("Ranking the labels.")
         result = judge(audit, *seen, history, fitted, started)
@@ -365,6 +365,24 @@ def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Repor
         if fitted.status == "complete":
             (folder.path / CHECKPOINT).unlink(missing_ok=True)
     return result
+
+
+def _refuse_other_data(audit: Audit) -> None:
+    """Raise where processes on different machines have found different data, or not enough of it."""
+    found = (audit.manifest.fingerprint(), audit.image_shape, audit.batch_size, audit.epochs)
+    told = distributed.everyone(found)
+    if any(other != told[0] for other in told):
+        raise SourceError(
+            "the machines do not hold the same images and labels, or not all can read them; give each"
+            " the same files and the same options"
+        )
+    plan, processes = audit.plan, distributed.size()
+    smallest = plan.labeled_draws // plan.steps + plan.unlabeled_draws // plan.steps
+    if processes > 1 and smallest < 2 * processes:
+        raise OptionError(
+            f"{processes} processes share batches of {smallest} samples; start fewer, or raise"
+            " --batch-size"
+        )
 
 
 def _name_of(features: str | Path | np.ndarray) -> str:
@@ -512,10 +530,16 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
             f"; it will stop within the {format_seconds(budget)} allowed."
             if budget is not None and expected > budget
             else ". Ctrl-C ends it early and keeps the ranking so far."
+            if distributed.size() == 1
+            else f" in {distributed.size()} processes. After Ctrl-C, --resume goes on."
         )
     )
     method = new_method()
     method.distribute()
+
+    def record(epoch: int) -> None:
+        method.agree()
+        record_epoch(place / EPSILON_FOLDER, epoch, method, images, sample_ids)
 
     fitted = fit(
         method,
@@ -523,9 +547,7 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
         audit.plan,
         epochs=audit.epochs,
         seed=options.seed,
-        on_epoch=lambda epoch: record_epoch(
-            place / EPSILON_FOLDER, epoch, method, images, sample_ids
-        ),
+        on_epoch=record,
         reporter=reporter,
         checkpoint=place / CHECKPOINT if distributed.leads() else None,
         seconds_left=None if budget is None else budget - (time.monotonic() - started),

@@ -171,7 +171,7 @@ def test_names_cannot_command_the_terminal():
     "command", [["eval"], ["demo"], ["embed", "images", "--encoder", "resnet18"]]
 )
 def test_commands_for_one_process_refuse_several(command, monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("RANK", "0")
     first = RUNNER.invoke(app, command)
     assert first.exit_code == 2

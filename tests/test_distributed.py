@@ -15,6 +15,9 @@ from scipy.stats import spearmanr
 
 from labelaudit import EpsilonHistory, distributed
 
+# One worker of pytest-xdist for all, or each would scan anew.
+pytestmark = pytest.mark.xdist_group("distributed")
+
 STEPS = """
 import sys
 import numpy as np
@@ -65,9 +68,47 @@ with distributed.joined():
             if rank == 1:
                 raise SourceError("found by the second")
     except SourceError as error:
-        assert rank == 0
         print("first says:", error)
     print("not the second")
+assert distributed.size() == 1
+"""
+ALONE_WRONG = """
+from labelaudit import SourceError, distributed
+
+distributed.PATIENCE = 0.1
+with distributed.joined():
+    if distributed.rank() == 1:
+        raise SourceError("only the second sees this")
+    distributed.everyone(None)
+"""
+BATCH_NORM = """
+import numpy as np
+import torch
+from labelaudit import distributed
+from labelaudit.data.batches import TrainingImages
+from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.umn import NetworkConfig
+
+rng = np.random.default_rng(0)
+pixels = rng.integers(0, 256, (12, 1, 32, 32)).astype(np.uint8)
+with distributed.joined():
+    torch.manual_seed(0)
+    network = NetworkConfig("resnet18", (1, 32, 32), 3, "gaussian", PixelStatistics((0.5,), (0.3,)))
+    method = UMN(UMNConfig(network, 100.0, (1.0, 1.0, 1.0)), torch.device("cpu"))
+    method.distribute()
+    images = TrainingImages(pixels, np.arange(12) % 3, torch.device("cpu"))
+    torch.manual_seed(distributed.rank())
+    for _ in range(2):
+        method.step(images.batch(np.arange(12)))
+    unlike, like = [], []
+    for found in (unlike, like):
+        seen = method.predict(images.images(np.arange(12)))
+        found += distributed.everyone((seen.learner_probs, seen.guider_probs))
+        method.agree()
+    assert not torch.equal(unlike[0][0], unlike[1][0])
+    for ours, theirs in zip(*like):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 """
 
 
@@ -98,6 +139,19 @@ def test_parts_come_together_and_errors_are_everybody_s(tmp_path):
     done = torchrun("parts.py", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["first says: found by the second", "not the second"]
+
+
+def test_what_one_process_alone_finds_wrong_is_told(tmp_path):
+    (tmp_path / "wrong.py").write_text(ALONE_WRONG)
+    done = torchrun("wrong.py", folder=tmp_path)
+    assert done.returncode != 0
+    assert "process 1: only the second sees this" in done.stderr
+
+
+def test_processes_judge_by_the_same_statistics_of_batch_norm(tmp_path):
+    (tmp_path / "norm.py").write_text(BATCH_NORM)
+    done = torchrun("norm.py", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_processes_learn_what_one_does(tmp_path):
@@ -162,5 +216,38 @@ def test_the_first_alone_tells_and_nothing_is_left_behind(scans):
         *("-m", "labelaudit", "scan", "images", "labels.csv", "--out", "two"), folder=scans
     )
     assert again.returncode != 0
+    assert again.stdout == ""
     assert again.stderr.count("error: two is there already") == 1
     assert (scans / "two" / "suspects.csv").exists()
+
+
+def test_one_process_goes_on_with_what_two_began(scans):
+    scan = ["-m", "labelaudit", "scan", "images", "labels.csv", "--device", "cpu", "--epochs", "4"]
+    scan += ["--out", "begun"]
+    begun = torchrun(*scan, "--time-budget", "0.0001", folder=scans)
+    assert begun.returncode == 0, begun.stderr
+    assert EpsilonHistory(scans / "begun" / "epsilon").epochs == [1]
+    assert json.loads((scans / "begun" / "summary.json").read_text())["status"] == "out of time"
+    subprocess.run([sys.executable, *scan, "--resume"], cwd=scans, check=True)
+    assert EpsilonHistory(scans / "begun" / "epsilon").epochs == [1, 2, 3, 4]
+    shutil.rmtree(scans / "begun")
+
+
+def test_batches_too_small_to_share_are_refused(scans):
+    done = torchrun(
+        *(
+            "-m",
+            "labelaudit",
+            "scan",
+            "images",
+            "labels.csv",
+            "--batch-size",
+            "3",
+            "--out",
+            "small",
+        ),
+        folder=scans,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("error: 2 processes share batches of") == 1
+    assert not (scans / "small").exists()

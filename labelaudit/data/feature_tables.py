@@ -29,6 +29,7 @@ from labelaudit.data.label_tables import (
 )
 from labelaudit.data.manifest import Source, Texts, as_text, make_source, some, text_array
 from labelaudit.data.sources import rows_of_split, source_name
+from labelaudit.data.store import make_store
 from labelaudit.errors import SourceError
 
 Floats = npt.NDArray[np.float32]
@@ -301,7 +302,7 @@ def _as_floats(
 ) -> Floats:
     """Return (N, d) float32, the array itself where it is that; SourceError names a bad row."""
     ready = values.dtype == np.float32 and values.flags.c_contiguous and out is None
-    floats = values if ready else np.empty(values.shape, np.float32) if out is None else out
+    floats = values if ready else make_store(values.shape, np.float32) if out is None else out
     for start in range(0, len(values), BLOCK_ROWS):
         block = slice(start, start + BLOCK_ROWS)
         if not ready:
@@ -365,7 +366,7 @@ def _from_lists(cells: pa.ChunkedArray, place: Callable[[int], str]) -> Floats:
         row = int(wrong[0]) if len(wrong) else 0
         size = "no features" if not sizes[row] > 0 else f"{int(sizes[row])} features"
         raise SourceError(f"{place(row)} has {size}; all rows need as many as the first")
-    out = np.empty((len(sizes), int(first)), np.float32)
+    out = make_store((len(sizes), int(first)), np.float32)
     start = 0
     for chunk in cells.chunks:
         flat = chunk.flatten().to_numpy(zero_copy_only=False)

@@ -47,31 +47,37 @@ def make_store(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | Non
     """
     if math.prod(shape) * np.dtype(dtype).itemsize <= LARGEST_IN_MEMORY:
         return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile(prefix=PREFIX, dir=existing(scratch)) as file:
-        return _map(file, Path(existing(scratch)), shape, dtype)
+    folder = writable(scratch)
+    with tempfile.TemporaryFile(prefix=PREFIX, dir=folder) as file:
+        return map_file(file, folder, shape, dtype)
 
 
-def map_file(path: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
-    """Map a file that is there, as long as the array or longer: several processes share it.
+def writable(folder: Path | None) -> Path:
+    """Give a folder, or the first above it that is there; else the system's."""
+    while folder is not None and not folder.is_dir():
+        folder = folder.parent
+    if folder is None or not os.access(folder, os.W_OK):
+        return Path(tempfile.gettempdir())
+    return folder
+
+
+def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
+    """Map an open file, made long enough if it is not; several processes may share it.
+
+    The room is taken at once: a file that the disk cannot hold kills whoever writes to it.
+
+    Parameters
+    ----------
+    file, folder
+        Open for reading and writing, and where it lies.
+    shape, dtype
+        The array's.
 
     Raises
     ------
     SourceError
         If there is no room for it.
     """
-    with path.open("r+b") as file:
-        return _map(file, path.parent, shape, dtype)
-
-
-def existing(folder: Path | None) -> str:
-    """Give a folder, or the first above it that is there; None is the one for temporary files."""
-    while folder is not None and not folder.is_dir():
-        folder = folder.parent
-    return tempfile.gettempdir() if folder is None else str(folder)
-
-
-def _map(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
-    """Map a file after taking the room: one that the disk cannot hold kills whoever writes to it."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free
     try:

@@ -356,8 +356,12 @@ class UMN:
 
     def distribute(self) -> None:
         """Average gradients over the processes from now on; see `labelaudit.distributed`."""
-        all_used = not isinstance(self.network.encoder, BackboneEncoder)
-        self.shared = distributed.parallel(self.network, self.device, all_used=all_used)
+        pretrained = isinstance(self.network.encoder, BackboneEncoder)
+        self.shared = distributed.parallel(self.network, self.device, pretrained=pretrained)
+
+    def agree(self) -> None:
+        """Let all processes judge by the same statistics of batch norm, which each took on its own."""
+        distributed.same_buffers(self.network, self.guider)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimizer step and one guider step; see `Method.step`."""

@@ -24,7 +24,8 @@ from labelaudit.errors import OptionError
 
 INPUT_NOISE = 0.15  # standard deviation in standardized units (paper, Table 4)
 DROPOUT = 0.5  # paper, Table 4
-STATISTICS_SAMPLE = 10_000  # images that pixel statistics are taken from
+# Pixel statistics are taken from so many images, or so many values.
+STATISTICS_SAMPLE, STATISTICS_VALUES = 10_000, 1 << 25
 SHIFT_SMALLEST = 16  # pixels a side
 LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
 # The encoder "features": width of z_a and of the hidden layers, and the share of the features that is
@@ -53,7 +54,7 @@ class PixelStatistics:
         Pixels are uint8; a constant channel gets a deviation of 1/255. Features are floats; a
         constant one gets a deviation of 1.
         """
-        pixels = pixels[:: math.ceil(len(pixels) / STATISTICS_SAMPLE)]
+        pixels = evenly_spaced(pixels)
         mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)
         std = pixels.std(axis=(0, 2, 3), dtype=np.float64)
         if pixels.dtype == np.uint8:
@@ -62,6 +63,12 @@ class PixelStatistics:
             # Less than the values can tell apart is rounding.
             std[std <= np.finfo(pixels.dtype).eps * np.abs(mean)] = 1
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
+
+
+def evenly_spaced(pixels: np.ndarray) -> np.ndarray:
+    """Give evenly spaced images of ``(N, C, H, W)``, as many as statistics want, as a view."""
+    most = max(1, min(STATISTICS_SAMPLE, STATISTICS_VALUES // math.prod(pixels.shape[1:])))
+    return pixels[:: math.ceil(len(pixels) / most)]
 
 
 class Standardize(nn.Module):

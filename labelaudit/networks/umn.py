@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from labelaudit.networks.encoders import (
     LEAKY_SLOPE,
-    STATISTICS_SAMPLE,
     Encoder,
     EncoderName,
     ImageShape,
@@ -25,6 +24,7 @@ from labelaudit.networks.encoders import (
     Standardize,
     build_decoder,
     build_encoder,
+    evenly_spaced,
     mlp,
 )
 
@@ -47,7 +47,7 @@ def choose_likelihood(pixels: np.ndarray) -> Likelihood:
     """
     if pixels.dtype != np.uint8:
         return "gaussian"
-    pixels = pixels[:: math.ceil(len(pixels) / STATISTICS_SAMPLE)]
+    pixels = evenly_spaced(pixels)
     extreme = np.mean((pixels < 26) | (pixels > 229))  # within a tenth of black or white
     return "bernoulli" if pixels.shape[1] == 1 and extreme > 0.5 else "gaussian"
 

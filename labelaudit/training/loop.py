@@ -204,10 +204,11 @@ def fit(
     """
     done, before = 0, 0.0
     saved = None
-    if checkpoint is not None and checkpoint.exists():
-        # Other processes' GPUs are not this one's: it goes to them by way of the CPU.
-        where = images.device if distributed.size() == 1 else torch.device("cpu")
-        saved = load_checkpoint(checkpoint, where)
+    with distributed.together():
+        if checkpoint is not None and checkpoint.exists():
+            # Other processes' GPUs are not this one's: it goes to them by way of the CPU.
+            where = images.device if distributed.size() == 1 else torch.device("cpu")
+            saved = load_checkpoint(checkpoint, where)
     saved = distributed.share(saved)
     if saved is not None:
         method.load_state_dict(saved.state)
