@@ -73,14 +73,12 @@ class Bench:
         data = open_dataset(str(self.mnist), test="test")
         return data.pixels, data.clean_labels
 
-    def task(
-        self, encoder: EncoderName, count: int, seed: int = SEED, epochs: int | None = None
-    ) -> tuple[Task, np.ndarray]:
+    def task(self, encoder: EncoderName, count: int, seed: int = SEED) -> tuple[Task, np.ndarray]:
         """Give so many digits, a fifth of their labels wrong, and which are."""
         pixels, clean = self.digits
         rows = np.random.default_rng(seed).permutation(len(pixels))[:count]
         given = corrupt_symmetric(clean[rows], RATE, 10, seed)
-        task = Task(pixels[rows], given, 10, encoder, self.device, seed, epochs=epochs)
+        task = Task(pixels[rows], given, 10, encoder, self.device, seed)
         return task, given != clean[rows]
 
     def noise(self, encoder: EncoderName, classes: int, count: int) -> Task:
@@ -147,12 +145,13 @@ def steps(bench: Bench) -> Rows:
         yield f"{encoder}: images a second of UMN's step", batch_size / ours, "/s"
 
 
-def audits(bench: Bench, encoder: EncoderName, count: int, epochs: int) -> Rows:
-    """Time whole audits at the same epochs, and what they find."""
+def audits(bench: Bench, encoder: EncoderName, count: int, epochs: int, batch_size: int) -> Rows:
+    """Time whole audits at the same epochs and batch size, and what they find."""
     taken: dict[str, list[float]] = {}
     found: dict[str, list[float]] = {}
     for seed in range(SEED, SEED + bench.seeds):
-        task, wrong = bench.task(encoder, count, seed, epochs)
+        task, wrong = bench.task(encoder, count, seed)
+        task = replace(task, epochs=epochs, batch_size=batch_size)
         for name, system in (("UMN", UncertaintyMining()), ("confident learning",
                              ConfidentLearning()), ("AUM", AUMAudit())):  # fmt: skip
             start = time.perf_counter()
@@ -160,7 +159,9 @@ def audits(bench: Bench, encoder: EncoderName, count: int, epochs: int) -> Rows:
             bench.wait()
             taken.setdefault(name, []).append(time.perf_counter() - start)
             found.setdefault(name, []).append(best_f1(verdict, wrong, name))
-    what = f"{encoder}, {count:,} digits, {epochs} epochs, {bench.seeds} seeds"
+    what = (
+        f"{encoder}, {count:,} digits, {epochs} epochs, batch of {batch_size}, {bench.seeds} seeds"
+    )
     for rival in ("confident learning", "AUM"):
         yield (
             f"{what}: UMN's audit / {rival}'s",
@@ -263,8 +264,8 @@ def matrix_rate(bench: Bench) -> float:
 
 SECTIONS: dict[str, Callable[[Bench], Rows]] = {
     "steps": steps,
-    "audit": partial(audits, encoder="mlp", count=10_000, epochs=30),
-    "audit-conv": partial(audits, encoder="resnet18", count=800, epochs=4),
+    "audit": partial(audits, encoder="mlp", count=10_000, epochs=30, batch_size=200),
+    "audit-conv": partial(audits, encoder="resnet18", count=1200, epochs=8, batch_size=50),
     "recorder": recorder,
     "classes": classes,
     "decoding": decoding,

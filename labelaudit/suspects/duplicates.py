@@ -196,8 +196,10 @@ def _search_axes(embeddings: np.ndarray, rows: np.ndarray) -> tuple[Tensor, Tens
     if size <= SEARCH_AXES:
         return mean, torch.eye(size)
     centered = values - mean
-    _, axes = torch.linalg.eigh(centered.T @ centered)  # from the least variance to the most
-    return mean, axes[:, -SEARCH_AXES:]
+    # From the least variance to the most. In double precision: single fails to converge where many
+    # features are constant.
+    _, axes = torch.linalg.eigh((centered.T @ centered).double())
+    return mean, axes[:, -SEARCH_AXES:].float()
 
 
 def _along(

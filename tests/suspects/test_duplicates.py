@@ -157,3 +157,16 @@ def test_all_samples_the_same_and_none_labeled() -> None:
     assert len(table) == 25
     assert set(table["kind"]) == {"exact"}
     assert len(find(same, np.full(50, -1))) == 0
+
+
+def test_features_most_of_which_are_constant_are_searched() -> None:
+    # A covariance of many equal eigenvalues: single precision did not converge on it.
+    rng = np.random.default_rng(0)
+    points = np.zeros((1000, 1280), np.float32)
+    points[:, :100] = np.maximum(
+        rng.normal(-1, 1, (1000, 100)), 0
+    )  # as of a ReLU that rarely fires
+    points[600] = points[5] + np.float32(1e-4)
+    labels = np.zeros(1000, np.int64)
+    labels[600] = 1
+    assert pairs(find(points, labels)) == {("s5", "s600")}
