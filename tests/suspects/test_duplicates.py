@@ -163,10 +163,10 @@ def test_features_most_of_which_are_constant_are_searched() -> None:
     # A covariance of many equal eigenvalues: single precision did not converge on it.
     rng = np.random.default_rng(0)
     points = np.zeros((1000, 1280), np.float32)
-    points[:, :100] = np.maximum(
-        rng.normal(-1, 1, (1000, 100)), 0
-    )  # as of a ReLU that rarely fires
-    points[600] = points[5] + np.float32(1e-4)
+    fires = rng.choice(1280, 274, replace=False)  # of a ReLU that rarely does
+    points[:, fires] = np.maximum(rng.normal(-1, 1, (1000, 274)), 0)
+    points[600] = points[5]
+    points[600, fires[0]] += 1e-4
     labels = np.zeros(1000, np.int64)
     labels[600] = 1
     assert pairs(find(points, labels)) == {("s5", "s600")}
