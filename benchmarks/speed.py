@@ -3,8 +3,9 @@
     python benchmarks/speed.py MNIST_FOLDER
     python benchmarks/speed.py MNIST_FOLDER --section audit --device cuda
 
-Sections: steps (of UMN against the same encoder trained with cross-entropy), audit and audit-conv
-(against five-fold confident learning and AUM at the same epochs; MLP and ResNet-18), recorder (share of
+Sections: steps (of UMN against the same encoder trained with cross-entropy), audit, audit-batches
+and audit-conv (against five-fold confident learning and AUM at the same epochs; the last two with the
+same batches too, the last on a ResNet-18), recorder (share of
 an epoch), classes (step by the number of classes), decoding (images a second), flops (counted, an image
 and step; on a GPU also achieved against the measured rate of bfloat16 matrix products). Every figure is
 kept in benchmarks/results/speed.csv, those of a section replaced when it is run again, and
@@ -15,7 +16,6 @@ benchmarks/scale.py.
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 import tempfile
 import time
@@ -23,9 +23,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-
-# As the command line does, before torch reads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import pandas as pd
@@ -159,9 +156,8 @@ def audits(bench: Bench, encoder: EncoderName, count: int, epochs: int, batch_si
             bench.wait()
             taken.setdefault(name, []).append(time.perf_counter() - start)
             found.setdefault(name, []).append(best_f1(verdict, wrong, name))
-    what = (
-        f"{encoder}, {count:,} digits, {epochs} epochs, batch of {batch_size}, {bench.seeds} seeds"
-    )
+    batches = "batches of its own" if batch_size is None else f"batches of {batch_size}"
+    what = f"{encoder}, {count:,} digits, {epochs} epochs, {batches}, {bench.seeds} seeds"
     for rival in ("confident learning", "AUM"):
         yield (
             f"{what}: UMN's audit / {rival}'s",
@@ -264,7 +260,8 @@ def matrix_rate(bench: Bench) -> float:
 
 SECTIONS: dict[str, Callable[[Bench], Rows]] = {
     "steps": steps,
-    "audit": partial(audits, encoder="mlp", count=10_000, epochs=30, batch_size=200),
+    "audit": partial(audits, encoder="mlp", count=10_000, epochs=30, batch_size=None),
+    "audit-batches": partial(audits, encoder="mlp", count=10_000, epochs=30, batch_size=200),
     "audit-conv": partial(audits, encoder="resnet18", count=1200, epochs=8, batch_size=50),
     "recorder": recorder,
     "classes": classes,
@@ -283,14 +280,15 @@ def report() -> str:
         f" wrong, seeds {SEED} and up. Ratios are of one run; steps are medians, timed in turns."
         " Memory, disk and time by the number of images: [scale.md](scale.md).",
         "",
-        "| section | what | figure | commit, hardware |",
-        "|---|---|---|---|",
     ]
-    lines += [
-        f"| {row.section} | {row.what} | {row.figure:.3g} {row.unit} | {row.commit}, {row.hardware} |"
-        for row in done.itertuples()
-    ]
-    return "\n".join(lines) + "\n"
+    for (section, revision, where), rows in done.groupby(
+        ["section", "commit", "hardware"], sort=False
+    ):
+        lines += [f"## {section}", "", f"Commit {revision}; {where}.", ""]
+        lines += ["| what | figure |", "|---|---|"]
+        lines += [f"| {row.what} | {row.figure:.3g} {row.unit} |" for row in rows.itertuples()]
+        lines.append("")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -300,10 +298,11 @@ def main() -> None:
     parser.add_argument("--section", action="append", choices=list(SECTIONS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3, help="audits of each system")
+    parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.mnist, torch.device(options.device), options.seeds)
     where = hardware(bench.device)
-    for section in options.section or list(SECTIONS):
+    for section in [] if options.report_only else options.section or list(SECTIONS):
         rows = []
         for what, figure, unit in SECTIONS[section](bench):
             print(f"{section}: {what}: {figure:.3g} {unit}", flush=True)

@@ -552,7 +552,4 @@ def _suspects_table(result: ScanResult) -> Table:
 
 def main() -> None:
     """Run the command line."""
-    # OpenMP's threads otherwise spin while they wait for each other. On a machine that does anything
-    # else as well, that made small networks several times slower.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

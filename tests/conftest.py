@@ -5,7 +5,7 @@ from pathlib import Path
 
 # Before anything imports torch or rich, which read them then.
 os.environ.setdefault("COLUMNS", "200")  # the CLI's tables at one width everywhere
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the CLI does
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # tests run side by side
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # a core each
 
