@@ -15,9 +15,6 @@ from scipy.stats import spearmanr
 
 from labelaudit import EpsilonHistory, distributed
 
-# One worker of pytest-xdist for all, or each would scan anew.
-pytestmark = pytest.mark.xdist_group("distributed")
-
 STEPS = """
 import sys
 import numpy as np
