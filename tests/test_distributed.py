@@ -145,6 +145,7 @@ def test_what_one_process_alone_finds_wrong_is_told(tmp_path):
     assert "process 1: only the second sees this" in done.stderr
 
 
+@pytest.mark.slow
 def test_processes_judge_by_the_same_statistics_of_batch_norm(tmp_path):
     (tmp_path / "norm.py").write_text(BATCH_NORM)
     done = torchrun("norm.py", folder=tmp_path)
@@ -218,6 +219,7 @@ def test_the_first_alone_tells_and_nothing_is_left_behind(scans):
     assert (scans / "two" / "suspects.csv").exists()
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_with_what_two_began(scans):
     scan = ["-m", "labelaudit", "scan", "images", "labels.csv", "--device", "cpu", "--epochs", "4"]
     scan += ["--out", "begun"]
