@@ -194,12 +194,7 @@ def by_confident_learning(
     wrong = given != clean
     name, flagged = max(variants.items(), key=lambda item: f1_score(wrong, item[1]))
     told = detection_metrics(scores, flagged, wrong)
-    return {
-        "method": f"confident learning, C={strength:g}",
-        **told,
-        "seconds": seconds,
-        "cut": name,
-    }
+    return {**told, "seconds": seconds, "cut": name}
 
 
 def by_neighbors(

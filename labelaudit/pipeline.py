@@ -331,12 +331,13 @@ def scan(
 def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Reporter) -> ScanResult:
     """Train, judge and write; of several processes the first does the last two."""
     temporary = None
-    _refuse_other_data(audit)
+    fingerprint = audit.manifest.fingerprint()
+    _refuse_other_data(audit, fingerprint)
     with distributed.together():
         place = Path()  # in a process that writes nothing
         if folder is not None:
             place = folder.path
-            folder.claim(version("labelaudit"), audit.manifest.fingerprint(), audit.settings())
+            folder.claim(version("labelaudit"), fingerprint, audit.settings())
         elif distributed.leads():
             temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
             place = Path(temporary.name)
@@ -367,9 +368,9 @@ def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Repor
     return result
 
 
-def _refuse_other_data(audit: Audit) -> None:
+def _refuse_other_data(audit: Audit, fingerprint: str) -> None:
     """Raise where processes on different machines have found different data, or not enough of it."""
-    found = (audit.manifest.fingerprint(), audit.image_shape, audit.batch_size, audit.epochs)
+    found = (fingerprint, audit.image_shape, audit.batch_size, audit.epochs)
     told = distributed.everyone(found)
     if any(other != told[0] for other in told):
         raise SourceError(

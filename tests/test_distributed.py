@@ -15,6 +15,8 @@ from scipy.stats import spearmanr
 
 from labelaudit import EpsilonHistory, distributed
 
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}  # each process
+
 STEPS = """
 import sys
 import numpy as np
@@ -114,7 +116,7 @@ def torchrun(*arguments: object, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*command, *map(str, arguments)],
         cwd=folder,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=ONE_THREAD,
         capture_output=True,
         text=True,
     )
@@ -154,8 +156,7 @@ def test_processes_judge_by_the_same_statistics_of_batch_norm(tmp_path):
 
 def test_two_processes_learn_what_one_does(tmp_path):
     (tmp_path / "steps.py").write_text(STEPS)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "steps.py", "one"], cwd=tmp_path, env=environment, check=True)
+    subprocess.run([sys.executable, "steps.py", "one"], cwd=tmp_path, env=ONE_THREAD, check=True)
     done = torchrun("steps.py", "two", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     alone = torch.load(tmp_path / "one-0.pt", weights_only=True)
@@ -174,8 +175,7 @@ def scans(digit_files, tmp_path_factory) -> Path:
     (folder / "images" / "004.png").write_text("no image")
     scan = ["-m", "labelaudit", "scan", "images", "labels.csv", "--clean-label-column", "clean"]
     scan += ["--device", "cpu", "--epochs", "12", "--out"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *scan, "one"], cwd=folder, env=environment, check=True)
+    subprocess.run([sys.executable, *scan, "one"], cwd=folder, env=ONE_THREAD, check=True)
     done = torchrun(*scan, "two", folder=folder)
     assert done.returncode == 0, done.stderr
     (folder / "said.txt").write_text(done.stdout + done.stderr)
