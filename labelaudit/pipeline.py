@@ -596,6 +596,7 @@ def judge(
         min_epsilon=audit.config.min_epsilon,
         seed=options.seed,
         features=audit.inputs.features if audit.inputs.are_features else None,
+        device=audit.device,
     )
     scores = score_labels(
         witnesses, pred_probs, manifest.noisy_labels, options.score, seed=options.seed

@@ -6,7 +6,6 @@ at a glance which of them to mend.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
@@ -15,6 +14,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
+
+from labelaudit.suspects.nearest import BLOCK_VALUES, Axes, nearest
 
 MAX_PAIRS = 1000
 # A pair is nearly the same if it is at most half as far apart as a sample and its nearest neighbor
@@ -28,12 +29,6 @@ NEAR_SPREADS = 8.0
 # Neighbors looked at of each sample, and samples that tell how far neighbors usually are.
 NUM_NEIGHBORS = 8
 NUM_PROBED = 4096
-# Neighbors are looked for along so many principal axes, and then measured in full: a projection
-# only brings samples nearer, so that what is near stays near.
-SEARCH_AXES = 128
-AXES_SAMPLE = 10_000
-# Distances in memory at a time, 128 MiB of them.
-BLOCK_VALUES = 1 << 25
 
 COLUMNS = ("sample_id_a", "sample_id_b", "label_a", "label_b", "distance", "kind")
 
@@ -157,8 +152,8 @@ def _near_pairs(
     """Return pairs ``(a, b, distance)``, a < b, with different labels."""
     if len(reference) < 3 or not len(queries):  # no distribution to speak of, or nothing asked
         return []
-    axes = _search_axes(embeddings, reference)
-    points = _along(axes, embeddings, reference, device)  # (R, s)
+    # Neighbors are looked for along principal axes, and then measured in full.
+    points = Axes.of(embeddings, reference).project(embeddings, reference, device)  # (R, s)
     spread = np.linspace(0, len(reference) - 1, min(NUM_PROBED, len(reference))).astype(np.int64)
     near_limit = _near_limit(
         distance.min(axis=1, where=distance > 0, initial=np.inf)
@@ -187,34 +182,6 @@ def _near_limit(nearest: Iterable[np.ndarray]) -> float:
     return float(median * min(NEAR_SHARE, (median / upper) ** NEAR_SPREADS))
 
 
-def _search_axes(embeddings: np.ndarray, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Return the mean ``(d,)`` and the principal axes ``(d, s)`` of evenly spaced rows."""
-    sample = rows[:: math.ceil(len(rows) / AXES_SAMPLE)]
-    values = torch.from_numpy(np.asarray(embeddings[sample], dtype=np.float32))
-    mean = values.mean(0)
-    size = values.shape[1]
-    if size <= SEARCH_AXES:
-        return mean, torch.eye(size)
-    centered = values - mean
-    # From the least variance to the most. In double precision: single fails to converge where many
-    # features are constant.
-    _, axes = torch.linalg.eigh((centered.T @ centered).double())
-    return mean, axes[:, -SEARCH_AXES:].float()
-
-
-def _along(
-    axes: tuple[Tensor, Tensor], embeddings: np.ndarray, rows: np.ndarray, device: torch.device
-) -> Tensor:
-    """Return some rows along the axes: ``(R, s)`` float32 on the device."""
-    mean, basis = (part.to(device) for part in axes)
-    points = torch.empty(len(rows), basis.shape[1], device=device)
-    step = max(1, BLOCK_VALUES // embeddings.shape[1])
-    for start in range(0, len(rows), step):
-        block = np.asarray(embeddings[rows[start : start + step]], dtype=np.float32)
-        points[start : start + step] = (torch.from_numpy(block).to(device) - mean) @ basis
-    return points
-
-
 def _neighbors(
     embeddings: np.ndarray, points: Tensor, rows: np.ndarray, asked: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -234,15 +201,13 @@ def _neighbors(
     tuple
         Rows ``(B,)``, their neighbors' rows ``(B, k)`` and distances ``(B, k)`` float32.
     """
-    squares = points.square().sum(1)  # (R,)
     num_neighbors = min(NUM_NEIGHBORS, len(rows) - 1)
-    step = max(1, min(BLOCK_VALUES // len(rows), BLOCK_VALUES // embeddings.shape[1] // 8))
-    for start in range(0, len(asked), step):
-        mine = torch.from_numpy(asked[start : start + step]).to(points.device)
-        closeness = 2 * points[mine] @ points.T - squares  # (B, R), as good as minus the distance
-        closeness[torch.arange(len(mine), device=points.device), mine] = -torch.inf
-        found = rows[closeness.topk(num_neighbors, dim=1).indices.cpu().numpy()]  # (B, k)
-        here = rows[asked[start : start + step]]
+    most = max(1, BLOCK_VALUES // embeddings.shape[1] // 8)
+    start = 0
+    for near in nearest(points[asked], points, asked, num_neighbors, most=most):
+        found = rows[near]  # (B, k)
+        here = rows[asked[start : start + len(near)]]
+        start += len(near)
         own = torch.from_numpy(np.asarray(embeddings[here], dtype=np.float32))
         distance = np.empty(found.shape, dtype=np.float32)
         for k in range(

@@ -112,6 +112,20 @@ class NoiseModel:
         wrong_prob = np.exp(-np.logaddexp(0.0, -log_odds))  # without overflow
         return LabelPosterior(wrong_prob, log_odds, clean_probs, doubt)
 
+    def log_likelihood(self, witness_probs: np.ndarray, given_labels: np.ndarray) -> float:
+        """Mean of log P(ỹ | x), in nats.
+
+        Parameters
+        ----------
+        witness_probs
+            ``(L, C)``, rows sum to 1.
+        given_labels
+            ``(L,)`` int64 in 0..C-1.
+        """
+        probs = _soft(np.r_[np.log(self.sharpness), self.class_bias], _log(witness_probs))
+        given_prob = (probs * self.transition_matrix[:, given_labels].T).sum(axis=1)
+        return float(np.log(given_prob).mean())
+
 
 def fit_noise_model(
     witness_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0

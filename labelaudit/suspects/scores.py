@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from scipy.special import softmax
+import torch
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
-from labelaudit.suspects.noise_model import MIN_PROB as MIN_OPINION
+from labelaudit.suspects.held_out import hear_held_out
 from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
-from labelaudit.suspects.probe import probe_probs
 from labelaudit.training.recorder import EpsilonHistory
 
 MIN_PROB = 1e-12
@@ -28,8 +27,6 @@ MAX_NEIGHBORS = 30
 MIN_NEIGHBORS = 5
 # Where fewer images are labeled than this share, neighbors are looked for among the unlabeled ones.
 MOST_UNLABELED_SHARE = 0.5
-# On features a linear probe is heard as well: its share in the logarithm of both opinions.
-PROBE_WEIGHT = 0.75
 
 ScoreName = Literal["auto", "posterior", "epsilon"]
 SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
@@ -45,13 +42,14 @@ class Witnesses:
         ``(L,)`` float64 in [0, 1]: mean over epochs of `posterior_wrong`.
     neighbor_probs
         ``(L, C)`` float32, rows sum to 1: the guider's mean class probabilities over the
-        neighbors of each labeled sample; where `probed`, together with a linear probe's.
+        neighbors of each labeled sample; where `held_out`, together with what classifiers of the
+        features say that have not seen the sample's label.
     epsilon, epsilon_mean
         ``(L,)`` in [0, 1]: the last epoch's ε and its mean over epochs.
     learner_prob, guider_prob
         ``(L,)`` in [0, 1]: the last epoch's probability of the given label.
-    probed
-        Whether a linear probe was heard.
+    held_out
+        Whether such classifiers were heard.
     """
 
     posterior: np.ndarray
@@ -60,7 +58,7 @@ class Witnesses:
     epsilon_mean: np.ndarray
     learner_prob: np.ndarray
     guider_prob: np.ndarray
-    probed: bool = False
+    held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -183,21 +181,6 @@ def neighbor_probs(
     return result
 
 
-def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
-    """Give the normalized geometric mean of two opinions, ``(L, C)`` float32, rows sum to 1.
-
-    Parameters
-    ----------
-    first, second
-        ``(L, C)``, rows sum to 1.
-    weight
-        Of the second, in [0, 1].
-    """
-    log_first, log_second = np.log(np.maximum([first, second], MIN_OPINION))
-    mixed = softmax((1 - weight) * log_first + weight * log_second, axis=1)
-    return np.asarray(mixed, dtype=np.float32)
-
-
 def hear_witnesses(
     history: EpsilonHistory,
     pred_probs: np.ndarray,
@@ -207,6 +190,7 @@ def hear_witnesses(
     min_epsilon: float,
     seed: int,
     features: np.ndarray | None = None,
+    device: torch.device | None = None,
 ) -> Witnesses:
     """Sum up the history and ask the neighbors.
 
@@ -223,8 +207,10 @@ def hear_witnesses(
     seed
         Decides which images are looked among where there are very many.
     features
-        ``(N, D)``, where these were trained on: a linear probe of them is heard as well, unless few
-        are labeled.
+        ``(N, D)``, where these were trained on: classifiers of them are heard as well
+        (`labelaudit.suspects.held_out`), unless few are labeled.
+    device
+        Where those look for neighbors; by default the CPU.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     num_classes = pred_probs.shape[1]
@@ -239,14 +225,13 @@ def hear_witnesses(
         np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
     )
     opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed)
-    probed = features is not None and not are_few(len(labeled), len(noisy_labels))
-    if features is not None and probed:
-        probe = probe_probs(features, noisy_labels, num_classes, seed=seed)
-        opinion = agree(opinion, probe, PROBE_WEIGHT)
+    held_out = features is not None and not are_few(len(labeled), len(noisy_labels))
+    if features is not None and held_out:
+        opinion = hear_held_out(features, noisy_labels, opinion, seed=seed, device=device)
     return Witnesses(
         posterior=posterior / len(history.epochs),
         neighbor_probs=opinion,
-        probed=probed,
+        held_out=held_out,
         epsilon=last["epsilon"],
         epsilon_mean=epsilon_mean / len(history.epochs),
         learner_prob=last["learner_prob"],
@@ -341,7 +326,11 @@ def score_labels(
         explanation=(
             "A label is judged by the samples that look most alike, which the model has classified"
             " without having been taught this label"
-            + (", and by a linear classifier of the others' features" if witnesses.probed else "")
+            + (
+                ", and by classifiers of the features that have not seen it either"
+                if witnesses.held_out
+                else ""
+            )
             + ". How far they can be trusted, and which mistakes"
             " the labels contain, is estimated from all labels together; the score is the probability"
             " that follows that this label is wrong."

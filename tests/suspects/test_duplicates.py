@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from labelaudit.suspects import duplicates as duplicates_module
+from labelaudit.suspects import nearest as nearest_module
 from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates
 
 NAMES = ("ant", "bee", "cow")
@@ -122,9 +123,10 @@ def test_blocks_and_projection_change_nothing(monkeypatch: pytest.MonkeyPatch) -
     labels = np.random.default_rng(3).integers(0, 3, 430)
     whole = find(points, labels)
     assert len(whole) > 10
-    monkeypatch.setattr(duplicates_module, "BLOCK_VALUES", 3000)
+    for module in (duplicates_module, nearest_module):
+        monkeypatch.setattr(module, "BLOCK_VALUES", 3000)
     pd.testing.assert_frame_equal(find(points, labels), whole)
-    monkeypatch.setattr(duplicates_module, "SEARCH_AXES", 300)
+    monkeypatch.setattr(nearest_module, "NUM_AXES", 300)
     pd.testing.assert_frame_equal(find(points, labels), whole)
     pd.testing.assert_frame_equal(find(points.astype(np.float64), labels), whole, rtol=1e-3)
 

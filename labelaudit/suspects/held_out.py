@@ -1,0 +1,274 @@
+"""What classifiers of frozen features say of samples whose own labels they have not seen.
+
+A linear classifier taught the other folds, and a vote of the nearest others. Which of them knows better
+depends on the features, and can be read off the labels themselves, for neither has seen the label that
+it is held against. Both are taught twice, and each label only as far as it is thought to be right: so
+they repeat fewer of the mistakes in the labels.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import StandardScaler
+
+from labelaudit.suspects.nearest import Axes, nearest
+from labelaudit.suspects.noise_model import MIN_PROB, fit_noise_model
+
+ROUNDS = 2
+FOLDS = 5
+# Inverse strength of the linear classifier's penalty, and its iterations: see docs/method.md for what
+# they were chosen on.
+STRENGTH = 0.003
+MAX_ITERATIONS = 25
+# A fold is taught by no more samples than make so many products of samples, features and classes.
+MAX_PRODUCTS = 1e9
+# Samples asked about at a time: their features may lie in a file that is larger than memory.
+ASKED_ROWS = 65_536
+# Neighbors vote, in small data sets a third of the labels that a class has on average, among at most
+# so many samples.
+MAX_VOTERS, MIN_VOTERS = 20, 5
+MAX_REFERENCE = 50_000
+UNDECIDED_VOTES = 0.3  # spread over all classes, so that none is impossible
+# Shares of the vote in the logarithm of both that are tried, on so many samples.
+VOTE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+TRIED_SAMPLES = 10_000
+# With n labels a class they have n / (n + 25) of the say, but never all.
+HALF_SAY_LABELS = 25
+MAX_SAY = 0.95
+
+
+def hear_held_out(
+    features: np.ndarray,
+    noisy_labels: np.ndarray,
+    opinion: np.ndarray,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+) -> np.ndarray:
+    """Bring an opinion of labels together with what is said by those who have not seen them.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)`` float32, maybe memory-mapped.
+    noisy_labels
+        ``(N,)`` int64 in 0..C-1, -1 where unlabeled; L of them are not.
+    opinion
+        ``(L, C)``, rows sum to 1. It decides at first how far each label is trusted.
+    seed
+        Decides the folds, and the samples looked at where there are very many.
+    device
+        Where neighbors are looked for; by default the CPU.
+
+    Returns
+    -------
+    np.ndarray
+        ``(L, C)`` float32, rows sum to 1: `opinion` itself where there are fewer labels than folds.
+    """
+    rows = np.flatnonzero(noisy_labels >= 0)
+    given_labels = noisy_labels[rows]
+    num_classes = opinion.shape[1]
+    if len(rows) < FOLDS:
+        return opinion
+    labels_a_class = min(len(rows), MAX_REFERENCE) / num_classes
+    say = min(MAX_SAY, labels_a_class / (labels_a_class + HALF_SAY_LABELS))
+    voters = nearest_others(
+        features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
+    )
+    heard = opinion
+    for _ in range(ROUNDS):
+        model = fit_noise_model(heard, given_labels, seed=seed)
+        right_prob = 1.0 - model.judge(heard, given_labels).wrong_prob
+        linear = linear_probs(features, noisy_labels, num_classes, right_prob, seed=seed)
+        votes = vote_probs(voters, given_labels, num_classes, right_prob)
+        heard = agree(opinion, likeliest(linear, votes, given_labels, seed=seed), say)
+    return heard
+
+
+def linear_probs(
+    features: np.ndarray,
+    noisy_labels: np.ndarray,
+    num_classes: int,
+    right_prob: np.ndarray,
+    *,
+    seed: int,
+) -> np.ndarray:
+    """Class probabilities of each labeled sample by a logistic regression on the other folds.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)`` float32, maybe memory-mapped.
+    noisy_labels
+        ``(N,)`` int64, -1 where unlabeled; L of them are not.
+    num_classes
+        C.
+    right_prob
+        ``(L,)`` in [0, 1]: how much each label teaches.
+    seed
+        Decides the folds.
+
+    Returns
+    -------
+    np.ndarray
+        ``(L, C)`` float32, rows sum to 1; a class that the other folds do not hold has probability 0.
+        Uniform where there are fewer samples than folds, or but one class in the other folds.
+    """
+    rows = np.flatnonzero(noisy_labels >= 0)
+    given_labels = noisy_labels[rows]
+    size = len(given_labels)
+    probs = np.full((size, num_classes), 1.0 / num_classes, dtype=np.float32)
+    if size < FOLDS:
+        return probs
+    most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
+    by_chance = np.random.default_rng(seed).permutation(size)
+    scaler = StandardScaler().fit(features[rows[by_chance[:most]]])
+    for _, held_out in KFold(FOLDS).split(by_chance):
+        asked = np.zeros(size, dtype=bool)
+        asked[by_chance[held_out]] = True
+        seen = by_chance[~asked[by_chance]][:most]
+        if len(np.unique(given_labels[seen])) < 2:
+            continue
+        classifier = LogisticRegression(C=STRENGTH, max_iter=MAX_ITERATIONS)
+        with warnings.catch_warnings():
+            # As good as settled, and the probabilities are calibrated anew.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            classifier.fit(
+                scaler.transform(features[rows[seen]]),
+                given_labels[seen],
+                sample_weight=right_prob[seen],
+            )
+        told = np.flatnonzero(asked)
+        probs[told] = 0.0
+        for start in range(0, len(told), ASKED_ROWS):
+            part = told[start : start + ASKED_ROWS]
+            said = classifier.predict_proba(scaler.transform(features[rows[part]]))
+            probs[np.ix_(part, classifier.classes_)] = said
+    return probs
+
+
+def nearest_others(
+    features: np.ndarray,
+    rows: np.ndarray,
+    num_classes: int,
+    *,
+    seed: int,
+    device: torch.device,
+) -> np.ndarray:
+    """Find the samples most alike, by the angle between features along the principal axes.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)`` float32, maybe memory-mapped.
+    rows
+        ``(L,)`` int64, which of them are labeled, at least two.
+    num_classes
+        C.
+    seed
+        Decides which are looked among where there are very many.
+    device
+        Where to look.
+
+    Returns
+    -------
+    np.ndarray
+        ``(L, k)`` int64, which of the L labeled samples; never the sample itself.
+    """
+    reference = np.arange(len(rows))
+    if len(rows) > MAX_REFERENCE:
+        rng = np.random.default_rng(seed)
+        reference = np.sort(rng.choice(len(rows), MAX_REFERENCE, replace=False))
+    third_of_class = len(reference) // (3 * num_classes)
+    count = min(MAX_VOTERS, max(MIN_VOTERS, third_of_class), len(reference) - 1)
+    axes = Axes.of(features, rows[reference], unit=True)
+    points = axes.project(features, rows[reference], device)  # (R, s)
+    place = np.full(len(rows), -1)
+    place[reference] = np.arange(len(reference))
+    found = np.empty((len(rows), count), dtype=np.int64)
+    for start in range(0, len(rows), ASKED_ROWS):
+        part = slice(start, start + ASKED_ROWS)
+        queries = axes.project(features, rows[part], device)
+        found[part] = np.concatenate(list(nearest(queries, points, place[part], count)))
+    return reference[found]
+
+
+def vote_probs(
+    voters: np.ndarray, given_labels: np.ndarray, num_classes: int, right_prob: np.ndarray
+) -> np.ndarray:
+    """Let neighbors vote with their labels.
+
+    Parameters
+    ----------
+    voters
+        ``(L, k)`` int64, from `nearest_others`.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+    num_classes
+        C.
+    right_prob
+        ``(L,)`` in [0, 1]: how much each vote weighs.
+
+    Returns
+    -------
+    np.ndarray
+        ``(L, C)`` float32, rows sum to 1.
+    """
+    votes = np.full((len(voters), num_classes), UNDECIDED_VOTES / num_classes, dtype=np.float32)
+    every = np.arange(len(voters))
+    for voter in voters.T:  # one neighbor of each sample at a time: no two votes for one cell
+        votes[every, given_labels[voter]] += right_prob[voter]
+    return np.asarray(votes / votes.sum(axis=1, keepdims=True))
+
+
+def likeliest(
+    linear: np.ndarray, votes: np.ndarray, given_labels: np.ndarray, *, seed: int
+) -> np.ndarray:
+    """Bring two opinions together so that the given labels are likeliest under a noise model of both.
+
+    Parameters
+    ----------
+    linear, votes
+        ``(L, C)``, rows sum to 1; neither has seen the labels.
+    given_labels
+        ``(L,)`` int64.
+    seed
+        Decides which samples the shares are tried on where there are many.
+
+    Returns
+    -------
+    np.ndarray
+        ``(L, C)`` float32, rows sum to 1.
+    """
+    tried = np.arange(len(given_labels))
+    if len(tried) > TRIED_SAMPLES:
+        tried = np.sort(np.random.default_rng(seed).choice(tried, TRIED_SAMPLES, replace=False))
+    told = given_labels[tried]
+
+    def likelihood(share: float) -> float:
+        both = agree(linear[tried], votes[tried], share)
+        return fit_noise_model(both, told, seed=seed).log_likelihood(both, told)
+
+    return agree(linear, votes, max(VOTE_SHARES, key=likelihood))
+
+
+def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
+    """Give the normalized geometric mean of two opinions, ``(L, C)`` float32, rows sum to 1.
+
+    Parameters
+    ----------
+    first, second
+        ``(L, C)``, rows sum to 1.
+    weight
+        Of the second, in [0, 1].
+    """
+    log_first, log_second = np.log(np.maximum([first, second], MIN_PROB))
+    mixed = softmax((1 - weight) * log_first + weight * log_second, axis=1)
+    return np.asarray(mixed, dtype=np.float32)

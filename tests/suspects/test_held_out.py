@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+from sklearn.neighbors import NearestNeighbors
+
+from labelaudit.suspects import held_out
+from labelaudit.suspects.held_out import (
+    hear_held_out,
+    likeliest,
+    linear_probs,
+    nearest_others,
+    vote_probs,
+)
+from labelaudit.suspects.noise_model import fit_noise_model
+
+CPU = torch.device("cpu")
+
+
+def taught_by_all(features: np.ndarray, noisy: np.ndarray, num_classes: int) -> np.ndarray:
+    trusted = np.ones((noisy >= 0).sum())
+    return linear_probs(features, noisy, num_classes, trusted, seed=0)
+
+
+def auroc(probs: np.ndarray, noisy: np.ndarray, clean: np.ndarray) -> float:
+    return float(roc_auc_score(noisy != clean, -probs[np.arange(len(noisy)), noisy]))
+
+
+# --- the linear classifier ------------------------------------------------------------------------
+
+
+def test_wrong_labels_are_improbable_to_who_did_not_see_them(gaussians) -> None:
+    features, noisy, clean = gaussians
+    probs = taught_by_all(features, noisy, 4)
+    np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
+    assert auroc(probs, noisy, clean) > 0.95
+    np.testing.assert_array_equal(probs, taught_by_all(features, noisy, 4))
+
+
+def test_no_label_has_a_say_in_its_own_fold(gaussians) -> None:
+    features, noisy, _ = gaussians
+    changed = noisy.copy()
+    changed[7] = (changed[7] + 1) % 4
+    before, after = (taught_by_all(features, labels, 4) for labels in (noisy, changed))
+    np.testing.assert_array_equal(before[7], after[7])
+    assert (before != after).any()
+
+
+def test_labels_that_are_not_trusted_teach_nothing(gaussians) -> None:
+    features, noisy, clean = gaussians
+    trusted = (noisy == clean).astype(float)
+    probs = linear_probs(features, noisy, 4, trusted, seed=0)
+    np.testing.assert_allclose(linear_probs(features, clean, 4, trusted, seed=0), probs, atol=1e-6)
+    assert auroc(probs, noisy, clean) > auroc(taught_by_all(features, noisy, 4), noisy, clean)
+
+
+def test_few_samples_and_absent_classes_break_nothing() -> None:
+    features = np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32)
+    np.testing.assert_allclose(taught_by_all(features[:3], np.arange(3), 3), 1 / 3)
+    alone = taught_by_all(features, np.array([0, 1] * 5 + [0, 4]), 6)
+    assert np.isfinite(alone).all()
+    assert (alone[:, [2, 3, 5]] == 0).all()
+    np.testing.assert_allclose(alone.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(taught_by_all(features, np.zeros(12, int), 2), 0.5)
+
+
+def test_of_large_data_a_part_teaches(gaussians, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, noisy, clean = gaussians
+    monkeypatch.setattr(held_out, "MAX_PRODUCTS", 200 * 24 * 10)
+    monkeypatch.setattr(held_out, "ASKED_ROWS", 100)
+    assert auroc(taught_by_all(features, noisy, 4), noisy, clean) > 0.9
+
+
+# --- the vote -------------------------------------------------------------------------------------
+
+
+def test_the_nearest_others_are_those_of_the_smallest_angle(gaussians) -> None:
+    features, *_ = gaussians
+    features = features * np.random.default_rng(1).uniform(0.1, 9, (800, 1)).astype(np.float32)
+    rows = np.arange(0, 800, 2)
+    found = nearest_others(features, rows, 4, seed=0, device=CPU)
+    exact = NearestNeighbors(n_neighbors=21, metric="cosine").fit(features[rows])
+    _, expected = exact.kneighbors(features[rows])
+    np.testing.assert_array_equal(np.sort(found), np.sort(expected[:, 1:]))
+    assert (found != np.arange(400)[:, None]).all()
+
+
+def test_of_many_labels_some_drawn_with_the_seed_are_looked_among(
+    gaussians, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, *_ = gaussians
+    monkeypatch.setattr(held_out, "MAX_REFERENCE", 100)
+    monkeypatch.setattr(held_out, "ASKED_ROWS", 300)
+    rows = np.arange(800)
+    found = nearest_others(features, rows, 4, seed=0, device=CPU)
+    assert found.shape == (800, 8)  # a third of 100 / 4
+    assert len(np.unique(found)) <= 100
+    assert (found != rows[:, None]).all()
+    np.testing.assert_array_equal(found, nearest_others(features, rows, 4, seed=0, device=CPU))
+    assert (found != nearest_others(features, rows, 4, seed=1, device=CPU)).any()
+
+
+def test_votes_weigh_as_much_as_they_are_trusted() -> None:
+    voters = np.array([[1, 2, 3]] * 4)
+    votes = vote_probs(voters, np.array([0, 1, 1, 2]), 3, np.array([1.0, 0.5, 1.0, 0.2]))
+    np.testing.assert_allclose(votes, np.tile([[0.1 / 2, 1.6 / 2, 0.3 / 2]], (4, 1)), rtol=1e-6)
+
+
+# --- both ------------------------------------------------------------------------------------------
+
+
+def test_who_knows_better_is_believed(gaussians) -> None:
+    features, noisy, clean = gaussians
+    knows = taught_by_all(features, noisy, 4)
+    guesses = np.random.default_rng(0).dirichlet(np.ones(4), 800).astype(np.float32)
+    for pair in ((knows, guesses), (guesses, knows)):
+        both = likeliest(*pair, noisy, seed=0)
+        np.testing.assert_allclose(both.sum(axis=1), 1, atol=1e-5)
+        assert auroc(both, noisy, clean) > auroc(knows, noisy, clean) - 0.02
+
+
+def test_the_likelihood_is_that_of_the_given_labels(gaussians) -> None:
+    features, noisy, _ = gaussians
+    probs = taught_by_all(features, noisy, 4)
+    model = fit_noise_model(probs, noisy)
+    logits = model.sharpness * np.log(np.maximum(probs, 1e-9)) + model.class_bias
+    clean_probs = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    given_probs = (clean_probs @ model.transition_matrix)[np.arange(800), noisy]
+    assert model.log_likelihood(probs, noisy) == pytest.approx(np.log(given_probs).mean(), rel=1e-4)
+
+
+def test_what_was_learned_by_heart_is_found_out(gaussians) -> None:
+    features, noisy, clean = gaussians
+    # It excuses a wrong label in two of three cases.
+    by_heart = np.random.default_rng(3).random(800) < 0.67
+    said = np.where(by_heart, noisy, clean)
+    opinion = np.full((800, 4), 0.02, np.float32)
+    opinion[np.arange(800), said] = 0.94
+    heard = hear_held_out(features, noisy, opinion, seed=0)
+    np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
+    assert auroc(opinion, noisy, clean) < 0.75
+    assert auroc(heard, noisy, clean) > 0.93
+    np.testing.assert_array_equal(heard, hear_held_out(features, noisy, opinion, seed=0))
+
+
+def test_where_labels_are_few_the_first_opinion_stands(gaussians) -> None:
+    features, noisy, _ = gaussians
+    opinion = np.tile(np.float32([[0.7, 0.1, 0.1, 0.1]]), (4, 1))
+    few = np.where(np.arange(800) < 4, noisy, -1)
+    np.testing.assert_array_equal(hear_held_out(features, few, opinion, seed=0), opinion)
+
+
+def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_class() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.repeat(np.arange(20), 10)
+    noisy = np.where(rng.random(200) < 0.2, rng.integers(0, 20, 200), clean)
+    opinion = np.full((200, 20), 0.01, np.float32)
+    opinion[np.arange(200), clean] = 0.81
+    noise = rng.normal(size=(200, 16)).astype(np.float32)
+    assert auroc(hear_held_out(noise, noisy, opinion, seed=0), noisy, clean) > 0.95
