@@ -238,7 +238,7 @@ def run(data: Data, seeds: range, methods: list[str]) -> None:
                 row = (
                     cell
                     | AUDITS[method](data.features, given, data.clean, seed)
-                    | {"num_wrong": int((given != data.clean).sum())}
+                    | {"num_wrong": int((given != data.clean).sum()), "commit": commit()}
                 )
                 print(row, flush=True)
                 done = pd.DataFrame([row])
@@ -268,6 +268,8 @@ def report() -> str:
             if best != "umn":
                 lag = of_noise.max() - of_noise[noise, "umn"]
                 behind.append(f"{data}, {noise}: UMN is {lag:.3f} behind {best}")
+        order = {name: place for place, name in enumerate((*of_data["noise"].unique(), *AUDITS))}
+        of_data = of_data.sort_values(["noise", "method"], key=lambda names: names.map(order))
         for (noise, method), rows in of_data.groupby(["noise", "method"], sort=False):
             numbers = [
                 f"{rows[name].mean():.3f}" + (f" ± {rows[name].std():.3f}" if len(rows) > 1 else "")
@@ -285,14 +287,14 @@ def report() -> str:
         "# Audits of frozen features",
         "",
         "`python benchmarks/features.py --cifar10 CIFAR10.parquet --weights lite0.pth` and"
-        f" `python benchmarks/features.py --texts --seeds 5`; commit {commit()};"
-        f" {hardware()}.",
+        " `python benchmarks/features.py --texts --seeds 5`; commits"
+        f" {', '.join(done['commit'].unique())}; {hardware()}.",
         "",
         "All systems read the same features and labels. UMN: `labelaudit.scan` with its defaults;"
-        " seconds are those of the whole audit on features that are there. Confident learning: five"
-        " folds of a linear probe, the best of cleanlab's filters, which the truth chooses, at two"
-        f" regularizations. The vote: {NEIGHBORS} nearest others by cosine. Mean ± standard deviation"
-        " over seeds, from 101 on.",
+        " seconds are those of the whole audit on features that are there, on an idle machine (not"
+        " all of the others' are). Confident learning: five folds of a linear probe, the best of"
+        " cleanlab's filters, which the truth chooses, at two regularizations. The vote:"
+        f" {NEIGHBORS} nearest others by cosine. Mean ± standard deviation over seeds, from 101 on.",
         "",
         f"Where another system's F1 is higher: {'; '.join(behind) or 'nowhere'}.",
         "",
