@@ -45,7 +45,8 @@ def embed(
     Parameters
     ----------
     source, labels, image_column, label_column, split
-        What `labelaudit.data.sources.read_source` reads, or a `Source`.
+        What `labelaudit.data.sources.read_source` reads, or a `Source`. A folder of images needs no
+        labels.
     encoder
         A network of torchvision, "resnet50", or of timm, "timm:NAME".
     weights
@@ -80,7 +81,12 @@ def embed(
     chosen = choose_device(device)
     if not isinstance(source, Source):
         source = read_source(
-            source, labels, image_column=image_column, label_column=label_column, split=split
+            source,
+            labels,
+            image_column=image_column,
+            label_column=label_column,
+            split=split,
+            require_labels=False,
         )
     for warning in source.warnings:
         reporter.warn(warning)

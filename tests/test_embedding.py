@@ -74,6 +74,15 @@ def test_a_file_of_features_joins_its_source_again(
     assert len(np.unique(joined.features, axis=0)) == 29
 
 
+def test_a_folder_of_images_needs_no_labels(photos: Path, options: dict[str, object]) -> None:
+    labeled = embed(photos, photos / "labels.csv", **options)
+    (photos / "labels.csv").unlink()
+    table = embed(photos, **options)
+    assert isinstance(table, pd.DataFrame)
+    assert isinstance(labeled, pd.DataFrame)
+    pd.testing.assert_frame_equal(table, labeled)
+
+
 def test_what_is_written_is_the_same_again(
     photos: Path, tmp_path: Path, options: dict[str, object]
 ) -> None:

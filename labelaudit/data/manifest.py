@@ -392,6 +392,7 @@ def make_source(
     warnings: Sequence[str] = (),
     skipped: Sequence[tuple[str, str, str]] = (),
     hint: str = "",
+    require_classes: bool = True,
 ) -> Source:
     """Build a source, its classes numbered; refuse what cannot be trained on before decoding.
 
@@ -409,6 +410,8 @@ def make_source(
         What the source came with: lines, and (sample_id, path, reason) rows.
     hint : str
         What to do if there are not two classes.
+    require_classes : bool
+        Whether that is refused.
     """
     class_names = _class_names(set(labels), declared)
     manifest = Manifest(
@@ -419,7 +422,8 @@ def make_source(
         class_names=class_names,
         images=images,
     )
-    _require_classes(manifest, where, hint)
+    if require_classes:
+        _require_classes(manifest, where, hint)
     minus_one = labels.count(str(UNLABELED))
     if minus_one and str(UNLABELED) not in declared:
         warnings = (

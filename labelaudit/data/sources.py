@@ -48,6 +48,7 @@ def read_source(
     label_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    require_labels: bool = True,
 ) -> Source:
     """Find the images and the labels of a source; no image is opened.
 
@@ -68,6 +69,8 @@ def read_source(
         "split". By default "train", with a warning.
     clean_label_column : str, optional
         Column of true labels, for benchmarks.
+    require_labels : bool
+        Whether a folder of images without labels, or with those of one class, is refused.
 
     Raises
     ------
@@ -79,7 +82,8 @@ def read_source(
     if not path.exists():
         raise SourceError(f"{path} does not exist; check the path of the source")
     if path.is_dir():
-        return _read_folder(path, None if labels is None else Path(labels), columns, split)
+        table = None if labels is None else Path(labels)
+        return _read_folder(path, table, columns, split, require_labels)
     if labels is not None:
         raise SourceError(
             f"{labels}: a table of labels goes with a folder of images, and {path} is a file; "
@@ -242,7 +246,9 @@ def _is_utf8(name: str) -> bool:
 # --- folders of images -------------------------------------------------------------------------
 
 
-def _read_folder(path: Path, labels: Path | None, columns: Columns, split: str | None) -> Source:
+def _read_folder(
+    path: Path, labels: Path | None, columns: Columns, split: str | None, require_labels: bool
+) -> Source:
     folder = _Folder(path)
     files = folder.walk()
     images = [file for file in files if suffix_of(file) in IMAGE_SUFFIXES]
@@ -270,7 +276,7 @@ def _read_folder(path: Path, labels: Path | None, columns: Columns, split: str |
     if split is not None:
         _choose_split([], split, path, warnings)
     columns.refuse(f"{path} is read as one subfolder a class")
-    return _from_class_folders(path, folder, images, base, tables, warnings)
+    return _from_class_folders(path, folder, images, base, tables, warnings, require_labels)
 
 
 def _from_class_folders(
@@ -280,6 +286,7 @@ def _from_class_folders(
     base: str,
     tables: list[str],
     warnings: list[str],
+    require_labels: bool,
 ) -> Source:
     labels = []
     for file in images:
@@ -299,6 +306,7 @@ def _from_class_folders(
         warnings=[*warnings, *folder.unnameable_warning()],
         skipped=folder.unnameable,
         hint=hint,
+        require_classes=require_labels,
     )
 
 
