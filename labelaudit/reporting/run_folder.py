@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
@@ -88,9 +88,9 @@ class RunFolder:
                 f" ({error.strerror}); choose another --out"
             ) from error
 
-    def _read_marker(self) -> dict[str, Any] | None:
+    def _read_marker(self, folder: Path | None = None) -> dict[str, Any] | None:
         try:
-            marker = json.loads((self.path / MARKER).read_text(encoding="utf-8"))
+            marker = json.loads(((folder or self.path) / MARKER).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return marker if isinstance(marker, dict) and "labelaudit" in marker else None
@@ -143,7 +143,7 @@ class RunFolder:
         try:
             if self.path.exists():
                 # Kept aside until the new results are there.
-                self._replaced = self.path.with_name(f".{self.path.name}.replaced-{os.getpid()}")
+                self._replaced = self.path.with_name(f".{self.path.name}.replaced-{uuid4().hex}")
                 self.path.replace(self._replaced)
             self.path.mkdir(parents=True)
         except OSError as error:
@@ -159,9 +159,11 @@ class RunFolder:
 
     def finish(self, status: str) -> None:
         """Mark the results as there; what they replace is removed now."""
-        if self._replaced is not None:
+        while self._replaced is not None:
+            # A run that was cut off may itself have set one aside.
+            older = (self._read_marker(self._replaced) or {}).get("replaces")
             shutil.rmtree(self._replaced, ignore_errors=True)
-            self._replaced = None
+            self._replaced = self.path.with_name(str(older)) if older else None
         self._marker |= {"status": status, "replaces": None}
         self._write_marker()
 

@@ -80,6 +80,17 @@ def test_a_replacement_that_was_cut_off_removes_the_old_run_when_resumed(tmp_pat
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_replacement_that_was_cut_off_is_replaced_with_all_it_had_set_aside(tmp_path):
+    make_run(tmp_path / "run")
+    for _ in range(2):
+        RunFolder(tmp_path / "run", force=True).claim("0.2", "e" * 64, CONFIG)  # and was killed
+    folder = RunFolder(tmp_path / "run", force=True)
+    folder.claim("0.2", "e" * 64, CONFIG)
+    assert len(list(tmp_path.iterdir())) == 4
+    folder.finish("complete")
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
 def test_a_failed_first_run_leaves_nothing(tmp_path):
     folder = RunFolder(tmp_path / "a" / "run")
     folder.claim("0.1", "f" * 64, CONFIG)
