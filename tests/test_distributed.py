@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr
+from torchvision import models
 
 from labelaudit import EpsilonHistory, distributed
 
@@ -230,6 +231,37 @@ def test_one_process_goes_on_with_what_two_began(scans):
     subprocess.run([sys.executable, *scan, "--resume"], cwd=scans, check=True)
     assert EpsilonHistory(scans / "begun" / "epsilon").epochs == [1, 2, 3, 4]
     shutil.rmtree(scans / "begun")
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds_in_features(gaussians, tmp_path):
+    features, noisy, clean = gaussians
+    np.save(tmp_path / "features.npy", features)
+    table = pd.DataFrame({"id": np.arange(800), "label": noisy, "clean": clean})
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    scan = ["-m", "labelaudit", "scan", "labels.csv", "--features", "features.npy"]
+    scan += ["--clean-label-column", "clean", "--device", "cpu", "--out"]
+    subprocess.run([sys.executable, *scan, "one"], cwd=tmp_path, env=ONE_THREAD, check=True)
+    done = torchrun(*scan, "two", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads((tmp_path / name / "summary.json").read_text()) for name in ("one", "two")]
+    f1 = [summary["metrics"]["f1"] for summary in found]
+    assert min(f1) > 0.8
+    assert abs(f1[0] - f1[1]) < 0.05
+
+
+@pytest.mark.slow
+def test_two_processes_train_a_pretrained_network_on(scans):
+    torch.save(models.resnet18(weights=None).state_dict(), scans / "resnet18.pth")
+    scan = ["-m", "labelaudit", "scan", "images", "labels.csv", "--encoder", "resnet18"]
+    scan += ["--weights", "resnet18.pth", "--fine-tune", "--image-size", "32", "--device", "cpu"]
+    done = torchrun(*scan, "--epochs", "2", "--out", "tuned", folder=scans)
+    assert done.returncode == 0, done.stderr
+    ids = pd.read_parquet(scans / "tuned" / "samples.parquet")["sample_id"].tolist()
+    history = EpsilonHistory(scans / "tuned" / "epsilon").frame()
+    assert history.groupby("epoch")["sample_id"].apply(list).tolist() == [ids] * 2
+    shutil.rmtree(scans / "tuned")
+    (scans / "resnet18.pth").unlink()
 
 
 def test_batches_too_small_to_share_are_refused(scans):
