@@ -45,8 +45,8 @@ def embed(
     Parameters
     ----------
     source, labels, image_column, label_column, split
-        What `labelaudit.data.sources.read_source` reads, or a `Source`. A folder of images needs no
-        labels.
+        What `labelaudit.data.sources.read_source` reads, or a `Source`. A folder of nothing but images
+        needs no labels.
     encoder
         A network of torchvision, "resnet50", or of timm, "timm:NAME".
     weights

@@ -70,7 +70,8 @@ def read_source(
     clean_label_column : str, optional
         Column of true labels, for benchmarks.
     require_labels : bool
-        Whether a folder of images without labels, or with those of one class, is refused.
+        Whether a folder of images, or of one subfolder a class, without labels or with those of one
+        class is refused. Tables and metadata always need labels.
 
     Raises
     ------

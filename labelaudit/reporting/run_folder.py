@@ -159,11 +159,14 @@ class RunFolder:
 
     def finish(self, status: str) -> None:
         """Mark the results as there; what they replace is removed now."""
+        aside = []
         while self._replaced is not None:
+            aside.append(self._replaced)
             # A run that was cut off may itself have set one aside.
             older = (self._read_marker(self._replaced) or {}).get("replaces")
-            shutil.rmtree(self._replaced, ignore_errors=True)
             self._replaced = self.path.with_name(str(older)) if older else None
+        for folder in reversed(aside):  # the newer ones say where the older ones are
+            shutil.rmtree(folder, ignore_errors=True)
         self._marker |= {"status": status, "replaces": None}
         self._write_marker()
 

@@ -247,8 +247,9 @@ def assess_trust(
 ) -> Trust:
     """Judge whether the model learned anything.
 
-    It is judged by what it says of each sample's neighbors, not of the sample: a network can learn a
-    label by heart that tells nothing about the image.
+    It is judged by what it says of each sample's neighbors, not of the sample (and on features by what
+    other classifiers say that were not taught its label): a network can learn a label by heart that
+    tells nothing about the image.
 
     Parameters
     ----------
@@ -277,10 +278,10 @@ def assess_trust(
     chance = math.sqrt(1 / (len(given_labels) * max(1, len(class_names) - 1)))
     if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(
-            f"What the model says of the look-alikes of a sample agrees with its label in"
-            f" {agreement:.0%} of cases, hardly more often than chance would (Cohen's kappa"
-            f" {kappa:.2f}). Either it did not learn, or the labels have little to do with what is"
-            " in the samples."
+            f"What is said of a sample without its label, above all by its look-alikes, agrees with"
+            f" the label in {agreement:.0%} of cases, hardly more often than chance would (Cohen's"
+            f" kappa {kappa:.2f}). Either the model did not learn, or the labels have little to do"
+            " with what is in the samples."
         )
     if reasons:
         reasons.append(

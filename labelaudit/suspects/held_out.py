@@ -1,9 +1,10 @@
 """What classifiers of frozen features say of samples whose own labels they have not seen.
 
-A linear classifier taught the other folds, and a vote of the nearest others. Which of them knows better
-depends on the features, and can be read off the labels themselves, for neither has seen the label that
-it is held against. Both are taught twice, and each label only as far as it is thought to be right: so
-they repeat fewer of the mistakes in the labels.
+A linear classifier taught the other folds, and a vote of the nearest others. Which of them knows
+better, and how much, depends on the features, and can be read off the labels themselves, for neither
+was taught the label that it is held against. Both are taught twice, and each label only as far as it
+is thought to be right: so they repeat fewer of the mistakes in the labels. (How far others are thought
+right the second time is decided with the label among many: a trace of it comes back.)
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import warnings
 import numpy as np
 import torch
 from scipy.special import softmax
+from scipy.stats import entropy
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
-from labelaudit.suspects.nearest import Axes, nearest
+from labelaudit.suspects.nearest import BLOCK_VALUES, Axes, nearest
 from labelaudit.suspects.noise_model import MIN_PROB, fit_noise_model
 
 ROUNDS = 2
@@ -27,21 +29,27 @@ FOLDS = 5
 # they were chosen on.
 STRENGTH = 0.003
 MAX_ITERATIONS = 25
-# A fold is taught by no more samples than make so many products of samples, features and classes.
+# A fold is taught by no more samples than make so many products of samples, features and classes;
+# where these are fewer than so many a class, not at all.
 MAX_PRODUCTS = 1e9
-# Samples asked about at a time: their features may lie in a file that is larger than memory.
-ASKED_ROWS = 65_536
+MIN_TAUGHT = 5
 # Neighbors vote, in small data sets a third of the labels that a class has on average, among at most
 # so many samples.
 MAX_VOTERS, MIN_VOTERS = 20, 5
 MAX_REFERENCE = 50_000
 UNDECIDED_VOTES = 0.3  # spread over all classes, so that none is impossible
-# Shares of the vote in the logarithm of both that are tried, on so many samples.
+# Shares of the vote in the logarithm of both that are tried, on so many samples, or where there are
+# very many classes on what makes up so many probabilities.
 VOTE_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-TRIED_SAMPLES = 10_000
-# With n labels a class they have n / (n + 25) of the say, but never all.
+TRIED_SAMPLES, TRIED_VALUES = 10_000, 1_000_000
+# With n labels a class they have n / (n + 25) of the say, but never all, if they know at least this
+# much of what can be known about the labels; none if they know but the lesser share; between, in
+# proportion.
 HALF_SAY_LABELS = 25
 MAX_SAY = 0.95
+KNOWS_LITTLE, KNOWS_ENOUGH = 0.3, 0.6
+# Opinions brought together at a time, 32 MiB of each.
+AGREED_VALUES = 1 << 23
 
 
 def hear_held_out(
@@ -75,21 +83,56 @@ def hear_held_out(
     rows = np.flatnonzero(noisy_labels >= 0)
     given_labels = noisy_labels[rows]
     num_classes = opinion.shape[1]
-    if len(rows) < FOLDS:
+    if not enough_labels(len(rows)):
         return opinion
     labels_a_class = min(len(rows), MAX_REFERENCE) / num_classes
-    say = min(MAX_SAY, labels_a_class / (labels_a_class + HALF_SAY_LABELS))
+    most_say = min(MAX_SAY, labels_a_class / (labels_a_class + HALF_SAY_LABELS))
     voters = nearest_others(
         features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
     )
     heard = opinion
+    most_known = None
     for _ in range(ROUNDS):
         model = fit_noise_model(heard, given_labels, seed=seed)
-        right_prob = 1.0 - model.judge(heard, given_labels).wrong_prob
+        posterior = model.judge(heard, given_labels)
+        if most_known is None:
+            most_known = model.known_log_likelihood(posterior.clean_probs.mean(axis=0))
+        right_prob = 1.0 - posterior.wrong_prob
         linear = linear_probs(features, noisy_labels, num_classes, right_prob, seed=seed)
         votes = vote_probs(voters, given_labels, num_classes, right_prob)
-        heard = agree(opinion, likeliest(linear, votes, given_labels, seed=seed), say)
+        held_out, likelihood = likeliest(linear, votes, given_labels, seed=seed)
+        known = share_known(likelihood, most_known, given_labels)
+        sure = (known - KNOWS_LITTLE) / (KNOWS_ENOUGH - KNOWS_LITTLE)
+        heard = agree(opinion, held_out, most_say * float(np.clip(sure, 0.0, 1.0)))
     return heard
+
+
+def enough_labels(num_labeled: int) -> bool:
+    """Whether there are labels enough to hold some out."""
+    return num_labeled >= FOLDS
+
+
+def share_known(likelihood: float, most: float, given_labels: np.ndarray) -> float:
+    """Say how much of what can be known about the given labels somebody knows.
+
+    Parameters
+    ----------
+    likelihood
+        Mean of log P(ỹ | x) by a noise model of what he says, in nats.
+    most
+        The same of one who knows the right classes.
+    given_labels
+        ``(L,)`` int64.
+
+    Returns
+    -------
+    float
+        0 for one who knows but how frequent each label is, 1 for one who knows the right classes, or
+        if that is no more.
+    """
+    shares = np.bincount(given_labels) / len(given_labels)
+    least = -float(entropy(shares))
+    return 1.0 if most <= least else (likelihood - least) / (most - least)
 
 
 def linear_probs(
@@ -118,22 +161,24 @@ def linear_probs(
     Returns
     -------
     np.ndarray
-        ``(L, C)`` float32, rows sum to 1; a class that the other folds do not hold has probability 0.
-        Uniform where there are fewer samples than folds, or but one class in the other folds.
+        ``(L, C)`` float32, rows sum to 1; a class that was not taught has probability 0. Uniform where
+        there are fewer samples than folds, too few a class, or but one class in the other folds.
     """
     rows = np.flatnonzero(noisy_labels >= 0)
     given_labels = noisy_labels[rows]
     size = len(given_labels)
     probs = np.full((size, num_classes), 1.0 / num_classes, dtype=np.float32)
-    if size < FOLDS:
-        return probs
     most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
+    if not enough_labels(size) or most < min(size, MIN_TAUGHT * num_classes):
+        return probs
     by_chance = np.random.default_rng(seed).permutation(size)
-    scaler = StandardScaler().fit(features[rows[by_chance[:most]]])
+    scaler = StandardScaler().fit(features[rows[np.sort(by_chance[:most])]])
+    # Features may lie in a file that is larger than memory.
+    step = max(1, BLOCK_VALUES // features.shape[1])
     for _, held_out in KFold(FOLDS).split(by_chance):
         asked = np.zeros(size, dtype=bool)
         asked[by_chance[held_out]] = True
-        seen = by_chance[~asked[by_chance]][:most]
+        seen = np.sort(by_chance[~asked[by_chance]][:most])
         if len(np.unique(given_labels[seen])) < 2:
             continue
         classifier = LogisticRegression(C=STRENGTH, max_iter=MAX_ITERATIONS)
@@ -147,8 +192,8 @@ def linear_probs(
             )
         told = np.flatnonzero(asked)
         probs[told] = 0.0
-        for start in range(0, len(told), ASKED_ROWS):
-            part = told[start : start + ASKED_ROWS]
+        for start in range(0, len(told), step):
+            part = told[start : start + step]
             said = classifier.predict_proba(scaler.transform(features[rows[part]]))
             probs[np.ix_(part, classifier.classes_)] = said
     return probs
@@ -180,7 +225,8 @@ def nearest_others(
     Returns
     -------
     np.ndarray
-        ``(L, k)`` int64, which of the L labeled samples; never the sample itself.
+        ``(L, k)`` int64, which of the L labeled samples; never the sample itself. Few in small data
+        sets, at most 20.
     """
     reference = np.arange(len(rows))
     if len(rows) > MAX_REFERENCE:
@@ -193,8 +239,9 @@ def nearest_others(
     place = np.full(len(rows), -1)
     place[reference] = np.arange(len(reference))
     found = np.empty((len(rows), count), dtype=np.int64)
-    for start in range(0, len(rows), ASKED_ROWS):
-        part = slice(start, start + ASKED_ROWS)
+    step = max(1, BLOCK_VALUES // features.shape[1])
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
         queries = axes.project(features, rows[part], device)
         found[part] = np.concatenate(list(nearest(queries, points, place[part], count)))
     return reference[found]
@@ -230,13 +277,13 @@ def vote_probs(
 
 def likeliest(
     linear: np.ndarray, votes: np.ndarray, given_labels: np.ndarray, *, seed: int
-) -> np.ndarray:
+) -> tuple[np.ndarray, float]:
     """Bring two opinions together so that the given labels are likeliest under a noise model of both.
 
     Parameters
     ----------
     linear, votes
-        ``(L, C)``, rows sum to 1; neither has seen the labels.
+        ``(L, C)``, rows sum to 1; neither was taught the labels.
     given_labels
         ``(L,)`` int64.
     seed
@@ -244,19 +291,20 @@ def likeliest(
 
     Returns
     -------
-    np.ndarray
-        ``(L, C)`` float32, rows sum to 1.
+    tuple
+        The opinion, ``(L, C)`` float32, rows sum to 1, and the mean of log P(ỹ | x), in nats.
     """
     tried = np.arange(len(given_labels))
-    if len(tried) > TRIED_SAMPLES:
-        tried = np.sort(np.random.default_rng(seed).choice(tried, TRIED_SAMPLES, replace=False))
+    most = min(TRIED_SAMPLES, TRIED_VALUES // linear.shape[1])
+    if len(tried) > most:
+        tried = np.sort(np.random.default_rng(seed).choice(tried, most, replace=False))
     told = given_labels[tried]
-
-    def likelihood(share: float) -> float:
+    found = []
+    for share in VOTE_SHARES:
         both = agree(linear[tried], votes[tried], share)
-        return fit_noise_model(both, told, seed=seed).log_likelihood(both, told)
-
-    return agree(linear, votes, max(VOTE_SHARES, key=likelihood))
+        found.append(fit_noise_model(both, told, seed=seed).log_likelihood(both, told))
+    best = int(np.argmax(found))
+    return agree(linear, votes, VOTE_SHARES[best]), found[best]
 
 
 def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
@@ -269,6 +317,11 @@ def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
     weight
         Of the second, in [0, 1].
     """
-    log_first, log_second = np.log(np.maximum([first, second], MIN_PROB))
-    mixed = softmax((1 - weight) * log_first + weight * log_second, axis=1)
-    return np.asarray(mixed, dtype=np.float32)
+    mixed = np.empty(first.shape, dtype=np.float32)
+    step = max(1, AGREED_VALUES // first.shape[1])
+    for start in range(0, len(first), step):
+        part = slice(start, start + step)
+        log_first = np.log(np.maximum(first[part], MIN_PROB))
+        log_second = np.log(np.maximum(second[part], MIN_PROB))
+        mixed[part] = softmax((1 - weight) * log_first + weight * log_second, axis=1)
+    return mixed

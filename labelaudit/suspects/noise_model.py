@@ -126,6 +126,17 @@ class NoiseModel:
         given_prob = (probs * self.transition_matrix[:, given_labels].T).sum(axis=1)
         return float(np.log(given_prob).mean())
 
+    def known_log_likelihood(self, class_shares: np.ndarray) -> float:
+        """Mean of log P(ỹ | y), in nats: no witness can know more than the right class.
+
+        Parameters
+        ----------
+        class_shares
+            ``(C,)``, of the right classes, sum to 1.
+        """
+        channel = self.transition_matrix
+        return float((class_shares[:, None] * channel * np.log(channel)).sum())
+
 
 def fit_noise_model(
     witness_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0

@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
-from labelaudit.suspects.held_out import hear_held_out
+from labelaudit.suspects.held_out import enough_labels, hear_held_out
 from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
 from labelaudit.training.recorder import EpsilonHistory
 
@@ -225,8 +225,9 @@ def hear_witnesses(
         np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
     )
     opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed)
-    held_out = features is not None and not are_few(len(labeled), len(noisy_labels))
-    if features is not None and held_out:
+    enough = enough_labels(len(labeled)) and not are_few(len(labeled), len(noisy_labels))
+    held_out = features is not None and enough
+    if features is not None and enough:
         opinion = hear_held_out(features, noisy_labels, opinion, seed=seed, device=device)
     return Witnesses(
         posterior=posterior / len(history.epochs),

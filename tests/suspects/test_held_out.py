@@ -1,15 +1,18 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.suspects import held_out
 from labelaudit.suspects.held_out import (
+    agree,
     hear_held_out,
     likeliest,
     linear_probs,
     nearest_others,
+    share_known,
     vote_probs,
 )
 from labelaudit.suspects.noise_model import fit_noise_model
@@ -66,9 +69,24 @@ def test_few_samples_and_absent_classes_break_nothing() -> None:
 
 def test_of_large_data_a_part_teaches(gaussians, monkeypatch: pytest.MonkeyPatch) -> None:
     features, noisy, clean = gaussians
+    whole = taught_by_all(features, noisy, 4)
     monkeypatch.setattr(held_out, "MAX_PRODUCTS", 200 * 24 * 10)
-    monkeypatch.setattr(held_out, "ASKED_ROWS", 100)
-    assert auroc(taught_by_all(features, noisy, 4), noisy, clean) > 0.9
+    monkeypatch.setattr(held_out, "BLOCK_VALUES", 100 * 24)
+    taught = []
+    fit = LogisticRegression.fit
+    monkeypatch.setattr(
+        LogisticRegression,
+        "fit",
+        lambda self, values, *rest, **more: (
+            taught.append(len(values)) or fit(self, values, *rest, **more)
+        ),
+    )
+    probs = taught_by_all(features, noisy, 4)
+    assert taught == [200] * 5
+    assert (probs != whole).any()
+    assert auroc(probs, noisy, clean) > 0.9
+    monkeypatch.setattr(held_out, "MAX_PRODUCTS", 15 * 24 * 10)
+    np.testing.assert_allclose(taught_by_all(features, noisy, 4), 0.25)  # too few a class
 
 
 # --- the vote -------------------------------------------------------------------------------------
@@ -90,7 +108,7 @@ def test_of_many_labels_some_drawn_with_the_seed_are_looked_among(
 ) -> None:
     features, *_ = gaussians
     monkeypatch.setattr(held_out, "MAX_REFERENCE", 100)
-    monkeypatch.setattr(held_out, "ASKED_ROWS", 300)
+    monkeypatch.setattr(held_out, "BLOCK_VALUES", 300 * 24)
     rows = np.arange(800)
     found = nearest_others(features, rows, 4, seed=0, device=CPU)
     assert found.shape == (800, 8)  # a third of 100 / 4
@@ -114,9 +132,34 @@ def test_who_knows_better_is_believed(gaussians) -> None:
     knows = taught_by_all(features, noisy, 4)
     guesses = np.random.default_rng(0).dirichlet(np.ones(4), 800).astype(np.float32)
     for pair in ((knows, guesses), (guesses, knows)):
-        both = likeliest(*pair, noisy, seed=0)
+        both, likelihood = likeliest(*pair, noisy, seed=0)
         np.testing.assert_allclose(both.sum(axis=1), 1, atol=1e-5)
         assert auroc(both, noisy, clean) > auroc(knows, noisy, clean) - 0.02
+        assert likelihood >= fit_noise_model(knows, noisy).log_likelihood(knows, noisy) - 0.01
+
+
+def test_what_is_known_of_labels_lies_between_their_frequencies_and_the_truth(gaussians) -> None:
+    _, noisy, clean = gaussians
+    truth = np.eye(4)[clean]
+    model = fit_noise_model(truth, noisy)
+    most = model.known_log_likelihood(truth.mean(axis=0))
+    assert most == pytest.approx(model.log_likelihood(truth, noisy), abs=0.02)
+    assert share_known(model.log_likelihood(truth, noisy), most, noisy) == pytest.approx(
+        1, abs=0.03
+    )
+    flat = np.full((800, 4), 0.25)
+    told = fit_noise_model(flat, noisy).log_likelihood(flat, noisy)
+    assert share_known(told, most, noisy) == pytest.approx(0, abs=0.03)
+    assert share_known(told, -2.0, noisy) == 1.0  # nobody can know more
+
+
+def test_opinions_agree_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = np.random.default_rng(0).dirichlet(np.ones(3), (2, 50))
+    whole = agree(first, second, 0.25)
+    expected = first**0.75 * second**0.25
+    np.testing.assert_allclose(whole, expected / expected.sum(1, keepdims=True), rtol=1e-5)
+    monkeypatch.setattr(held_out, "AGREED_VALUES", 21)
+    np.testing.assert_array_equal(agree(first, second, 0.25), whole)
 
 
 def test_the_likelihood_is_that_of_the_given_labels(gaussians) -> None:
@@ -158,3 +201,33 @@ def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_
     opinion[np.arange(200), clean] = 0.81
     noise = rng.normal(size=(200, 16)).astype(np.float32)
     assert auroc(hear_held_out(noise, noisy, opinion, seed=0), noisy, clean) > 0.95
+
+
+def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_either() -> None:
+    """Two shells: no half-space and no angle tells them apart."""
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 2, 800)
+    noisy = np.where(rng.random(800) < 0.2, 1 - clean, clean)
+    points = rng.normal(size=(800, 6))
+    points *= ((1 + clean) / np.linalg.norm(points, axis=1))[:, None]
+    opinion = np.full((800, 2), 0.05, np.float32)
+    opinion[np.arange(800), np.where(rng.random(800) < 0.97, clean, noisy)] = 0.95
+    heard = hear_held_out(points.astype(np.float32), noisy, opinion, seed=0)
+    assert auroc(heard, noisy, clean) > auroc(opinion, noisy, clean) - 0.001
+
+
+def test_hardly_a_trace_of_a_label_comes_back_to_it(gaussians) -> None:
+    """It has taught others, and they are trusted more or less for it."""
+    features, noisy, clean = gaussians
+    opinion = np.full((800, 4), 0.1, np.float32)
+    opinion[np.arange(800), clean] = 0.7
+    for row in range(0, 800, 160):
+        given, other = noisy[row], (noisy[row] + 1) % 4
+        changed = noisy.copy()
+        changed[row] = other
+        for_given, for_other = (
+            np.log(hear_held_out(features, labels, opinion, seed=0)[row])
+            for labels in (noisy, changed)
+        )
+        excused = (for_given[given] - for_given[other]) - (for_other[given] - for_other[other])
+        assert abs(excused) < 0.1
