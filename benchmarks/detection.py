@@ -34,6 +34,7 @@ from labelaudit.reporting.tables import read_csv
 HERE = Path(__file__).parent
 NUM_IMAGES = 10_000
 METHODS = ("umn", "confident-learning", "aum")
+COMMITS = "commits.txt"
 RIVAL = "confident-learning (best filter)"
 COLUMNS = (
     "regime", "noise", "seeds", "UMN F1", "UMN F1 at the true count",
@@ -147,6 +148,21 @@ def run(mnist: Dataset, out: Path, jobs: int, first_seed: int, most: int, only: 
             ]
             reporter.say(f"{group.name}, seed {seed}")
             run_sweep(sweep, cells, dataset, jobs=jobs, reporter=reporter)
+            note_commit(sweep.folder / COMMITS)
+
+
+def note_commit(path: Path) -> None:
+    """Keep the commits that a seed's cells were run with, one a line."""
+    known = path.read_text().split() if path.exists() else []
+    if commit() not in known:
+        path.write_text("\n".join([*known, commit()]) + "\n")
+
+
+def commits(parts: list[tuple[pd.DataFrame, Path]]) -> str:
+    """Name the commits that the seeds of a group were run with."""
+    files = [place / COMMITS for _, place in parts]
+    found = [name for path in files if path.exists() for name in path.read_text().split()]
+    return " ".join(dict.fromkeys(found))
 
 
 def folder(out: Path, group: Group, seed: int) -> Path:
@@ -183,11 +199,12 @@ def spread(values: pd.Series, digits: int = 3) -> str:
 
 def report(out: Path, command: str) -> str:
     """Lay out what is there as Markdown."""
-    rows, margins, regrets, probabilities, covered = [], [], [], [], []
+    rows, margins, regrets, probabilities, covered, made_by = [], [], [], [], [], []
     for group in GROUPS:
         parts = list(results(out, group))
         if not parts:
             continue
+        made_by.append(f"{group.name} {commits(parts)}")
         frame = pd.concat([part for part, _ in parts])
         for noise in group.noises:
             cell = frame[(frame["noise"] == noise.kind) & np.isclose(frame["rate"], noise.rate)]
@@ -226,7 +243,7 @@ def report(out: Path, command: str) -> str:
     lines = [
         "# Detection in every regime",
         "",
-        f"`{command}`; commit {commit()}; {hardware()}.",
+        f"`{command}`; UMN's commits: {', '.join(made_by)}; {hardware()}.",
         "",
         "10,000 images of MNIST a seed (fewer where there are not so many), seeds 100 and up, which"
         " nothing was chosen on; every system on the same images, labels and encoder, each with its own"
