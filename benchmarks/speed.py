@@ -142,8 +142,10 @@ def steps(bench: Bench) -> Rows:
         yield f"{encoder}: images a second of UMN's step", batch_size / ours, "/s"
 
 
-def audits(bench: Bench, encoder: EncoderName, count: int, epochs: int, batch_size: int) -> Rows:
-    """Time whole audits at the same epochs and batch size, and what they find."""
+def audits(
+    bench: Bench, encoder: EncoderName, count: int, epochs: int, batch_size: int | None
+) -> Rows:
+    """Time whole audits at the same epochs, and unless it is None batch size, and what they find."""
     taken: dict[str, list[float]] = {}
     found: dict[str, list[float]] = {}
     for seed in range(SEED, SEED + bench.seeds):

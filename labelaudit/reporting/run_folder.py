@@ -44,7 +44,7 @@ class RunFolder:
         self._claimed = False
         if force and resume:
             raise OutputError("--force starts afresh and --resume goes on; give one of them")
-        marker = self._read_marker()
+        marker = _read_marker(self.path)
         self.resuming = False
         if self.path.is_symlink() or self.path.exists():
             self._check_existing(marker, force=force, resume=resume)
@@ -87,13 +87,6 @@ class RunFolder:
                 f"{self.path} cannot be written: {parent} takes no new folder"
                 f" ({error.strerror}); choose another --out"
             ) from error
-
-    def _read_marker(self, folder: Path | None = None) -> dict[str, Any] | None:
-        try:
-            marker = json.loads(((folder or self.path) / MARKER).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return marker if isinstance(marker, dict) and "labelaudit" in marker else None
 
     def claim(self, version: str, fingerprint: str, config: dict[str, Any]) -> None:
         """Make the folder, or take the unfinished one up again.
@@ -163,7 +156,7 @@ class RunFolder:
         while self._replaced is not None:
             aside.append(self._replaced)
             # A run that was cut off may itself have set one aside.
-            older = (self._read_marker(self._replaced) or {}).get("replaces")
+            older = (_read_marker(self._replaced) or {}).get("replaces")
             self._replaced = self.path.with_name(str(older)) if older else None
         for folder in reversed(aside):  # the newer ones say where the older ones are
             shutil.rmtree(folder, ignore_errors=True)
@@ -193,3 +186,11 @@ class RunFolder:
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         with self.file(name) as path:
             path.write_text(text, encoding="utf-8")
+
+
+def _read_marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return marker if isinstance(marker, dict) and "labelaudit" in marker else None

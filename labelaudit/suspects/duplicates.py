@@ -169,12 +169,12 @@ def _near_pairs(
     return [(a, b, distance) for (a, b), distance in pairs.items()]
 
 
-def _near_limit(nearest: Iterable[np.ndarray]) -> float:
+def _near_limit(least: Iterable[np.ndarray]) -> float:
     """Return the distance up to which a pair is nearly the same, from nearest neighbors' distances.
 
     Copies, at no distance, come as infinity and have no say.
     """
-    distances = np.concatenate(list(nearest))
+    distances = np.concatenate(list(least))
     distances = distances[np.isfinite(distances)]
     if not len(distances):
         return 0.0
@@ -203,11 +203,9 @@ def _neighbors(
     """
     num_neighbors = min(NUM_NEIGHBORS, len(rows) - 1)
     most = max(1, BLOCK_VALUES // embeddings.shape[1] // 8)
-    start = 0
-    for near in nearest(points[asked], points, asked, num_neighbors, most=most):
+    for part, near in nearest(points[asked], points, asked, num_neighbors, most=most):
         found = rows[near]  # (B, k)
-        here = rows[asked[start : start + len(near)]]
-        start += len(near)
+        here = rows[asked[part]]
         own = torch.from_numpy(np.asarray(embeddings[here], dtype=np.float32))
         distance = np.empty(found.shape, dtype=np.float32)
         for k in range(

@@ -20,7 +20,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
-from labelaudit.suspects.nearest import BLOCK_VALUES, Axes, nearest
+from labelaudit.suspects.nearest import (
+    BLOCK_VALUES,
+    MAX_REFERENCE,
+    Axes,
+    default_neighbors,
+    draw,
+    nearest,
+)
 from labelaudit.suspects.noise_model import MIN_PROB, fit_noise_model
 
 ROUNDS = 2
@@ -33,10 +40,7 @@ MAX_ITERATIONS = 25
 # where these are fewer than so many a class, not at all.
 MAX_PRODUCTS = 1e9
 MIN_TAUGHT = 5
-# Neighbors vote, in small data sets a third of the labels that a class has on average, among at most
-# so many samples.
-MAX_VOTERS, MIN_VOTERS = 20, 5
-MAX_REFERENCE = 50_000
+MAX_VOTERS = 20
 UNDECIDED_VOTES = 0.3  # spread over all classes, so that none is impossible
 # Shares of the vote in the logarithm of both that are tried, on so many samples, or where there are
 # very many classes on what makes up so many probabilities.
@@ -98,7 +102,7 @@ def hear_held_out(
         if most_known is None:
             most_known = model.known_log_likelihood(posterior.clean_probs.mean(axis=0))
         right_prob = 1.0 - posterior.wrong_prob
-        linear = linear_probs(features, noisy_labels, num_classes, right_prob, seed=seed)
+        linear = linear_probs(features, rows, given_labels, num_classes, right_prob, seed=seed)
         votes = vote_probs(voters, given_labels, num_classes, right_prob)
         held_out, likelihood = likeliest(linear, votes, given_labels, seed=seed)
         known = share_known(likelihood, most_known, given_labels)
@@ -137,7 +141,8 @@ def share_known(likelihood: float, most: float, given_labels: np.ndarray) -> flo
 
 def linear_probs(
     features: np.ndarray,
-    noisy_labels: np.ndarray,
+    rows: np.ndarray,
+    given_labels: np.ndarray,
     num_classes: int,
     right_prob: np.ndarray,
     *,
@@ -149,8 +154,10 @@ def linear_probs(
     ----------
     features
         ``(N, D)`` float32, maybe memory-mapped.
-    noisy_labels
-        ``(N,)`` int64, -1 where unlabeled; L of them are not.
+    rows
+        ``(L,)`` int64, which of them are labeled.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
     num_classes
         C.
     right_prob
@@ -164,9 +171,7 @@ def linear_probs(
         ``(L, C)`` float32, rows sum to 1; a class that was not taught has probability 0. Uniform where
         there are fewer samples than folds, too few a class, or but one class in the other folds.
     """
-    rows = np.flatnonzero(noisy_labels >= 0)
-    given_labels = noisy_labels[rows]
-    size = len(given_labels)
+    size = len(rows)
     probs = np.full((size, num_classes), 1.0 / num_classes, dtype=np.float32)
     most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
     if not enough_labels(size) or most < min(size, MIN_TAUGHT * num_classes):
@@ -228,23 +233,15 @@ def nearest_others(
         ``(L, k)`` int64, which of the L labeled samples; never the sample itself. Few in small data
         sets, at most 20.
     """
-    reference = np.arange(len(rows))
-    if len(rows) > MAX_REFERENCE:
-        rng = np.random.default_rng(seed)
-        reference = np.sort(rng.choice(len(rows), MAX_REFERENCE, replace=False))
-    third_of_class = len(reference) // (3 * num_classes)
-    count = min(MAX_VOTERS, max(MIN_VOTERS, third_of_class), len(reference) - 1)
-    axes = Axes.of(features, rows[reference], unit=True)
-    points = axes.project(features, rows[reference], device)  # (R, s)
+    reference = draw(np.arange(len(rows)), MAX_REFERENCE, seed)
+    count = min(default_neighbors(len(reference), num_classes, MAX_VOTERS), len(reference) - 1)
+    points = Axes.of(features, rows[reference], unit=True).project(features, rows, device)  # (L, s)
     place = np.full(len(rows), -1)
     place[reference] = np.arange(len(reference))
     found = np.empty((len(rows), count), dtype=np.int64)
-    step = max(1, BLOCK_VALUES // features.shape[1])
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        queries = axes.project(features, rows[part], device)
-        found[part] = np.concatenate(list(nearest(queries, points, place[part], count)))
-    return reference[found]
+    for part, near in nearest(points, points[reference], place, count):
+        found[part] = reference[near]
+    return found
 
 
 def vote_probs(
@@ -294,10 +291,8 @@ def likeliest(
     tuple
         The opinion, ``(L, C)`` float32, rows sum to 1, and the mean of log P(ỹ | x), in nats.
     """
-    tried = np.arange(len(given_labels))
     most = min(TRIED_SAMPLES, TRIED_VALUES // linear.shape[1])
-    if len(tried) > most:
-        tried = np.sort(np.random.default_rng(seed).choice(tried, most, replace=False))
+    tried = draw(np.arange(len(given_labels)), most, seed)
     told = given_labels[tried]
     found = []
     for share in VOTE_SHARES:

@@ -15,6 +15,9 @@ from torch import Tensor
 
 NUM_AXES = 128
 AXES_SAMPLE = 10_000
+# Neighbors are looked for among at most so many samples, drawn with the seed.
+MAX_REFERENCE = 50_000
+MIN_NEIGHBORS = 5
 # Values in memory at a time, 128 MiB of them.
 BLOCK_VALUES = 1 << 25
 MIN_NORM = 1e-12
@@ -86,7 +89,7 @@ def nearest(
     num_neighbors: int,
     *,
     most: int = BLOCK_VALUES,
-) -> Iterator[np.ndarray]:
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Find the nearest points of each query but one, a block of queries at a time.
 
     Parameters
@@ -102,15 +105,27 @@ def nearest(
 
     Yields
     ------
-    np.ndarray
-        ``(B, k)`` int64, which of the points, nearest first.
+    tuple
+        Which queries they are, and ``(B, k)`` int64, which of the points, nearest first.
     """
     squares = points.square().sum(1)  # (R,)
     step = max(1, min(most, BLOCK_VALUES // len(points)))
     for start in range(0, len(queries), step):
-        # As good as minus the distance, (B, R)
-        closeness = 2 * queries[start : start + step] @ points.T - squares
-        mine = torch.from_numpy(own[start : start + step]).to(points.device)
+        part = slice(start, start + step)
+        closeness = 2 * queries[part] @ points.T - squares  # (B, R), as good as minus the distance
+        mine = torch.from_numpy(own[part]).to(points.device)
         here = torch.nonzero(mine >= 0).squeeze(1)
         closeness[here, mine[here]] = -torch.inf
-        yield closeness.topk(num_neighbors, dim=1).indices.cpu().numpy()
+        yield part, closeness.topk(num_neighbors, dim=1).indices.cpu().numpy()
+
+
+def draw(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Draw so many of ``(R,)`` rows at the most, in their order."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
+def default_neighbors(num_reference: int, num_classes: int, most: int) -> int:
+    """Give `most`, and fewer in small data sets: a third of what a class has on average, at least 5."""
+    return min(most, max(MIN_NEIGHBORS, num_reference // (3 * num_classes)))

@@ -17,14 +17,12 @@ from sklearn.neighbors import NearestNeighbors
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
 from labelaudit.suspects.held_out import enough_labels, hear_held_out
+from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw
 from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
 from labelaudit.training.recorder import EpsilonHistory
 
 MIN_PROB = 1e-12
-# Neighbors are looked for among at most so many images, drawn with the seed.
-MAX_REFERENCE = 50_000
 MAX_NEIGHBORS = 30
-MIN_NEIGHBORS = 5
 # Where fewer images are labeled than this share, neighbors are looked for among the unlabeled ones.
 MOST_UNLABELED_SHARE = 0.5
 
@@ -159,12 +157,9 @@ def neighbor_probs(
         ``(M, C)`` float32; uniform where there is no other image.
     """
     num_classes = pred_probs.shape[1]
-    if len(reference) > MAX_REFERENCE:
-        rng = np.random.default_rng(seed)
-        reference = np.sort(rng.choice(reference, MAX_REFERENCE, replace=False))
+    reference = draw(reference, MAX_REFERENCE, seed)
     if num_neighbors is None:
-        third_of_class = len(reference) // (3 * num_classes)
-        num_neighbors = min(MAX_NEIGHBORS, max(MIN_NEIGHBORS, third_of_class))
+        num_neighbors = default_neighbors(len(reference), num_classes, MAX_NEIGHBORS)
     index = NearestNeighbors(n_neighbors=min(num_neighbors + 1, len(reference)))
     index.fit(embeddings[reference])
     result = np.empty((len(queries), num_classes), dtype=np.float32)
@@ -225,14 +220,14 @@ def hear_witnesses(
         np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
     )
     opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed)
-    enough = enough_labels(len(labeled)) and not are_few(len(labeled), len(noisy_labels))
-    held_out = features is not None and enough
-    if features is not None and enough:
+    if are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled)):
+        features = None  # nobody to ask
+    if features is not None:
         opinion = hear_held_out(features, noisy_labels, opinion, seed=seed, device=device)
     return Witnesses(
         posterior=posterior / len(history.epochs),
         neighbor_probs=opinion,
-        held_out=held_out,
+        held_out=features is not None,
         epsilon=last["epsilon"],
         epsilon_mean=epsilon_mean / len(history.epochs),
         learner_prob=last["learner_prob"],

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from labelaudit.suspects import held_out
+from labelaudit.suspects import held_out, nearest
 from labelaudit.suspects.held_out import (
     agree,
     hear_held_out,
@@ -21,8 +21,13 @@ CPU = torch.device("cpu")
 
 
 def taught_by_all(features: np.ndarray, noisy: np.ndarray, num_classes: int) -> np.ndarray:
-    trusted = np.ones((noisy >= 0).sum())
-    return linear_probs(features, noisy, num_classes, trusted, seed=0)
+    return taught_by(features, noisy, num_classes, np.ones(len(noisy)))
+
+
+def taught_by(
+    features: np.ndarray, noisy: np.ndarray, num_classes: int, trusted: np.ndarray
+) -> np.ndarray:
+    return linear_probs(features, np.arange(len(noisy)), noisy, num_classes, trusted, seed=0)
 
 
 def auroc(probs: np.ndarray, noisy: np.ndarray, clean: np.ndarray) -> float:
@@ -52,8 +57,8 @@ def test_no_label_has_a_say_in_its_own_fold(gaussians) -> None:
 def test_labels_that_are_not_trusted_teach_nothing(gaussians) -> None:
     features, noisy, clean = gaussians
     trusted = (noisy == clean).astype(float)
-    probs = linear_probs(features, noisy, 4, trusted, seed=0)
-    np.testing.assert_allclose(linear_probs(features, clean, 4, trusted, seed=0), probs, atol=1e-6)
+    probs = taught_by(features, noisy, 4, trusted)
+    np.testing.assert_allclose(taught_by(features, clean, 4, trusted), probs, atol=1e-6)
     assert auroc(probs, noisy, clean) > auroc(taught_by_all(features, noisy, 4), noisy, clean)
 
 
@@ -108,7 +113,7 @@ def test_of_many_labels_some_drawn_with_the_seed_are_looked_among(
 ) -> None:
     features, *_ = gaussians
     monkeypatch.setattr(held_out, "MAX_REFERENCE", 100)
-    monkeypatch.setattr(held_out, "BLOCK_VALUES", 300 * 24)
+    monkeypatch.setattr(nearest, "BLOCK_VALUES", 300 * 24)
     rows = np.arange(800)
     found = nearest_others(features, rows, 4, seed=0, device=CPU)
     assert found.shape == (800, 8)  # a third of 100 / 4
