@@ -77,7 +77,7 @@ def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> Batch
 def epoch_batches(
     noisy_labels: np.ndarray, plan: BatchPlan, *, seed: int, epoch: int
 ) -> Iterator[np.ndarray]:
-    """Give the rows of each batch of an epoch, int64.
+    """Give the rows of each batch of an epoch, int64, labeled ones first.
 
     The order depends on nothing but the seed and the epoch, so that a resumed run draws what the
     uninterrupted one would have drawn.
@@ -169,15 +169,24 @@ class TrainingImages:
         return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Give an augmented training batch of these rows, or this process's share of them."""
+        """Give an augmented training batch of these rows, or this process's share of them.
+
+        Parameters
+        ----------
+        indices
+            ``(B,)`` int64, labeled rows first, as `epoch_batches` gives them.
+        """
         total = len(indices)
         indices = distributed.shard(indices)
         weight = len(indices) * distributed.size() / total
+        is_labeled = self.noisy_labels[indices] >= 0
+        num_labeled = int(is_labeled.sum())
+        assert is_labeled[:num_labeled].all(), "labeled rows come first"
         images = self.images(indices)
         if self.max_shift:
             images = translate(images, self.max_shift)
         rows = torch.from_numpy(indices).to(self.device)
-        return Batch(images, self._labels[rows], rows, weight)
+        return Batch(images, self._labels[rows], rows, num_labeled, weight)
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:

@@ -365,21 +365,44 @@ class UMN:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Take one optimizer step and one guider step; see `Method.step`."""
-        config, num_classes = self.config, self.config.network.num_classes
         self.network.train()
+        noisy_eval(self.guider)
+        loss, told = self.loss(batch.images, batch.noisy_labels, batch.num_labeled)
+        self.optimizer.zero_grad(set_to_none=True)
+        (batch.weight * loss).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.guider.update_parameters(self.learner)
+        return {"loss": loss.detach(), **told}
+
+    def loss(
+        self, images: Tensor, noisy_labels: Tensor, num_labeled: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Work out the loss of a batch, and what is worth telling of it.
+
+        Nothing in here asks the device for a value, so that a GPU is never waited for.
+
+        Parameters
+        ----------
+        images, noisy_labels, num_labeled
+            As in `Batch`.
+
+        Returns
+        -------
+        loss, told
+            A scalar with its gradient, and detached scalars by name.
+        """
+        config, num_classes = self.config, self.config.network.num_classes
         told: dict[str, Tensor] = {}
         objective = torch.zeros((), device=self.device)
         with autocast(self.device):
-            explained, weights = self.choose_explained(batch.noisy_labels)
-            logits, terms = self.shared(batch.images, explained)
+            logits, terms = self.shared(images, self.explained(len(images), num_labeled))
         if terms is not None:
-            objective = (terms.elbo * weights).sum()
-            told["elbo"] = objective.detach() / len(batch.images)
-        labeled = (batch.noisy_labels >= 0).nonzero().squeeze(1)
-        labels = batch.noisy_labels[labeled]
-        learner_probs = logits[labeled].softmax(1)
+            objective = (terms.elbo * self.explained_weights(len(images), num_labeled)).sum()
+            told["elbo"] = objective.detach() / len(images)
+        labels = noisy_labels[:num_labeled]
+        learner_probs = logits[:num_labeled].softmax(1)
         epsilon = clamp_epsilon(
-            self.estimate_epsilon(batch.images[labeled], labels, learner_probs.detach()),
+            self.estimate_epsilon(images[:num_labeled], labels, learner_probs.detach()),
             num_classes,
             config.min_epsilon,
         )
@@ -388,42 +411,36 @@ class UMN:
         labeled_term = (pull * given_probs).sum()
         if config.entropy_weight:
             # Not torch.special.entr, whose gradient is infinite at 0.
-            entropy = -(learner_probs * logits[labeled].log_softmax(1)).sum()
+            entropy = -(learner_probs * logits[:num_labeled].log_softmax(1)).sum()
             labeled_term = labeled_term + config.entropy_weight * entropy
-        loss = -(objective + config.label_weight * labeled_term) / len(batch.images)
-        self.optimizer.zero_grad(set_to_none=True)
-        (batch.weight * loss).backward()
-        self.optimizer.step()
-        self.guider.update_parameters(self.learner)
-        return {"loss": loss.detach(), **told}
+        return -(objective + config.label_weight * labeled_term) / len(images), told
 
-    def choose_explained(self, noisy_labels: Tensor) -> tuple[Tensor | None, Tensor | float]:
-        """Choose the rows of a batch whose bound is worked out, and what each counts.
-
-        Parameters
-        ----------
-        noisy_labels
-            ``(B,)`` int64, -1 where unlabeled.
+    def explained(self, batch_size: int, num_labeled: int) -> tuple[slice, ...]:
+        """Choose the rows of a batch whose bound is worked out.
 
         Returns
         -------
-        rows, weights
-            ``(K,)`` each: of the labeled images the first few, for batches are drawn in random order,
-            which stand for all of them; and all unlabeled ones. None and 1 for all rows.
+        tuple of slice
+            Of the labeled images the first few, for batches are drawn in random order, which stand for
+            all of them; and all unlabeled ones.
         """
-        if self.config.explained_share == 1.0:
-            return None, 1.0
-        is_labeled = noisy_labels >= 0
-        labeled = is_labeled.nonzero().squeeze(1)
-        kept = labeled[: math.ceil(self.config.explained_share * len(labeled))]
-        rows = torch.cat([kept, (~is_labeled).nonzero().squeeze(1)])
-        weights = torch.ones(len(rows), device=self.device)
-        weights[: len(kept)] = len(labeled) / max(1, len(kept))
-        return rows, weights
+        kept = math.ceil(self.config.explained_share * num_labeled)
+        if kept == num_labeled:
+            return (slice(0, batch_size),)
+        parts = (slice(0, kept), slice(num_labeled, batch_size))
+        return parts if num_labeled < batch_size else parts[:1]
+
+    def explained_weights(self, batch_size: int, num_labeled: int) -> Tensor:
+        """Count each of the explained rows as many times as it stands for, ``(K,)``."""
+        kept = math.ceil(self.config.explained_share * num_labeled)
+        weights = torch.ones(kept + batch_size - num_labeled, device=self.device)
+        if kept:
+            weights[:kept] = num_labeled / kept
+        return weights
 
     @torch.no_grad()
     def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:
-        """ε of each label in a training batch (Eq. 11), the guider with noise of its own.
+        """ε of each label in a training batch (Eq. 11), the guider, in train mode, with its own noise.
 
         Parameters
         ----------
@@ -438,7 +455,7 @@ class UMN:
             ``(B,)``, not clamped yet.
         """
         with autocast(self.device):
-            guider_probs, _ = noisy_eval(self.guider)(images, sample=True)
+            guider_probs, _ = self.guider(images, sample=True)
         return label_uncertainty(learner_probs, guider_probs, labels)
 
     @torch.inference_mode()

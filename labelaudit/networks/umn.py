@@ -7,6 +7,7 @@ conditional decoder p(z_a|z_b,y) and a decoder p(x|z_a) (Eqs. 2-4). All log-dens
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -328,7 +329,7 @@ class UMNNetwork(nn.Module):
         return cast(Tensor, self.classifier(za)).float()
 
     def forward(
-        self, images: Tensor, explained: Tensor | None = None
+        self, images: Tensor, explained: Sequence[slice] = (slice(None),)
     ) -> tuple[Tensor, ElboTerms | None]:
         """Give the classifier's logits on the sampled z_a, and the bound of some images or all.
 
@@ -337,7 +338,7 @@ class UMNNetwork(nn.Module):
         images
             ``(B, C, H, W)`` in [0, 1].
         explained
-            ``(K,)`` int64, the rows whose bound is worked out; None for all of them.
+            Which rows' bound is worked out, K of them in all; by default all rows.
 
         Returns
         -------
@@ -349,11 +350,8 @@ class UMNNetwork(nn.Module):
         logits = self.classify(za)
         if not self.generative:
             return logits, None
-        if explained is None:
-            return logits, self.elbo_terms(images, za, za_logvar, logits)
-        return logits, self.elbo_terms(
-            images[explained], za[explained], za_logvar[explained], logits[explained]
-        )
+        parts = (_rows(tensor, explained) for tensor in (images, za, za_logvar, logits))
+        return logits, self.elbo_terms(*parts)
 
     def elbo_terms(
         self, images: Tensor, za: Tensor, za_logvar: Tensor, logits: Tensor
@@ -392,6 +390,13 @@ class UMNNetwork(nn.Module):
             zb_kl=(weights * zb_kl).sum(1),
             y_kl=(qy * (log_qy + math.log(self.config.num_classes))).sum(1),
         )
+
+
+def _rows(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
+    """Give some rows, copied only if they lie apart."""
+    if len(parts) == 1:
+        return tensor[parts[0]]
+    return torch.cat([tensor[part] for part in parts])
 
 
 class Recognizer(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What one optimizer step sees. There is no field for clean labels: they cannot leak.
+    """What one optimizer step sees, labeled images first. No field has clean labels: they cannot leak.
 
     Attributes
     ----------
@@ -21,6 +21,9 @@ class Batch:
         ``(B,)`` int64, -1 where unlabeled.
     indices
         ``(B,)`` int64, rows of the data set.
+    num_labeled
+        How many images, the first ones, are labeled. A number here and not in a mask there: a step
+        that asked a GPU for it would wait for all that the GPU has yet to do.
     weight
         Where several processes share a batch and average their gradients: how many times these images
         count, so that all images of the batch count alike.
@@ -29,6 +32,7 @@ class Batch:
     images: Tensor
     noisy_labels: Tensor
     indices: Tensor
+    num_labeled: int
     weight: float = 1.0
 
 

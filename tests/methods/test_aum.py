@@ -79,7 +79,7 @@ def test_margins_are_taken_from_each_step_before_its_update():
             for row, given in zip(rows.tolist(), logits.tolist(), strict=True):
                 others = [z for k, z in enumerate(given) if k != labels[row]]
                 by_hand[row] += (given[labels[row]] - max(others)) / 2
-            recorder.step(Batch(images, torch.from_numpy(labels)[rows], rows))
+            recorder.step(Batch(images, torch.from_numpy(labels)[rows], rows, len(rows)))
     np.testing.assert_allclose(recorder.areas(), by_hand, rtol=1e-5)
 
     torch.manual_seed(1)

@@ -35,7 +35,7 @@ def make_task(rate: float = 0.3, seed: int = 0, **settings) -> Task:
 def make_batch(seed: int = 1, size: int = 8) -> Batch:
     torch.manual_seed(seed)
     rows = torch.arange(size)
-    return Batch(torch.rand(size, 1, 8, 8), rows % 3, rows)
+    return Batch(torch.rand(size, 1, 8, 8), rows % 3, rows, size)
 
 
 def make_method(total_steps: int = 10, seed: int = 0, **settings) -> MentorNet:

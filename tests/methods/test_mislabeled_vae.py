@@ -26,8 +26,8 @@ def make_method(rate: float) -> MislabeledVAE:
 
 def make_batch() -> Batch:
     torch.manual_seed(1)
-    labels = torch.tensor([0, 1, 2, -1, -1, 0])
-    return Batch(torch.rand(6, 1, 4, 4), labels, torch.arange(6))
+    labels = torch.tensor([0, 1, 2, 0, -1, -1])
+    return Batch(torch.rand(6, 1, 4, 4), labels, torch.arange(6), 4)
 
 
 @pytest.mark.parametrize(

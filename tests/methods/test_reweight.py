@@ -37,7 +37,7 @@ def make_method(task: Task | None = None, seed: int = 0) -> Reweight:
 def make_batch(seed: int = 1, size: int = 8) -> Batch:
     torch.manual_seed(seed)
     rows = torch.arange(size)
-    return Batch(torch.rand(size, 1, 8, 8), rows % 3, rows)
+    return Batch(torch.rand(size, 1, 8, 8), rows % 3, rows, size)
 
 
 def make_linear() -> tuple[nn.Module, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -39,7 +39,7 @@ def test_a_step_is_cross_entropy_of_the_labeled_images_alone():
     logits = method.model(images)
     by_hand = F.cross_entropy(logits[:5], torch.tensor([0, 1, 2, 0, 1]))
     expected = torch.autograd.grad(by_hand, list(method.model.classifier.parameters()))
-    told = method.step(Batch(images, torch.tensor([0, 1, 2, 0, 1, -1]), torch.arange(6)))
+    told = method.step(Batch(images, torch.tensor([0, 1, 2, 0, 1, -1]), torch.arange(6), 5))
     assert told["loss"].item() == pytest.approx(by_hand.item())
     for parameter, gradient in zip(method.model.classifier.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)

@@ -21,6 +21,7 @@ from labelaudit.methods.umn import (
 )
 from labelaudit.networks.encoders import EncoderName, PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
+from labelaudit.training.guider import noisy_eval
 from labelaudit.training.method import Batch
 
 CPU = torch.device("cpu")
@@ -33,10 +34,11 @@ def make_umn(**settings) -> UMN:
     return UMN(UMNConfig(network, 5.0, WEIGHTS, **settings), CPU)
 
 
-def make_batch(labels=(0, 1, 2, -1, -1, 0)) -> Batch:
+def make_batch(labels=(0, 1, 2, 0, -1, -1)) -> Batch:
     torch.manual_seed(1)
     rows = torch.arange(len(labels))
-    return Batch(torch.rand(len(labels), 1, 4, 4), torch.tensor(labels), rows)
+    num_labeled = sum(label >= 0 for label in labels)
+    return Batch(torch.rand(len(labels), 1, 4, 4), torch.tensor(labels), rows, num_labeled)
 
 
 def test_label_uncertainty_is_the_distance_at_the_given_label():
@@ -108,15 +110,21 @@ def test_the_guider_is_the_moving_average_of_encoder_and_classifier():
 
 def test_few_labeled_images_stand_for_the_others_in_the_bound():
     umn = make_umn(explained_share=0.25)
-    rows, weights = umn.choose_explained(torch.tensor([0, -1, 2, 1, 0, -1, 1, 1, 2, -1]))
-    assert rows.tolist() == [0, 2, 1, 5, 9]  # two of seven labeled images, all unlabeled ones
-    torch.testing.assert_close(weights, torch.tensor([3.5, 3.5, 1.0, 1.0, 1.0]))
-    batch = make_batch()
-    told = umn.step(batch)
+    rows = torch.arange(10)
+    explained = [rows[part] for part in umn.explained(10, 7)]
+    # Two of seven labeled images, all three unlabeled ones.
+    assert torch.cat(explained).tolist() == [0, 1, 7, 8, 9]
+    torch.testing.assert_close(
+        umn.explained_weights(10, 7), torch.tensor([3.5, 3.5, 1.0, 1.0, 1.0])
+    )
+    assert [rows[:7][part].tolist() for part in umn.explained(7, 7)] == [[0, 1]]
+    told = umn.step(make_batch())
     assert told["elbo"].isfinite()
-    assert make_umn().choose_explained(batch.noisy_labels) == (None, 1.0)
-    only_unlabeled, ones = umn.choose_explained(torch.tensor([-1, -1]))
-    assert (only_unlabeled.tolist(), ones.tolist()) == ([0, 1], [1.0, 1.0])
+    for method, size, labeled in ((make_umn(), 10, 7), (umn, 3, 0), (umn, 3, 1)):
+        assert [rows[:size][part].tolist() for part in method.explained(size, labeled)] == [
+            list(range(size))
+        ]
+        assert method.explained_weights(size, labeled).tolist() == [1.0] * size
 
 
 def test_batches_without_labels_train_on_the_elbo_alone():
@@ -152,7 +160,7 @@ def test_predict_does_not_depend_on_who_shares_the_batch_after_batch_norm_has_tr
     umn = UMN(UMNConfig(network, 5.0, WEIGHTS), CPU)
     images = torch.rand(6, 3, 16, 16)
     for _ in range(2):
-        umn.step(Batch(images, torch.tensor([0, 1, 2, 0, 1, -1]), torch.arange(6)))
+        umn.step(Batch(images, torch.tensor([0, 1, 2, 0, 1, -1]), torch.arange(6), 5))
     together, alone = umn.predict(images), umn.predict(images[:1])
     torch.testing.assert_close(together.guider_probs[:1], alone.guider_probs, rtol=1e-4, atol=1e-5)
 
@@ -215,16 +223,17 @@ def test_without_its_generative_half_only_labeled_terms_are_trained_on(tmp_path,
     umn = make_feature_umn(generative=False, entropy_weight=entropy_weight)
     torch.manual_seed(1)
     features = torch.randn(6, 6, 1, 1)
-    labels = torch.tensor([0, 1, 2, -1, -1, 0])
+    labels = torch.tensor([0, 1, 2, 0, -1, -1])
     reference = copy.deepcopy(umn)
     torch.manual_seed(5)
-    told = umn.step(Batch(features, labels, torch.arange(6)))
+    told = umn.step(Batch(features, labels, torch.arange(6), 4))
     assert set(told) == {"loss"}
 
     torch.manual_seed(5)
     probs = reference.network.classify(reference.network.draw_za(features)[0]).softmax(1)
     labeled = labels >= 0
     probs, given = probs[labeled], labels[labeled]
+    noisy_eval(reference.guider)
     epsilon = clamp_epsilon(
         reference.estimate_epsilon(features[labeled], given, probs.detach()), 3, 0.01
     )
@@ -234,7 +243,7 @@ def test_without_its_generative_half_only_labeled_terms_are_trained_on(tmp_path,
     loss = -reference.config.label_weight * (pull + entropy_weight * entropy) / 6
     assert told["loss"].item() == pytest.approx(loss.item(), rel=1e-5)
 
-    unlabeled = umn.step(Batch(features, torch.full((6,), -1), torch.arange(6)))
+    unlabeled = umn.step(Batch(features, torch.full((6,), -1), torch.arange(6), 0))
     assert unlabeled["loss"].item() == 0
 
     torch.save(umn.portable(("a", "b", "c")), tmp_path / "model.pt")
@@ -275,7 +284,7 @@ def test_entropy_keeps_the_probabilities_of_many_classes_away_from_zero():
         torch.manual_seed(0)
         umn = UMN(replace(config, entropy_weight=weight), CPU)
         for _ in range(60):
-            umn.step(Batch(torch.tensor(features), torch.tensor(labels), torch.arange(200)))
+            umn.step(Batch(torch.tensor(features), torch.tensor(labels), torch.arange(200), 200))
         probs = umn.predict(torch.tensor(features)).learner_probs
         smallest.append(probs.gather(1, torch.tensor(labels)[:, None]).log().mean().item())
     assert smallest[1] > smallest[0] + 1
@@ -283,7 +292,7 @@ def test_entropy_keeps_the_probabilities_of_many_classes_away_from_zero():
 
 def test_features_may_train_the_generative_half_too():
     umn = make_feature_umn(generative=True)
-    told = umn.step(Batch(torch.randn(6, 6, 1, 1), torch.arange(6) % 3, torch.arange(6)))
+    told = umn.step(Batch(torch.randn(6, 6, 1, 1), torch.arange(6) % 3, torch.arange(6), 6))
     assert math.isfinite(told["elbo"].item())
 
 
