@@ -102,7 +102,10 @@ def test_few_labels_are_judged_by_unlabeled_neighbors_alone(tmp_path):
     )
     scored = score_labels(heard, probs, labels)
     assert scored.name == "neighbors"
-    np.testing.assert_allclose(scored.suspect_score, [0.1, 0.2], atol=1e-6)
+    # What neighbors believe on average is squared; how far they are at odds is not.
+    np.testing.assert_allclose(scored.suspect_score, [0.01 / 0.82, 0.04 / 0.68], atol=1e-6)
+    np.testing.assert_allclose(scored.suggestion_probs.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(scored.doubt, [0.1, 0.2], atol=1e-6)
 
 
 def witnesses(posterior, neighbors, epsilon=None) -> Witnesses:
