@@ -63,7 +63,7 @@ EPOCH_RANGE = (15, 100)
 MAX_GENERATIVE_CLASSES = 20
 MOSTLY_LABELED_SHARE = 0.25
 # Labeled images teach by their labels: the bound of a few of each batch is enough.
-EXPLAINED_SHARE = 0.25
+EXPLAINED_SHARE = 0.1
 # λ without the generative half: so much a class, up to so much of the largest entropy there is.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
