@@ -6,7 +6,8 @@
 Sections: steps (of UMN against the same encoder trained with cross-entropy), audit, audit-batches
 and audit-conv (against five-fold confident learning and AUM at the same epochs; the last two with the
 same batches too, the last on a ResNet-18), recorder (share of
-an epoch), classes (step by the number of classes), decoding (images a second), flops (counted, an image
+an epoch), compiled (torch.compile's step against the step as it is), classes (step by the number of
+classes), decoding (images a second), flops (counted, an image
 and step; on a GPU also achieved against the measured rate of bfloat16 matrix products). Every figure is
 kept in benchmarks/results/speed.csv, those of a section replaced when it is run again, and
 benchmarks/speed.md is written from them. Run it on an idle machine. Memory by the number of images:
@@ -120,15 +121,18 @@ def make_umn(task: Task, batch_size: int, **settings: object) -> UMN:
     return UMN(replace(config, **settings), task.device)
 
 
+def each_encoder(bench: Bench) -> Iterator[tuple[EncoderName, int, Task]]:
+    """Give encoders, batch sizes that suit the device, and something to train on."""
+    on_gpu = bench.device.type == "cuda"
+    yield "mlp", 200, bench.task("mlp", 2000)[0]
+    for encoder, on_cpu in (("resnet18", 50), ("conv13", 10)):
+        batch_size = 500 if on_gpu else on_cpu
+        yield encoder, batch_size, bench.noise(encoder, 10, 20 * batch_size)
+
+
 def steps(bench: Bench) -> Rows:
     """Time UMN's step against the supervised step."""
-    on_gpu = bench.device.type == "cuda"
-    for encoder, batch_size in (("mlp", 200), ("resnet18", 500 if on_gpu else 50),
-                                ("conv13", 500 if on_gpu else 10)):  # fmt: skip
-        if encoder == "mlp":
-            task, _ = bench.task("mlp", 2000)
-        else:
-            task = bench.noise(encoder, 10, 20 * batch_size)
+    for encoder, batch_size, task in each_encoder(bench):
         umn = stepper(task, make_umn(task, batch_size), batch_size)
         whole = stepper(task, make_umn(task, batch_size, explained_share=1.0), batch_size)
         plain = stepper(task, CrossEntropy(task, SupervisedConfig()), batch_size)
@@ -204,6 +208,25 @@ def recorder(bench: Bench) -> Rows:
         )
 
 
+def compiled(bench: Bench) -> Rows:
+    """Time UMN's compiled step against the step as it is, and how long compiling takes."""
+    for encoder, batch_size, task in each_encoder(bench):
+        method = make_umn(task, batch_size)
+        method.compile()
+        quick = stepper(task, method, batch_size)
+        start = time.perf_counter()
+        quick()
+        bench.wait()
+        spent = time.perf_counter() - start
+        assert method.compiled is not None
+        if method.compiled.failure is not None:
+            print(f"compiled: {encoder}: {method.compiled.failure}")
+            continue
+        ours, plain = bench.seconds(quick, stepper(task, make_umn(task, batch_size), batch_size))
+        yield f"{encoder}, batch of {batch_size}: UMN's compiled step / its step", ours / plain, "x"
+        yield f"{encoder}: compiled in", spent, "s"
+
+
 def classes(bench: Bench) -> Rows:
     """Time a step with the generative half by the number of classes."""
     for count in (2, 10, 100, 1000):
@@ -266,6 +289,7 @@ SECTIONS: dict[str, Callable[[Bench], Rows]] = {
     "audit-batches": partial(audits, encoder="mlp", count=10_000, epochs=30, batch_size=200),
     "audit-conv": partial(audits, encoder="resnet18", count=1200, epochs=8, batch_size=50),
     "recorder": recorder,
+    "compiled": compiled,
     "classes": classes,
     "decoding": decoding,
     "flops": flops,

@@ -156,6 +156,14 @@ def scan(
     device: Device = "auto",
     seed: Seed = 0,
     time_budget: TimeBudget = None,
+    compile_step: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Try torch.compile on the training step, and keep it if that is faster; for long"
+            " runs, above all on a GPU.",
+        ),
+    ] = False,
     score: Score = "auto",
     threshold: Annotated[
         str,
@@ -192,6 +200,7 @@ def scan(
             device=device,
             seed=seed,
             time_budget=time_budget,
+            compile=compile_step,
             score=score,
             threshold=threshold,
             reporter=_reporter(),

@@ -6,6 +6,7 @@ import json
 import platform
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -93,6 +94,7 @@ class ScanOptions:
     device: str = "auto"
     seed: int = 0
     time_budget: float | None = None
+    compile: bool = False
     score: str = "auto"
     threshold: str = "auto"
 
@@ -213,6 +215,7 @@ def scan(
     device: str = "auto",
     seed: int = 0,
     time_budget: float | None = None,
+    compile: bool = False,
     score: str = "auto",
     threshold: str = "auto",
     reporter: Reporter | None = None,
@@ -263,6 +266,9 @@ def scan(
         Decides every random draw. On a CPU the same seed gives the same result.
     time_budget
         Minutes. Training ends before an epoch that would exceed it; one epoch is always trained.
+    compile
+        Try `torch.compile` on the training step, and train with it if the step is faster so. It takes
+        a while and draws other random numbers: for long runs, above all on a GPU.
     score
         "auto"; "posterior" for the model's own opinion; or "epsilon" for the paper's own rule.
     threshold
@@ -314,9 +320,12 @@ def scan(
                 device=device,
                 seed=seed,
                 time_budget=time_budget,
+                compile=compile,
                 score=score,
                 threshold=threshold,
             )
+            if compile and distributed.size() > 1:
+                raise OptionError("--compile is for one process; leave it out under torchrun")
             if id_column is not None and features is None and not tabular:
                 raise OptionError("--id-column names the ids of rows for --features or --tabular")
             folder = None
@@ -523,6 +532,10 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
             return UMN(audit.config, audit.device, pretrained)
 
     step = distributed.share(measure_step(new_method(), images, audit.plan, seed=options.seed))
+    compiled_step = None
+    if options.compile:
+        compiled_step = _try_compiled(new_method(), images, audit, step, reporter)
+    step = compiled_step or step
     expected = step * audit.plan.steps * audit.epochs * (1 + RECORDING_SHARE)
     budget = None if options.time_budget is None else options.time_budget * 60
     reporter.say(
@@ -536,6 +549,8 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
         )
     )
     method = new_method()
+    if compiled_step is not None:
+        method.compile()
     method.distribute()
 
     def record(epoch: int) -> None:
@@ -554,6 +569,31 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
         seconds_left=None if budget is None else budget - (time.monotonic() - started),
     )
     return method, fitted
+
+
+def _try_compiled(
+    method: UMN, images: TrainingImages, audit: Audit, step: float, reporter: Reporter
+) -> float | None:
+    """Give the seconds of a compiled step if that is faster than `step`, and say which it is."""
+    method.compile()
+    assert method.compiled is not None
+    reporter.say("Compiling the training step.")
+    started = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # what fails is said below; what else torch warns of is its own
+        seconds = measure_step(method, images, audit.plan, seed=audit.options.seed)
+    spent = format_seconds(time.monotonic() - started)
+    if method.compiled.failure is not None:
+        reporter.warn(f"the step is not compiled: {method.compiled.failure}")
+        return None
+    pays = seconds < step
+    reporter.say(
+        f"Compiled in {spent}, a step takes {1000 * seconds:.1f} ms instead of {1000 * step:.1f}"
+        + (": training with it." if pays else ": training without.")
+    )
+    return seconds if pays else None
 
 
 def format_seconds(seconds: float) -> str:

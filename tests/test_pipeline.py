@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,9 +10,10 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import labelaudit
-from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
+from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError, pipeline
 from labelaudit.data.manifest import source_from_arrays
-from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn import UMN, CompiledLoss
+from labelaudit.training.loop import measure_step
 
 FAST = {"epochs": 3, "device": "cpu"}
 
@@ -268,6 +270,51 @@ def test_convolutional_encoders_train(encoder):
     result = labelaudit.scan(images, labels, encoder=encoder, epochs=1, device="cpu")
     assert np.isfinite(result.pred_probs).all()
     assert result.summary["encoder"]["name"] == encoder
+
+
+def no_compiler(*_: object) -> None:
+    raise RuntimeError("no compiler here")
+
+
+@pytest.mark.parametrize(
+    ("backend", "slower", "said"),
+    [
+        ("eager", False, "training with it"),
+        ("eager", True, "training without"),
+        (no_compiler, False, "the step is not compiled: .*no compiler here"),
+    ],
+)
+def test_a_step_is_compiled_where_that_works_and_pays(
+    noisy_digits, monkeypatch, lines, backend, slower, said
+):
+    images, labels, _ = noisy_digits
+    plain = labelaudit.scan(images, labels, **FAST)
+    compiled: list[UMN] = []
+
+    def compile_by_backend(method: UMN) -> None:
+        compiled.append(method)
+        method.compiled = CompiledLoss(method.loss, {"backend": backend})
+
+    def measure(method: UMN, *settings: object, **more: object) -> float:
+        measure_step(method, *settings, **more)
+        return float(slower == (method.compiled is not None))
+
+    monkeypatch.setattr(UMN, "compile", compile_by_backend)
+    monkeypatch.setattr(pipeline, "measure_step", measure)
+    result = labelaudit.scan(images, labels, compile=True, reporter=lines, **FAST)
+    assert re.search(said, "\n".join(lines.said + lines.warned))
+    assert len(compiled) == (2 if said == "training with it" else 1)
+    pd.testing.assert_frame_equal(result.samples, plain.samples)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_a_compiled_scan_on_a_gpu_finds_planted_errors(noisy_digits, lines):
+    images, labels, clean = noisy_digits
+    source = source_from_arrays(images, labels, clean_labels=clean)
+    result = labelaudit.scan(source, device="cuda", compile=True, reporter=lines)
+    assert "Compiled in" in "\n".join(lines.said)
+    assert result.summary["metrics"]["auroc"] > 0.97
 
 
 @pytest.mark.gpu

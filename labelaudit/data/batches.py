@@ -159,13 +159,12 @@ class TrainingImages:
 
         Pixels in [0, 1], features as they are.
         """
-        rows = torch.from_numpy(indices).to(self._pixels.device)
-        images = self._pixels[rows]
-        if self.device.type == "cuda":
-            if not images.is_cuda:
-                images = images.pin_memory()  # so that the copy goes on while the GPU works
-            images = images.to(self.device, non_blocking=True)
-            images = images.contiguous(memory_format=memory_format(self.device))
+        rows = torch.from_numpy(indices)
+        if self._pixels.device.type == "cpu":
+            images = self._copied(self._pixels[rows])
+        else:
+            images = self._pixels[self._copied(rows)]
+        images = images.contiguous(memory_format=memory_format(self.device))
         return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -185,8 +184,15 @@ class TrainingImages:
         images = self.images(indices)
         if self.max_shift:
             images = translate(images, self.max_shift)
-        rows = torch.from_numpy(indices).to(self.device)
+        rows = self._copied(torch.from_numpy(indices))
         return Batch(images, self._labels[rows], rows, num_labeled, weight)
+
+    def _copied(self, tensor: Tensor) -> Tensor:
+        """Give a tensor of the CPU's on the device; a GPU copies it when it gets there."""
+        if self.device.type == "cuda":
+            # From other memory than pinned the copy would wait for all that the GPU has yet to do.
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:

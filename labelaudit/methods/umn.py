@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ FINE_TUNE_LEARNING_RATE = 0.0001
 FINE_TUNE_BATCH_LARGEST = {"cpu": 32}
 FINE_TUNE_MIN_STEPS = 500
 FINE_TUNE_EPOCH_RANGE = (5, 30)
+
+Loss = Callable[[Tensor, Tensor, int], tuple[Tensor, dict[str, Tensor]]]  # see UMN.loss
 
 
 def label_uncertainty(learner_probs: Tensor, guider_probs: Tensor, noisy_labels: Tensor) -> Tensor:
@@ -342,6 +345,7 @@ class UMN:
         self.shared: nn.Module = self.network
         self.learner = Recognizer(self.network.encoder, self.network.classifier)
         self.guider = make_guider(self.learner, config.ema_decay)
+        self.compiled: CompiledLoss | None = None
         known = set(trunk)
         fresh = [weight for weight in self.network.parameters() if weight not in known]
         groups: list[dict[str, Any]] = [{"params": fresh}]
@@ -353,6 +357,21 @@ class UMN:
             betas=config.betas,
             fused=device.type in ("cpu", "cuda"),
         )
+
+    def compile(self, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Let torch.compile make the loss faster from now on; where that fails, warn and go on.
+
+        Compiled, other random numbers are drawn.
+
+        Parameters
+        ----------
+        backend
+            As torch.compile knows it.
+        """
+        options: dict[str, Any] = {"backend": backend}
+        if self.device.type == "cuda" and backend == "inductor":
+            options["mode"] = "reduce-overhead"  # CUDA graphs
+        self.compiled = CompiledLoss(self.loss, options)
 
     def distribute(self) -> None:
         """Average gradients over the processes from now on; see `labelaudit.distributed`."""
@@ -367,12 +386,13 @@ class UMN:
         """Take one optimizer step and one guider step; see `Method.step`."""
         self.network.train()
         noisy_eval(self.guider)
-        loss, told = self.loss(batch.images, batch.noisy_labels, batch.num_labeled)
+        work_out = self.compiled or self.loss
+        loss, told = work_out(batch.images, batch.noisy_labels, batch.num_labeled)
         self.optimizer.zero_grad(set_to_none=True)
         (batch.weight * loss).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
-        return {"loss": loss.detach(), **told}
+        return {"loss": loss.detach().clone(), **told}
 
     def loss(
         self, images: Tensor, noisy_labels: Tensor, num_labeled: int
@@ -519,6 +539,46 @@ class UMN:
         self.network.load_state_dict(state["network"])
         self.guider.load_state_dict(state["guider"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+class CompiledLoss:
+    """A loss through torch.compile, or as it is from the first time that fails.
+
+    Parameters
+    ----------
+    loss
+        `UMN.loss`.
+    options
+        Of torch.compile.
+
+    Attributes
+    ----------
+    failure
+        Why it could not be compiled, in a line; None as long as it can.
+    """
+
+    def __init__(self, loss: Loss, options: Mapping[str, Any]) -> None:
+        self.failure: str | None = None
+        self._plain = loss
+        # In one piece: a part that cannot be compiled costs more than it all as it was.
+        self._compiled: Loss = torch.compile(loss, fullgraph=True, **options)
+
+    def __call__(
+        self, images: Tensor, noisy_labels: Tensor, num_labeled: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See `UMN.loss`."""
+        from torch._dynamo.exc import TorchDynamoException  # a second to import
+
+        if self.failure is None:
+            try:
+                loss, told = self._compiled(images, noisy_labels, num_labeled)
+            except TorchDynamoException as error:
+                self.failure = " ".join(str(error).split("\n")[:2]).strip()
+                warnings.warn(f"the training step goes on uncompiled: {self.failure}", stacklevel=2)
+            else:
+                # CUDA graphs write to the same place in each step.
+                return loss, {name: value.clone() for name, value in told.items()}
+        return self._plain(images, noisy_labels, num_labeled)
 
 
 class UncertaintyMining:

@@ -127,6 +127,41 @@ def test_few_labeled_images_stand_for_the_others_in_the_bound():
         assert method.explained_weights(size, labeled).tolist() == [1.0] * size
 
 
+BATCHES = ((0, 1, 2, 0, -1, -1), (0, 1, 2, 0, 1, -1), (0, 1, 2, 0, 1, 2))
+
+
+def steps(umn: UMN) -> list[float]:
+    """Give the losses of a step on each of `BATCHES`, which differ in how much is labeled."""
+    losses = []
+    for number, labels in enumerate(BATCHES):
+        torch.manual_seed(number)
+        losses.append(umn.step(make_batch(labels))["loss"].item())
+    return losses
+
+
+@pytest.mark.parametrize("generative", [True, False])
+def test_the_loss_compiles_in_one_piece_to_the_same(generative):
+    """In one piece: so nothing in it waits for a value from the device either."""
+    settings = {"explained_share": 0.4, "generative": generative, "entropy_weight": 0.1}
+    plain, compiled = make_umn(**settings), make_umn(**settings)
+    compiled.compile(backend="eager")
+    assert steps(compiled) == steps(plain)
+    assert compiled.compiled is not None
+    assert compiled.compiled.failure is None
+
+
+def test_a_loss_that_cannot_be_compiled_is_worked_out_as_it_is():
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler here")
+
+    plain, compiled = make_umn(), make_umn()
+    compiled.compile(backend=broken)
+    with pytest.warns(UserWarning, match="goes on uncompiled: .*no compiler here"):
+        assert steps(compiled) == steps(plain)
+    assert compiled.compiled is not None
+    assert "no compiler here" in compiled.compiled.failure
+
+
 def test_batches_without_labels_train_on_the_elbo_alone():
     umn = make_umn()
     before = copy.deepcopy(umn.network.state_dict())
