@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="use so many images, drawn with the seed")
+    parser.add_argument("--flip", action="store_true", help="mirror training images at random")
     parser.add_argument("--out", type=Path, help="keep the run folder here")
     arguments = parser.parse_args()
 
@@ -59,6 +60,7 @@ def main() -> None:
         out=arguments.out,
         encoder=arguments.encoder,
         epochs=arguments.epochs,
+        flip=arguments.flip,
         device=arguments.device,
         seed=arguments.seed,
         reporter=ConsoleReporter(Console(stderr=True)),
@@ -74,6 +76,7 @@ def main() -> None:
         "seed": arguments.seed,
         "encoder": summary["encoder"]["name"],
         "epochs": summary["epochs"],
+        "flip": arguments.flip,
         "seconds": round(time.monotonic() - started, 1),
         "train_accuracy": round(float(accuracy), 4),
         **{k: v if v is None else round(v, 4) for k, v in summary["metrics"].items()},

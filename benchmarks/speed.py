@@ -108,7 +108,7 @@ class Bench:
 
 def stepper(task: Task, method: Method, batch_size: int) -> Callable[[], object]:
     """Give a function that takes a step on the first batch of an epoch."""
-    images = TrainingImages(task.pixels, task.noisy_labels, task.device, task.max_shift)
+    images = task.training_images()
     rows = next(epoch_batches(task.noisy_labels, task.plan(batch_size), seed=SEED, epoch=1))
     return lambda: method.step(images.batch(rows))
 
@@ -187,7 +187,7 @@ def recorder(bench: Bench) -> Rows:
     for encoder, count, batch_size in (("mlp", 10_000, 200), ("resnet18", 1000, 50)):
         task, _ = bench.task(encoder, count)
         method, plan = make_umn(task, batch_size), task.plan(batch_size)
-        images = TrainingImages(task.pixels, task.noisy_labels, task.device, task.max_shift)
+        images = task.training_images()
         spent: list[float] = []
 
         def record(epoch: int, method: UMN = method, images: TrainingImages = images,

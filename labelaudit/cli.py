@@ -59,6 +59,13 @@ Seed = Annotated[int, typer.Option(help="Decides every random draw.")]
 Score = Annotated[
     str, typer.Option(help="Ranking: auto, posterior, or epsilon for the UMN paper's rule.")
 ]
+Flip = Annotated[
+    bool,
+    typer.Option(
+        "--flip",
+        help="Mirror training images left to right at random: for photos, not for digits or signs.",
+    ),
+]
 TimeBudget = Annotated[
     float | None,
     typer.Option(metavar="MINUTES", help="Stop training in time; at least one epoch is trained."),
@@ -153,6 +160,7 @@ def scan(
     ] = None,
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Samples a training step.")] = None,
+    flip: Flip = False,
     device: Device = "auto",
     seed: Seed = 0,
     time_budget: TimeBudget = None,
@@ -197,6 +205,7 @@ def scan(
             image_size=image_size,
             epochs=epochs,
             batch_size=batch_size,
+            flip=flip,
             device=device,
             seed=seed,
             time_budget=time_budget,
@@ -342,6 +351,7 @@ def evaluate(
     encoder: Encoder = "auto",
     epochs: Epochs = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a training step.")] = None,
+    flip: Flip = False,
     device: Device = "auto",
     jobs: Annotated[int, typer.Option(help="Cells side by side.")] = 1,
     curves: Annotated[
@@ -412,6 +422,7 @@ def evaluate(
             encoder=encoder,
             epochs=epochs,
             batch_size=batch_size,
+            flip=flip,
             device=device,
             out=out,
             jobs=jobs,

@@ -77,6 +77,7 @@ def evaluate(
     encoder: str = "auto",
     epochs: int | None = None,
     batch_size: int | None = None,
+    flip: bool = False,
     device: str = "auto",
     out: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -107,6 +108,8 @@ def evaluate(
         What all methods share, except those that are defined by their network.
     epochs, batch_size
         For every method; None leaves each its own.
+    flip
+        Mirror training images at random, as in `labelaudit.scan`.
     device
         As in `labelaudit.scan`.
     out
@@ -132,7 +135,7 @@ def evaluate(
     data = limited(data, limit)
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
     cells = [
-        Cell(name, one, seed, num_labeled, encoder, epochs, batch_size, device)
+        Cell(name, one, seed, num_labeled, encoder, epochs, batch_size, device, flip)
         for seed in seeds
         for one in noises
         for name in names
@@ -146,6 +149,7 @@ def evaluate(
         "encoder": encoder,
         "epochs": epochs,
         "batch_size": batch_size,
+        "flip": flip or None,  # None as in sweeps from before there was such a setting
     }
     sweep = Sweep(Path(out or f"labelaudit-eval-{data.name}"), settings)
     failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)

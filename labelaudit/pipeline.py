@@ -91,6 +91,7 @@ class ScanOptions:
     image_size: int | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    flip: bool = False
     device: str = "auto"
     seed: int = 0
     time_budget: float | None = None
@@ -126,6 +127,11 @@ class ScanOptions:
                 "--fine-tune trains a pretrained network on; name one with --encoder (the other"
                 " encoders are trained from fresh weights anyway)"
             )
+        if self.flip and self.pretrained and not self.fine_tune:
+            raise OptionError(
+                "--flip mirrors images while training, and a frozen network looks at each image once;"
+                " leave --flip out, or add --fine-tune"
+            )
         if self.features is not None and self.tabular:
             raise OptionError(
                 "--tabular makes features and --features brings them; give one of them"
@@ -139,6 +145,7 @@ class ScanOptions:
             ("--encoder", None if self.encoder == "auto" else self.encoder),
             ("--weights", self.weights),
             ("--image-size", self.image_size),
+            ("--flip", self.flip or None),
         ):
             if value is not None:
                 raise OptionError(
@@ -182,6 +189,7 @@ class Audit:
             "batch_size": self.batch_size,
             "seed": self.options.seed,
             "max_shift": self.max_shift,
+            "flip": self.options.flip,
             "umn": umn,
         }
 
@@ -212,6 +220,7 @@ def scan(
     image_size: int | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
+    flip: bool = False,
     device: str = "auto",
     seed: int = 0,
     time_budget: float | None = None,
@@ -260,6 +269,9 @@ def scan(
         square that it reads.
     epochs, batch_size
         By default they follow the data.
+    flip
+        Mirror training images left to right at random. For photos, whose mirror image shows the same;
+        not for digits, letters or signs.
     device
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     seed
@@ -317,6 +329,7 @@ def scan(
                 image_size=image_size,
                 epochs=epochs,
                 batch_size=batch_size,
+                flip=flip,
                 device=device,
                 seed=seed,
                 time_budget=time_budget,
@@ -521,7 +534,7 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
     """
     manifest, options = audit.manifest, audit.options
     store, shift = audit.inputs.store, audit.max_shift
-    images = TrainingImages(store, manifest.noisy_labels, audit.device, shift)
+    images = TrainingImages(store, manifest.noisy_labels, audit.device, shift, options.flip)
     sample_ids = manifest.sample_ids[manifest.labeled]
 
     fine_tuning = audit.inputs.fine_tuning

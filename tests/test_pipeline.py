@@ -242,6 +242,7 @@ def test_unreadable_images_are_skipped_and_listed(digit_files, tmp_path):
         ({"weights": "w.pth"}, "name the network with --encoder"),
         ({"encoder": "mlp", "weights": "w.pth"}, "--encoder is mlp"),
         ({"encoder": "resnet18", "weights": "none.pth"}, "does not exist"),
+        ({"encoder": "resnet18", "weights": "w.pth", "flip": True}, "--flip"),
         ({"id_column": "id"}, "--id-column"),
         ({"encoder": "conv13"}, "conv13"),
         ({"device": "tpu0"}, "--device"),
@@ -252,6 +253,19 @@ def test_bad_options_are_told_and_nothing_is_written(noisy_digits, tmp_path, set
     with pytest.raises(OptionError, match=message):
         labelaudit.scan(images, labels, out=tmp_path / "run", **settings)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_features_are_not_mirrored():
+    features, labels = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
+    with pytest.raises(OptionError, match="--flip is for images"):
+        labelaudit.scan(features, labels, flip=True)
+
+
+def test_images_that_are_mirrored_in_training_are_audited(noisy_digits):
+    images, labels, _ = noisy_digits
+    plain, flipped = (labelaudit.scan(images, labels, flip=flip, **FAST) for flip in (False, True))
+    assert flipped.summary["config"]["flip"]
+    assert not np.allclose(plain.pred_probs, flipped.pred_probs)
 
 
 def test_one_class_is_refused_and_nothing_is_written(noisy_digits, tmp_path):

@@ -189,6 +189,8 @@ class Cell:
         As asked for: a name or "auto".
     epochs, batch_size
         Set by a protocol; None leaves each method its own.
+    flip
+        Whether training images are mirrored at random.
     device
         As asked for.
     """
@@ -201,6 +203,7 @@ class Cell:
     epochs: int | None = None
     batch_size: int | None = None
     device: str = "auto"
+    flip: bool = False
 
     @property
     def stem(self) -> str:
@@ -284,6 +287,7 @@ def run_cell(
         ),
         epochs=cell.epochs,
         batch_size=cell.batch_size,
+        flip=cell.flip,
         noise_rate=float(corruption.wrong.mean()),
         trusted=_trusted(dataset, corruption, cell),
         watch=watch if curve and dataset.test_labels is not None else None,

@@ -105,6 +105,12 @@ def translate(images: Tensor, max_shift: int) -> Tensor:
     return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
+def mirror(images: Tensor) -> Tensor:
+    """Mirror each image left to right, or leave it, as a coin falls: ``(B, C, H, W)``."""
+    heads = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(heads, images.flip(3), images)
+
+
 def memory_format(device: torch.device) -> torch.memory_format:
     """How images and filters lie in memory: channels last on CUDA, as its matrix units read them."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
@@ -124,6 +130,8 @@ class TrainingImages:
         Where batches are wanted.
     max_shift
         Random translation of training batches, in pixels (Table 4: 2; 0 for none).
+    flip
+        Whether training batches are mirrored at random.
     """
 
     def __init__(
@@ -132,9 +140,11 @@ class TrainingImages:
         noisy_labels: np.ndarray,
         device: torch.device,
         max_shift: int = 0,
+        flip: bool = False,
     ) -> None:
         self.device = device
         self.max_shift = max_shift
+        self.flip = flip
         self.noisy_labels = noisy_labels
         self._pixels = _as_tensor(pixels)
         self._labels = torch.from_numpy(np.ascontiguousarray(noisy_labels)).to(device)
@@ -184,6 +194,8 @@ class TrainingImages:
         images = self.images(indices)
         if self.max_shift:
             images = translate(images, self.max_shift)
+        if self.flip:
+            images = mirror(images)
         rows = self._copied(torch.from_numpy(indices))
         return Batch(images, self._labels[rows], rows, num_labeled, weight)
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from labelaudit.data.batches import translate
+from labelaudit.data.batches import mirror, translate
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.training.guider import make_guider, noisy_eval
@@ -94,7 +94,7 @@ class MeanTeacher(CrossEntropy):
         super().__init__(task, config)
         self.config = config
         self.teacher = make_guider(self.model, config.early_decay)
-        self.max_shift = task.max_shift
+        self.max_shift, self.flip = task.max_shift, task.flip
         self.input_noise = config.input_noise if task.encoder == "mlp" else 0.0
         self.ramp_length = round(config.ramp_share * total_steps)
         self.late_decay = min(config.late_decay, max(config.early_decay, 1 - 10 / total_steps))
@@ -118,9 +118,11 @@ class MeanTeacher(CrossEntropy):
 
     @torch.no_grad()
     def ask_teacher(self, images: Tensor) -> Tensor:
-        """Give the teacher's probabilities ``(B, C)``, its noise and translation drawn apart."""
+        """Give the teacher's probabilities ``(B, C)``, its noise and augmentation drawn apart."""
         if self.max_shift:
             images = translate(images, self.max_shift)
+        if self.flip:
+            images = mirror(images)
         with autocast(self.device):
             logits: Tensor = noisy_eval(self.teacher)(self.perturb(images))
         return logits.softmax(1)

@@ -153,7 +153,7 @@ class ReweightAudit:
                 "Reweight needs some labels known to be right, and none are given here"
             )
         rows, truth = task.trusted
-        trusted = TrainingImages(task.pixels[rows], truth, task.device, task.max_shift)
+        trusted = TrainingImages(task.pixels[rows], truth, task.device, task.max_shift, task.flip)
         labeled = task.only_labeled()
         method, epochs = train_classifier(
             labeled, self.config, lambda _: Reweight(labeled, trusted, self.config)

@@ -41,6 +41,8 @@ class Task:
         ``(M, C, H, W)`` uint8, to be predicted; their labels stay with whoever set the task.
     epochs, batch_size
         Set by a protocol; None leaves each system its own.
+    flip
+        Whether training images are mirrored at random.
     noise_rate
         The true share of wrong labels, for Mislabeled-VAE alone.
     trusted
@@ -62,6 +64,7 @@ class Task:
     test_pixels: np.ndarray | None = None
     epochs: int | None = None
     batch_size: int | None = None
+    flip: bool = False
     noise_rate: float | None = None
     trusted: tuple[np.ndarray, np.ndarray] | None = None
     watch: Callable[[int, np.ndarray], None] | None = None
@@ -93,6 +96,12 @@ class Task:
         """Random translation of training images, in pixels."""
         few = are_few(len(self.labeled), len(self.pixels))
         return training_shift(self.encoder, self.image_shape, few)
+
+    def training_images(self) -> TrainingImages:
+        """Give the images as they are trained on, shifted and mirrored."""
+        return TrainingImages(
+            self.pixels, self.noisy_labels, self.device, self.max_shift, self.flip
+        )
 
     def only_labeled(self, rows: np.ndarray | None = None) -> Task:
         """Give the task without unlabeled images: of the L labeled ones all, or those of `rows`."""
@@ -163,7 +172,7 @@ def train_on(
     """
     with seeded(task.device, task.seed, 0):
         method = build()
-    images = TrainingImages(task.pixels, task.noisy_labels, task.device, task.max_shift)
+    images = task.training_images()
 
     def after(epoch: int) -> None:
         if on_epoch is not None:

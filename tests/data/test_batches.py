@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit.data.batches import TrainingImages, epoch_batches, plan_batches, translate
+from labelaudit.data.batches import TrainingImages, epoch_batches, mirror, plan_batches, translate
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,26 @@ def test_order_depends_on_seed_and_epoch_and_nothing_else():
     np.testing.assert_array_equal(draw(1, 2), draw(1, 2))
     assert not np.array_equal(draw(1, 2), draw(1, 3))
     assert not np.array_equal(draw(1, 2), draw(2, 2))
+
+
+def test_mirror_turns_about_half_of_the_images_and_nothing_else():
+    torch.manual_seed(0)
+    images = torch.rand(200, 3, 4, 5)
+    seen = mirror(images)
+    turned = (seen == images.flip(3)).flatten(1).all(1)
+    kept = (seen == images).flatten(1).all(1)
+    assert (turned ^ kept).all()
+    assert 60 < turned.sum() < 140
+
+
+def test_training_batches_are_mirrored_and_what_is_judged_is_not():
+    pixels = np.zeros((50, 1, 2, 2), np.uint8)
+    pixels[:, :, :, 0] = 255
+    images = TrainingImages(pixels, np.zeros(50, np.int64), torch.device("cpu"), flip=True)
+    rows = np.arange(50)
+    left = images.batch(rows).images[:, 0, 0, 0]
+    assert 0 < left.sum() < 50
+    assert images.images(rows)[:, 0, 0, 0].sum() == 50
 
 
 def test_translate_moves_each_image_by_whole_pixels():
