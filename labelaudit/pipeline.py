@@ -346,8 +346,14 @@ def scan(
                 folder = _open_folder(out, force=force, resume=resume)
             data = read()
         scratch = None if out is None else Path(out).absolute().parent
-        audit = prepare(data, options, reporter, scratch)
-        return _run(audit, folder, started, reporter)
+        try:
+            audit = prepare(data, options, reporter, scratch)
+            return _run(audit, folder, started, reporter)
+        except torch.OutOfMemoryError as error:
+            raise OptionError(
+                "the GPU has not enough free memory: a smaller --batch-size or --image-size takes"
+                " less, and --device cpu none of it"
+            ) from error
 
 
 def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Reporter) -> ScanResult:
