@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -47,6 +46,7 @@ from labelaudit.networks.encoders import (
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
 from labelaudit.suspects.decision import decide
 from labelaudit.suspects.scores import hear_witnesses, score_labels
+from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.guider import make_guider, noisy_eval
 from labelaudit.training.loop import autocast, predict_all
 from labelaudit.training.method import Batch, Predictions
@@ -79,8 +79,6 @@ FINE_TUNE_LEARNING_RATE = 0.0001
 FINE_TUNE_BATCH_LARGEST = {"cpu": 32}
 FINE_TUNE_MIN_STEPS = 500
 FINE_TUNE_EPOCH_RANGE = (5, 30)
-
-Loss = Callable[[Tensor, Tensor, int], tuple[Tensor, dict[str, Tensor]]]  # see UMN.loss
 
 
 def label_uncertainty(learner_probs: Tensor, guider_probs: Tensor, noisy_labels: Tensor) -> Tensor:
@@ -539,46 +537,6 @@ class UMN:
         self.network.load_state_dict(state["network"])
         self.guider.load_state_dict(state["guider"])
         self.optimizer.load_state_dict(state["optimizer"])
-
-
-class CompiledLoss:
-    """A loss through torch.compile, or as it is from the first time that fails.
-
-    Parameters
-    ----------
-    loss
-        `UMN.loss`.
-    options
-        Of torch.compile.
-
-    Attributes
-    ----------
-    failure
-        Why it could not be compiled, in a line; None as long as it can.
-    """
-
-    def __init__(self, loss: Loss, options: Mapping[str, Any]) -> None:
-        self.failure: str | None = None
-        self._plain = loss
-        # In one piece: a part that cannot be compiled costs more than it all as it was.
-        self._compiled: Loss = torch.compile(loss, fullgraph=True, **options)
-
-    def __call__(
-        self, images: Tensor, noisy_labels: Tensor, num_labeled: int
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See `UMN.loss`."""
-        from torch._dynamo.exc import TorchDynamoException  # a second to import
-
-        if self.failure is None:
-            try:
-                loss, told = self._compiled(images, noisy_labels, num_labeled)
-            except TorchDynamoException as error:
-                self.failure = " ".join(str(error).split("\n")[:2]).strip()
-                warnings.warn(f"the training step goes on uncompiled: {self.failure}", stacklevel=2)
-            else:
-                # CUDA graphs write to the same place in each step.
-                return loss, {name: value.clone() for name, value in told.items()}
-        return self._plain(images, noisy_labels, num_labeled)
 
 
 class UncertaintyMining:
