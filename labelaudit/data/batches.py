@@ -97,12 +97,9 @@ def translate(images: Tensor, max_shift: int) -> Tensor:
     """Shift each image by up to ±`max_shift` pixels a side, edges repeated: ``(B, C, H, W)``."""
     batch, _, height, width = images.shape
     padded = F.pad(images, (max_shift,) * 4, mode="replicate")
-    down, right = torch.randint(0, 2 * max_shift + 1, (2, batch, 1), device=images.device)
-    rows = down + torch.arange(height, device=images.device)  # (B, H)
-    columns = right + torch.arange(width, device=images.device)  # (B, W)
-    which = torch.arange(batch, device=images.device)[:, None, None]
-    # Indices broadcast to (B, H, W) around the channel axis, which they send to the end.
-    return padded[which, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (B, C, down, right, H, W)
+    down, right = torch.randint(0, 2 * max_shift + 1, (2, batch), device=images.device)
+    return windows[torch.arange(batch, device=images.device), :, down, right]
 
 
 def mirror(images: Tensor) -> Tensor:
@@ -196,6 +193,7 @@ class TrainingImages:
             images = translate(images, self.max_shift)
         if self.flip:
             images = mirror(images)
+        images = images.contiguous(memory_format=memory_format(self.device))
         rows = self._copied(torch.from_numpy(indices))
         return Batch(images, self._labels[rows], rows, num_labeled, weight)
 
