@@ -42,7 +42,7 @@ from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
 from labelaudit.methods.umn import UMN, UMNConfig, UncertaintyMining
 from labelaudit.networks.encoders import EncoderName
-from labelaudit.training.loop import fit
+from labelaudit.training.loop import fit, wait_for
 from labelaudit.training.method import Method
 from labelaudit.training.recorder import record_epoch
 from labelaudit.training.task import Task, Verdict
@@ -102,8 +102,7 @@ class Bench:
 
     def wait(self) -> None:
         """Wait until a GPU is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
 
 
 def stepper(task: Task, method: Method, batch_size: int) -> Callable[[], object]:

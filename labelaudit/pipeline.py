@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import tempfile
 import time
@@ -60,6 +61,7 @@ from labelaudit.suspects.decision import (
 from labelaudit.suspects.duplicates import conflicting_duplicates
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.table import samples_table, wrong_labels
+from labelaudit.training.compiled import first_lines
 from labelaudit.training.loop import (
     FitResult,
     choose_device,
@@ -594,25 +596,31 @@ def _try_compiled(
     method: UMN, images: TrainingImages, audit: Audit, step: float, reporter: Reporter
 ) -> float | None:
     """Give the seconds of a compiled step if that is faster than `step`, and say which it is."""
+    torch.compiler.reset()  # only so many ways to compile a function are kept in a process
     method.compile()
     assert method.compiled is not None
     reporter.say("Compiling the training step.")
     started = time.monotonic()
+    seconds = math.inf
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # what fails is said below; what else torch warns of is its own
-        seconds = measure_step(method, images, audit.plan, seed=audit.options.seed)
+        # What fails is said below; what else torch warns of is its own.
+        warnings.simplefilter("ignore")
+        try:
+            seconds = measure_step(method, images, audit.plan, seed=audit.options.seed)
+        except RuntimeError as error:  # the gradient's part is compiled when it is first wanted
+            method.compiled.failure = first_lines(error)
     spent = format_seconds(time.monotonic() - started)
     if method.compiled.failure is not None:
         reporter.warn(f"the step is not compiled: {method.compiled.failure}")
-        return None
-    pays = seconds < step
-    reporter.say(
-        f"Compiled in {spent}, a step takes {1000 * seconds:.1f} ms instead of {1000 * step:.1f}"
-        + (": training with it." if pays else ": training without.")
-    )
-    return seconds if pays else None
+    else:
+        reporter.say(
+            f"Compiled in {spent}, a step takes {1000 * seconds:.1f} ms instead of {1000 * step:.1f}"
+            + (": training with it." if seconds < step else ": training without.")
+        )
+        if seconds < step:
+            return seconds
+    torch.compiler.reset()  # gives back the memory that CUDA graphs have set aside
+    return None
 
 
 def format_seconds(seconds: float) -> str:

@@ -93,6 +93,18 @@ def epoch_batches(
         yield np.concatenate([ours, others])
 
 
+def one_of_each_size(
+    noisy_labels: np.ndarray, plan: BatchPlan, *, seed: int
+) -> Iterator[np.ndarray]:
+    """Give the rows of a batch of each size in an epoch: up to four, for some are larger by one."""
+    seen = set()
+    for rows in epoch_batches(noisy_labels, plan, seed=seed, epoch=0):
+        size = len(rows), int((noisy_labels[rows] >= 0).sum())
+        if size not in seen:
+            seen.add(size)
+            yield rows
+
+
 def translate(images: Tensor, max_shift: int) -> Tensor:
     """Shift each image by up to ±`max_shift` pixels a side, edges repeated: ``(B, C, H, W)``."""
     batch, _, height, width = images.shape

@@ -384,9 +384,9 @@ class UMN:
         """Take one optimizer step and one guider step; see `Method.step`."""
         self.network.train()
         noisy_eval(self.guider)
+        self.optimizer.zero_grad(set_to_none=True)
         work_out = self.compiled or self.loss
         loss, told = work_out(batch.images, batch.noisy_labels, batch.num_labeled)
-        self.optimizer.zero_grad(set_to_none=True)
         (batch.weight * loss).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
@@ -537,6 +537,11 @@ class UMN:
         self.network.load_state_dict(state["network"])
         self.guider.load_state_dict(state["guider"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for weight, moments in self.optimizer.state.items():
+            for name in ("exp_avg", "exp_avg_sq"):
+                # Saved on another device they lie in memory as the weights did there, and Adam reads
+                # both in the order of memory.
+                moments[name] = torch.empty_like(weight).copy_(moments[name])
 
 
 class UncertaintyMining:
@@ -580,6 +585,7 @@ class UncertaintyMining:
                 min_epsilon=config.min_epsilon,
                 seed=task.seed,
                 features=task.pixels[:, :, 0, 0] if task.encoder == "features" else None,
+                device=task.device,
             )
         scores = score_labels(witnesses, pred_probs, task.noisy_labels, self.score, seed=task.seed)
         rank = np.empty(len(scores.order))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -132,6 +133,11 @@ class Decoder(nn.Module):
         return F.adaptive_avg_pool2d(images, self.target_shape[1:])
 
 
+def as_they_come(values: Tensor) -> AbstractContextManager[object]:
+    """Calculate in the precision of these values, also under autocast, which there is on CUDA alone."""
+    return torch.autocast("cuda", enabled=False) if values.is_cuda else nullcontext()
+
+
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """One ReLU hidden layer and a linear output, as every MNIST network of the paper."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
@@ -227,6 +233,15 @@ class Conv13Encoder(Encoder):
         return self.mean(hidden), self.logvar(hidden)
 
 
+class Upsample(nn.Upsample):
+    """Repeat pixels, in the precision that they come in: autocast would have it in float32."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Give ``(B, C, 2 H, 2 W)`` for ``(B, C, H, W)``."""
+        with as_they_come(images):
+            return super().forward(images)
+
+
 class Conv13Decoder(Decoder):
     """The mirror of `Conv13Encoder` by transposed convolution and up-sampling (Table 4)."""
 
@@ -239,11 +254,11 @@ class Conv13Decoder(Decoder):
             nn.ConvTranspose2d(128, 128, 3, bias=False),
             nn.BatchNorm2d(128),
             nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Upsample(scale_factor=2),
+            Upsample(scale_factor=2),
             conv_block(128, 128),
             conv_block(128, 128),
             conv_block(128, 128),
-            nn.Upsample(scale_factor=2),
+            Upsample(scale_factor=2),
             conv_block(128, 128),
             conv_block(128, 128),
             nn.Conv2d(128, channels, 3, padding=1),
@@ -336,11 +351,11 @@ class UpsamplingDecoder(Decoder):
         self.dense = nn.Linear(za_size, math.prod(self.start))
         self.net = nn.Sequential(
             nn.LeakyReLU(LEAKY_SLOPE),
-            nn.Upsample(scale_factor=2),
+            Upsample(scale_factor=2),
             conv_block(width, width),
-            nn.Upsample(scale_factor=2),
+            Upsample(scale_factor=2),
             conv_block(width, width),
-            nn.Upsample(scale_factor=2),
+            Upsample(scale_factor=2),
             conv_block(width, width),
             nn.Conv2d(width, channels, 3, padding=1),
         )

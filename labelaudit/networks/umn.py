@@ -23,6 +23,7 @@ from labelaudit.networks.encoders import (
     ImageShape,
     PixelStatistics,
     Standardize,
+    as_they_come,
     build_decoder,
     build_encoder,
     evenly_spaced,
@@ -93,10 +94,14 @@ class Classifier(nn.Module):
             self.net = mlp(za_shape[0], hidden, num_classes)
 
     def forward(self, za: Tensor) -> Tensor:
-        """Give logits ``(B, C)`` for z_a ``(B, *za_shape)``."""
-        if self.positions:
-            za = F.leaky_relu(za, LEAKY_SLOPE).flatten(2).mean(2)
-        return cast(Tensor, self.net(za))
+        """Give logits ``(B, C)`` for z_a ``(B, *za_shape)``, both float32.
+
+        In full precision, also under autocast: ε is a difference of the probabilities that follow.
+        """
+        with as_they_come(za):
+            if self.positions:
+                za = F.leaky_relu(za, LEAKY_SLOPE).flatten(2).mean(2)
+            return cast(Tensor, self.net(za))
 
 
 def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tensor]:
@@ -125,7 +130,9 @@ def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tenso
     top = probs.topk(most - 1, dim=1).indices
     rest = probs.scatter(1, top, 0.0)
     # Where rounding leaves the rest nothing, its weight is nothing too, whichever is drawn.
-    drawn = (rest + torch.finfo(rest.dtype).tiny).scatter(1, top, 0.0).multinomial(1)
+    possible = (rest + torch.finfo(rest.dtype).tiny).scatter(1, top, 0.0)
+    # As torch.multinomial draws one, which asks the device whether these are probabilities.
+    drawn = (possible / torch.empty_like(possible).exponential_()).argmax(1, keepdim=True)
     scale = rest.sum(1, keepdim=True) / rest.gather(1, drawn).clamp_min(1e-30)
     weights = torch.cat([class_probs.gather(1, top), class_probs.gather(1, drawn) * scale], dim=1)
     return torch.cat([top, drawn], dim=1), weights
@@ -313,10 +320,10 @@ class UMNNetwork(nn.Module):
         if self.config.likelihood == "bernoulli":
             logits = self.decoder(za).float()
             losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-            return -losses.flatten(1).sum(1)
+            return -_total(losses, 1)
         mean = self.decoder(za).float()
         squared: Tensor = (self.standardize(target) - mean).square()
-        return -0.5 * (squared + LOG_2PI).flatten(1).sum(1)
+        return -0.5 * _total(squared + LOG_2PI, 1)
 
     def draw_za(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Draw z_a from q(z_a|x), ``(B, *za_shape)``, and give its log-variance, both float32."""
@@ -326,7 +333,7 @@ class UMNNetwork(nn.Module):
 
     def classify(self, za: Tensor) -> Tensor:
         """Give the classifier's logits ``(B, num_classes)`` float32."""
-        return cast(Tensor, self.classifier(za)).float()
+        return cast(Tensor, self.classifier(za))
 
     def forward(
         self, images: Tensor, explained: Sequence[slice] = (slice(None),)
@@ -385,11 +392,16 @@ class UMNNetwork(nn.Module):
 
         return ElboTerms(
             log_px=self.log_likelihood(images, za),
-            za_entropy=gaussian_entropy(za_logvar).flatten(1).sum(1),
-            log_pza=(weights * log_pza.flatten(2).sum(2)).sum(1),
+            za_entropy=_total(gaussian_entropy(za_logvar), 1),
+            log_pza=(weights * _total(log_pza, 2)).sum(1),
             zb_kl=(weights * zb_kl).sum(1),
             y_kl=(qy * (log_qy + math.log(self.config.num_classes))).sum(1),
         )
+
+
+def _total(values: Tensor, first: int) -> Tensor:
+    """Sum over all dimensions from the first named on, as they lie in memory."""
+    return values.sum(dim=tuple(range(first, values.dim())))
 
 
 def _rows(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
@@ -420,5 +432,5 @@ class Recognizer(nn.Module):
         mean, logvar = self.encoder(images)
         mean = mean.float()
         za = rsample(mean, bounded(logvar.float())) if sample else mean
-        probs = self.classifier(za).float().softmax(1)
+        probs = self.classifier(za).softmax(1)
         return probs, self.encoder.pool(mean)

@@ -7,7 +7,9 @@ all labels turns their opinion into a probability. docs/method.md says why, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,7 +19,7 @@ from sklearn.neighbors import NearestNeighbors
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
 from labelaudit.suspects.held_out import enough_labels, hear_held_out
-from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw
+from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
 from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
 from labelaudit.training.recorder import EpsilonHistory
 
@@ -136,6 +138,7 @@ def neighbor_probs(
     *,
     seed: int,
     num_neighbors: int | None = None,
+    device: torch.device | None = None,
 ) -> np.ndarray:
     """Mean class probabilities over each query's nearest other images.
 
@@ -153,6 +156,8 @@ def neighbor_probs(
     num_neighbors
         By default 30, and fewer in small data sets: a third of the images that a class has on
         average, at least 5.
+    device
+        Where they are looked for; by default the CPU.
 
     Returns
     -------
@@ -163,12 +168,18 @@ def neighbor_probs(
     reference = draw(reference, MAX_REFERENCE, seed)
     if num_neighbors is None:
         num_neighbors = default_neighbors(len(reference), num_classes, MAX_NEIGHBORS)
-    index = NearestNeighbors(n_neighbors=min(num_neighbors + 1, len(reference)))
-    index.fit(embeddings[reference])
+    most = min(num_neighbors + 1, len(reference))
+    points = embeddings[reference]
+    look: Callable[[np.ndarray], np.ndarray]
+    if device is None or device.type == "cpu":
+        index = NearestNeighbors(n_neighbors=most).fit(points)
+        look = partial(index.kneighbors, return_distance=False)
+    else:
+        look = partial(nearest_on, points=points, most=most, device=device)
     result = np.empty((len(queries), num_classes), dtype=np.float32)
     for start in range(0, len(queries), 4096):  # bounds the (B, k, C) block below
         rows = queries[start : start + 4096]
-        found = reference[index.kneighbors(embeddings[rows], return_distance=False)]  # (B, k+1)
+        found = reference[look(embeddings[rows])]  # (B, k+1)
         other = found != rows[:, None]
         other[other.all(axis=1), num_neighbors:] = False  # not its own neighbor: drop the farthest
         count = other.sum(axis=1, keepdims=True)
@@ -177,6 +188,30 @@ def neighbor_probs(
             count > 0, total / np.maximum(count, 1), 1.0 / num_classes
         )
     return result
+
+
+def nearest_on(
+    queries: np.ndarray, points: np.ndarray, most: int, device: torch.device
+) -> np.ndarray:
+    """Find the nearest points of each query, on a device.
+
+    Parameters
+    ----------
+    queries, points
+        ``(Q, d)`` and ``(R, d)`` float32.
+    most
+        k, at most R.
+
+    Returns
+    -------
+    np.ndarray
+        ``(Q, k)`` int64, which of the points, nearest first.
+    """
+    center = points.mean(axis=0)  # products of large numbers would hide small distances
+    asked, known = (torch.from_numpy(rows - center).to(device) for rows in (queries, points))
+    own = np.full(len(queries), -1)
+    found = [rows for _, rows in nearest(asked, known, own, most)]
+    return np.concatenate(found)
 
 
 def hear_witnesses(
@@ -208,7 +243,7 @@ def hear_witnesses(
         ``(N, D)``, where these were trained on: classifiers of them are heard as well
         (`labelaudit.suspects.held_out`), unless few are labeled.
     device
-        Where those look for neighbors; by default the CPU.
+        Where neighbors are looked for; by default the CPU.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     num_classes = pred_probs.shape[1]
@@ -222,7 +257,7 @@ def hear_witnesses(
     reference = (
         np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
     )
-    opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed)
+    opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
     if are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled)):
         features = None  # nobody to ask
     if features is not None:

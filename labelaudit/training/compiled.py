@@ -34,21 +34,24 @@ class CompiledLoss:
         self.failure: str | None = None
         self._plain = loss
         # In one piece: a part that cannot be compiled costs more than it all as it was.
-        self._compiled: Loss = torch.compile(loss, fullgraph=True, **options)
+        self._compiled: Loss = torch.compile(loss, fullgraph=True, dynamic=False, **options)
 
     def __call__(
         self, images: Tensor, noisy_labels: Tensor, num_labeled: int
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Give what the loss gives."""
-        from torch._dynamo.exc import TorchDynamoException  # a second to import
-
         if self.failure is None:
             try:
                 loss, told = self._compiled(images, noisy_labels, num_labeled)
-            except TorchDynamoException as error:
-                self.failure = " ".join(str(error).split("\n")[:2]).strip()
+            except Exception as error:  # what is no matter of compiling the plain loss raises again
+                self.failure = first_lines(error)
                 warnings.warn(f"the training step goes on uncompiled: {self.failure}", stacklevel=2)
             else:
                 # CUDA graphs write to the same place in each step.
                 return loss, {name: value.clone() for name, value in told.items()}
         return self._plain(images, noisy_labels, num_labeled)
+
+
+def first_lines(error: Exception) -> str:
+    """Give an error's first two lines as one: torch names what raised it, then says what it was."""
+    return " ".join(str(error).strip().split("\n")[:2])

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
-def make_guider(module: nn.Module, ema_decay: float) -> AveragedModel:
+class Guider(AveragedModel):
+    """torch's averaged model, whose update does not wait for a GPU.
+
+    The parent's sends the number of updates to the GPU at each, and waits until it is there.
+    """
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Copy parameters and buffers the first time, and later average those that are floats."""
+        ours = [*self.module.parameters(), *self.module.buffers()]
+        theirs = [*model.parameters(), *model.buffers()]
+        averaged: list[tuple[Tensor, Tensor]] = []
+        later = bool(self.n_averaged > 0)  # a number of the CPU's
+        for own, other in zip(ours, theirs, strict=True):
+            if later and own.is_floating_point():
+                averaged.append((own.detach(), other.detach()))
+            else:
+                own.copy_(other)
+        if averaged:
+            assert self.multi_avg_fn is not None
+            own_list, other_list = zip(*averaged, strict=True)
+            self.multi_avg_fn(own_list, other_list, self.n_averaged)
+        self.n_averaged += 1
+
+
+def make_guider(module: nn.Module, ema_decay: float) -> Guider:
     """Start a guider from a learner's weights: ``θ' ← γθ' + (1-γ)θ`` at each update.
 
     Buffers are averaged like parameters. Batch norm's running statistics therefore belong to the
@@ -23,7 +49,7 @@ def make_guider(module: nn.Module, ema_decay: float) -> AveragedModel:
         γ, the weight on the old value, in (0, 1).
     """
     average = get_ema_multi_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
-    guider = AveragedModel(module, multi_avg_fn=average, use_buffers=True)
+    guider = Guider(module, multi_avg_fn=average, use_buffers=True)
     guider.requires_grad_(False)
     return guider.eval()
 

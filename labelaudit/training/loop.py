@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from labelaudit import distributed
-from labelaudit.data.batches import BatchPlan, TrainingImages, epoch_batches
+from labelaudit.data.batches import BatchPlan, TrainingImages, epoch_batches, one_of_each_size
 from labelaudit.errors import OptionError
 from labelaudit.progress import Reporter
 from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -149,18 +149,34 @@ def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.
 def measure_step(method: Method, images: TrainingImages, plan: BatchPlan, *, seed: int) -> float:
     """Time a training step, in seconds, on a method that is thrown away afterwards.
 
-    The median of some: on a machine that does other things as well, single steps mislead.
+    The median of some: on a machine that does other things as well, single steps mislead. Each size of
+    batch is stepped on before, for what is new to a device takes longer.
     """
-    rows = next(epoch_batches(images.noisy_labels, plan, seed=seed, epoch=0))
     seconds = []
     with seeded(images.device, seed, 0):
-        for _ in range(WARM_UP_STEPS + TRIAL_STEPS):
-            started = time.perf_counter()
+        rows = np.empty(0, dtype=np.int64)
+        for rows in one_of_each_size(images.noisy_labels, plan, seed=seed):
             method.step(images.batch(rows))
-            if images.device.type == "cuda":
-                torch.cuda.synchronize(images.device)
-            seconds.append(time.perf_counter() - started)
-    return float(np.median(seconds[WARM_UP_STEPS:]))
+        for _ in range(WARM_UP_STEPS):
+            method.step(images.batch(rows))
+        # Not each by itself: a GPU is told of the next step while it is at one.
+        steps = 1 if images.device.type == "cpu" else TRIAL_STEPS
+        for _ in range(TRIAL_STEPS):
+            wait_for(images.device)
+            started = time.perf_counter()
+            for _ in range(steps):
+                method.step(images.batch(rows))
+            wait_for(images.device)
+            seconds.append((time.perf_counter() - started) / steps)
+    return float(np.median(seconds))
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done what it was told to."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
 
 
 def fit(

@@ -218,6 +218,31 @@ def test_state_dict_restores_the_next_step_exactly():
     )
 
 
+def test_a_state_from_a_device_that_lays_memory_out_otherwise_is_gone_on_with():
+    """A GPU has filters' channels last, and Adam's moments with them."""
+    network = NetworkConfig(
+        "conv13", (3, 16, 16), 3, "gaussian", PixelStatistics((0.5,) * 3, (1.0,) * 3)
+    )
+    torch.manual_seed(0)
+    batch = Batch(torch.rand(6, 3, 16, 16), torch.arange(6) % 3, torch.arange(6), 6)
+    umn = UMN(UMNConfig(network, 5.0, WEIGHTS), CPU)
+    umn.step(batch)
+    saved = copy.deepcopy(umn.state_dict())
+    elsewhere = copy.deepcopy(saved)
+    for moments in elsewhere["optimizer"]["state"].values():
+        for name, value in moments.items():
+            if value.dim() == 4:
+                moments[name] = value.contiguous(memory_format=torch.channels_last)
+    after = []
+    for state in (saved, elsewhere):
+        umn.load_state_dict(state)
+        torch.manual_seed(1)
+        umn.step(batch)
+        after.append([weight.detach().clone() for weight in umn.network.parameters()])
+    for ours, theirs in zip(*after, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+
+
 def test_portable_weights_load_with_weights_only(tmp_path):
     umn = make_umn()
     torch.save(umn.portable(("a", "b", "c")), tmp_path / "model.pt")

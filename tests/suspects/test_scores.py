@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+import torch
 
 from labelaudit import EpsilonHistory, OptionError
 from labelaudit.suspects import scores as scores_module
 from labelaudit.suspects.scores import (
     Witnesses,
     hear_witnesses,
+    nearest_on,
     neighbor_probs,
     posterior_wrong,
     score_labels,
@@ -40,6 +42,15 @@ def test_neighbors_are_the_nearest_others_by_brute_force():
         others = reference[reference != query]
         nearest = others[np.argsort(((embeddings[others] - embeddings[query]) ** 2).sum(1))[:5]]
         np.testing.assert_allclose(row, probs[nearest].mean(0), rtol=1e-5)
+
+
+def test_neighbors_are_the_same_wherever_they_are_looked_for():
+    rng = np.random.default_rng(2)
+    points = (100 + rng.normal(size=(300, 8))).astype(np.float32)  # far from the origin
+    queries = points[:50] + np.float32(0.1)
+    found = nearest_on(queries, points, 6, torch.device("cpu"))
+    distances = ((queries[:, None] - points[None]) ** 2).sum(2)
+    np.testing.assert_array_equal(found, distances.argsort(1)[:, :6])
 
 
 def test_a_sample_is_never_its_own_neighbor_even_among_copies():
