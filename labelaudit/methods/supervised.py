@@ -120,6 +120,11 @@ class CrossEntropy(Method):
         self.optimizer.step()
         return {"loss": loss.detach(), "logits": logits.detach()}
 
+    @property
+    def images_at_once(self) -> int:
+        """See `Method.images_at_once`."""
+        return self.model.encoder.images_at_once(self.device)
+
     @torch.inference_mode()
     def predict(self, images: torch.Tensor) -> Predictions:
         """See `Method.predict`."""

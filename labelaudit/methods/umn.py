@@ -476,6 +476,11 @@ class UMN:
             guider_probs, _ = self.guider(images, sample=True)
         return label_uncertainty(learner_probs, guider_probs, labels)
 
+    @property
+    def images_at_once(self) -> int:
+        """See `Method.images_at_once`."""
+        return self.network.encoder.images_at_once(self.device)
+
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Predictions:
         """Look at images without noise, dropout or sampling; see `Method.predict`."""

@@ -35,6 +35,8 @@ FEATURE_ZA = 64
 FEATURE_HIDDEN = 512
 FEATURE_DROPOUT = 0.25
 
+MOST_AT_ONCE = 4096  # images
+
 ImageShape = tuple[int, int, int]  # (C, H, W)
 
 
@@ -99,9 +101,23 @@ class InputNoise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(z_a|x), a diagonal Gaussian (Eq. 4)."""
+    """q(z_a|x), a diagonal Gaussian (Eq. 4).
+
+    Attributes
+    ----------
+    za_shape
+        Of z_a.
+    at_once_on_cpu
+        So many images a CPU looks at together where nothing is trained: what convolutions give of more
+        does not stay in its caches.
+    """
 
     za_shape: tuple[int, ...]
+    at_once_on_cpu = MOST_AT_ONCE
+
+    def images_at_once(self, device: torch.device) -> int:
+        """Give how many images are best looked at together where nothing is trained, at most."""
+        return self.at_once_on_cpu if device.type == "cpu" else MOST_AT_ONCE
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Give mean and log-variance of z_a, each ``(B, *za_shape)``, for ``(B, C, H, W)``."""
@@ -204,6 +220,8 @@ class Conv13Encoder(Encoder):
     Images of 32x32 give z_a of 128 channels at 6x6 positions (Figure 6).
     """
 
+    at_once_on_cpu = 32
+
     def __init__(self, image_shape: ImageShape, statistics: PixelStatistics) -> None:
         super().__init__()
         channels, height, width = image_shape
@@ -276,6 +294,8 @@ class ResNetEncoder(Encoder):
     them no positions to speak of.
     """
 
+    at_once_on_cpu = 128
+
     def __init__(
         self, depth: int, image_shape: ImageShape, statistics: PixelStatistics, za_size: int = 128
     ) -> None:
@@ -308,6 +328,8 @@ class BackboneEncoder(Encoder):
 
     Its own weights are loaded into `trunk`, see `labelaudit.networks.backbones.Backbone.network`.
     """
+
+    at_once_on_cpu = 128
 
     def __init__(
         self,

@@ -112,7 +112,8 @@ def predict(
         slice of the part, `distributed.part`, that they belong to.
     """
     rows = rows[distributed.part(len(rows))]
-    size = max(1, min(4096, PREDICT_VALUES // int(np.prod(images.image_shape))))
+    room = PREDICT_VALUES // int(np.prod(images.image_shape))
+    size = max(1, min(method.images_at_once, room))
     for start in range(0, len(rows), size):
         part = slice(start, min(start + size, len(rows)))
         seen = method.predict(images.images(rows[part]))

@@ -56,6 +56,11 @@ class Predictions:
 class Method(Protocol):
     """A system that learns from noisy labels. It owns its step from forward to optimizer step."""
 
+    @property
+    def images_at_once(self) -> int:
+        """How many images `predict` is best given, at most."""
+        ...
+
     def step(self, batch: Batch) -> Mapping[str, Tensor]:
         """Learn from a batch; give detached scalars worth showing, by name."""
         ...

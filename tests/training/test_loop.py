@@ -18,6 +18,8 @@ LABELS = np.array([0, 1] * 10)
 class Walk:
     """A method whose state is a random walk, so that any change of order or of draws shows."""
 
+    images_at_once = 8
+
     def __init__(self):
         self.position = torch.zeros(3)
         self.steps = 0
@@ -47,6 +49,20 @@ def run(method, on_epoch=lambda epoch: None, **settings):
     images, plan = data()
     settings = {"epochs": 4, "seed": 7, **settings}
     return fit(method, images, plan, on_epoch=on_epoch, reporter=Reporter(), **settings)
+
+
+def test_predictions_come_in_parts_of_what_the_method_looks_at_together():
+    images, _ = data()
+    seen, embeddings = [], np.zeros((20, 3), np.float32)
+
+    def take(learner_probs, guider_probs, embedding, part):
+        seen.append(len(learner_probs))
+        embeddings[part] = embedding
+
+    predict(Walk(), images, np.arange(20), take)
+    assert seen == [8, 8, 4]
+    expected = images.images(np.arange(20)).flatten(1)[:, :3]
+    np.testing.assert_array_equal(embeddings, expected.numpy())
 
 
 def test_epochs_are_recorded_in_order():
