@@ -180,9 +180,9 @@ class TrainingImages:
         """
         rows = torch.from_numpy(indices)
         if self._pixels.device.type == "cpu":
-            images = self._copied(self._pixels[rows])
+            images = self._copied(self._pixels.index_select(0, rows))
         else:
-            images = self._pixels[self._copied(rows)]
+            images = self._pixels.index_select(0, self._copied(rows))
         images = images.contiguous(memory_format=memory_format(self.device))
         return images.float().div_(255) if images.dtype == torch.uint8 else images
 
