@@ -65,6 +65,7 @@ MAX_GENERATIVE_CLASSES = 20
 MOSTLY_LABELED_SHARE = 0.25
 # Labeled images teach by their labels: the bound of a few of each batch is enough.
 EXPLAINED_SHARE = 0.1
+MIN_EXPLAINED = 10
 # λ without the generative half: so much a class, up to so much of the largest entropy there is.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
@@ -239,6 +240,8 @@ class UMNConfig:
     explained_share
         In (0, 1]: the share of a batch's labeled images whose bound is worked out, each weighed by
         what it stands for.
+    min_explained
+        But at least so many of them: the bound of fewer says little of a small batch.
     """
 
     network: NetworkConfig
@@ -251,6 +254,7 @@ class UMNConfig:
     generative: bool = True
     entropy_weight: float = 0.0
     explained_share: float = 1.0
+    min_explained: int = MIN_EXPLAINED
 
     @classmethod
     def for_data(
@@ -433,6 +437,11 @@ class UMN:
             labeled_term = labeled_term + config.entropy_weight * entropy
         return -(objective + config.label_weight * labeled_term) / len(images), told
 
+    def num_explained(self, num_labeled: int) -> int:
+        """Give how many of a batch's labeled images have their bound worked out."""
+        share = math.ceil(self.config.explained_share * num_labeled)
+        return min(num_labeled, max(self.config.min_explained, share))
+
     def explained(self, batch_size: int, num_labeled: int) -> tuple[slice, ...]:
         """Choose the rows of a batch whose bound is worked out.
 
@@ -442,7 +451,7 @@ class UMN:
             Of the labeled images the first few, for batches are drawn in random order, which stand for
             all of them; and all unlabeled ones.
         """
-        kept = math.ceil(self.config.explained_share * num_labeled)
+        kept = self.num_explained(num_labeled)
         if kept == num_labeled:
             return (slice(0, batch_size),)
         parts = (slice(0, kept), slice(num_labeled, batch_size))
@@ -450,7 +459,7 @@ class UMN:
 
     def explained_weights(self, batch_size: int, num_labeled: int) -> Tensor:
         """Count each of the explained rows as many times as it stands for, ``(K,)``."""
-        kept = math.ceil(self.config.explained_share * num_labeled)
+        kept = self.num_explained(num_labeled)
         weights = torch.ones(kept + batch_size - num_labeled, device=self.device)
         if kept:
             weights[:kept] = num_labeled / kept

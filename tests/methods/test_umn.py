@@ -109,7 +109,7 @@ def test_the_guider_is_the_moving_average_of_encoder_and_classifier():
 
 
 def test_few_labeled_images_stand_for_the_others_in_the_bound():
-    umn = make_umn(explained_share=0.25)
+    umn = make_umn(explained_share=0.25, min_explained=1)
     rows = torch.arange(10)
     explained = [rows[part] for part in umn.explained(10, 7)]
     # Two of seven labeled images, all three unlabeled ones.
@@ -130,6 +130,11 @@ def test_few_labeled_images_stand_for_the_others_in_the_bound():
 BATCHES = ((0, 1, 2, 0, -1, -1), (0, 1, 2, 0, 1, -1), (0, 1, 2, 0, 1, 2))
 
 
+def test_no_fewer_images_stand_for_a_batch_than_tell_something():
+    umn = make_umn(explained_share=0.1)
+    assert [umn.num_explained(labeled) for labeled in (0, 4, 50, 200)] == [0, 4, 10, 20]
+
+
 def steps(umn: UMN) -> list[float]:
     """Give the losses of a step on each of `BATCHES`, which differ in how much is labeled."""
     losses = []
@@ -142,7 +147,12 @@ def steps(umn: UMN) -> list[float]:
 @pytest.mark.parametrize("generative", [True, False])
 def test_the_loss_compiles_in_one_piece_to_the_same(generative):
     """In one piece: so nothing in it waits for a value from the device either."""
-    settings = {"explained_share": 0.4, "generative": generative, "entropy_weight": 0.1}
+    settings = {
+        "explained_share": 0.4,
+        "min_explained": 1,
+        "generative": generative,
+        "entropy_weight": 0.1,
+    }
     plain, compiled = make_umn(**settings), make_umn(**settings)
     compiled.compile(backend="eager")
     assert steps(compiled) == steps(plain)
