@@ -59,4 +59,4 @@ class PlainClassifier(nn.Module):
             images = F.interpolate(images, self.size, mode="bilinear")
         features, _ = self.encoder(images)
         logits = cast(Tensor, self.classifier(features))
-        return self.encoder.pool(features).float(), logits.float()
+        return self.encoder.pool(features).float(), logits

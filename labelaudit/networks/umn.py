@@ -94,10 +94,11 @@ class Classifier(nn.Module):
             self.net = mlp(za_shape[0], hidden, num_classes)
 
     def forward(self, za: Tensor) -> Tensor:
-        """Give logits ``(B, C)`` for z_a ``(B, *za_shape)``, both float32.
+        """Give logits ``(B, C)`` float32 for z_a ``(B, *za_shape)``.
 
         In full precision, also under autocast: ε is a difference of the probabilities that follow.
         """
+        za = za.float()
         with as_they_come(za):
             if self.positions:
                 za = F.leaky_relu(za, LEAKY_SLOPE).flatten(2).mean(2)

@@ -175,7 +175,7 @@ def neighbor_probs(
         index = NearestNeighbors(n_neighbors=most).fit(points)
         look = partial(index.kneighbors, return_distance=False)
     else:
-        look = partial(nearest_on, points=points, most=most, device=device)
+        look = search_on(points, most, device)
     result = np.empty((len(queries), num_classes), dtype=np.float32)
     for start in range(0, len(queries), 4096):  # bounds the (B, k, C) block below
         rows = queries[start : start + 4096]
@@ -190,28 +190,34 @@ def neighbor_probs(
     return result
 
 
-def nearest_on(
-    queries: np.ndarray, points: np.ndarray, most: int, device: torch.device
-) -> np.ndarray:
-    """Find the nearest points of each query, on a device.
+def search_on(
+    points: np.ndarray, most: int, device: torch.device
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Take points to a device, and give a function that finds the nearest of them there.
 
     Parameters
     ----------
-    queries, points
-        ``(Q, d)`` and ``(R, d)`` float32.
+    points
+        ``(R, d)`` float32.
     most
         k, at most R.
+    device
+        Where to look.
 
     Returns
     -------
-    np.ndarray
-        ``(Q, k)`` int64, which of the points, nearest first.
+    callable
+        From queries ``(Q, d)`` float32 to ``(Q, k)`` int64, which of the points, nearest first.
     """
     center = points.mean(axis=0)  # products of large numbers would hide small distances
-    asked, known = (torch.from_numpy(rows - center).to(device) for rows in (queries, points))
-    own = np.full(len(queries), -1)
-    found = [rows for _, rows in nearest(asked, known, own, most)]
-    return np.concatenate(found)
+    known = torch.from_numpy(points - center).to(device)
+
+    def look(queries: np.ndarray) -> np.ndarray:
+        asked = torch.from_numpy(queries - center).to(device)
+        own = np.full(len(queries), -1)
+        return np.concatenate([rows for _, rows in nearest(asked, known, own, most)])
+
+    return look
 
 
 def hear_witnesses(

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from labelaudit.networks.encoders import PixelStatistics
 from labelaudit.networks.umn import (
+    Classifier,
     ConditionalMLP,
     NetworkConfig,
     UMNNetwork,
@@ -28,6 +29,16 @@ def network(likelihood="bernoulli", encoder="mlp", shape=(1, 4, 4)) -> UMNNetwor
     torch.manual_seed(0)
     statistics = PixelStatistics((0.4,) * shape[0], (0.25,) * shape[0])
     return UMNNetwork(NetworkConfig(encoder, shape, CLASSES, likelihood, statistics))
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2, 2)])
+def test_logits_are_full_precision_whatever_the_encoder_gives(shape):
+    """On a GPU encoders give bfloat16, and rivals' classifiers are handed that as it is."""
+    torch.manual_seed(0)
+    classifier = Classifier(shape, 3, 8)
+    za = torch.rand(2, *shape).bfloat16()
+    torch.testing.assert_close(classifier(za), classifier(za.float()), rtol=0, atol=0)
+    assert classifier(za).dtype == torch.float32
 
 
 def test_some_classes_stand_for_all_in_value_and_gradient():

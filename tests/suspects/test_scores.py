@@ -7,10 +7,10 @@ from labelaudit.suspects import scores as scores_module
 from labelaudit.suspects.scores import (
     Witnesses,
     hear_witnesses,
-    nearest_on,
     neighbor_probs,
     posterior_wrong,
     score_labels,
+    search_on,
 )
 from labelaudit.training.recorder import write_part
 
@@ -48,7 +48,7 @@ def test_neighbors_are_the_same_wherever_they_are_looked_for():
     rng = np.random.default_rng(2)
     points = (100 + rng.normal(size=(300, 8))).astype(np.float32)  # far from the origin
     queries = points[:50] + np.float32(0.1)
-    found = nearest_on(queries, points, 6, torch.device("cpu"))
+    found = search_on(points, 6, torch.device("cpu"))(queries)
     distances = ((queries[:, None] - points[None]) ** 2).sum(2)
     np.testing.assert_array_equal(found, distances.argsort(1)[:, :6])
 
