@@ -20,3 +20,11 @@ class OptionError(LabelauditError):
 
 class OutputError(LabelauditError):
     """The results cannot be written where they were asked for."""
+
+
+class LabelauditWarning(UserWarning):
+    """Base of every warning about a result; the CLI prints its own words instead."""
+
+
+class UntrustedResultWarning(LabelauditWarning):
+    """The result should not be trusted: what labels were held against knows too little."""

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ import pandas as pd
 import torch
 
 from labelaudit import distributed
-from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.feature_tables import FeatureSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
@@ -47,20 +44,16 @@ from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.result import ScanResult
 from labelaudit.suspects.decision import (
-    Decision,
     Threshold,
-    Trust,
     assess_trust,
     decide,
-    explain_review,
     few_labels_warning,
-    review_curve,
     thin_classes_warning,
-    to_review,
 )
 from labelaudit.suspects.duplicates import conflicting_duplicates
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
-from labelaudit.suspects.table import samples_table, wrong_labels
+from labelaudit.suspects.summary import installed_version, summarize, versions
+from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.training.compiled import first_lines
 from labelaudit.training.loop import (
     FitResult,
@@ -367,7 +360,7 @@ def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Repor
         place = Path()  # in a process that writes nothing
         if folder is not None:
             place = folder.path
-            folder.claim(version("labelaudit"), fingerprint, audit.settings())
+            folder.claim(installed_version(), fingerprint, audit.settings())
         elif distributed.leads():
             temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
             place = Path(temporary.name)
@@ -670,12 +663,25 @@ def judge(
     )
     decision = decide(scores, options.threshold)
     given = manifest.noisy_labels[manifest.labeled]
-    trust = assess_trust(witnesses.neighbor_probs, given, manifest.class_names)
+    clean_labels = audit.inputs.source.clean_labels
+    trust = assess_trust(
+        witnesses.neighbor_probs.argmax(axis=1),
+        given,
+        manifest.class_names,
+        doubt=float(scores.doubt.mean()),
+    )
     samples = samples_table(
-        manifest, witnesses, scores, decision, pred_probs, audit.inputs.source.clean_labels
+        manifest,
+        scores,
+        decision,
+        Predicted.of(pred_probs),
+        trusted=trust.trustworthy,
+        witnesses=witnesses,
+        clean_labels=clean_labels,
     )
     duplicates = find_duplicates(audit, embeddings, scores)
-    summary = _summarize(audit, scores, decision, trust, fitted, time.monotonic() - started)
+    summary = summarize(manifest, scores, decision, trust, clean_labels)
+    summary |= _settings_of(audit, fitted, time.monotonic() - started)
     return ScanResult(
         samples=samples,
         suspects=suspects_table(samples),
@@ -720,59 +726,10 @@ def find_duplicates(audit: Audit, embeddings: np.ndarray, scores: Scores) -> pd.
     )
 
 
-def _summarize(
-    audit: Audit,
-    scores: Scores,
-    decision: Decision,
-    trust: Trust,
-    fitted: FitResult,
-    seconds: float,
-) -> dict[str, Any]:
-    manifest, inputs, options = audit.manifest, audit.inputs, audit.options
-    given = manifest.noisy_labels[manifest.labeled]
-    flagged = decision.is_label_issue
-    reviewed = to_review(scores)
-    doubt = scores.suspect_score if scores.is_probability else flagged.astype(np.float64)
-    counts = np.bincount(given, minlength=manifest.num_classes)
-    suspects = np.bincount(given[flagged], minlength=manifest.num_classes)
-    expected = np.bincount(given, weights=doubt, minlength=manifest.num_classes)
+def _settings_of(audit: Audit, fitted: FitResult, seconds: float) -> dict[str, Any]:
+    """Say how the audit was done, for summary.json."""
+    inputs, options = audit.inputs, audit.options
     return {
-        "name": manifest.name,
-        "num_samples": manifest.num_samples,
-        "num_labeled": manifest.num_labeled,
-        "num_unlabeled": manifest.num_samples - manifest.num_labeled,
-        "num_classes": manifest.num_classes,
-        "class_names": list(manifest.class_names),
-        "num_suspects": int(flagged.sum()),
-        "estimated_noise_rate": decision.estimated_noise_rate,
-        "expected_wrong": decision.expected_wrong,
-        "expected_wrong_interval": list(decision.expected_wrong_interval)
-        if decision.expected_wrong_interval
-        else None,
-        "review": {
-            "explanation": explain_review(reviewed),
-            "to_find": reviewed,
-            "curve": review_curve(scores),
-        },
-        "threshold": {
-            "value": decision.threshold,
-            "rule": decision.rule,
-            "explanation": decision.explanation,
-        },
-        "score": {"name": scores.name, "explanation": scores.explanation},
-        "trust": {"trustworthy": trust.trustworthy, "reasons": list(trust.reasons)},
-        "metrics": _metrics(audit, scores, decision),
-        "per_class": [
-            {
-                "class_name": name,
-                "num_labeled": int(labels),
-                "num_suspects": int(bad),
-                "estimated_noise_rate": float(doubtful / labels) if labels else None,
-            }
-            for name, labels, bad, doubtful in zip(
-                manifest.class_names, counts, suspects, expected, strict=True
-            )
-        ],
         "encoder": {
             "name": inputs.encoder,
             "reason": inputs.choice.reason,
@@ -784,29 +741,11 @@ def _summarize(
         "seconds": round(seconds, 1),
         "device": _device_name(audit.device),
         "seed": options.seed,
-        "versions": {
-            "labelaudit": version("labelaudit"),
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
-        },
+        "versions": versions(),
         "warnings": list(inputs.source.warnings),
         # As JSON has it, so that summary.json reads back as this.
         "config": json.loads(json.dumps({"options": asdict(options), **audit.settings()})),
     }
-
-
-def _metrics(audit: Audit, scores: Scores, decision: Decision) -> dict[str, float | None]:
-    clean_labels = audit.inputs.source.clean_labels
-    nothing: dict[str, float | None] = dict.fromkeys((*METRIC_NAMES, "num_wrong"))
-    if clean_labels is None:
-        return nothing
-    known, wrong = wrong_labels(audit.manifest, clean_labels)
-    if not known.any():
-        return nothing
-    metrics = detection_metrics(
-        scores.suspect_score[known], decision.is_label_issue[known], wrong[known]
-    )
-    return {**metrics, "num_wrong": int(wrong.sum())}
 
 
 def _device_name(device: torch.device) -> str:

@@ -67,7 +67,7 @@ def test_every_file_is_there_and_agrees(run):
     suspects = labelaudit.read_csv(folder / "suspects.csv")
     assert suspects.columns[:9].tolist() == [
         "rank", "sample_id", "path", "given_label", "suggested_label", "suspect_score",
-        "label_score", "is_label_issue", "epsilon",
+        "label_score", "is_label_issue", "ambiguity",
     ]  # fmt: skip
     assert {"suggested_prob", "epsilon_mean"} <= set(suspects.columns)
     assert suspects["rank"].is_monotonic_increasing
@@ -181,7 +181,7 @@ def test_unlabeled_images_get_predictions_and_no_score(noisy_digits):
     )
     samples = result.samples
     assert result.summary["num_unlabeled"] == 500
-    assert result.summary["score"]["name"] == "neighbors and noise model"
+    assert result.summary["score"]["name"] == "neighbors and label model"
     assert samples["predicted_label"].notna().all()
     assert samples.loc[100:, ["given_label", "suspect_score", "rank"]].isna().all(axis=None)
     assert not samples.loc[100:, "is_label_issue"].any()

@@ -30,14 +30,19 @@ SUSPECT_COLUMNS = (
     "suspect_score",
     "label_score",
     "is_label_issue",
-    "epsilon",
-    "epsilon_mean",
+    "ambiguity",
     "suggested_prob",
     "predicted_label",
+    "epsilon",
+    "epsilon_mean",
     "guider_prob",
     "learner_prob",
+    "trusted",
 )
-"""Columns of suspects.csv, in order; ``clean_label`` follows where the truth is known."""
+"""Columns of suspects.csv, in order; ``clean_label`` follows where the truth is known.
+
+Those of ε and of learner and guider are there where a network was trained.
+"""
 
 TEXT_COLUMNS = frozenset(
     {"sample_id", "path", "given_label", "suggested_label", "predicted_label", "clean_label"}
@@ -46,6 +51,7 @@ FLOAT_COLUMNS = frozenset(
     {
         "suspect_score",
         "label_score",
+        "ambiguity",
         "epsilon",
         "epsilon_mean",
         "suggested_prob",
@@ -78,17 +84,17 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     samples : DataFrame
-        One row per image, as described in the package's guide to its files; needs
-        `SUSPECT_COLUMNS`, and may have ``clean_label``.
+        One row per sample, as described in the package's guide to its files.
 
     Returns
     -------
     DataFrame
-        The rows with ``is_label_issue``, ordered by ``rank``, with the columns `SUSPECT_COLUMNS`
-        (and ``clean_label`` where there is one) and a fresh index. Empty, with the same columns,
+        The rows with ``is_label_issue``, ordered by ``rank``, with those of `SUSPECT_COLUMNS` that
+        there
+        are (and ``clean_label`` where there is one) and a fresh index. Empty, with the same columns,
         where nothing is flagged.
     """
-    columns = [*SUSPECT_COLUMNS, *(["clean_label"] if "clean_label" in samples else [])]
+    columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
     return flagged.sort_values("rank", kind="stable").reset_index(drop=True)
 
@@ -266,7 +272,7 @@ def _convert_column(name: str, cells: Sequence[tuple[str | None, bool]], path: P
     if name == "rank":
         _check_cells(name, values, INTEGER, "a whole number", path)
         return pd.Series([pd.NA if v is None else int(v) for v in values], dtype="Int64")
-    if name == "is_label_issue":
+    if name in ("is_label_issue", "trusted"):
         _check_cells(name, values, re.compile("|".join(TRUTH)), "True or False", path)
         return pd.Series([v is not None and TRUTH[v] for v in values], dtype="bool")
 

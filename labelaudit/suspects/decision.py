@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
 from labelaudit.errors import OptionError
+from labelaudit.suspects.label_model import MistakeKinds, number_interval
 from labelaudit.suspects.scores import Scores
 
 # Agreement beyond chance between what the neighbors say and the given labels (Cohen's κ) under which
@@ -18,12 +19,11 @@ from labelaudit.suspects.scores import Scores
 MIN_KAPPA = 0.1
 # To it comes what chance does: so many standard deviations of κ between unrelated even classes.
 KAPPA_DEVIATIONS = 2.0
+# Of more samples than this share a model may not be mistaken by its own estimate.
+MAX_DOUBT = 0.5
 MIN_LABELS_PER_CLASS = 5
 # Classes with fewer labels on average are learned roughly.
 THIN_CLASS = 30
-NORMAL_90 = 1.645  # nine tenths of a normal lie within so many standard deviations
-# Chosen on digits and MNIST, seeds 0-4: see docs/method.md.
-DOUBT_FACTOR = 0.3
 REVIEW_SHARES = (0.5, 0.9, 0.99)
 
 
@@ -146,7 +146,9 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
         why = f"Labels that score above {value:g} are flagged ({asked}){meaning}."
     expected = float(scores.suspect_score.sum()) if scores.is_probability else float(flagged.sum())
     rate = expected / total
-    interval = wrong_interval(scores.suspect_score, scores.doubt) if scores.is_probability else None
+    interval = scores.interval
+    if interval is None and scores.is_probability:
+        interval = wrong_interval(scores.suspect_score, scores.doubt)
     why += f" About {expected:,.0f} of {total:,} labels ({rate:.1%}) are expected to be wrong," + (
         f" between {interval[0]:,.0f} and {interval[1]:,.0f} in nine of ten cases."
         if interval
@@ -156,12 +158,9 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
 
 
 def wrong_interval(suspect_score: np.ndarray, doubt: np.ndarray) -> tuple[float, float]:
-    """Say where the number of wrong labels lies in nine of ten cases.
+    """Say where the number of wrong labels lies in nine of ten cases, by the scores alone.
 
-    Were the scores exact and independent, the number would be Poisson-binomial. They are neither:
-    images that are hard for the model look like wrong labels, all of them, and some wrong labels look
-    right to it. So the spread is widened by a share, `DOUBT_FACTOR`, of the images that the model is
-    expected to get wrong.
+    See `labelaudit.suspects.label_model.number_interval`, for a single explanation.
 
     Parameters
     ----------
@@ -170,10 +169,14 @@ def wrong_interval(suspect_score: np.ndarray, doubt: np.ndarray) -> tuple[float,
     doubt
         ``(L,)``, probabilities that the model is mistaken about the image.
     """
-    expected = float(suspect_score.sum())
     deviation = math.sqrt(float((suspect_score * (1.0 - suspect_score)).sum()))
-    half = NORMAL_90 * deviation + DOUBT_FACTOR * float(doubt.sum())
-    return max(0.0, expected - half), min(float(len(suspect_score)), expected + half)
+    return number_interval(
+        np.ones(1),
+        np.array([suspect_score.sum()]),
+        np.array([deviation]),
+        np.array([doubt.sum()]),
+        len(suspect_score),
+    )
 
 
 def review_curve(scores: Scores) -> list[dict[str, float]]:
@@ -243,24 +246,31 @@ class Trust:
 
 
 def assess_trust(
-    neighbor_probs: np.ndarray, given_labels: np.ndarray, class_names: tuple[str, ...]
+    predicted: np.ndarray,
+    given_labels: np.ndarray,
+    class_names: tuple[str, ...],
+    *,
+    doubt: float = 0.0,
+    advice: str = "More epochs (--epochs), another encoder (--encoder) or more labels may help.",
 ) -> Trust:
-    """Judge whether the model learned anything.
+    """Judge whether the labels were held against something that knows anything.
 
-    It is judged by what it says of each sample's neighbors, not of the sample (and on features by what
-    other classifiers say that were not taught its label): a network can learn a label by heart that
-    tells nothing about the image.
+    It is judged by what is said of each sample without its label: of its neighbors, or by classifiers
+    that were not taught it. A network can learn a label by heart that tells nothing about the image.
 
     Parameters
     ----------
-    neighbor_probs
-        ``(L, C)``, from `hear_witnesses`.
+    predicted
+        ``(L,)`` int64: the class that is likeliest by that.
     given_labels
         ``(L,)`` int64 in 0..C-1.
     class_names
         Names of the C classes.
+    doubt
+        Share of the samples, in [0, 1], that this is expected to get wrong by its own estimate.
+    advice
+        What may help.
     """
-    predicted = neighbor_probs.argmax(axis=1)
     agreement = float((predicted == given_labels).mean())
     reasons = []
     counts = np.bincount(predicted, minlength=len(class_names))
@@ -278,16 +288,38 @@ def assess_trust(
     chance = math.sqrt(1 / (len(given_labels) * max(1, len(class_names) - 1)))
     if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(
-            f"What is said of a sample without its label, above all by its look-alikes, agrees with"
-            f" the label in {agreement:.0%} of cases, hardly more often than chance would (Cohen's"
-            f" kappa {kappa:.2f}). Either the model did not learn, or the labels have little to do"
-            " with what is in the samples."
+            f"What is said of a sample without its label agrees with the label in {agreement:.0%} of"
+            f" cases, hardly more often than chance would (Cohen's kappa {kappa:.2f}). Either the model"
+            " did not learn, or the labels have little to do with what is in the samples."
+        )
+    elif doubt > MAX_DOUBT:
+        reasons.append(
+            f"By its own estimate the model is mistaken about {doubt:.0%} of the samples. It knows too"
+            " little to say that a label is wrong."
         )
     if reasons:
-        reasons.append(
-            "More epochs (--epochs), another encoder (--encoder) or more labels may help."
-        )
+        reasons.append(advice)
     return Trust(not reasons, tuple(reasons))
+
+
+def explain_kinds(kinds: MistakeKinds | None) -> str:
+    """Say what the wrong labels are like, and what helps; "" if that is not known."""
+    if kinds is None:
+        return ""
+    shares = (kinds.follow_images, kinds.between_classes, kinds.follow_nothing)
+    cures = (
+        "A second opinion on the ambiguous samples helps most, and a written rule for where one class"
+        " ends and the next begins.",
+        "Look at the pairs of classes first: a habit, a rule that is read in two ways or a wrong"
+        " mapping can be mended for all of them at once.",
+        "Check first how the labels were joined to the samples: shuffled rows or a broken join do this,"
+        " and so do slips.",
+    )
+    told = (
+        f"Of the wrong labels, about {shares[0]:.0%} follow the samples (what looks alike is confused),"
+        f" {shares[1]:.0%} run between certain classes, and {shares[2]:.0%} follow nothing."
+    )
+    return f"{told} {cures[int(np.argmax(shares))]}"
 
 
 def few_labels_warning(given_labels: np.ndarray, class_names: tuple[str, ...]) -> str | None:

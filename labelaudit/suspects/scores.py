@@ -1,8 +1,9 @@
 """From what was recorded to how suspect each label is.
 
 The guider has been taught the label that it is to judge. What it says of the sample's neighbors in the
-embedding it says without having been taught that label: they are the witness. A noise model fitted to
-all labels turns their opinion into a probability. docs/method.md says why, and where it fails.
+embedding it says without having been taught that label: they are the witness. A model of the labels
+(`labelaudit.suspects.label_model`), fitted to all of them, turns their opinion into a probability.
+docs/method.md says why, and where it fails.
 """
 
 from __future__ import annotations
@@ -18,9 +19,16 @@ from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
-from labelaudit.suspects.held_out import enough_labels, hear_held_out
+from labelaudit.suspects.held_out import HeldOut, enough_labels, hear_held_out
+from labelaudit.suspects.label_model import (
+    MistakeKinds,
+    SharpnessPrior,
+    fit_label_model,
+    fit_rows,
+    log_of,
+)
 from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
-from labelaudit.suspects.noise_model import LabelPosterior, fit_noise_model
+from labelaudit.suspects.noise_model import fit_noise_model
 from labelaudit.training.recorder import EpsilonHistory
 
 MIN_PROB = 1e-12
@@ -52,7 +60,10 @@ class Witnesses:
     learner_prob, guider_prob
         ``(L,)`` in [0, 1]: the last epoch's probability of the given label.
     held_out
-        Whether such classifiers were heard.
+        In [0, 1], the weight of such classifiers in them.
+    sharpness
+        How sharp `neighbor_probs` are about the right class, where those classifiers have shown it; see
+        `labelaudit.suspects.held_out.HeldOut`.
     """
 
     posterior: np.ndarray
@@ -61,7 +72,8 @@ class Witnesses:
     epsilon_mean: np.ndarray
     learner_prob: np.ndarray
     guider_prob: np.ndarray
-    held_out: bool = False
+    held_out: float = 0.0
+    sharpness: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,10 @@ class Scores:
     order
         ``(L,)`` int64: samples from the most to the least suspect. Finer than the score where that
         rounds to 1.
-    suggestion_probs
-        ``(L, C)`` float32: the class probabilities that suggestions are read from.
+    suggested
+        ``(L,)`` int64: the likeliest class other than the given one.
+    suggested_prob
+        ``(L,)`` float64 in [0, 1]: its probability.
     name, explanation
         The rule, as a name and in words.
     default_threshold
@@ -85,16 +99,29 @@ class Scores:
         Whether the score is used as the probability that the label is wrong.
     doubt
         ``(L,)`` float64 in [0, 1]: how probably what the label is held against is itself mistaken.
+    ambiguity
+        ``(L,)`` float64 in [0, 1]: how probably two people would label the sample differently.
+    interval
+        Where the number of wrong labels lies in nine of ten cases; None where only the scores tell.
+    kinds
+        What the wrong labels are like; None where that is not known.
+    assumption
+        In words, what the scores take for granted and labels cannot check.
     """
 
     suspect_score: np.ndarray
     order: np.ndarray
-    suggestion_probs: np.ndarray
+    suggested: np.ndarray
+    suggested_prob: np.ndarray
     name: str
     explanation: str
     default_threshold: float
     is_probability: bool
     doubt: np.ndarray
+    ambiguity: np.ndarray
+    interval: tuple[float, float] | None = None
+    kinds: MistakeKinds | None = None
+    assumption: str = ""
 
 
 def posterior_wrong(
@@ -266,12 +293,14 @@ def hear_witnesses(
     opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
     if are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled)):
         features = None  # nobody to ask
+    heard = HeldOut(opinion)
     if features is not None:
-        opinion = hear_held_out(features, noisy_labels, opinion, seed=seed, device=device)
+        heard = hear_held_out(features, noisy_labels, opinion, seed=seed, device=device)
     return Witnesses(
         posterior=posterior / len(history.epochs),
-        neighbor_probs=opinion,
-        held_out=features is not None,
+        neighbor_probs=heard.probs,
+        held_out=heard.weight,
+        sharpness=heard.sharpness,
         epsilon=last["epsilon"],
         epsilon_mean=epsilon_mean / len(history.epochs),
         learner_prob=last["learner_prob"],
@@ -298,12 +327,12 @@ def score_labels(
     noisy_labels
         ``(N,)`` int64, -1 where unlabeled.
     score
-        "auto": the neighbors through a noise model (`labelaudit.suspects.noise_model`), or, their
+        "auto": the neighbors through `labelaudit.suspects.label_model`, or, their
         belief sharpened, taken at their word where very few images are labeled. "posterior": the
         guider's own opinion of the label through Eq. 9, averaged over epochs. "epsilon": the paper's
         rule (section 4.3), the last epoch's ε.
     seed
-        Decides which samples the noise model is fitted to where there are very many.
+        Decides which samples the model is fitted to where there are very many.
 
     Raises
     ------
@@ -312,11 +341,14 @@ def score_labels(
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     given = noisy_labels[labeled]
+    opinion = witnesses.neighbor_probs
     if score == "epsilon":
         return _rank(
             witnesses.epsilon.astype(np.float64),
             witnesses.epsilon,
             pred_probs[labeled],
+            given,
+            ambiguity=disagreement(opinion),
             name="epsilon",
             explanation=(
                 "Labels are ranked by the paper's rule: the distance ε between the learner's and"
@@ -331,6 +363,8 @@ def score_labels(
             witnesses.posterior,
             witnesses.posterior,
             pred_probs[labeled],
+            given,
+            ambiguity=disagreement(opinion),
             name="posterior",
             explanation=(
                 "The score is the model's own opinion of each label, through Bayes' rule and ε,"
@@ -342,15 +376,17 @@ def score_labels(
         raise OptionError(f"unknown score {score!r}: choose one of {', '.join(SCORE_NAMES)}")
 
     if are_few(len(labeled), len(noisy_labels)):
-        opinion = witnesses.neighbor_probs.astype(np.float64) ** FEW_LABELS_SHARPNESS
-        opinion /= opinion.sum(axis=1, keepdims=True)
-        given_prob = opinion[np.arange(len(labeled)), given]
+        sharpened = opinion.astype(np.float64) ** FEW_LABELS_SHARPNESS
+        sharpened /= sharpened.sum(axis=1, keepdims=True)
+        given_prob = sharpened[np.arange(len(labeled)), given]
         return _rank(
             1.0 - given_prob,
             -given_prob,
-            opinion.astype(np.float32),
+            sharpened.astype(np.float32),
+            given,
             # How far neighbors are at odds, which sharpening hides.
-            doubt=1.0 - witnesses.neighbor_probs.max(axis=1).astype(np.float64),
+            doubt=1.0 - opinion.max(axis=1).astype(np.float64),
+            ambiguity=disagreement(opinion),
             name="neighbors",
             explanation=(
                 "So few samples are labeled that each label teaches the model what to think of the"
@@ -359,49 +395,109 @@ def score_labels(
                 " and the score is the share of it that goes to other classes."
             ),
         )
-    posterior: LabelPosterior = fit_noise_model(witnesses.neighbor_probs, given, seed=seed).judge(
-        witnesses.neighbor_probs, given
+    prior = (
+        SharpnessPrior.of_held_out(witnesses.sharpness)
+        if witnesses.held_out > 0.5
+        else SharpnessPrior.of_neighbors(fit_noise_model(opinion, given, seed=seed).sharpness)
     )
-    return _rank(
-        posterior.wrong_prob,
-        posterior.log_odds,
-        posterior.clean_probs,
-        doubt=posterior.doubt,
-        name="neighbors and noise model",
+    return score_out_of_sample(
+        lambda part: log_of(opinion[part]),
+        given,
+        opinion.shape[1],
+        prior,
+        seed=seed,
+        name="neighbors and label model",
         explanation=(
             "A label is judged by the samples that look most alike, which the model has classified"
             " without having been taught this label"
             + (
                 ", and by classifiers of the features that have not seen it either"
-                if witnesses.held_out
+                if witnesses.held_out > 0
                 else ""
             )
-            + ". How far they can be trusted, and which mistakes"
-            " the labels contain, is estimated from all labels together; the score is the probability"
-            " that follows that this label is wrong."
+            + ". Which mistakes the labels contain is estimated from all labels together; the score is"
+            " the probability that follows that this label is wrong."
         ),
     )
+
+
+def score_out_of_sample(
+    read: Callable[[slice | np.ndarray], np.ndarray],
+    given: np.ndarray,
+    num_classes: int,
+    prior: SharpnessPrior | None,
+    *,
+    seed: int,
+    name: str,
+    explanation: str,
+) -> Scores:
+    """Score labels against out-of-sample class probabilities, by `labelaudit.suspects.label_model`.
+
+    Parameters
+    ----------
+    read
+        Gives log P of some of the L samples, ``(B, C)`` floats: natural logarithms.
+    given
+        ``(L,)`` int64 in 0..C-1.
+    num_classes
+        C.
+    prior
+        What is assumed of the sharpness of P; by default `SharpnessPrior.of_predictions`.
+    seed
+        Decides which samples the model is fitted to where there are very many.
+    name, explanation
+        See `Scores`.
+    """
+    rows = fit_rows(len(given), num_classes, seed)
+    model = fit_label_model(read(rows), given[rows], prior)
+    quality = model.judge(read, given)
+    return Scores(
+        suspect_score=quality.wrong_prob,
+        order=np.argsort(-quality.log_odds, kind="stable"),
+        suggested=quality.suggested,
+        suggested_prob=quality.suggested_prob,
+        name=name,
+        explanation=explanation,
+        default_threshold=0.5,
+        is_probability=True,
+        doubt=quality.doubt,
+        ambiguity=quality.ambiguity,
+        interval=quality.interval,
+        kinds=model.kinds,
+        assumption=model.prior.basis,
+    )
+
+
+def disagreement(probs: np.ndarray) -> np.ndarray:
+    """Say how probably two draws from class probabilities ``(L, C)`` differ, ``(L,)`` in [0, 1]."""
+    return np.asarray(1.0 - np.square(probs.astype(np.float64)).sum(axis=1)).clip(0.0, 1.0)
 
 
 def _rank(
     suspect_score: np.ndarray,
     key: np.ndarray,
-    suggestion_probs: np.ndarray,
+    class_probs: np.ndarray,
+    given: np.ndarray,
     *,
+    ambiguity: np.ndarray,
     doubt: np.ndarray | None = None,
     name: str,
     explanation: str,
     default_threshold: float = 0.5,
     is_probability: bool = True,
 ) -> Scores:
-    """Order samples by a key that is finer than the score, high first."""
+    """Order samples by a key that is finer than the score, high first; suggest by `class_probs`."""
+    others = class_probs.copy()
+    others[np.arange(len(given)), given] = -1.0
     return Scores(
         suspect_score=suspect_score,
         order=np.argsort(-key, kind="stable"),
-        suggestion_probs=suggestion_probs,
+        suggested=others.argmax(axis=1),
+        suggested_prob=others.max(axis=1).astype(np.float64),
         name=name,
         explanation=explanation,
         default_threshold=default_threshold,
         is_probability=is_probability,
-        doubt=1.0 - suggestion_probs.max(axis=1).astype(np.float64) if doubt is None else doubt,
+        doubt=1.0 - class_probs.max(axis=1).astype(np.float64) if doubt is None else doubt,
+        ambiguity=ambiguity,
     )

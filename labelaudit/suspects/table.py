@@ -1,6 +1,8 @@
-"""One row an image: everything that the reports, the files and a notebook user read."""
+"""One row per sample: everything that the reports, the files and a notebook user read."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,12 +12,27 @@ from labelaudit.suspects.decision import Decision
 from labelaudit.suspects.scores import Scores, Witnesses
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """The likeliest class of each sample, ``(N,)`` int64, and its probability, ``(N,)`` floats."""
+
+    classes: np.ndarray
+    probs: np.ndarray
+
+    @classmethod
+    def of(cls, pred_probs: np.ndarray) -> Predicted:
+        """Read it off class probabilities ``(N, C)``."""
+        return cls(pred_probs.argmax(axis=1), pred_probs.max(axis=1))
+
+
 def samples_table(
     manifest: Manifest,
-    witnesses: Witnesses,
     scores: Scores,
     decision: Decision,
-    pred_probs: np.ndarray,
+    predicted: Predicted,
+    *,
+    trusted: bool,
+    witnesses: Witnesses | None = None,
     clean_labels: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Lay out every image of the data set, in its order.
@@ -24,10 +41,14 @@ def samples_table(
     ----------
     manifest
         N images, L of them labeled.
-    witnesses, scores, decision
+    scores, decision
         About the labeled ones.
-    pred_probs
-        ``(N, C)``, the guider's.
+    predicted
+        What every image is taken for.
+    trusted
+        Whether the result can be trusted; stands in every row.
+    witnesses
+        What was recorded in training; adds the columns of ε. None where nothing was trained.
     clean_labels
         ``(N,)`` class names, "" where unknown; adds the column `clean_label`.
 
@@ -35,9 +56,9 @@ def samples_table(
     -------
     pd.DataFrame
         Columns ``sample_id, path, given_label, predicted_label, predicted_prob, suggested_label,
-        suggested_prob, suspect_score, label_score, is_label_issue, rank, epsilon, epsilon_mean,
-        guider_prob, learner_prob``. Labels are class names. What a label is needed for is missing
-        where there is none.
+        suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
+        `witnesses` ``epsilon, epsilon_mean, guider_prob, learner_prob``. Labels are class names. What a
+        label is needed for is missing where there is none.
     """
     names = np.asarray(manifest.class_names, dtype=object)
     labeled = np.flatnonzero(manifest.labeled)
@@ -53,10 +74,6 @@ def samples_table(
         column[rows] = names[classes]
         return column
 
-    others = scores.suggestion_probs.copy()
-    others[np.arange(len(given)), given] = -1.0
-    suggested = others.argmax(axis=1)
-    predicted = pred_probs.argmax(axis=1)
     rank = np.empty(len(labeled))
     rank[scores.order] = np.arange(1, len(labeled) + 1)
     flagged = np.zeros(manifest.num_samples, dtype=bool)
@@ -67,20 +84,23 @@ def samples_table(
             "sample_id": manifest.sample_ids,
             "path": manifest.paths,
             "given_label": named(labeled, given),
-            "predicted_label": names[predicted],
-            "predicted_prob": pred_probs.max(axis=1).astype(np.float64),
-            "suggested_label": named(labeled, suggested),
-            "suggested_prob": of_labeled(others.max(axis=1)),
+            "predicted_label": names[predicted.classes],
+            "predicted_prob": predicted.probs.astype(np.float64),
+            "suggested_label": named(labeled, scores.suggested),
+            "suggested_prob": of_labeled(scores.suggested_prob),
             "suspect_score": of_labeled(scores.suspect_score),
             "label_score": of_labeled(1.0 - scores.suspect_score),
             "is_label_issue": flagged,
             "rank": pd.array(of_labeled(rank), dtype="Int64"),
-            "epsilon": of_labeled(witnesses.epsilon),
-            "epsilon_mean": of_labeled(witnesses.epsilon_mean),
-            "guider_prob": of_labeled(witnesses.guider_prob),
-            "learner_prob": of_labeled(witnesses.learner_prob),
+            "ambiguity": of_labeled(scores.ambiguity),
+            "trusted": np.full(manifest.num_samples, trusted),
         }
     )
+    if witnesses is not None:
+        table["epsilon"] = of_labeled(witnesses.epsilon)
+        table["epsilon_mean"] = of_labeled(witnesses.epsilon_mean)
+        table["guider_prob"] = of_labeled(witnesses.guider_prob)
+        table["learner_prob"] = of_labeled(witnesses.learner_prob)
     text = ["sample_id", "path", "given_label", "predicted_label", "suggested_label"]
     if clean_labels is not None:
         table["clean_label"] = [name or None for name in clean_labels]

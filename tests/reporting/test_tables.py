@@ -82,6 +82,8 @@ def make_samples(count: int = 12, with_truth: bool = False) -> pd.DataFrame:
             "label_score": 1 - score,
             "is_label_issue": score > 0.5,
             "rank": pd.Series(score).rank(ascending=False).astype("Int64"),
+            "ambiguity": np.where(labeled, rng.random(count), np.nan),
+            "trusted": True,
             "epsilon": np.where(labeled, rng.random(count), np.nan),
             "epsilon_mean": np.where(labeled, rng.random(count), np.nan),
             "guider_prob": np.where(labeled, rng.random(count), np.nan),

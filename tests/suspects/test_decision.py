@@ -3,7 +3,6 @@ import pytest
 
 from labelaudit import OptionError
 from labelaudit.suspects.decision import (
-    DOUBT_FACTOR,
     Threshold,
     assess_trust,
     decide,
@@ -13,6 +12,7 @@ from labelaudit.suspects.decision import (
     to_review,
     wrong_interval,
 )
+from labelaudit.suspects.label_model import DOUBT_FACTOR
 from labelaudit.suspects.scores import Scores
 
 VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
@@ -20,8 +20,10 @@ VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
 
 def scores(values=VALUES, probability=True, default=0.5) -> Scores:
     order = np.argsort(-values, kind="stable")
-    probs = np.full((len(values), 2), 0.5, np.float32)
-    return Scores(values, order, probs, "test", "", default, probability, np.full(len(values), 0.1))
+    half, other = np.full(len(values), 0.5), np.ones(len(values), dtype=np.int64)
+    return Scores(
+        values, order, other, half, "test", "", default, probability, 0.2 * half, ambiguity=half
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +78,7 @@ def test_the_interval_is_that_of_a_poisson_binomial_and_of_what_the_model_may_ge
     low, high = wrong_interval(score, np.full(400, 0.1))
     half = 1.645 * np.sqrt(400 * 0.25 * 0.75) + DOUBT_FACTOR * 40
     assert (low, high) == (pytest.approx(100 - half), pytest.approx(100 + half))
-    assert wrong_interval(np.array([0.0, 1.0, 1.0]), np.zeros(3)) == (2.0, 2.0)
+    assert wrong_interval(np.array([0.0, 1.0, 1.0]), np.zeros(3)) == pytest.approx((2, 2))
     assert wrong_interval(np.array([0.01, 0.99]), np.ones(2))[0] >= 0
     assert decide(scores(probability=False)).expected_wrong_interval is None
 
@@ -103,36 +105,41 @@ def test_how_many_to_look_at_for_a_share_of_the_wrong_labels():
 NAMES = ("cat", "dog", "owl")
 
 
-def one_hot(predicted):
-    return np.eye(3, dtype=np.float32)[np.asarray(predicted)]
-
-
 def test_a_model_that_agrees_with_most_labels_is_trusted():
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 300)
     given = np.where(rng.random(300) < 0.5, rng.integers(0, 3, 300), truth)  # a third wrong
-    trust = assess_trust(one_hot(truth), given, NAMES)
+    trust = assess_trust(truth, given, NAMES)
     assert trust.trustworthy
     assert trust.reasons == ()
 
 
 def test_a_model_at_chance_is_not_trusted():
     rng = np.random.default_rng(0)
-    trust = assess_trust(one_hot(rng.integers(0, 3, 300)), rng.integers(0, 3, 300), NAMES)
+    trust = assess_trust(rng.integers(0, 3, 300), rng.integers(0, 3, 300), NAMES)
     assert not trust.trustworthy
     assert "chance" in trust.reasons[0]
 
 
 def test_a_constant_model_is_not_trusted_and_the_class_is_named():
     given = np.random.default_rng(0).integers(0, 3, 300)
-    trust = assess_trust(one_hot(np.ones(300, int)), given, NAMES)
+    trust = assess_trust(np.ones(300, int), given, NAMES)
     assert not trust.trustworthy
     assert "'dog'" in trust.reasons[0]
 
 
+def test_a_model_that_doubts_itself_is_not_trusted():
+    given = np.random.default_rng(0).integers(0, 3, 300)
+    assert assess_trust(given, given, NAMES, doubt=0.4).trustworthy
+    trust = assess_trust(given, given, NAMES, doubt=0.6, advice="Read more.")
+    assert not trust.trustworthy
+    assert "60% of the samples" in trust.reasons[0]
+    assert trust.reasons[-1] == "Read more."
+
+
 def test_imbalance_alone_is_no_reason_for_distrust():
     given = np.array([0] * 960 + [1] * 20 + [2] * 20)
-    assert assess_trust(one_hot(given), given, NAMES).trustworthy
+    assert assess_trust(given, given, NAMES).trustworthy
 
 
 def test_classes_with_few_labels_are_named():

@@ -184,18 +184,20 @@ def test_what_was_learned_by_heart_is_found_out(gaussians) -> None:
     said = np.where(by_heart, noisy, clean)
     opinion = np.full((800, 4), 0.02, np.float32)
     opinion[np.arange(800), said] = 0.94
-    heard = hear_held_out(features, noisy, opinion, seed=0)
+    heard = hear_held_out(features, noisy, opinion, seed=0).probs
     np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
     assert auroc(opinion, noisy, clean) < 0.75
     assert auroc(heard, noisy, clean) > 0.93
-    np.testing.assert_array_equal(heard, hear_held_out(features, noisy, opinion, seed=0))
+    np.testing.assert_array_equal(heard, hear_held_out(features, noisy, opinion, seed=0).probs)
 
 
 def test_where_labels_are_few_the_first_opinion_stands(gaussians) -> None:
     features, noisy, _ = gaussians
     opinion = np.tile(np.float32([[0.7, 0.1, 0.1, 0.1]]), (4, 1))
     few = np.where(np.arange(800) < 4, noisy, -1)
-    np.testing.assert_array_equal(hear_held_out(features, few, opinion, seed=0), opinion)
+    heard = hear_held_out(features, few, opinion, seed=0)
+    np.testing.assert_array_equal(heard.probs, opinion)
+    assert heard.weight == 0.0
 
 
 def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_class() -> None:
@@ -205,7 +207,7 @@ def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_
     opinion = np.full((200, 20), 0.01, np.float32)
     opinion[np.arange(200), clean] = 0.81
     noise = rng.normal(size=(200, 16)).astype(np.float32)
-    assert auroc(hear_held_out(noise, noisy, opinion, seed=0), noisy, clean) > 0.95
+    assert auroc(hear_held_out(noise, noisy, opinion, seed=0).probs, noisy, clean) > 0.95
 
 
 def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_either() -> None:
@@ -217,7 +219,7 @@ def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_e
     points *= ((1 + clean) / np.linalg.norm(points, axis=1))[:, None]
     opinion = np.full((800, 2), 0.05, np.float32)
     opinion[np.arange(800), np.where(rng.random(800) < 0.97, clean, noisy)] = 0.95
-    heard = hear_held_out(points.astype(np.float32), noisy, opinion, seed=0)
+    heard = hear_held_out(points.astype(np.float32), noisy, opinion, seed=0).probs
     assert auroc(heard, noisy, clean) > auroc(opinion, noisy, clean) - 0.001
 
 
@@ -231,7 +233,7 @@ def test_hardly_a_trace_of_a_label_comes_back_to_it(gaussians) -> None:
         changed = noisy.copy()
         changed[row] = other
         for_given, for_other = (
-            np.log(hear_held_out(features, labels, opinion, seed=0)[row])
+            np.log(hear_held_out(features, labels, opinion, seed=0).probs[row])
             for labels in (noisy, changed)
         )
         excused = (for_given[given] - for_given[other]) - (for_other[given] - for_other[other])

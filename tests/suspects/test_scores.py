@@ -115,7 +115,7 @@ def test_few_labels_are_judged_by_unlabeled_neighbors_alone(tmp_path):
     assert scored.name == "neighbors"
     # What neighbors believe on average is squared; how far they are at odds is not.
     np.testing.assert_allclose(scored.suspect_score, [0.01 / 0.82, 0.04 / 0.68], atol=1e-6)
-    np.testing.assert_allclose(scored.suggestion_probs.sum(1), 1, atol=1e-6)
+    np.testing.assert_allclose(scored.suggested_prob, [0.01 / 0.82, 0.04 / 0.68], atol=1e-6)
     np.testing.assert_allclose(scored.doubt, [0.1, 0.2], atol=1e-6)
 
 
@@ -125,7 +125,7 @@ def witnesses(posterior, neighbors, epsilon=None) -> Witnesses:
     return Witnesses(np.asarray(posterior), np.asarray(neighbors), epsilon, zero, zero, zero)
 
 
-def test_neighbors_are_judged_through_the_noise_model():
+def test_neighbors_are_judged_through_the_label_model():
     rng = np.random.default_rng(5)
     right = rng.integers(0, 3, 600)
     neighbors = np.full((600, 3), 0.02, np.float32)
@@ -133,12 +133,12 @@ def test_neighbors_are_judged_through_the_noise_model():
     given = right.copy()
     given[:120] = (right[:120] + 1) % 3
     scored = score_labels(witnesses(np.zeros(600), neighbors), neighbors, given)
-    assert scored.name == "neighbors and noise model"
+    assert scored.name == "neighbors and label model"
     assert scored.is_probability
     assert set(scored.order[:120]) == set(range(120))
     assert ((scored.suspect_score > 0.5) == (given != right)).all()
     assert scored.suspect_score.sum() == pytest.approx(120, abs=5)
-    assert (scored.suggestion_probs[:120].argmax(1) == right[:120]).all()
+    assert (scored.suggested[:120] == right[:120]).all()
 
 
 def test_ranking_is_finer_than_scores_that_round_to_one():

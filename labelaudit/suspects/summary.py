@@ -1,0 +1,131 @@
+"""What an audit found, as plain numbers and words: the part of summary.json that needs no training."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
+from labelaudit.data.manifest import Manifest
+from labelaudit.suspects.decision import (
+    Decision,
+    Trust,
+    explain_kinds,
+    explain_review,
+    review_curve,
+    to_review,
+)
+from labelaudit.suspects.scores import Scores
+from labelaudit.suspects.table import wrong_labels
+
+
+def summarize(
+    manifest: Manifest,
+    scores: Scores,
+    decision: Decision,
+    trust: Trust,
+    clean_labels: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Sum up what was found; docs/run-folder.md lists the keys.
+
+    Parameters
+    ----------
+    manifest
+        N samples, L of them labeled.
+    scores, decision, trust
+        About the labeled ones.
+    clean_labels
+        ``(N,)`` class names, "" where unknown; with them the metrics are known.
+    """
+    given = manifest.noisy_labels[manifest.labeled]
+    flagged = decision.is_label_issue
+    reviewed = to_review(scores)
+    probable = scores.suspect_score if scores.is_probability else flagged.astype(np.float64)
+    counts = np.bincount(given, minlength=manifest.num_classes)
+    suspects = np.bincount(given[flagged], minlength=manifest.num_classes)
+    expected = np.bincount(given, weights=probable, minlength=manifest.num_classes)
+    interval, kinds = decision.expected_wrong_interval, scores.kinds
+    return {
+        "name": manifest.name,
+        "num_samples": manifest.num_samples,
+        "num_labeled": manifest.num_labeled,
+        "num_unlabeled": manifest.num_samples - manifest.num_labeled,
+        "num_classes": manifest.num_classes,
+        "class_names": list(manifest.class_names),
+        "num_suspects": int(flagged.sum()),
+        "estimated_noise_rate": decision.estimated_noise_rate,
+        "expected_wrong": decision.expected_wrong,
+        "expected_wrong_interval": list(interval) if interval else None,
+        "mistakes": None
+        if kinds is None
+        else {
+            "follow_images": kinds.follow_images,
+            "between_classes": kinds.between_classes,
+            "follow_nothing": kinds.follow_nothing,
+            "explanation": explain_kinds(kinds),
+        },
+        "mean_ambiguity": float(scores.ambiguity.mean()),
+        "review": {
+            "explanation": explain_review(reviewed),
+            "to_find": reviewed,
+            "curve": review_curve(scores),
+        },
+        "threshold": {
+            "value": decision.threshold,
+            "rule": decision.rule,
+            "explanation": decision.explanation,
+        },
+        "score": {
+            "name": scores.name,
+            "explanation": scores.explanation,
+            "assumption": scores.assumption,
+        },
+        "trust": {"trustworthy": trust.trustworthy, "reasons": list(trust.reasons)},
+        "metrics": _metrics(manifest, scores, decision, clean_labels),
+        "per_class": [
+            {
+                "class_name": name,
+                "num_labeled": int(labels),
+                "num_suspects": int(bad),
+                "estimated_noise_rate": float(doubtful / labels) if labels else None,
+            }
+            for name, labels, bad, doubtful in zip(
+                manifest.class_names, counts, suspects, expected, strict=True
+            )
+        ],
+    }
+
+
+def installed_version() -> str:
+    """Give labelaudit's version, "unknown" where it runs from a source tree that is not installed."""
+    try:
+        return version("labelaudit")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """Give the versions that a result rests on, by name."""
+    return {
+        "labelaudit": installed_version(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("torch", "torchvision", "numpy", "scikit-learn")},
+    }
+
+
+def _metrics(
+    manifest: Manifest, scores: Scores, decision: Decision, clean_labels: np.ndarray | None
+) -> dict[str, float | None]:
+    nothing: dict[str, float | None] = dict.fromkeys((*METRIC_NAMES, "num_wrong"))
+    if clean_labels is None:
+        return nothing
+    known, wrong = wrong_labels(manifest, clean_labels)
+    if not known.any():
+        return nothing
+    metrics = detection_metrics(
+        scores.suspect_score[known], decision.is_label_issue[known], wrong[known]
+    )
+    return {**metrics, "num_wrong": int(wrong.sum())}
