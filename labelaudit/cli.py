@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version as installed_version
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from labelaudit.errors import LabelauditError, OptionError
+from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError
 from labelaudit.progress import plain
 
 if TYPE_CHECKING:
@@ -114,6 +115,15 @@ def scan(
             " a row for each of its rows; or a .parquet file with ids.",
         ),
     ] = None,
+    pred_probs: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Out-of-sample class probabilities of your own model; nothing is trained. A .npy file"
+            " with one row for each row of SOURCE; or .parquet or .csv with ids and one column per"
+            " class. Repeat it for several models.",
+        ),
+    ] = None,
     tabular: Annotated[
         bool, typer.Option("--tabular", help="SOURCE is a table; its columns are the features.")
     ] = False,
@@ -131,7 +141,7 @@ def scan(
     label_column: LabelColumn = None,
     id_column: Annotated[
         str | None,
-        typer.Option(help="Column of the rows' ids, for --features and --tabular."),
+        typer.Option(help="Column of the rows' ids, for --features, --pred-probs and --tabular."),
     ] = None,
     split: Split = None,
     clean_label_column: Annotated[
@@ -190,6 +200,7 @@ def scan(
             source,
             labels,
             features=features,
+            pred_probs=pred_probs or None,
             tabular=tabular,
             out=out or Path(f"labelaudit-{source_name(source)}"),
             force=force,
@@ -470,6 +481,8 @@ def _show_metrics(metrics: dict[str, float | None]) -> None:
 def _for_people(*, several_processes: bool = False) -> Iterator[None]:
     """Turn errors meant for people into one line and exit code 2."""
     errors = Console(stderr=True)
+    # What these say is printed in our own words.
+    warnings.simplefilter("ignore", LabelauditWarning)
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ and not several_processes:
             if not _leads():
@@ -517,12 +530,19 @@ def _show(result: ScanResult) -> None:
         )
     if len(result.suspects):
         console.print(_suspects_table(result))
+    looks = (
+        "look wrong." if summary["trust"]["trustworthy"] else "were flagged, for no good reason."
+    )
     console.print(
-        f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels look wrong.",
+        f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels {looks}",
         style="bold",
         highlight=False,
     )
     console.print(plain(summary["threshold"]["explanation"]), highlight=False)
+    if summary["score"]["assumption"] and summary["trust"]["trustworthy"]:
+        console.print(summary["score"]["assumption"], highlight=False)
+    if summary["mistakes"] and summary["trust"]["trustworthy"]:
+        console.print(summary["mistakes"]["explanation"], highlight=False)
     if summary["review"]["explanation"]:
         console.print(summary["review"]["explanation"], highlight=False)
     if count := summary["num_conflicting_duplicates"]:
@@ -543,7 +563,9 @@ def _show(result: ScanResult) -> None:
             highlight=False,
         )
     if result.run_dir is not None:
-        console.print(f"To relabel:  {plain(str(result.run_dir / 'suspects.csv'))}", soft_wrap=True)
+        if summary["trust"]["trustworthy"]:
+            suspects = plain(str(result.run_dir / "suspects.csv"))
+            console.print(f"To relabel:  {suspects}", soft_wrap=True)
         if len(result.duplicates):
             file = plain(str(result.run_dir / "duplicates.csv"))
             console.print(f"Duplicates:  {file}", soft_wrap=True)
@@ -559,6 +581,7 @@ def _suspects_table(result: ScanResult) -> Table:
     table.add_column("given", overflow="ellipsis", no_wrap=True, max_width=24)
     table.add_column("suggested", overflow="ellipsis", no_wrap=True, max_width=24)
     table.add_column("score", justify="right")
+    table.add_column("ambiguity", justify="right")
     for row in result.suspects.head(SHOWN_SUSPECTS).itertuples(index=False):
         table.add_row(
             str(row.rank),
@@ -566,6 +589,7 @@ def _suspects_table(result: ScanResult) -> Table:
             plain(str(row.given_label)),
             plain(str(row.suggested_label)),
             f"{row.suspect_score:.3f}",
+            f"{row.ambiguity:.2f}",
         )
     return table
 

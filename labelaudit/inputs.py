@@ -24,6 +24,7 @@ import torch
 from labelaudit import distributed, embedding
 from labelaudit.data.feature_tables import (
     FeatureSource,
+    TableSource,
     features_of_rows,
     join_features,
     read_labels_with_features,
@@ -37,6 +38,7 @@ from labelaudit.data.images import (
 )
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.data.manifest import Source, source_from_arrays, text_array
+from labelaudit.data.prediction_files import read_labels_alone
 from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
 from labelaudit.data.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.data.tabular import read_tabular
@@ -166,7 +168,8 @@ def read_samples(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
-) -> Source | FeatureSource:
+    labels_suffice: bool = False,
+) -> Source | FeatureSource | TableSource:
     """Find samples and labels, and features where they come along; no image is opened.
 
     Parameters
@@ -175,6 +178,8 @@ def read_samples(
         See `labelaudit.scan`.
     image_column, label_column, id_column, split, clean_label_column
         How to read a table.
+    labels_suffice
+        Whether a table may name labels alone, without images or features: a `TableSource` then.
 
     Raises
     ------
@@ -211,6 +216,15 @@ def read_samples(
         clean_label_column=clean_label_column,
     )
     if features is None:
+        if labels_suffice and not path.is_dir() and labels is None and image_column is None:
+            alone = read_labels_alone(
+                path,
+                label_column=label_column,
+                id_column=id_column,
+                split=split,
+                clean_label_column=clean_label_column,
+            )
+            return replace(alone, source=_pictured(alone.source, path.parent))
         return read_images()
     if path.is_dir() or labels is not None or image_column is not None:
         if id_column is not None:
@@ -281,16 +295,21 @@ def _embedded_images(read_images: Callable[[], Source], features: Path) -> Featu
 
 def _with_pictures(found: FeatureSource, folder: Path) -> FeatureSource:
     """Add the images that the ids name, if they all name files in the table's folder."""
-    names = [posixpath.normpath(str(name)) for name in found.source.manifest.sample_ids]
+    return replace(found, source=_pictured(found.source, folder))
+
+
+def _pictured(source: Source, folder: Path) -> Source:
+    """Give the source with the images that its ids name, if they all name files in a folder."""
+    names = [posixpath.normpath(str(name)) for name in source.manifest.sample_ids]
     if not all(suffix_of(name) in IMAGE_SUFFIXES for name in names):
-        return found
+        return source
     paths = [folder / name for name in names]
     inside = not any(posixpath.isabs(name) or name.startswith("../") for name in names)
     if not inside or not all(path.is_file() for path in paths):
-        return found
+        return source
     texts = text_array([str(path) for path in paths])
-    manifest = replace(found.source.manifest, paths=texts, images=ImageFiles(texts))
-    return replace(found, source=replace(found.source, manifest=manifest))
+    manifest = replace(source.manifest, paths=texts, images=ImageFiles(texts))
+    return replace(source, manifest=manifest)
 
 
 # --- from images to pixels or features ---------------------------------------------------------

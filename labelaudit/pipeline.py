@@ -19,8 +19,9 @@ import torch
 
 from labelaudit import distributed
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
-from labelaudit.data.feature_tables import FeatureSource
+from labelaudit.data.feature_tables import FeatureSource, TableSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
+from labelaudit.data.prediction_files import join_predictions
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.inputs import (
     Inputs,
@@ -38,8 +39,10 @@ from labelaudit.methods.umn import (
     default_epochs,
 )
 from labelaudit.networks.encoders import ENCODER_NAMES, training_shift
+from labelaudit.prediction_scan import as_list, refuse_training_options, scan_predictions
+from labelaudit.predictions import warn_of_distrust
 from labelaudit.progress import Reporter
-from labelaudit.reporting.files import write_results
+from labelaudit.reporting.files import evidence_of, write_results
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.result import ScanResult
@@ -50,7 +53,7 @@ from labelaudit.suspects.decision import (
     few_labels_warning,
     thin_classes_warning,
 )
-from labelaudit.suspects.duplicates import conflicting_duplicates
+from labelaudit.suspects.duplicates import conflicting_duplicates, searched
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import Predicted, samples_table
@@ -69,9 +72,6 @@ EPSILON_FOLDER = "epsilon"
 CHECKPOINT = "checkpoint.pt"
 # Recording an epoch costs about this share of its steps; only used to say how long it will take.
 RECORDING_SHARE = 0.25
-# Near duplicates are looked for among so many samples. Of more, in pixels not at all, and with
-# features only for the most suspect labels, as far as that takes no longer.
-DUPLICATES_SEARCHED = 50_000
 
 
 @dataclass(frozen=True)
@@ -200,6 +200,7 @@ def scan(
     labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
     features: str | Path | np.ndarray | None = None,
+    pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = None,
     tabular: bool = False,
     out: str | Path | None = None,
     force: bool = False,
@@ -240,6 +241,11 @@ def scan(
         column that holds a list of numbers a row; a file .npy or an array ``(N, D)``, whose row i
         belongs to row i of the table; or a parquet file with ids, such as `labelaudit.embed` writes.
         For images: such a parquet file. For arrays and a `Source`: an array too.
+    pred_probs
+        Class probabilities of a model of your own, out of sample; nothing is trained then. A file
+        .npy or an array ``(N, C)``, whose row i belongs to row i of the table of labels; or a file
+        .parquet, .csv or .tsv with ids and one column per class. Of several models, a list.
+        See `labelaudit.find_label_issues` for arrays of labels.
     tabular
         The source is a table, and its other columns are the features.
     out
@@ -293,6 +299,8 @@ def scan(
     ------
     SourceError, OptionError, OutputError
         If the data, an option or the output cannot be used; nothing is written then.
+    UntrustedResultWarning
+        As a warning: the result should not be trusted; its summary says why.
     KeyboardInterrupt
         If interrupted before the first epoch ended. Later, the ranking so far is the result, and
         its summary's `status` is "interrupted".
@@ -332,23 +340,44 @@ def scan(
                 score=score,
                 threshold=threshold,
             )
+            if pred_probs is not None:
+                refuse_training_options(asdict(options), resume=resume)
+                if distributed.size() > 1:
+                    raise OptionError("--pred-probs trains nothing; start it without torchrun")
             if compile and distributed.size() > 1:
                 raise OptionError("--compile is for one process; leave it out under torchrun")
-            if id_column is not None and features is None and not tabular:
-                raise OptionError("--id-column names the ids of rows for --features or --tabular")
+            if id_column is not None and features is None and pred_probs is None and not tabular:
+                raise OptionError(
+                    "--id-column names the ids of rows for --features, --pred-probs or --tabular"
+                )
             folder = None
             if distributed.leads():
                 folder = _open_folder(out, force=force, resume=resume)
-            data = read()
+            data = read(labels_suffice=pred_probs is not None)
+        if pred_probs is not None:
+            files = as_list(pred_probs)
+            result = scan_predictions(
+                join_predictions(data, files),
+                folder,
+                reporter,
+                threshold=threshold,
+                seed=seed,
+                names=tuple(_name_of(file) for file in files),
+            )
+            warn_of_distrust(result.summary["trust"], stacklevel=3)
+            return result
+        assert not isinstance(data, TableSource)
         scratch = None if out is None else Path(out).absolute().parent
         try:
             audit = prepare(data, options, reporter, scratch)
-            return _run(audit, folder, started, reporter)
+            result = _run(audit, folder, started, reporter)
         except torch.OutOfMemoryError as error:
             raise OptionError(
                 "the GPU has not enough free memory: a smaller --batch-size or --image-size takes"
                 " less, and --device cpu none of it"
             ) from error
+    warn_of_distrust(result.summary["trust"], stacklevel=3)
+    return result
 
 
 def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Reporter) -> ScanResult:
@@ -379,7 +408,7 @@ def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Repor
             result = replace(result, run_dir=folder.path)
             with folder.file("model.pt") as path:
                 torch.save(method.portable(audit.manifest.class_names), path)
-            write_results(folder, result, audit.inputs)
+            write_results(folder, result, audit.inputs.source, evidence_of(audit.inputs, result))
     except BaseException:
         if folder and not EpsilonHistory(place / EPSILON_FOLDER).epochs:
             folder.abandon()
@@ -711,10 +740,11 @@ def find_duplicates(audit: Audit, embeddings: np.ndarray, scores: Scores) -> pd.
         See `labelaudit.suspects.duplicates.conflicting_duplicates`.
     """
     manifest, inputs = audit.manifest, audit.inputs
-    queries = None
-    if manifest.num_samples > DUPLICATES_SEARCHED:
-        most = DUPLICATES_SEARCHED**2 // manifest.num_samples if inputs.are_features else 0
-        queries = np.flatnonzero(manifest.labeled)[scores.order[:most]]
+    queries = searched(
+        np.flatnonzero(manifest.labeled)[scores.order],
+        manifest.num_samples,
+        share=1.0 if inputs.are_features else 0.0,  # pixels of large data are not searched
+    )
     return conflicting_duplicates(
         inputs.features if inputs.are_features else embeddings,
         manifest.noisy_labels,

@@ -29,11 +29,13 @@ class ScanResult:
     summary
         What summary.json holds (docs/run-folder.md lists its keys).
     pred_probs
-        ``(N, C)`` float32, the guider's class probabilities, rows in the order of `samples`.
+        ``(N, C)`` floats, the guider's class probabilities, rows in the order of `samples`; or those
+        that were brought along.
     embeddings
-        ``(N, d)`` float32, the guider's mean z_a.
+        ``(N, d)`` float32, the guider's mean z_a; None where nothing was trained.
     history
-        ε and both probabilities of every labeled sample after every epoch.
+        ε and both probabilities of every labeled sample after every epoch; None where nothing was
+        trained.
     run_dir
         Where the files are; None if none were asked for.
     """
@@ -43,14 +45,16 @@ class ScanResult:
     duplicates: pd.DataFrame
     summary: dict[str, Any]
     pred_probs: np.ndarray
-    embeddings: np.ndarray
-    history: EpsilonHistory
+    embeddings: np.ndarray | None
+    history: EpsilonHistory | None
     run_dir: Path | None = None
 
     def __repr__(self) -> str:
         summary = self.summary
         where = f", files in {self.run_dir}" if self.run_dir else ""
+        trust = summary["trust"]
+        distrust = "" if trust["trustworthy"] else f". DO NOT TRUST THIS: {trust['reasons'][0]}"
         return (
             f"<ScanResult of {summary['name']}: {summary['num_suspects']:,} of"
-            f" {summary['num_labeled']:,} labels flagged{where}>"
+            f" {summary['num_labeled']:,} labels flagged{where}{distrust}>"
         )

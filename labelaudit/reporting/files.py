@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
-from labelaudit.data.images import NoImages
+from labelaudit.data.images import Images, NoImages
+from labelaudit.data.manifest import Source
 from labelaudit.inputs import Inputs
 from labelaudit.networks.encoders import PixelStatistics
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures, stored_pictures
@@ -17,13 +22,70 @@ from labelaudit.reporting.plots import (
     plot_embedding,
     plot_epsilon,
     plot_precision_recall,
+    plot_review,
 )
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import write_csv, write_parquet
 from labelaudit.result import ScanResult
 
 
-def write_results(folder: RunFolder, result: ScanResult, inputs: Inputs) -> None:
+@dataclass(frozen=True)
+class Evidence:
+    """What the page can show beside a suspect.
+
+    Attributes
+    ----------
+    pictures
+        See `labelaudit.reporting.html.write_report`.
+    neighbors
+        The same; None where nothing tells what lies near.
+    details
+        Other columns of the samples' rows.
+    """
+
+    pictures: Pictures | None
+    neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None
+    details: pd.DataFrame
+
+
+def evidence_of(inputs: Inputs, result: ScanResult) -> Evidence:
+    """Gather what there is to show of samples that a network was trained on."""
+    if inputs.are_features:
+        images = inputs.source.manifest.images
+        return evidence_of_files(images, result.samples, inputs.details, features=inputs.features)
+    assert result.embeddings is not None
+    neighbors = partial(nearest_right_labeled, result.embeddings, result.samples)
+    return Evidence(stored_pictures(inputs.store), neighbors, inputs.details)
+
+
+def evidence_of_files(
+    images: Images, samples: pd.DataFrame, details: pd.DataFrame, *, features: np.ndarray | None
+) -> Evidence:
+    """Gather what there is to show of images where they lie, and of features.
+
+    Parameters
+    ----------
+    images
+        Of the N samples.
+    samples
+        N rows, judged.
+    details
+        N rows.
+    features
+        ``(N, D)``, or None.
+    """
+    neighbors = None
+    if features is not None:
+        # Standardized, as the encoder reads them: one of large numbers is not all that counts.
+        scale = 1 / np.array(PixelStatistics.of(features[:, :, None, None]).std)
+        neighbors = partial(nearest_right_labeled, features, samples, scale=scale)
+    pictures = None if isinstance(images, NoImages) else source_pictures(images)
+    return Evidence(pictures, neighbors, details)
+
+
+def write_results(
+    folder: RunFolder, result: ScanResult, source: Source, evidence: Evidence
+) -> None:
     """Write tables, arrays, plots and the page; each file whole or not at all.
 
     Parameters
@@ -32,43 +94,36 @@ def write_results(folder: RunFolder, result: ScanResult, inputs: Inputs) -> None
         Claimed.
     result
         What was found.
-    inputs
-        What was read, for evidence; rows in the order of `result.samples`.
+    source
+        What was read.
+    evidence
+        Rows in the order of `result.samples`.
     """
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
-    for name, table in (("skipped", inputs.source.skipped), ("duplicates", result.duplicates)):
+    for name, table in (("skipped", source.skipped), ("duplicates", result.duplicates)):
         path = folder.path / f"{name}.csv"
         if len(table):
             write_csv(table, path)
         else:  # an interrupted run that was gone on with may have had some
             path.unlink(missing_ok=True)
-    for name, array in (
-        ("pred_probs.npy", result.pred_probs),
-        ("embeddings.npy", result.embeddings),
-    ):
-        with folder.file(name) as path, path.open("wb") as file:
-            np.save(file, array)
+    if result.embeddings is not None:  # predictions that were brought along are there already
+        for name, array in (
+            ("pred_probs.npy", result.pred_probs),
+            ("embeddings.npy", result.embeddings),
+        ):
+            with folder.file(name) as path, path.open("wb") as file:
+                np.save(file, array)
     folder.write_json("summary.json", result.summary)
-    images = inputs.source.manifest.images
-    pictures: Pictures | None
-    if not inputs.are_features:
-        pictures = stored_pictures(inputs.store)
-        neighbors = partial(nearest_right_labeled, result.embeddings, result.samples)
-    else:
-        pictures = None if isinstance(images, NoImages) else source_pictures(images)
-        # Standardized, as the encoder reads them: one of large numbers is not all that counts.
-        scale = 1 / np.array(PixelStatistics.of(inputs.store).std)
-        neighbors = partial(nearest_right_labeled, inputs.features, result.samples, scale=scale)
     write_report(
         folder.path / "report.html",
         samples=result.samples,
         suspects=result.suspects,
         summary=result.summary,
         history=result.history,
-        pictures=pictures,
-        neighbors=neighbors,
-        details=inputs.details,
+        pictures=evidence.pictures,
+        neighbors=evidence.neighbors,
+        details=evidence.details,
         plots=write_plots(folder.path / "plots", result),
     )
 
@@ -76,7 +131,7 @@ def write_results(folder: RunFolder, result: ScanResult, inputs: Inputs) -> None
 def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
     """Draw the plots of a result into a folder; give their paths by name."""
     folder.mkdir(exist_ok=True)
-    paths = {name: folder / f"{name}.png" for name in ("epsilon", "class_pairs", "embedding")}
+    paths = {"class_pairs": folder / "class_pairs.png"}
     labeled = result.samples[result.samples["given_label"].notna()]
     wrong = None
     if "clean_label" in labeled:
@@ -85,11 +140,21 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
     flagged = labeled["is_label_issue"].to_numpy()
     # Where some truths are unknown, their labels are neither right nor wrong to plot.
     truth = wrong if wrong is not None and known.all() else None
-    plot_epsilon(result.history, paths["epsilon"], truth, flagged)
+    if result.summary["review"]["curve"]:
+        paths["review"] = folder / "review.png"
+        ranked = None if truth is None else truth[np.argsort(labeled["rank"].to_numpy())]
+        plot_review(
+            result.summary["review"], result.summary["num_suspects"], paths["review"], ranked
+        )
     plot_class_pairs(result.samples, result.summary["class_names"], paths["class_pairs"])
-    plot_embedding(
-        result.embeddings, result.samples, paths["embedding"], seed=result.summary["seed"]
-    )
+    if result.history is not None:
+        paths["epsilon"] = folder / "epsilon.png"
+        plot_epsilon(result.history, paths["epsilon"], truth, flagged)
+    if result.embeddings is not None:
+        paths["embedding"] = folder / "embedding.png"
+        plot_embedding(
+            result.embeddings, result.samples, paths["embedding"], seed=result.summary["seed"]
+        )
     if wrong is not None and wrong.any():
         paths["precision_recall"] = folder / "precision_recall.png"
         plot_precision_recall(

@@ -39,6 +39,8 @@ TINY_SIDE = 64  # images up to here are scaled up with hard pixel edges, which k
 NEIGHBOR_SIDE = 48  # pixels, of the pictures of neighbors
 MAX_THUMBNAIL_BYTES = 4096  # larger ones are reduced to 64 colors
 MAX_DETAILS = 9  # columns shown of a sample
+# Two people would disagree in so many cases about what is clear, unsure, and above it disputed.
+CLEAR, DISPUTED = 0.1, 0.35
 MAX_DETAIL_LENGTH = 280  # characters of each
 MAX_NEIGHBOR_LENGTH = 90  # of a neighbor's
 
@@ -60,14 +62,11 @@ class PlotText:
 
 
 PLOT_TEXTS = {
-    "epsilon": PlotText(
-        "Label uncertainty ε over the epochs",
-        "ε is how far two copies of the model are apart in the probability that they give to a "
-        "label: the learner, which follows every training step, and the guider, its slow average. "
-        "Blue stands for labels that look right (or are, where the truth is known), orange for "
-        "those that look wrong (or are). Where the bands lie apart, ε tells the two kinds from "
-        "each other; where they overlap, it does not, and the ranking rests on the score "
-        "described above. The panel on the right is the last epoch in full.",
+    "review": PlotText(
+        "How many labels to look at",
+        "Going through the labels from the most suspect on, this many wrong ones are expected to "
+        "be found. The dots are the numbers to look at for half, nine tenths and 99% of them. "
+        "Where the curve turns flat, looking on finds little more.",
     ),
     "class_pairs": PlotText(
         "Which classes are mistaken for which",
@@ -91,6 +90,15 @@ PLOT_TEXTS = {
         "are samples that could be either. Distances between clusters, and the sizes of clusters, "
         "mean nothing. Of large data sets a random part is drawn, in which suspects make up "
         "their own share, but at least a tenth.",
+    ),
+    "epsilon": PlotText(
+        "Label uncertainty ε over the epochs",
+        "ε is how far two copies of the model are apart in the probability that they give to a "
+        "label: the learner, which follows every training step, and the guider, its slow average. "
+        "Blue stands for labels that look right (or are, where the truth is known), orange for "
+        "those that look wrong (or are). Where the bands lie apart, ε tells the two kinds from "
+        "each other; where they overlap, it does not, and the ranking rests on the score "
+        "described above. The panel on the right is the last epoch in full.",
     ),
 }
 """Titles and captions by the keys of `write_report`'s `plots`, in the order of the page."""
@@ -136,7 +144,8 @@ class Card:
     suggested: str
     truth: str | None
     score: float
-    epsilon: float
+    ambiguity: str  # in words
+    epsilon: float | None
     pair: int  # ClassPair.number
     image: str  # data URI, "" without a picture
     tiny: bool
@@ -152,7 +161,7 @@ def write_report(
     samples: pd.DataFrame,
     suspects: pd.DataFrame,
     summary: Mapping[str, Any],
-    history: EpsilonSource,
+    history: EpsilonSource | None,
     pictures: Pictures | None,
     plots: Mapping[str, Path],
     neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
@@ -175,9 +184,9 @@ def write_report(
         The flagged ones, worst first, as `labelaudit.reporting.tables.suspects_table` gives them.
     summary : mapping
         What summary.json holds. Numbers that are not known may be None.
-    history : EpsilonSource
+    history : EpsilonSource or None
         Recorded ε of the L labeled samples, in the order of `samples`; at most 48 epochs are read,
-        one at a time.
+        one at a time. None where nothing was trained.
     pictures : callable or None
         Gives the images of some rows of `samples`, in order, and None for each that cannot be seen.
         Called once, with the gallery's rows and those of its neighbors. None where there are no
@@ -205,7 +214,7 @@ def write_report(
     pairs = _number_pairs(frequency, Counter((given[i], suggested[i]) for i in chosen))
     evidence = _Evidence(pictures, neighbors, details)
     cards = _make_cards(samples, suspects.iloc[chosen], pairs, history, evidence)
-    epochs = list(history.epochs)
+    epochs = [] if history is None else list(history.epochs)
     # Most suspects first, so that a table that is cut still has the classes that matter.
     classes = sorted(summary["per_class"], key=lambda row: -row["num_suspects"])
     known = [key for key in PLOT_TEXTS if key in plots]
@@ -272,7 +281,7 @@ def _make_cards(
     samples: pd.DataFrame,
     chosen: pd.DataFrame,
     pairs: Mapping[tuple[str, str], ClassPair],
-    history: EpsilonSource,
+    history: EpsilonSource | None,
     evidence: _Evidence,
 ) -> list[Card]:
     """Lay out the gallery; `chosen` are rows of the table of suspects."""
@@ -280,9 +289,10 @@ def _make_cards(
     # Ranks tell the row without trusting sample ids to be unique.
     ranks = pd.Index(samples["rank"].iloc[labeled].astype("int64"))
     places = ranks.get_indexer(pd.Index(chosen["rank"].astype("int64")))  # (G,), of L
-    epochs = spread_epochs(history.epochs, MAX_CURVE_EPOCHS)
+    epochs = [] if history is None else spread_epochs(history.epochs, MAX_CURVE_EPOCHS)
     curves = np.zeros((len(places), len(epochs)))  # (G, E)
     for column, epoch in enumerate(epochs if len(places) else []):
+        assert history is not None
         curves[:, column] = np.asarray(history.read(epoch)["epsilon"])[places]
 
     rows = labeled[places]
@@ -304,7 +314,8 @@ def _make_cards(
                 suggested=suggested,
                 truth=None if pd.isna(truth) else _name(truth),
                 score=float(row["suspect_score"]),
-                epsilon=float(row["epsilon"]),
+                ambiguity=_ambiguity(row.get("ambiguity")),
+                epsilon=float(row["epsilon"]) if "epsilon" in row else None,
                 pair=pairs[given, suggested].number,
                 image=image,
                 tiny=tiny,
@@ -420,6 +431,15 @@ def _encode_png(image: Image.Image) -> bytes:
 
 def _png_data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+
+
+def _ambiguity(share: float | None) -> str:
+    """Say how far people would disagree about a sample."""
+    if share is None or not math.isfinite(share):
+        return "–"
+    if share < CLEAR:
+        return f"clear ({_percent(share)})"
+    return f"{'unsure' if share < DISPUTED else 'disputed'} ({_percent(share)})"
 
 
 def _duplicates(count: int) -> str:

@@ -223,6 +223,97 @@ def plot_epsilon(
     _save(figure, path)
 
 
+def plot_review(
+    review: Mapping[str, Any],
+    num_suspects: int,
+    path: Path,
+    wrong: NDArray[np.bool_] | None = None,
+) -> None:
+    """Plot how many wrong labels are found by looking at so many labels, the most suspect first.
+
+    Parameters
+    ----------
+    review : mapping
+        What summary.json holds under "review".
+    num_suspects : int
+        How many labels are flagged.
+    path : Path
+        The PNG file to write.
+    wrong : (L,) bool, optional
+        Whether each label is wrong in truth, the most suspect first; None where it is not known.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    curve = review["curve"]
+    looked = np.array([0, *(point["reviewed"] for point in curve)], dtype=np.float64)
+    found = np.array([0, *(point["expected_found"] for point in curve)])
+    total, labels = found[-1], looked[-1]
+    figure = Figure(figsize=(6.6, 3.8))
+    axes = figure.add_axes((0, 0, 1, 1))
+    _style(axes)
+    _title(
+        axes,
+        "Labels looked at, and wrong labels found",
+        "The most suspect first. Where the curve turns flat, looking on finds little more.",
+    )
+    enough = (review["to_find"] or {}).get("0.99", labels)
+    right = min(labels, max(1.35 * enough, 1.2 * num_suspects, 5))
+    axes.plot([0, total, right], [0, total, total], color=MUTED, linewidth=1, linestyle=":")
+    axes.plot([0, labels], [0, total], color=MUTED, linewidth=1, linestyle="--")
+    axes.plot(looked, found, color=ALARM, linewidth=2.2, label="expected from the scores")
+    if wrong is not None:
+        axes.plot(
+            np.arange(len(wrong) + 1),
+            np.concatenate([[0], np.cumsum(wrong)]),
+            color=CALM,
+            linewidth=1.6,
+            label="in truth",
+        )
+    if 0 < num_suspects <= right:
+        axes.axvline(num_suspects, color=INK, linewidth=1)
+        axes.annotate(
+            f"{num_suspects:,} flagged",
+            (num_suspects, 0),
+            xytext=(5, 6),
+            textcoords="offset points",
+            fontsize=9,
+            color=INK,
+        )
+    for share, count in (review["to_find"] or {}).items():
+        if count > right:
+            continue
+        axes.plot([count], [float(share) * total], marker="o", markersize=5, color=ALARM)
+        axes.annotate(
+            f"{float(share):.0%}: {count:,}",
+            (count, float(share) * total),
+            xytext=(8, -12),
+            textcoords="offset points",
+            fontsize=9,
+            color=INK,
+        )
+    axes.set_xlim(0, right)
+    top = max(total, float(wrong.sum()) if wrong is not None else 0.0)
+    axes.set_ylim(0, 1.08 * max(top, 1e-9))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("labels looked at")
+    axes.set_ylabel("wrong labels found")
+    axes.annotate(
+        "dotted: only wrong labels looked at; dashed: labels looked at in any order",
+        (0, 0),
+        xytext=(0, -46),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9,
+        color=MUTED,
+    )
+    if wrong is not None:
+        axes.legend(loc="center right", frameon=False, labelcolor=INK)
+    _save(figure, path)
+
+
 def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Path) -> None:
     """Plot how many suspects were given one class and look like another.
 

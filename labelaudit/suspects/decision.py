@@ -25,6 +25,7 @@ MIN_LABELS_PER_CLASS = 5
 # Classes with fewer labels on average are learned roughly.
 THIN_CLASS = 30
 REVIEW_SHARES = (0.5, 0.9, 0.99)
+CURVE_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -190,23 +191,25 @@ def review_curve(scores: Scores) -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        For 1, 2, 5, 10, 20, 50, ... samples up to all: ``reviewed``, ``expected_found`` (their number)
-        and ``expected_share`` (of all expected wrong labels, in [0, 1]). Empty if the score is no
-        probability.
+        For 1, 2, 5, 10, 20, 50, ... samples up to all, and evenly spaced ones up to twice the expected
+        number of wrong labels: ``reviewed``, ``expected_found`` (their number) and ``expected_share``
+        (of all expected wrong labels, in [0, 1]). Empty if the score is no probability.
     """
     if not scores.is_probability:
         return []
     found = np.cumsum(scores.suspect_score[scores.order])
     total = len(found)
-    stops = [base * 10**power for power in range(len(str(total))) for base in (1, 2, 5)]
     whole = max(float(found[-1]), 1e-12)
+    stops = {base * 10**power for power in range(len(str(total))) for base in (1, 2, 5)}
+    dense = min(2 * whole, total)
+    stops |= {math.ceil(dense * step / CURVE_STEPS) for step in range(1, CURVE_STEPS + 1)}
     return [
         {
             "reviewed": stop,
             "expected_found": float(found[stop - 1]),
             "expected_share": float(found[stop - 1]) / whole,
         }
-        for stop in [*(stop for stop in stops if stop < total), total]
+        for stop in [*sorted(stop for stop in stops if stop < total), total]
     ]
 
 

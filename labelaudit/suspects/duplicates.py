@@ -30,7 +30,30 @@ NEAR_SPREADS = 8.0
 NUM_NEIGHBORS = 8
 NUM_PROBED = 4096
 
+# Near duplicates are looked for among so many samples. Of more, only for the most suspect labels, as
+# far as that takes no longer.
+SEARCHED = 50_000
+
 COLUMNS = ("sample_id_a", "sample_id_b", "label_a", "label_b", "distance", "kind")
+
+
+def searched(
+    most_suspect: np.ndarray, num_samples: int, *, share: float = 1.0
+) -> np.ndarray | None:
+    """Give the samples whose near duplicates are looked for, None for all.
+
+    Parameters
+    ----------
+    most_suspect
+        ``(L,)`` int64, labeled samples, the most suspect first.
+    num_samples
+        N.
+    share
+        Of the time that a search among `SEARCHED` samples takes, in [0, 1].
+    """
+    if num_samples <= SEARCHED:
+        return None
+    return most_suspect[: int(share * SEARCHED**2) // num_samples]
 
 
 def conflicting_duplicates(

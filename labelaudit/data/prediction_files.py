@@ -1,0 +1,292 @@
+"""Predictions of somebody's own model, from files, beside the labels that they are about."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from labelaudit.data.feature_tables import (
+    SHOWN_COLUMNS,
+    FeatureSource,
+    TableSource,
+    source_from_table,
+)
+from labelaudit.data.images import Indices
+from labelaudit.data.label_tables import (
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMN,
+    Columns,
+    read_table,
+    suffix_of,
+)
+from labelaudit.data.manifest import Source, as_text, some
+from labelaudit.data.store import make_store
+from labelaudit.errors import SourceError
+
+Floats = npt.NDArray[np.floating]
+SUFFIXES = ("npy", "parquet", "csv", "tsv")
+BATCH_ROWS = 16_384
+CSV_BLOCK = 1 << 24  # bytes of a CSV file parsed at a time; no line may be longer
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionSource:
+    """Samples, their labels, and predictions for them.
+
+    Attributes
+    ----------
+    source : Source
+        Its class names are those of the predictions' columns, in their order.
+    models : tuple of arrays (N, C)
+        One for each file, in the order of the samples; not checked yet.
+    details : DataFrame (N, k) of str
+        What a person may want to see of a sample without a picture.
+    features : array (N, D) float32, or None
+        Where they came along.
+    """
+
+    source: Source
+    models: tuple[Floats, ...]
+    details: pd.DataFrame
+    features: npt.NDArray[np.float32] | None = None
+
+
+def read_labels_alone(
+    labels: str | Path,
+    *,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    split: str | None = None,
+    clean_label_column: str | None = None,
+) -> TableSource:
+    """Read a table of labels; neither images nor features are needed.
+
+    Parameters
+    ----------
+    labels : str or Path
+        CSV, TSV, JSONL or parquet with one row per sample.
+    label_column, id_column, split, clean_label_column : str, optional
+        See `labelaudit.data.feature_tables.read_labels_with_features`.
+
+    Raises
+    ------
+    SourceError
+        The file is not there or not readable, or there are fewer than two classes.
+    """
+    path = Path(labels)
+    if path.is_dir():
+        raise SourceError(
+            f"{path} is a folder; give the table of labels, and the folder of images before it if there"
+            " is one"
+        )
+    columns = Columns(id_column, label_column, clean_label_column, others=SHOWN_COLUMNS + 1)
+    table = read_table(path, columns, ID_COLUMNS, images_needed=False)
+    return source_from_table(table, by_row=True, id_column=id_column, split=split)
+
+
+def join_predictions(
+    data: Source | FeatureSource | TableSource, files: Sequence[str | Path | Floats]
+) -> PredictionSource:
+    """Put predictions beside the samples that they are about.
+
+    Parameters
+    ----------
+    data
+        N samples and their labels.
+    files
+        One for each model. A file .npy, or an array, ``(R, C)``: row i belongs to row i of the table of
+        labels; its columns are the classes that the labels name, sorted (as numbers if all are). A file
+        .parquet, .csv or .tsv: by id, with one column per class, called like it.
+
+    Raises
+    ------
+    SourceError
+        A file cannot be read, samples or classes have no predictions, or models differ in their
+        classes.
+    """
+    source = data if isinstance(data, Source) else data.source
+    details = pd.DataFrame(index=range(source.manifest.num_samples))
+    features = None
+    rows: Indices | None = None
+    if isinstance(data, TableSource):
+        details, rows = data.details, data.table_rows
+    elif isinstance(data, FeatureSource):
+        details, features = data.details, data.features
+    read = [_read(source, file, rows) for file in files]
+    extras = [extra for _, extra in read]
+    if any(set(extra) != set(extras[0]) for extra in extras):
+        raise SourceError(
+            "the models predict different classes; give files with the same columns, or only some"
+            " of them"
+        )
+    models = []
+    for values, extra in read:
+        # Further classes come after those that labels name, in the first file's order.
+        order = [extra.index(name) for name in extras[0]]
+        known = values.shape[1] - len(extra)
+        same = order == sorted(order)
+        models.append(values if same else values[:, [*range(known), *(known + i for i in order)]])
+    manifest = source.manifest
+    named = replace(manifest, class_names=(*manifest.class_names, *extras[0]))
+    return PredictionSource(replace(source, manifest=named), tuple(models), details, features)
+
+
+def _read(
+    source: Source, file: str | Path | Floats, rows: Indices | None
+) -> tuple[Floats, list[str]]:
+    """Give predictions ``(N, C)`` of the source's samples, and the classes that no label names."""
+    if isinstance(file, np.ndarray):
+        return _of_rows(source, file, "the array of predictions", rows), []
+    path = Path(file)
+    suffix = suffix_of(path.name)
+    if suffix not in SUFFIXES:
+        raise SourceError(
+            f"{path} is none of .npy, .parquet, .csv or .tsv; write predictions as one"
+        )
+    if not path.is_file():
+        raise SourceError(f"{path} does not exist; check the path of the predictions")
+    if suffix != "npy":
+        return _by_id(source, path, suffix)
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise SourceError(f"{path} is not a .npy file of numbers: {error}") from error
+    if not isinstance(values, np.ndarray):
+        raise SourceError(f"{path} holds several arrays; save the predictions with numpy.save")
+    return _of_rows(source, values, str(path), rows), []
+
+
+def _of_rows(source: Source, values: Floats, name: str, rows: Indices | None) -> Floats:
+    """Give the rows of an array that belong to the samples."""
+    manifest = source.manifest
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise SourceError(
+            f"{name} has the shape {values.shape} and holds {values.dtype}; give"
+            " numbers (rows, classes)"
+        )
+    if values.shape[1] != manifest.num_classes:
+        raise SourceError(
+            f"{name} has {values.shape[1]} columns and the labels name {manifest.num_classes} classes"
+            f" ({some(list(manifest.class_names))}); give one column per class, in this order, or"
+            " a parquet"
+            " or CSV file whose columns are called like the classes"
+        )
+    total = manifest.num_samples if rows is None else int(rows.max(initial=-1)) + 1
+    if len(values) < total or (rows is None and len(values) != total):
+        raise SourceError(
+            f"{name} has {len(values):,} rows and there are {total:,} labels; row i of one belongs"
+            " to row i"
+            " of the other"
+        )
+    every = rows is None or (len(rows) == len(values))
+    return values if every else values[rows]
+
+
+def _by_id(source: Source, path: Path, suffix: str) -> tuple[Floats, list[str]]:
+    """Read predictions by the samples' ids."""
+    manifest = source.manifest
+    with _batches(path, suffix) as (names, batches):
+        lowered = {name.strip().lower(): name for name in reversed(names)}
+        known = ("sample_id", "id", *ID_COLUMNS)
+        id_column = next((lowered[name] for name in known if name in lowered), names[0])
+        given = list(manifest.class_names)
+        missing = [name for name in given if name not in names]
+        if missing:
+            raise SourceError(
+                f"{len(missing)} of the labels' classes have no column in {path}: {some(missing)}; its"
+                f" columns are {some([name for name in names if name != id_column])}"
+            )
+        passed_over = {id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN))}
+        extra = [name for name in names if name not in given and name not in passed_over]
+        place = pd.Index(manifest.sample_ids)
+        values: Floats = make_store((manifest.num_samples, len(given) + len(extra)), np.float32)
+        found = np.zeros(manifest.num_samples, dtype=bool)
+        example = ""
+        for batch in batches:
+            ids = [as_text(value) for value in batch.column(id_column).to_pylist()]
+            example = example or (ids[0] if ids else "")
+            where = place.get_indexer(pd.Index(ids))
+            kept = where >= 0
+            if found[where[kept]].any() or len(set(where[kept])) < kept.sum():
+                raise SourceError(f"ids in {path} repeat; keep one row of each")
+            found[where[kept]] = True
+            for column, name in enumerate([*given, *extra]):
+                values[where[kept], column] = _numbers(batch.column(name), name, path)[kept]
+    if not found.all():
+        lacking = manifest.sample_ids[~found].tolist()
+        raise SourceError(
+            f"{len(lacking):,} of {len(found):,} samples have no predictions in {path}:"
+            f" {some(lacking)}; its"
+            f' ids are like "{example}"'
+        )
+    return values, extra
+
+
+def _numbers(column: pa.Array, name: str, path: Path) -> Floats:
+    kind = column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise SourceError(
+            f'column "{name}" of {path} holds {kind} and not numbers; leave out columns that are no'
+            " class"
+        )
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+@contextmanager
+def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
+    """Open a table; give its columns' names, and its rows a batch at a time."""
+    try:
+        if suffix == "parquet":
+            with pq.ParquetFile(path) as opened:
+                names = list(opened.schema_arrow.names)
+                _refuse_few(names, path)
+                yield names, opened.iter_batches(batch_size=BATCH_ROWS)
+            return
+        delimiter = "\t" if suffix == "tsv" else ","
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            names = next(csv.reader(text, delimiter=delimiter), [])
+        _refuse_few(names, path)
+        lowered = {name.strip().lower(): name for name in reversed(names)}
+        known = ("sample_id", "id", *ID_COLUMNS)
+        id_column = next((lowered[name] for name in known if name in lowered), names[0])
+        with pc.open_csv(
+            path,
+            read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
+            parse_options=pc.ParseOptions(delimiter=delimiter),
+            # An id such as 007 or NA is text, and stays as it is.
+            convert_options=pc.ConvertOptions(
+                column_types={id_column: pa.string()}, strings_can_be_null=False
+            ),
+        ) as reader:
+            yield names, iter(partial(_next_batch, reader), None)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise SourceError(f"{path} cannot be read as a table of predictions: {first}") from error
+
+
+def _next_batch(reader: Any) -> pa.RecordBatch | None:
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+
+
+def _refuse_few(names: list[str], path: Path) -> None:
+    if len(names) < 3 or len(set(names)) < len(names):
+        raise SourceError(
+            f"{path} has the columns {some(names)}; give a column of ids and one column per class, each"
+            " called otherwise"
+        )

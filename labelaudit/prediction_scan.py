@@ -1,0 +1,173 @@
+"""scan() of predictions that were brought along: read → judge → write; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labelaudit.data.manifest import check_trainable
+from labelaudit.data.prediction_files import PredictionSource
+from labelaudit.errors import OptionError
+from labelaudit.predictions import (
+    add_features,
+    check_predictions,
+    judge_predictions,
+    read_models,
+)
+from labelaudit.progress import Reporter
+from labelaudit.reporting.files import evidence_of_files, write_results
+from labelaudit.reporting.run_folder import RunFolder
+from labelaudit.reporting.tables import suspects_table
+from labelaudit.result import ScanResult
+from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, searched
+from labelaudit.suspects.scores import Scores
+from labelaudit.suspects.summary import installed_version, summarize, versions
+from labelaudit.suspects.table import samples_table
+
+# Options of `labelaudit.scan` that are about training, and what they are without being asked for.
+TRAINING_OPTIONS: Mapping[str, Any] = {
+    "encoder": "auto",
+    "weights": None,
+    "fine_tune": False,
+    "tabular": False,
+    "image_size": None,
+    "epochs": None,
+    "batch_size": None,
+    "flip": False,
+    "time_budget": None,
+    "compile": False,
+    "score": "auto",
+}
+
+
+def refuse_training_options(options: Mapping[str, Any], *, resume: bool) -> None:
+    """Raise `OptionError` where an option about training was set beside predictions."""
+    for name, usual in TRAINING_OPTIONS.items():
+        if options[name] != usual:
+            option = f"--{name.replace('_', '-')}"
+            raise OptionError(
+                f"--pred-probs brings the predictions and trains nothing; leave {option} out"
+            )
+    if resume:
+        raise OptionError("an audit of predictions takes seconds and is not resumed; use --force")
+
+
+def scan_predictions(
+    data: PredictionSource,
+    folder: RunFolder | None,
+    reporter: Reporter,
+    *,
+    threshold: str,
+    seed: int,
+    names: tuple[str, ...],
+) -> ScanResult:
+    """Judge labels by predictions and write the run folder.
+
+    Parameters
+    ----------
+    data
+        Samples, labels and predictions.
+    folder
+        Where to write; None for nowhere.
+    reporter
+        Told of what was found.
+    threshold, seed
+        See `labelaudit.scan`.
+    names
+        What the predictions are called, for the settings that are saved.
+    """
+    started = time.monotonic()
+    source = check_trainable(data.source)
+    manifest = source.manifest
+    reporter.say(
+        f"Found {manifest.num_samples:,} samples, {manifest.num_labeled:,} labeled, and predictions of"
+        f" {len(data.models)} model{'s' if len(data.models) > 1 else ''} for"
+        f" {manifest.num_classes} classes."
+    )
+    predictions = check_predictions(read_models(list(data.models)), manifest.noisy_labels)
+    if data.features is not None:
+        reporter.say("Cross-fitting classifiers on the features.")
+        predictions = add_features(predictions, data.features, manifest.noisy_labels, seed=seed)
+    for line in (*source.warnings, *predictions.warnings):
+        reporter.warn(line)
+    reporter.say("Ranking the labels.")
+    judged = judge_predictions(
+        predictions, manifest.noisy_labels, manifest.class_names, threshold=threshold, seed=seed
+    )
+    samples = samples_table(
+        manifest,
+        judged.scores,
+        judged.decision,
+        predictions.predicted,
+        trusted=judged.trust.trustworthy,
+        clean_labels=source.clean_labels,
+    )
+    duplicates = _duplicates(data, judged.scores)
+    config = {"pred_probs": list(names), "features": data.features is not None}
+    summary = summarize(
+        manifest, judged.scores, judged.decision, judged.trust, source.clean_labels
+    ) | {
+        "encoder": {
+            "name": "predictions",
+            "reason": f"{len(names)} brought along, nothing trained",
+            "image_shape": None,
+        },
+        "columns": {},
+        "status": "complete",
+        "epochs": 0,
+        "seconds": round(time.monotonic() - started, 1),
+        "device": "cpu",
+        "seed": seed,
+        "versions": versions(),
+        "warnings": [*source.warnings, *predictions.warnings],
+        "config": json.loads(json.dumps({"threshold": threshold, "seed": seed, **config})),
+        "num_conflicting_duplicates": len(duplicates),
+    }
+    result = ScanResult(
+        samples=samples,
+        suspects=suspects_table(samples),
+        duplicates=duplicates,
+        summary=summary,
+        pred_probs=predictions.probs(),
+        embeddings=None,
+        history=None,
+    )
+    if folder is None:
+        return result
+    folder.claim(installed_version(), manifest.fingerprint(), config)
+    try:
+        result = ScanResult(**{**vars(result), "run_dir": folder.path})
+        evidence = evidence_of_files(manifest.images, samples, data.details, features=data.features)
+        write_results(folder, result, source, evidence)
+    except BaseException:
+        folder.abandon()
+        raise
+    folder.finish("complete")
+    return result
+
+
+def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
+    """List samples that are the same, or nearly, and have different labels, where features tell."""
+    manifest = data.source.manifest
+    if data.features is None:
+        return pd.DataFrame(columns=COLUMNS)
+    return conflicting_duplicates(
+        data.features,
+        manifest.noisy_labels,
+        manifest.sample_ids,
+        manifest.class_names,
+        queries=searched(np.flatnonzero(manifest.labeled)[scores.order], manifest.num_samples),
+    )
+
+
+def as_list(pred_probs: Any) -> list[str | Path | np.ndarray]:
+    """Give predictions as a list of files and arrays."""
+    if isinstance(pred_probs, str | Path | np.ndarray):
+        return [pred_probs]
+    return list(pred_probs)
