@@ -1,0 +1,238 @@
+import numpy as np
+import pytest
+from scipy.special import logsumexp, softmax
+from sklearn.metrics import f1_score, roc_auc_score
+
+from labelaudit.suspects.label_model import (
+    FOLLOW_SHARES,
+    Explanation,
+    SharpnessPrior,
+    average,
+    calibrating_exponent,
+    fit_label_model,
+    fit_rows,
+    log_of,
+    number_interval,
+    softening_exponent,
+)
+from labelaudit.suspects.noise_model import fit_noise_model
+
+
+def simulate(*, soft=3.0, know=1.6, planted=0.0, apart=0.25, classes=6, total=6000, seed=0):
+    """People see what the best classifier sees, less sharply, and know the right class a little.
+
+    Gives log P of a classifier that has learned what people say, labels, which are wrong, and the
+    oracle's probability of that.
+    """
+    rng = np.random.default_rng(seed)
+    means = rng.normal(0, apart, (classes, 200))
+    right = rng.integers(0, classes, total)
+    points = means[right] + rng.normal(size=(total, 200))
+    truth = points @ means.T - 0.5 * (means**2).sum(1)
+    truth -= logsumexp(truth, axis=1, keepdims=True)
+    channel = np.stack([softmax(truth / soft + know * one, 1) for one in np.eye(classes)], 1)
+    channel = (1 - planted) * channel + planted * (1 - channel) / (classes - 1)  # (n, right, given)
+    rows = np.arange(total)
+    said = channel[rows, right]
+    given = (said.cumsum(1) > rng.random((total, 1))).argmax(1)
+    # What a classifier learns from such labels: P(ỹ | x).
+    learned = np.einsum("nk,nkj->nj", np.exp(truth), channel)
+    joint = np.exp(truth) * channel[rows, :, given]
+    oracle = 1 - joint[rows, given] / joint.sum(1)
+    return np.log(learned), given, given != right, oracle
+
+
+def judge(log_probs, given, prior=None):
+    model = fit_label_model(log_probs, given, prior)
+    return model, model.judge(lambda part: log_probs[part], given)
+
+
+def f1(wrong, prob):
+    return f1_score(wrong, prob > 0.5)
+
+
+def test_mistakes_of_people_are_found_and_counted() -> None:
+    log_probs, given, wrong, oracle = simulate()
+    assert 0.04 < wrong.mean() < 0.1
+    model, quality = judge(log_probs, given)
+    assert f1(wrong, quality.wrong_prob) > 0.93 * f1(wrong, oracle)
+    assert quality.wrong_prob.sum() == pytest.approx(wrong.sum(), rel=0.2)
+    low, high = quality.interval
+    assert low <= wrong.sum() <= high
+    assert model.kinds is not None
+    assert model.kinds.follow_images > 0.5
+    # With a transition matrix alone the labels are taken at their word.
+    earlier = fit_noise_model(np.exp(log_probs), given).judge(np.exp(log_probs), given)
+    assert f1(wrong, earlier.wrong_prob) < 0.6 * f1(wrong, oracle)
+
+
+def test_planted_mistakes_are_found_and_counted_as_well() -> None:
+    log_probs, given, wrong, oracle = simulate(soft=1, know=50, planted=0.2)
+    assert wrong.mean() == pytest.approx(0.2, abs=0.02)
+    model, quality = judge(log_probs, given)
+    assert f1(wrong, quality.wrong_prob) > 0.95 * f1(wrong, oracle)
+    assert quality.wrong_prob.sum() == pytest.approx(wrong.sum(), rel=0.1)
+    assert quality.interval[0] <= wrong.sum() <= quality.interval[1]
+    assert model.kinds is not None
+    assert model.kinds.follow_nothing > 0.5
+
+
+def test_mistakes_between_two_classes_are_told_from_others() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 4, 4000)
+    logits = 6 * np.eye(4)[right] + rng.normal(size=(4000, 4))
+    swapped = (right == 1) & (rng.random(4000) < 0.3)
+    given = np.where(swapped, 2, right)
+    learned = np.log(0.02 / 4 + 0.98 * softmax(logits, 1))
+    model, quality = judge(learned, given)
+    assert model.kinds is not None
+    assert model.kinds.between_classes > 0.7
+    assert f1(swapped, quality.wrong_prob) > 0.9
+
+
+def test_clean_labels_of_a_sure_model_get_hardly_a_flag() -> None:
+    rng = np.random.default_rng(1)
+    right = rng.integers(0, 5, 4000)
+    log_probs = np.log(softmax(9 * np.eye(5)[right] + rng.normal(size=(4000, 5)), 1))
+    model, quality = judge(log_probs, right)
+    assert (quality.wrong_prob > 0.5).mean() < 0.005
+    assert model.kinds is None  # too few to say
+
+
+def test_an_average_is_bayes_rule_within_each_explanation_and_weights_between() -> None:
+    rng = np.random.default_rng(2)
+    log_probs = np.log(rng.dirichlet(np.ones(3), 5))
+    given = np.array([0, 1, 2, 0, 1])
+    some = tuple(
+        Explanation(weight, s, t, rng.normal(size=3), rng.uniform(0.2, 4, (3, 3)), -1.0)
+        for weight, s, t in ((0.3, 2.0, 0.0), (0.7, 1.5, 0.6))
+    )
+    got = average(some, log_probs, given)
+    clean = np.zeros((5, 3))
+    for one in some:
+        truth = softmax(one.sharpness * log_probs + one.class_bias, axis=1)
+        alike = np.exp(one.follow * log_probs)[:, None, :] * one.confusion  # (n, k, j)
+        channel = alike / alike.sum(2, keepdims=True)
+        joint = truth * channel[np.arange(5), :, given]
+        clean += one.weight * joint / joint.sum(1, keepdims=True)
+    np.testing.assert_allclose(got.clean_probs, clean, rtol=1e-10)
+    right = clean[np.arange(5), given]
+    np.testing.assert_allclose(np.exp(got.log_right), right, rtol=1e-10)
+    np.testing.assert_allclose(np.exp(got.log_wrong), 1 - right, rtol=1e-9)
+
+
+def test_without_following_images_the_channel_is_the_transition_matrix() -> None:
+    rng = np.random.default_rng(3)
+    one = Explanation(1.0, 1.0, 0.0, np.zeros(4), rng.uniform(1, 2, (4, 4)), 0.0)
+    given = rng.integers(0, 4, 10)
+    got = np.exp(one.log_channel(np.log(rng.dirichlet(np.ones(4), 10)), given))
+    np.testing.assert_allclose(got, one.transition_matrix[:, given].T)
+    np.testing.assert_allclose(one.transition_matrix.sum(1), 1)
+
+
+def test_the_channel_is_a_distribution_that_follows_the_image() -> None:
+    rng = np.random.default_rng(4)
+    one = Explanation(1.0, 1.0, 0.5, np.zeros(4), rng.uniform(1, 2, (4, 4)), 0.0)
+    log_probs = np.log(rng.dirichlet(np.ones(4), 7))
+    total = sum(np.exp(one.log_channel(log_probs, np.full(7, j))) for j in range(4))
+    np.testing.assert_allclose(total, 1)
+
+
+def test_fitting_climbs_and_explanations_are_weighed() -> None:
+    log_probs, given, _, _ = simulate(total=1500)
+    model = fit_label_model(log_probs, given)
+    weights = np.array([one.weight for one in model.explanations])
+    assert weights.sum() == pytest.approx(1)
+    assert (weights >= 0).all()
+    assert {round(one.follow / model.calibration, 6) for one in model.explanations} == set(
+        FOLLOW_SHARES
+    )
+    kept = model.likeliest()
+    assert len(kept) < len(model.explanations)
+    assert sum(one.weight for one in kept) == pytest.approx(1)
+
+
+def test_judging_in_blocks_changes_nothing(monkeypatch) -> None:
+    log_probs, given, _, _ = simulate(total=1000)
+    model, whole = judge(log_probs, given)
+    monkeypatch.setattr("labelaudit.suspects.label_model.BLOCK_VALUES", 60)
+    parts = model.judge(lambda part: log_probs[part], given)
+    np.testing.assert_allclose(parts.wrong_prob, whole.wrong_prob, rtol=1e-5)
+    np.testing.assert_array_equal(parts.suggested, whole.suggested)
+
+
+def test_many_classes_are_fitted_without_telling_every_pair_apart(monkeypatch) -> None:
+    monkeypatch.setattr("labelaudit.suspects.label_model.MANY_CLASSES", 5)
+    log_probs, given, wrong, oracle = simulate(total=3000)
+    model, quality = judge(log_probs, given)
+    following = next(one for one in model.explanations if one.follow > 0)
+    beside = following.confusion[~np.eye(6, dtype=bool)]
+    np.testing.assert_allclose(beside, 1)
+    assert f1(wrong, quality.wrong_prob) > 0.85 * f1(wrong, oracle)
+
+
+def test_the_sharper_the_prior_the_more_is_wrong() -> None:
+    log_probs, given, _, _ = simulate(total=2000)
+    told = [
+        judge(log_probs, given, SharpnessPrior(center, 0.05, (1, 0, 0), 1.0, ""))[
+            1
+        ].wrong_prob.sum()
+        for center in (1.0, 2.0, 4.0)
+    ]
+    assert told[0] < told[1] < told[2]
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_the_calibrating_exponent_is_found(exponent) -> None:
+    rng = np.random.default_rng(5)
+    probs = softmax(2 * rng.normal(size=(20_000, 4)), axis=1)
+    labels = (probs.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    log_probs = np.log(probs) / exponent
+    log_probs -= logsumexp(log_probs, axis=1, keepdims=True)
+    assert calibrating_exponent(log_probs, labels) == pytest.approx(exponent, rel=0.05)
+    lost = np.where(rng.random(20_000) < 0.3, rng.integers(0, 4, 20_000), labels)
+    assert softening_exponent(log_probs, lost) == pytest.approx(exponent, rel=0.12)
+    assert calibrating_exponent(log_probs, lost) < 0.8 * exponent
+
+
+def test_ambiguity_is_how_often_two_people_would_differ() -> None:
+    log_probs = np.log(np.array([[0.5, 0.5], [0.99, 0.01]] * 300))
+    given = np.array([0, 0] * 150 + [1, 0] * 150)
+    _, quality = judge(log_probs, given)
+    assert quality.ambiguity[0] == pytest.approx(0.5, abs=1e-6)
+    assert quality.ambiguity[1] < 0.1
+
+
+def test_the_interval_spans_what_explanations_differ_in() -> None:
+    one = number_interval(np.ones(1), np.array([100.0]), np.array([5.0]), np.zeros(1), 1000)
+    assert one == pytest.approx((100 - 1.645 * 5, 100 + 1.645 * 5), rel=1e-3)
+    two = number_interval(
+        np.array([0.5, 0.5]), np.array([0.0, 200.0]), np.array([5.0, 5.0]), np.zeros(2), 1000
+    )
+    assert two[0] == 0
+    assert two[1] > 200
+    assert number_interval(np.ones(1), np.array([3.0]), np.zeros(1), np.zeros(1), 9) == (
+        pytest.approx((3, 3))
+    )
+
+
+def test_the_ranking_is_no_worse_than_the_predictions_own() -> None:
+    log_probs, given, wrong, _ = simulate(planted=0.05)
+    _, quality = judge(log_probs, given)
+    own = 1 - np.exp(log_probs[np.arange(len(given)), given])
+    assert roc_auc_score(wrong, quality.log_odds) > roc_auc_score(wrong, own) - 0.002
+
+
+def test_what_is_fitted_to_is_bounded_and_drawn_with_the_seed() -> None:
+    assert len(fit_rows(100, 10, 0)) == 100
+    assert len(fit_rows(10**6, 10, 0)) == 8000
+    assert len(fit_rows(10**6, 1000, 0)) == 5000
+    np.testing.assert_array_equal(fit_rows(10**5, 10, 1), fit_rows(10**5, 10, 1))
+    assert not np.array_equal(fit_rows(10**5, 10, 1), fit_rows(10**5, 10, 2))
+
+
+def test_logarithms_are_finite_and_normalized() -> None:
+    logs = log_of(np.array([[0.0, 1.0], [0.5, 0.5]], dtype=np.float16))
+    assert logs.dtype == np.float32
+    assert np.isfinite(logs).all()
+    np.testing.assert_allclose(np.exp(logs).sum(1), 1, rtol=1e-6)
