@@ -308,6 +308,12 @@ def best_filter(rows: pd.DataFrame) -> pd.DataFrame:
     return found.assign(method=f"{FILTERS}best filter ({best[1].removeprefix(FILTERS)})")
 
 
+def commits(table: pd.DataFrame, names: list[str]) -> str:
+    """Name the commits that labelaudit's rows were run with."""
+    rows = table[table["method"].isin(names)].groupby("method")["commit"].unique()
+    return "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in rows.items())
+
+
 def report(command: str) -> str:
     """Lay out the results as Markdown."""
     table = pd.read_csv(RESULTS)
@@ -317,157 +323,7 @@ def report(command: str) -> str:
     lines = [
         "# Mistakes that people make",
         "",
-        f"`{command}`; {hardware()}. Commits:"
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        ""
-        f" {'; '.join(f'{m}: {chr(44).join(sorted(r.commit.unique()))}' for m, r in table[table.method.isin(names)].groupby('method'))}.",
+        f"`{command}`; {hardware()}. Commits: {commits(table, names)}.",
         "",
         "Confident learning is cleanlab's; its best filter is chosen by the truth, which no user could."
         " Systems that only rank have no F1 of their own.",
@@ -481,14 +337,14 @@ def report(command: str) -> str:
         "whole way": (
             "## The whole way, from frozen features",
             f"CIFAR-10's 50,000 training images, {BACKBONE.removeprefix('timm:')} at {SIDE} pixels. The"
-            " probes are five-fold logistic regressions on the same features, the better of two penalties."
-            " Means over seeds.",
+            " probes are five-fold logistic regressions on the same features, the better of two"
+            " penalties. Means over seeds.",
         ),
         "simulation": (
             "## A simulation with a known answer",
             "20,000 samples of Gaussian classes, labels of simulated people. Systems get five-fold"
-            " predictions of a logistic regression, which knows less than the oracle: the oracle knows the"
-            " classes and how people answer.",
+            " predictions of a logistic regression, which knows less than the oracle. The oracle knows"
+            " the classes and how people answer.",
         ),
     }
     for part, (title, text) in texts.items():
@@ -532,8 +388,8 @@ def notes(rows: pd.DataFrame, name: str) -> list[str]:
     near = (some["expected"] / some["num_wrong"] - 1).abs()
     told = [
         f"- Expected number within 15% of the truth in {int((near <= 0.15).sum())}, within 20% in"
-        f" {int((near <= 0.2).sum())} of {len(some)} audits with wrong labels; the 90% interval covers the"
-        f" truth in {int(inside.sum())} of {len(mine)}."
+        f" {int((near <= 0.2).sum())} of {len(some)} audits with wrong labels; the 90% interval covers"
+        f" the truth in {int(inside.sum())} of {len(mine)}."
     ]
     if (rows["part"] == "simulation").any():
         oracle = rows[rows["method"] == "oracle"].set_index(["labels", "seed"])["f1"]
@@ -545,14 +401,15 @@ def notes(rows: pd.DataFrame, name: str) -> list[str]:
     else:
         kinds = mine.dropna(subset=["follow_images"])
         told.append(
-            "- Of the wrong labels, as estimated, follow the images / run between classes / follow nothing:"
+            "- Of the wrong labels, as estimated, follow the images / run between classes / follow"
+            " nothing:"
         )
         for row in (
             kinds.groupby(["data", "labels"], sort=False).mean(numeric_only=True).itertuples()
         ):
             told.append(
-                f"  {', '.join(dict.fromkeys(row.Index))}: {row.follow_images:.2f} / {row.between_classes:.2f}"
-                f" / {row.follow_nothing:.2f};"
+                f"  {', '.join(dict.fromkeys(row.Index))}: {row.follow_images:.2f} /"
+                f" {row.between_classes:.2f} / {row.follow_nothing:.2f};"
             )
     return told
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -162,7 +163,7 @@ def _read(
         return _by_id(source, path, suffix)
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise SourceError(f"{path} is not a .npy file of numbers: {error}") from error
     if not isinstance(values, np.ndarray):
         raise SourceError(f"{path} holds several arrays; save the predictions with numpy.save")

@@ -289,7 +289,8 @@ def plot_review(
         axes.annotate(
             f"{float(share):.0%}: {count:,}",
             (count, float(share) * total),
-            xytext=(8, -12),
+            xytext=(-8, 6) if float(share) < 0.95 else (0, -18),
+            ha="right" if float(share) < 0.95 else "center",
             textcoords="offset points",
             fontsize=9,
             color=INK,

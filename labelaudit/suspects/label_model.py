@@ -43,9 +43,10 @@ from scipy.special import logsumexp, ndtr, softmax
 Floats = npt.NDArray[np.floating]
 
 MIN_PROB = 1e-9  # finer than any model is right, so that the first ranks are told apart
-# Samples that are fitted to: at most so many, and fewer where they would make up more values than
-# this; but at least so many per class.
-FIT_SAMPLES, FIT_VALUES, FIT_SAMPLES_PER_CLASS = 8_000, 2_000_000, 5
+# Samples that are fitted to: at most so many in seconds, or where minutes were spent on training; fewer
+# where they would make up more values than this; but at least so many per class.
+FIT_SAMPLES, THOROUGH_SAMPLES = 8_000, 40_000
+FIT_VALUES, FIT_SAMPLES_PER_CLASS = 2_000_000, 5
 # Values worked on at a time while judging.
 BLOCK_VALUES = 1 << 21
 
@@ -463,9 +464,23 @@ def fit_label_model(
     return replace(model, kinds=_kinds(model, fit))
 
 
-def fit_rows(total: int, num_classes: int, seed: int) -> npt.NDArray[np.int64]:
-    """Draw the samples that a model of so many labels is fitted to, in their order."""
-    most = max(min(FIT_SAMPLES, FIT_VALUES // num_classes), FIT_SAMPLES_PER_CLASS * num_classes)
+def fit_rows(
+    total: int, num_classes: int, seed: int, samples: int = FIT_SAMPLES
+) -> npt.NDArray[np.int64]:
+    """Draw the samples that a model of so many labels is fitted to, in their order.
+
+    Parameters
+    ----------
+    total
+        Number of labels.
+    num_classes
+        C.
+    seed
+        Decides the draw.
+    samples
+        How many to draw at most, where there are few classes.
+    """
+    most = max(min(samples, FIT_VALUES // num_classes), FIT_SAMPLES_PER_CLASS * num_classes)
     if total <= most:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))

@@ -21,6 +21,8 @@ from labelaudit.data.batches import are_few
 from labelaudit.errors import OptionError
 from labelaudit.suspects.held_out import HeldOut, enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
+    FIT_SAMPLES,
+    THOROUGH_SAMPLES,
     MistakeKinds,
     SharpnessPrior,
     fit_label_model,
@@ -418,6 +420,7 @@ def score_labels(
             + ". Which mistakes the labels contain is estimated from all labels together; the score is"
             " the probability that follows that this label is wrong."
         ),
+        samples=THOROUGH_SAMPLES,
     )
 
 
@@ -430,6 +433,7 @@ def score_out_of_sample(
     seed: int,
     name: str,
     explanation: str,
+    samples: int = FIT_SAMPLES,
 ) -> Scores:
     """Score labels against out-of-sample class probabilities, by `labelaudit.suspects.label_model`.
 
@@ -447,8 +451,10 @@ def score_out_of_sample(
         Decides which samples the model is fitted to where there are very many.
     name, explanation
         See `Scores`.
+    samples
+        How many samples the model is fitted to at most.
     """
-    rows = fit_rows(len(given), num_classes, seed)
+    rows = fit_rows(len(given), num_classes, seed, samples)
     model = fit_label_model(read(rows), given[rows], prior)
     quality = model.judge(read, given)
     return Scores(

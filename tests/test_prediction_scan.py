@@ -1,0 +1,198 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from typer.testing import CliRunner
+
+import labelaudit
+from labelaudit import OptionError, SourceError, UntrustedResultWarning
+from labelaudit.cli import app
+
+NAMES = ["ant", "bee", "cat"]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A table of labels, of which 40 of 400 are wrong, and predictions in every format."""
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 3, 400)
+    probs = softmax(4 * np.eye(3)[right] + rng.normal(size=(400, 3)), axis=1)
+    given = right.copy()
+    given[:40] = (right[:40] + 1) % 3
+    ids = [f"0{i}" for i in range(400)]
+    names = np.array(NAMES)
+    pd.DataFrame(
+        {"sample_id": ids, "label": names[given], "truth": names[right], "text": "hello"}
+    ).to_csv(tmp_path / "labels.csv", index=False)
+    table = pd.DataFrame(probs, columns=NAMES)[["cat", "ant", "bee"]]
+    table.insert(0, "sample_id", ids)
+    shuffled = table.sample(frac=1, random_state=0)
+    shuffled.to_parquet(tmp_path / "p.parquet", index=False)
+    shuffled.to_csv(tmp_path / "p.csv", index=False)
+    shuffled.to_csv(tmp_path / "p.tsv", index=False, sep="\t")
+    np.save(tmp_path / "p.npy", probs.astype(np.float32))
+    return tmp_path
+
+
+def audit(files, name, **options):
+    return labelaudit.scan(files / "labels.csv", pred_probs=files / name, **options)
+
+
+def test_every_format_gives_the_same_and_agrees_with_find_label_issues(files) -> None:
+    results = {name: audit(files, name) for name in ("p.npy", "p.parquet", "p.csv", "p.tsv")}
+    labels = pd.read_csv(files / "labels.csv", dtype=str)["label"]
+    issues = labelaudit.find_label_issues(labels, np.load(files / "p.npy"))
+    for result in results.values():
+        np.testing.assert_allclose(
+            result.samples["suspect_score"], issues["suspect_score"], atol=1e-5
+        )
+        assert result.samples["sample_id"].iloc[7] == "07"
+        assert result.samples["given_label"].tolist() == labels.tolist()
+    assert 30 < results["p.npy"].summary["num_suspects"] < 55
+    assert results["p.npy"].history is None
+
+
+def test_the_run_folder_is_whole(files) -> None:
+    run = files / "run"
+    result = audit(files, "p.csv", out=run, clean_label_column="truth")
+    assert {path.name for path in run.iterdir()} == {
+        "labelaudit.json", "plots", "report.html", "samples.parquet", "suspects.csv", "summary.json",
+    }  # fmt: skip
+    assert {path.name for path in (run / "plots").iterdir()} == {
+        "class_pairs.png", "precision_recall.png", "review.png",
+    }  # fmt: skip
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary == result.summary
+    assert summary["metrics"]["f1"] > 0.85
+    assert summary["status"] == "complete"
+    assert "2.25" in summary["score"]["assumption"]
+    suspects = labelaudit.read_csv(run / "suspects.csv")
+    pd.testing.assert_frame_equal(suspects, result.suspects, check_dtype=False)
+    assert suspects["trusted"].all()
+    page = (run / "report.html").read_text()
+    assert "hello" in page  # the text of a sample
+    assert "ε" not in page
+    with pytest.raises(labelaudit.OutputError, match="--force"):
+        audit(files, "p.csv", out=run)
+    audit(files, "p.csv", out=run, force=True)
+
+
+def test_features_bring_neighbors_and_duplicates(files) -> None:
+    rng = np.random.default_rng(1)
+    labels = pd.read_csv(files / "labels.csv", dtype=str)
+    right = labels["truth"].map({name: i for i, name in enumerate(NAMES)}).to_numpy()
+    features = (4 * np.eye(3)[right] + rng.normal(size=(400, 3))).astype(np.float32)
+    features[1] = features[0]
+    first = labels["label"].iloc[0]
+    labels.loc[1, "label"] = NAMES[(NAMES.index(first) + 1) % 3]
+    labels.to_csv(files / "labels.csv", index=False)
+    np.save(files / "f.npy", features)
+    result = audit(files, "p.npy", features=files / "f.npy", out=files / "run")
+    assert {"00", "01"} == set(result.duplicates.iloc[0][["sample_id_a", "sample_id_b"]])
+    assert 'class="near"' in (files / "run" / "report.html").read_text()
+
+
+def test_several_models_and_classes_that_no_label_names(files) -> None:
+    table = pd.read_parquet(files / "p.parquet")
+    table["owl"] = 0.1
+    table[NAMES] *= 0.9
+    table.to_parquet(files / "four.parquet", index=False)
+    second = table[["sample_id", "owl", *NAMES]].sample(frac=1, random_state=1)
+    second.to_csv(files / "four.csv", index=False)
+    result = labelaudit.scan(
+        files / "labels.csv", pred_probs=[files / "four.parquet", files / "four.csv"]
+    )
+    assert result.summary["class_names"] == [*NAMES, "owl"]
+    assert result.pred_probs.shape == (400, 4)
+    with pytest.raises(SourceError, match="different classes"):
+        labelaudit.scan(files / "labels.csv", pred_probs=[files / "four.parquet", files / "p.csv"])
+
+
+def write(files, change):
+    table = pd.read_csv(files / "p.csv", dtype={"sample_id": str})
+    change(table).to_csv(files / "bad.csv", index=False)
+    return "bad.csv"
+
+
+BAD = {
+    "missing class": (lambda t: t.rename(columns={"bee": "wasp"}), '"bee"'),
+    "missing rows": (lambda t: t.iloc[5:], "5 of 400 samples have no predictions"),
+    "twice": (lambda t: pd.concat([t, t.iloc[:1]]), "repeat"),
+    "other ids": (lambda t: t.assign(sample_id="x" + t["sample_id"]), "400 of 400 samples"),
+    "text": (lambda t: t.assign(note="a"), '"note" .* not numbers'),
+    "sums": (lambda t: t.assign(bee=0.5), "sums to"),
+    "one column": (lambda t: t[["sample_id", "ant"]], "one column per class"),
+}
+
+
+@pytest.mark.parametrize("case", list(BAD))
+def test_files_that_cannot_be_used_are_refused_and_nothing_is_written(files, case) -> None:
+    change, words = BAD[case]
+    name = write(files, change)
+    with pytest.raises(SourceError, match=words):
+        audit(files, name, out=files / "run")
+    assert not (files / "run").exists()
+
+
+def test_arrays_must_fit_the_table(files) -> None:
+    probs = np.load(files / "p.npy")
+    for bad, words in (
+        (probs[:30], "30 rows and there are 400 labels"),
+        (probs[:, :2], "2 columns and the labels name 3 classes"),
+        (probs[0], "shape"),
+    ):
+        np.save(files / "bad.npy", bad)
+        with pytest.raises(SourceError, match=words):
+            audit(files, "bad.npy")
+    (files / "bad.npy").write_bytes(b"PK\x03\x04 no")
+    with pytest.raises(SourceError, match="file of numbers"):
+        audit(files, "bad.npy")
+    with pytest.raises(SourceError, match="does not exist"):
+        audit(files, "nowhere.npy")
+    with pytest.raises(SourceError, match="is none of"):
+        audit(files, "labels.txt")
+
+
+@pytest.mark.parametrize("option", [{"epochs": 3}, {"encoder": "mlp"}, {"score": "epsilon"}])
+def test_options_of_training_are_refused(files, option) -> None:
+    with pytest.raises(OptionError, match=f"--{next(iter(option))}"):
+        audit(files, "p.npy", **option)
+
+
+def test_the_terminal_says_what_was_found_and_assumed(files) -> None:
+    run = CliRunner().invoke(
+        app,
+        ["scan", str(files / "labels.csv"), "--pred-probs", str(files / "p.csv"),
+         "--out", str(files / "run")],
+    )  # fmt: skip
+    assert run.exit_code == 0, run.output
+    told = " ".join(run.output.split())
+    assert "look wrong" in told
+    assert "2.25 times" in told
+    assert "Of the wrong labels, about" in told
+    assert "To relabel:" in told
+    bad = CliRunner().invoke(
+        app, ["scan", str(files / "labels.csv"), "--pred-probs", str(files / "no.csv")]
+    )
+    assert bad.exit_code == 2
+
+
+def test_what_cannot_be_trusted_says_so_everywhere(files) -> None:
+    table = pd.read_csv(files / "labels.csv", dtype=str)
+    table["label"] = table["label"].sample(frac=1, random_state=0).to_numpy()
+    table.to_csv(files / "labels.csv", index=False)
+    with pytest.warns(UntrustedResultWarning, match="do not trust"):
+        result = audit(files, "p.npy", out=files / "run")
+    assert "DO NOT TRUST" in repr(result)
+    assert not labelaudit.read_csv(files / "run" / "suspects.csv")["trusted"].any()
+    assert "Do not trust this report" in (files / "run" / "report.html").read_text()
+    run = CliRunner().invoke(
+        app,
+        ["scan", str(files / "labels.csv"), "--pred-probs", str(files / "p.npy"), "--force",
+         "--out", str(files / "run")],
+    )  # fmt: skip
+    assert "Do not trust" in run.output
+    assert "To relabel" not in run.output
+    assert "look wrong" not in run.output
