@@ -372,3 +372,13 @@ def test_a_scan_on_a_gpu_finds_planted_errors(noisy_digits):
     images, labels, clean = noisy_digits
     result = labelaudit.scan(source_from_arrays(images, labels, clean_labels=clean), device="cuda")
     assert result.summary["metrics"]["auroc"] > 0.97
+
+
+def test_a_result_that_cannot_be_trusted_warns_and_says_so(noisy_digits):
+    images, labels, _ = noisy_digits
+    shuffled = np.random.default_rng(0).permutation(labels)
+    with pytest.warns(labelaudit.UntrustedResultWarning, match="do not trust this result"):
+        result = labelaudit.scan(images, shuffled, epochs=2, device="cpu")
+    assert not result.summary["trust"]["trustworthy"]
+    assert "DO NOT TRUST THIS" in repr(result)
+    assert not result.suspects["trusted"].any()

@@ -58,6 +58,13 @@ def test_a_table_finds_planted_errors(capsys):
     assert "ward: category" in capsys.readouterr().out
 
 
+def test_your_own_predictions_find_planted_errors(capsys):
+    issues = load("your_own_predictions").main()
+    assert 150 < issues["is_label_issue"].sum() < 230  # 180 are wrong
+    assert issues.summary["mistakes"]["follow_nothing"] > 0.5
+    assert "of the flagged labels are wrong in truth" in capsys.readouterr().out
+
+
 def test_every_example_is_run_by_a_test():
     tested = Path(__file__).read_text()
     for example in EXAMPLES.glob("*.py"):

@@ -72,6 +72,8 @@ def make_samples(
             "label_score": 1 - score,
             "is_label_issue": (rank <= flagged).fillna(False).astype(bool),
             "rank": rank,
+            "ambiguity": np.where(labeled, 0.2, np.nan),
+            "trusted": True,
             "epsilon": np.where(labeled, 0.25, np.nan),
             "epsilon_mean": np.where(labeled, 0.2, np.nan),
             "guider_prob": np.where(labeled, 0.1, np.nan),
@@ -99,7 +101,12 @@ def make_summary(samples: pd.DataFrame, names: list[str], **changes: Any) -> dic
         "expected_wrong_interval": [0.1 * int(labeled.sum()), 0.14 * int(labeled.sum())],
         "review": {"explanation": "Expect half among the first 3.", "to_find": None, "curve": []},
         "threshold": {"value": 0.5, "rule": "auto", "explanation": "Above 0.5 are flagged."},
-        "score": {"name": "posterior", "explanation": "The probability of a wrong label."},
+        "score": {
+            "name": "posterior",
+            "explanation": "The probability of a wrong label.",
+            "assumption": "",
+        },
+        "mistakes": None,
         "trust": {"trustworthy": True, "reasons": []},
         "metrics": None,
         "per_class": [
@@ -493,7 +500,8 @@ def test_hostile_data_is_shown_and_never_run(tmp_path: Path) -> None:
         "device": hostile,
         "warnings": list(HOSTILE),
         "trust": {"trustworthy": False, "reasons": list(HOSTILE)},
-        "score": {"name": hostile, "explanation": hostile},
+        "score": {"name": hostile, "explanation": hostile, "assumption": hostile},
+        "mistakes": {"explanation": hostile},
         "threshold": {"value": 0.5, "rule": hostile, "explanation": hostile},
         "encoder": {"name": hostile, "reason": hostile},
         "versions": {"labelaudit": hostile, hostile: hostile},
@@ -571,12 +579,31 @@ def test_plots_come_with_captions_in_reading_order(tmp_path: Path) -> None:
     page = write_page(tmp_path, flagged=0, plots=plots)
 
     images = page.find("img")
-    assert [decode(image).width for image in images] == [14, 13, 12, 11, 10]
+    assert [decode(image).width for image in images] == [15, 14, 13, 12, 11, 10]
+    assert next(iter(PLOT_TEXTS)) == "review"
+    assert list(PLOT_TEXTS)[-1] == "epsilon"
     captions = [caption.text for caption in page.find("figcaption")]
     for text, caption in zip(PLOT_TEXTS.values(), captions, strict=False):
         assert text.title in caption
         assert text.caption in caption
     assert all(image.attributes["alt"] for image in images)
+
+
+def test_a_card_says_how_far_people_would_disagree_and_folds_training_away(tmp_path: Path) -> None:
+    page = write_page(tmp_path)
+    card = " ".join(page.cards[0].text.split())
+    assert re.search(r"people(clear|unsure|disputed) \(", card)
+    assert any("in training" in fold.text for fold in page.find("details"))
+
+
+def test_what_kind_of_mistakes_these_are_and_what_is_assumed_is_said(tmp_path: Path) -> None:
+    page = write_page(
+        tmp_path,
+        mistakes={"explanation": "About half follow the samples."},
+        score={"name": "s", "explanation": "Because.", "assumption": "Networks are shy."},
+    )
+    assert "About half follow the samples." in page.words
+    assert "Networks are shy. The interval for the number of wrong labels carries" in page.words
 
 
 def test_tables_are_cut_with_a_note(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from labelaudit.reporting.plots import (
     plot_embedding,
     plot_epsilon,
     plot_precision_recall,
+    plot_review,
     spread_epochs,
 )
 
@@ -75,6 +76,22 @@ def _no_warnings() -> object:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+@pytest.mark.parametrize("truth", [False, True])
+@pytest.mark.parametrize("wrong", [0, 3, 400])
+def test_review_plot(tmp_path: Path, wrong: int, truth: bool) -> None:
+    looked = [1, 2, 5, 10, 100, 500, 1000]
+    found = [min(float(n), float(wrong)) for n in looked]
+    curve = [
+        {"reviewed": n, "expected_found": f, "expected_share": 1.0}
+        for n, f in zip(looked, found, strict=True)
+    ]
+    to_find = {"0.5": wrong // 2, "0.9": wrong, "0.99": wrong} if wrong else None
+    path = tmp_path / "review.png"
+    known = np.arange(1000) < wrong if truth else None
+    plot_review({"curve": curve, "to_find": to_find}, wrong, path, known)
+    check_png(path)
 
 
 @pytest.mark.parametrize(("epochs", "most"), [(1, 5), (5, 5), (6, 5), (350, 48), (9, 1)])

@@ -85,8 +85,9 @@ def test_the_interval_is_that_of_a_poisson_binomial_and_of_what_the_model_may_ge
 
 def test_the_review_curve_adds_up_what_is_expected_among_the_first():
     curve = review_curve(scores())
-    assert [point["reviewed"] for point in curve] == [1, 2, 5]
-    assert [point["expected_found"] for point in curve] == pytest.approx([0.9, 1.41, 2.01])
+    assert [point["reviewed"] for point in curve] == [1, 2, 3, 4, 5]
+    told = [point["expected_found"] for point in curve]
+    assert told == pytest.approx([0.9, 1.41, 1.91, 2.01, 2.01])
     assert curve[-1]["expected_share"] == pytest.approx(1)
     assert curve[0]["expected_share"] == pytest.approx(0.9 / 2.01)
     assert review_curve(scores(probability=False)) == []
