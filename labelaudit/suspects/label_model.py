@@ -46,7 +46,7 @@ MIN_PROB = 1e-9  # finer than any model is right, so that the first ranks are to
 # Samples that are fitted to: at most so many in seconds, or where minutes were spent on training; fewer
 # where they would make up more values than this; but at least so many per class.
 FIT_SAMPLES, THOROUGH_SAMPLES = 8_000, 40_000
-FIT_VALUES, FIT_SAMPLES_PER_CLASS = 2_000_000, 5
+VALUES_PER_SAMPLE, FIT_SAMPLES_PER_CLASS = 50, 5
 # Values worked on at a time while judging.
 BLOCK_VALUES = 1 << 21
 
@@ -58,7 +58,7 @@ FOLLOW_SHARES = np.array([0.0, 0.25, 0.5])
 # Of cross-fitted classifiers that are taught labels as far as these are trusted.
 HELD_OUT_SHARPNESS = 1.15
 # Explanations that are left out when labels are judged have less weight than this together.
-LEFT_OUT = 0.02
+LEFT_OUT = 0.05
 
 # Pseudo-counts: each cell of W leans on the average of all cells beside the diagonal as if by so many
 # labels, each diagonal cell on the average diagonal, each class's share on the even one.
@@ -480,7 +480,8 @@ def fit_rows(
     samples
         How many to draw at most, where there are few classes.
     """
-    most = max(min(samples, FIT_VALUES // num_classes), FIT_SAMPLES_PER_CLASS * num_classes)
+    values = samples * VALUES_PER_SAMPLE
+    most = max(min(samples, values // num_classes), FIT_SAMPLES_PER_CLASS * num_classes)
     if total <= most:
         return np.arange(total)
     return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
@@ -565,26 +566,44 @@ def average(
     given
         ``(B,)`` int64.
     """
+    kind = log_probs.dtype
     rows = np.arange(len(given))
     log_wrong = np.full(len(given), -np.inf)
     log_right = np.full(len(given), -np.inf)
-    clean_probs = np.zeros(log_probs.shape, dtype=log_probs.dtype)
+    clean_probs = np.zeros(log_probs.shape, dtype=kind)
     doubt = np.zeros(len(given))
+    # Only ratios within a row matter. Several explanations share s, or t, and with it an exponential.
+    centered = log_probs - log_probs.max(axis=1, keepdims=True)
+    own = centered[rows, given].astype(np.float64)
+    sharp: dict[float, Floats] = {}
+    soft: dict[float, Floats] = {}
     for one in explanations:
-        truth = one.log_truth(log_probs)
-        doubt += one.weight * (1.0 - np.exp(truth.max(axis=1)))
-        joint = truth + one.log_channel(log_probs, given)
-        right = joint[rows, given].astype(np.float64)
-        joint[rows, given] = -np.inf
-        top = joint.max(axis=1, keepdims=True)
-        share = np.exp(joint - top)
-        wrong = np.log(share.sum(axis=1)) + top[:, 0].astype(np.float64)
-        whole = np.logaddexp(right, wrong)
-        share *= (one.weight * np.exp(top[:, 0] - whole))[:, None].astype(share.dtype)
-        clean_probs += share
-        clean_probs[rows, given] += one.weight * np.exp(right - whole)
-        log_right = np.logaddexp(log_right, math.log(one.weight) + right - whole)
-        log_wrong = np.logaddexp(log_wrong, math.log(one.weight) + wrong - whole)
+        if one.sharpness not in sharp:
+            bias = one.class_bias.astype(kind)
+            sharp[one.sharpness] = np.exp(kind.type(one.sharpness) * centered + bias)
+        truth = sharp[one.sharpness]  # (B, C)
+        sure = truth.max(axis=1) / truth.sum(axis=1)
+        doubt += one.weight * (1.0 - sure.astype(np.float64))
+        confusion = one.confusion if one.follow else one.transition_matrix
+        joint = confusion.T.astype(kind)[given]  # (B, C), P(ỹ | y = k, x) up to a factor
+        log_own = np.log(confusion[given, given]) + one.sharpness * own + one.class_bias[given]
+        if one.follow:
+            if one.follow not in soft:
+                soft[one.follow] = np.exp(kind.type(one.follow) * centered)
+            total = soft[one.follow] @ confusion.T.astype(kind)  # (B, C)
+            joint /= total
+            log_own -= np.log(total[rows, given].astype(np.float64))
+        joint *= truth
+        # The given class apart, lest a small share of wrong be lost beside it.
+        joint[rows, given] = 0.0
+        with np.errstate(divide="ignore"):
+            log_others = np.log(joint.sum(axis=1).astype(np.float64))
+        whole = np.logaddexp(log_own, log_others)
+        joint *= (one.weight * np.exp(-whole)).astype(kind)[:, None]
+        clean_probs += joint
+        clean_probs[rows, given] += (one.weight * np.exp(log_own - whole)).astype(kind)
+        log_right = np.logaddexp(log_right, math.log(one.weight) + log_own - whole)
+        log_wrong = np.logaddexp(log_wrong, math.log(one.weight) + log_others - whole)
     return Averaged(log_wrong, log_right, clean_probs, doubt)
 
 
@@ -604,14 +623,17 @@ class _Fit:
         size, classes = log_probs.shape
         rows = np.arange(size)
         alike = np.exp(follow * log_probs)  # (n, C), ones where t = 0
+        said = follow * float(log_probs[rows, given].mean())
         scaled = sharpness * log_probs
         truth = softmax(scaled + bias, axis=1)
         likelihood = -math.inf
         for done in range(ROUNDS):
             total = alike @ confusion.T if follow else confusion.sum(axis=1)  # (n, C) or (C,)
-            joint = truth * alike[rows, given][:, None] * confusion[:, given].T / total
+            joint = confusion.T[given]  # (n, C)
+            joint /= total
+            joint *= truth
             evidence = joint.sum(axis=1, keepdims=True)
-            before, likelihood = likelihood, float(np.log(evidence).mean())
+            before, likelihood = likelihood, float(np.log(evidence).mean()) + said
             joint /= evidence  # P(y | x, ỹ)
             if done > FEWEST_ROUNDS and abs(likelihood - before) < TOLERANCE:
                 break

@@ -226,6 +226,8 @@ def test_the_ranking_is_no_worse_than_the_predictions_own() -> None:
 def test_what_is_fitted_to_is_bounded_and_drawn_with_the_seed() -> None:
     assert len(fit_rows(100, 10, 0)) == 100
     assert len(fit_rows(10**6, 10, 0)) == 8000
+    assert len(fit_rows(10**6, 100, 0)) == 4000
+    assert len(fit_rows(10**6, 100, 0, 40_000)) == 20_000
     assert len(fit_rows(10**6, 1000, 0)) == 5000
     np.testing.assert_array_equal(fit_rows(10**5, 10, 1), fit_rows(10**5, 10, 1))
     assert not np.array_equal(fit_rows(10**5, 10, 1), fit_rows(10**5, 10, 2))
