@@ -6,6 +6,12 @@ MNIST_FOLDER holds parquet shards. Each seed draws 10,000 training images, corru
 runs every system on the same labels. Finished cells are kept in --out, so that the command can be
 stopped and given again; it ends by writing benchmarks/detection.md and
 benchmarks/results/detection.csv from what is there.
+
+    python benchmarks/detection.py MNIST_FOLDER --jobs 2 --method umn --seeds 2 \
+        --paired benchmarks/results/detection.csv
+
+runs UMN alone on fewer seeds, and writes benchmarks/detection_paired.md: its rows beside those of the
+same seeds in an earlier file.
 """
 
 from __future__ import annotations
@@ -132,7 +138,15 @@ GROUPS = (
 )
 
 
-def run(mnist: Dataset, out: Path, jobs: int, first_seed: int, most: int, only: list[str]) -> None:
+def run(
+    mnist: Dataset,
+    out: Path,
+    jobs: int,
+    first_seed: int,
+    most: int,
+    only: list[str],
+    methods: list[str],
+) -> None:
     """Run what is not there yet."""
     reporter: Reporter = ConsoleReporter(Console(stderr=True))
     for group in GROUPS:
@@ -144,7 +158,7 @@ def run(mnist: Dataset, out: Path, jobs: int, first_seed: int, most: int, only: 
             cells = [
                 Cell(method, noise, seed, group.num_labeled)
                 for noise in group.noises
-                for method in METHODS
+                for method in methods or METHODS
             ]
             reporter.say(f"{group.name}, seed {seed}")
             run_sweep(sweep, cells, dataset, jobs=jobs, reporter=reporter)
@@ -288,6 +302,60 @@ def report(out: Path, command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def paired(out: Path, earlier: Path, command: str) -> str:
+    """Lay out UMN's rows beside those of the same seeds in an earlier file, as Markdown."""
+    before = pd.read_csv(earlier)
+    before = before[before["method"] == "umn"]
+    keys = ["group", "noise", "rate", "seed"]
+    lines, made_by = [], []
+    for group in GROUPS:
+        parts = list(results(out, group))
+        if not parts:
+            continue
+        made_by.append(f"{group.name} {commits(parts)}")
+        now = pd.concat([part for part, _ in parts]).assign(group=group.name)
+        both = now[now["method"] == "umn"].merge(before, on=keys, suffixes=("", "_before"))
+        for (noise, rate), rows in both.groupby(["noise", "rate"], sort=False):
+            change = (rows["f1"] - rows["f1_before"]).mean()
+            measure = [
+                f"{rows['f1_before'].mean():.3f}",
+                f"{rows['f1'].mean():.3f}",
+                f"{change:+.3f}",
+            ]
+            flagged = [
+                share_flagged(place, Noise(noise, rate), seed)
+                for seed, place in places(parts)
+                if seed in set(rows["seed"])
+            ]
+            if not rate:
+                measure = ["–"] * 3
+            expected = [
+                f"{100 * (rows[name] / rows['num_labeled']).mean():.1f}"
+                for name in ("expected_wrong_before", "expected_wrong", "num_wrong")
+            ]
+            inside = rows["expected_low"].le(rows["num_wrong"]) & rows["expected_high"].ge(
+                rows["num_wrong"]
+            )
+            lines.append(
+                f"| {group.name} | {noise} {rate:g} | {len(rows)} | {' | '.join(measure)}"
+                f" | {' | '.join(expected)} | {100 * np.mean(flagged):.1f}"
+                f" | {int(inside.sum())} of {len(rows)} |"
+            )
+    head = [
+        "# Detection: the label model beside the rule before it",
+        "",
+        f"`{command}`; commits: {', '.join(made_by)}; {hardware()}.",
+        "",
+        "UMN on MNIST as in [detection.md](detection.md), the same seeds in both: there with a"
+        " transition matrix alone, here with the label model ([docs/method.md](../docs/method.md)).",
+        "",
+        "| regime | noise | seeds | F1 before | F1 | change | estimated wrong before, % | estimated, %"
+        " | wrong, % | flagged, % | interval covers |",
+        "|" + "---|" * 11,
+    ]
+    return "\n".join([*head, *lines]) + "\n"
+
+
 def main() -> None:
     """Parse, run, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -297,12 +365,31 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=20, help="no more seeds a group than this")
     parser.add_argument("--group", action="append", default=[], help="run this group alone")
+    parser.add_argument("--method", action="append", default=[], choices=METHODS)
+    parser.add_argument("--paired", type=Path, help="results of earlier rows to compare with")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     if not options.report_only:
         mnist = open_dataset(str(options.mnist), test="test")
         mnist = replace(mnist, name="mnist", test_pixels=None, test_labels=None)
-        run(mnist, options.out, options.jobs, options.first_seed, options.seeds, options.group)
+        run(
+            mnist,
+            options.out,
+            options.jobs,
+            options.first_seed,
+            options.seeds,
+            options.group,
+            options.method,
+        )
+    if options.paired:
+        command = (
+            "python benchmarks/detection.py MNIST_FOLDER --jobs 2 --method umn --seeds 2 --paired"
+            " benchmarks/results/detection.csv"
+        )
+        text = paired(options.out, options.paired, command)
+        (HERE / "detection_paired.md").write_text(text, encoding="utf-8")
+        print(text)
+        return
     text = report(options.out, "python benchmarks/detection.py MNIST_FOLDER --jobs 2")
     (HERE / "detection.md").write_text(text, encoding="utf-8")
     frames = [
