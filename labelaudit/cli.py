@@ -481,8 +481,6 @@ def _show_metrics(metrics: dict[str, float | None]) -> None:
 def _for_people(*, several_processes: bool = False) -> Iterator[None]:
     """Turn errors meant for people into one line and exit code 2."""
     errors = Console(stderr=True)
-    # What these say is printed in our own words.
-    warnings.simplefilter("ignore", LabelauditWarning)
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ and not several_processes:
             if not _leads():
@@ -491,7 +489,10 @@ def _for_people(*, several_processes: bool = False) -> Iterator[None]:
                 "torchrun started this, and only `labelaudit scan` shares its processes; start this"
                 " command without it"
             )
-        yield
+        with warnings.catch_warnings():
+            # What these say is printed in our own words.
+            warnings.simplefilter("ignore", LabelauditWarning)
+            yield
     except LabelauditError as error:
         errors.print(
             f"[bold red]error:[/bold red] {plain(str(error))}", soft_wrap=True, highlight=False
@@ -531,7 +532,7 @@ def _show(result: ScanResult) -> None:
     if len(result.suspects):
         console.print(_suspects_table(result))
     looks = (
-        "look wrong." if summary["trust"]["trustworthy"] else "were flagged, for no good reason."
+        "look wrong." if summary["trust"]["trustworthy"] else "were flagged, but do not trust this."
     )
     console.print(
         f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels {looks}",

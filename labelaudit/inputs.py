@@ -38,7 +38,7 @@ from labelaudit.data.images import (
 )
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.data.manifest import Source, source_from_arrays, text_array
-from labelaudit.data.prediction_files import read_labels_alone
+from labelaudit.data.prediction_files import are_by_row, read_labels_alone
 from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
 from labelaudit.data.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.data.tabular import read_tabular
@@ -168,7 +168,7 @@ def read_samples(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
-    labels_suffice: bool = False,
+    predictions: Sequence[Any] | None = None,
 ) -> Source | FeatureSource | TableSource:
     """Find samples and labels, and features where they come along; no image is opened.
 
@@ -178,8 +178,9 @@ def read_samples(
         See `labelaudit.scan`.
     image_column, label_column, id_column, split, clean_label_column
         How to read a table.
-    labels_suffice
-        Whether a table may name labels alone, without images or features: a `TableSource` then.
+    predictions
+        Predictions that will be joined, so that a table may name labels alone, without images or
+        features: a `TableSource` then.
 
     Raises
     ------
@@ -216,9 +217,10 @@ def read_samples(
         clean_label_column=clean_label_column,
     )
     if features is None:
-        if labels_suffice and not path.is_dir() and labels is None and image_column is None:
+        if predictions and not path.is_dir() and labels is None and image_column is None:
             alone = read_labels_alone(
                 path,
+                by_row=are_by_row(predictions),
                 label_column=label_column,
                 id_column=id_column,
                 split=split,

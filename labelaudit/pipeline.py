@@ -353,11 +353,14 @@ def scan(
             folder = None
             if distributed.leads():
                 folder = _open_folder(out, force=force, resume=resume)
-            data = read(labels_suffice=pred_probs is not None)
-        if pred_probs is not None:
-            files = as_list(pred_probs)
+            files = None if pred_probs is None else as_list(pred_probs)
+            data = read(predictions=files)
+        if files is not None:
+            in_order = isinstance(data, TableSource) or not isinstance(source, str | Path)
+            if isinstance(data, FeatureSource) and not str(features).endswith(".parquet"):
+                in_order = True
             result = scan_predictions(
-                join_predictions(data, files),
+                join_predictions(data, files, rows_known=in_order),
                 folder,
                 reporter,
                 threshold=threshold,

@@ -19,6 +19,7 @@ from labelaudit.predictions import (
     check_predictions,
     judge_predictions,
     read_models,
+    sparse_warnings,
 )
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of_files, write_results
@@ -55,7 +56,9 @@ def refuse_training_options(options: Mapping[str, Any], *, resume: bool) -> None
                 f"--pred-probs brings the predictions and trains nothing; leave {option} out"
             )
     if resume:
-        raise OptionError("an audit of predictions takes seconds and is not resumed; use --force")
+        raise OptionError(
+            "an audit of predictions is short and not resumed; leave --resume out, or use --force"
+        )
 
 
 def scan_predictions(
@@ -90,11 +93,20 @@ def scan_predictions(
         f" {len(data.models)} model{'s' if len(data.models) > 1 else ''} for"
         f" {manifest.num_classes} classes."
     )
-    predictions = check_predictions(read_models(list(data.models)), manifest.noisy_labels)
+    predictions = check_predictions(
+        read_models(list(data.models)), manifest.noisy_labels, manifest.class_names, names
+    )
     if data.features is not None:
         reporter.say("Cross-fitting classifiers on the features.")
-        predictions = add_features(predictions, data.features, manifest.noisy_labels, seed=seed)
-    for line in (*source.warnings, *predictions.warnings):
+        predictions = add_features(
+            predictions, data.features, manifest.noisy_labels, manifest.class_names, seed=seed
+        )
+    told = [
+        *source.warnings,
+        *predictions.warnings,
+        *sparse_warnings(manifest.noisy_labels, manifest.class_names),
+    ]
+    for line in told:
         reporter.warn(line)
     reporter.say("Ranking the labels.")
     judged = judge_predictions(
@@ -125,7 +137,7 @@ def scan_predictions(
         "device": "cpu",
         "seed": seed,
         "versions": versions(),
-        "warnings": [*source.warnings, *predictions.warnings],
+        "warnings": told,
         "config": json.loads(json.dumps({"threshold": threshold, "seed": seed, **config})),
         "num_conflicting_duplicates": len(duplicates),
     }
@@ -167,7 +179,13 @@ def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
 
 
 def as_list(pred_probs: Any) -> list[str | Path | np.ndarray]:
-    """Give predictions as a list of files and arrays."""
+    """Give predictions as a list of files and arrays; OptionError if they are none."""
     if isinstance(pred_probs, str | Path | np.ndarray):
         return [pred_probs]
-    return list(pred_probs)
+    files = list(pred_probs) if isinstance(pred_probs, list | tuple) else [np.asarray(pred_probs)]
+    if not files or not all(isinstance(file, str | Path | np.ndarray) for file in files):
+        raise OptionError(
+            "pred_probs are no file, array or list of these; for lists of numbers and data frames there"
+            " is labelaudit.find_label_issues"
+        )
+    return files

@@ -6,9 +6,10 @@ folder (`labelaudit.prediction_scan`). Both go through `judge_predictions`.
 
 from __future__ import annotations
 
+import html
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,20 @@ from scipy.special import logsumexp
 
 from labelaudit.data.images import NoImages
 from labelaudit.data.manifest import UNLABELED, Manifest, as_text, some, text_array
+from labelaudit.data.store import make_store
 from labelaudit.errors import (
     LabelauditWarning,
     OptionError,
     SourceError,
     UntrustedResultWarning,
 )
-from labelaudit.suspects.decision import Decision, Trust, assess_trust, decide
+from labelaudit.suspects.decision import (
+    Decision,
+    Trust,
+    assess_trust,
+    decide,
+    few_labels_warning,
+)
 from labelaudit.suspects.label_model import (
     blocks,
     calibrating_exponent,
@@ -45,11 +53,15 @@ POOLING_POWER = 4
 # this share of them, or if it would have to be this much surer to be as right about them as it is.
 AGREES_TOO_OFTEN, TOO_SHY = 0.001, 4.0
 LEAST_TO_TELL = 200
+# A class of so many labels should be predicted at least once.
+NEVER_LABELS = 20
+NO_CODE = -(2**62)  # what no label can be
 ADVICE = (
     "Predictions of a better model may help. Check as well that their rows and columns are those of the"
     " labels."
 )
-TAKES_TOO_MUCH = 1 << 27  # values of several models' average that are held in memory, 512 MiB
+# Classifiers of features hold several arrays of so many probabilities in memory, 512 MiB each.
+MOST_VALUES_BESIDE_FEATURES = 1 << 27
 
 
 class LabelIssues(pd.DataFrame):
@@ -75,7 +87,7 @@ class LabelIssues(pd.DataFrame):
 
     def _repr_html_(self) -> str | None:
         table: str | None = super()._repr_html_()  # type: ignore[misc]
-        return None if table is None else f"<p>{self._headline()}</p>{table}"
+        return None if table is None else f"<p>{html.escape(self._headline())}</p>{table}"
 
     def _headline(self) -> str:
         summary = getattr(self, "summary", None)
@@ -123,7 +135,7 @@ class Predictions:
         """Give P of all samples, ``(N, C)``: the model's own array, or the average of several."""
         if len(self.models) == 1:
             return self.models[0]
-        averaged = np.empty(self.models[0].shape, dtype=np.float32)
+        averaged = make_store(self.models[0].shape, np.float32)
         for part in blocks(len(averaged), self.num_classes):
             averaged[part] = np.exp(self.log_probs(part))
         return averaged
@@ -195,7 +207,7 @@ def find_label_issues(
         Predictions were normalized, or look as if the model had been trained on the labels.
     """
     models = read_models(pred_probs)
-    _check_index(labels, pred_probs)
+    _check_index(labels, [*_listed(pred_probs), features])
     class_names, columns_named = _class_names(classes, pred_probs, models[0].shape[1])
     given, class_names, notes = encode_labels(
         labels, class_names, models[0].shape[1], columns_named=columns_named
@@ -205,9 +217,10 @@ def find_label_issues(
             f"there are {len(given):,} labels and {len(models[0]):,} rows of predictions; give one row"
             " for each label"
         )
-    predictions = check_predictions(models, given)
+    predictions = check_predictions(models, given, class_names)
     if features is not None:
-        predictions = add_features(predictions, np.asarray(features), given, seed=seed)
+        predictions = add_features(predictions, features, given, class_names, seed=seed)
+    told = [*notes, *predictions.warnings, *sparse_warnings(given, class_names)]
     judged = judge_predictions(predictions, given, class_names, threshold=threshold, seed=seed)
     index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(given))
     manifest = Manifest(
@@ -229,11 +242,21 @@ def find_label_issues(
     )
     table.index = index
     table.summary = summarize(manifest, judged.scores, judged.decision, judged.trust)
-    table.summary["warnings"] = [*notes, *predictions.warnings]
-    for line in predictions.warnings:
+    table.summary["warnings"] = told
+    for line in told:
         warnings.warn(line, LabelauditWarning, stacklevel=2)
     warn_of_distrust(table.summary["trust"], stacklevel=3)
     return table
+
+
+def sparse_warnings(given: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> list[str]:
+    """Say which classes have too few labels to be judged well."""
+    labels = given[given >= 0]
+    used = np.flatnonzero(np.bincount(labels, minlength=len(class_names)))
+    told = few_labels_warning(
+        np.searchsorted(used, labels), tuple(class_names[number] for number in used)
+    )
+    return [] if told is None else [told]
 
 
 def warn_of_distrust(trust: Mapping[str, Any], *, stacklevel: int) -> None:
@@ -307,23 +330,25 @@ def _class_names(
     classes: Sequence[Any] | None, pred_probs: Any, num_classes: int
 ) -> tuple[tuple[str, ...] | None, bool]:
     """Give the columns' names if they were given, and whether a data frame gave them."""
-    frame = pred_probs if isinstance(pred_probs, pd.DataFrame) else None
-    if frame is None and isinstance(pred_probs, list | tuple):
-        frames = [one for one in pred_probs if isinstance(one, pd.DataFrame)]
-        if any(list(one.columns) != list(frames[0].columns) for one in frames):
-            raise SourceError(
-                "the data frames of predictions have different columns; give them the same, in the same"
-                " order"
-            )
-        frame = frames[0] if frames else None
-    named = classes is None and frame is not None
-    if classes is None and frame is not None:
-        if frame.columns.equals(pd.RangeIndex(num_classes)):
-            return None, False
-        classes = list(frame.columns)
-    if classes is None:
+    frames = [one for one in _listed(pred_probs) if isinstance(one, pd.DataFrame)]
+    if any(list(one.columns) != list(frames[0].columns) for one in frames):
+        raise SourceError(
+            "the data frames of predictions have different columns; give them the same, in the"
+            " same order"
+        )
+    told = None if classes is None else _names(classes, "classes")
+    columns = None
+    if frames and not frames[0].columns.equals(pd.RangeIndex(num_classes)):
+        columns = _names(frames[0].columns, "columns of pred_probs")
+    if told is not None and columns is not None and told != columns and set(told) & set(columns):
+        raise SourceError(
+            "classes are in another order than the columns of pred_probs, or not the same; leave"
+            " classes"
+            " out, for the columns have names"
+        )
+    names = columns if told is None else told
+    if names is None:
         return None, False
-    names = tuple(as_text(name) for name in classes)
     if len(names) != num_classes:
         raise SourceError(
             f"there are {len(names)} classes and {num_classes} columns of predictions; name each column"
@@ -331,7 +356,20 @@ def _class_names(
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise SourceError(f"classes repeat: {some(repeated)}; make them unique")
-    return names, named
+    return names, told is None
+
+
+def _names(values: Any, what: str) -> tuple[str, ...]:
+    if isinstance(values, str | set | frozenset) or not np.iterable(values):
+        raise SourceError(f"{what} are a {type(values).__name__}; give a list of names in order")
+    try:
+        return tuple(as_text(name) for name in values)
+    except TypeError as error:
+        raise SourceError(f"one of the {what} is {error}; give names") from error
+
+
+def _listed(pred_probs: Any) -> list[Any]:
+    return list(pred_probs) if isinstance(pred_probs, list | tuple) else [pred_probs]
 
 
 def encode_labels(
@@ -364,20 +402,31 @@ def encode_labels(
     SourceError
         A label is no column.
     """
+    if class_names is None and isinstance(getattr(labels, "dtype", None), pd.CategoricalDtype):
+        categories = _names(labels.dtype.categories, "categories")
+        if len(categories) == num_classes:
+            class_names = categories
     values = labels.to_numpy() if isinstance(labels, pd.Series | pd.Index) else labels
     if not isinstance(values, list | tuple):
-        values = np.asarray(_on_cpu(values))
+        values = _on_cpu(values)
+        masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+        values = np.asarray(values)
         if values.ndim != 1:
             raise SourceError(
                 f"labels have the shape {values.shape}; give one label per sample, (N,)"
             )
-        if class_names is None and np.issubdtype(values.dtype, np.integer):
+        if masked is not None:
+            values = [None if gone else v for v, gone in zip(values.tolist(), masked, strict=True)]
+        elif class_names is None and np.issubdtype(values.dtype, np.integer):
             return _checked_codes(values.astype(np.int64), num_classes)
     texts, numbers = _label_texts(values)
     codes, inverse = np.unique(texts, return_inverse=True)
     known = [str(text) for text in codes]
     if class_names is None and numbers:
         whole = np.array([_code_of(text) for text in known], dtype=np.int64)
+        if (whole == NO_CODE).any():
+            row = int(np.flatnonzero(whole[inverse] == NO_CODE)[0])
+            raise SourceError(f"labels[{row}] is {texts[row]}, which is no class number")
         return _checked_codes(whole[inverse], num_classes)
     used = [text for text in known if text not in ("", "-1")]
     notes: list[str] = []
@@ -387,20 +436,21 @@ def encode_labels(
                 f"the labels name {len(used)} classes ({some(used)}) and the predictions have"
                 f" {num_classes} columns; say with classes=[...] which column is which"
             )
+        if all(_code_of(text) != NO_CODE for text in used) and used != sorted(used, key=int):
+            raise SourceError(
+                "the labels are numbers as text, whose order as text and as numbers differ; say with"
+                " classes=[...] which column is which"
+            )
         class_names = tuple(used)
         notes.append(
-            "The columns of the predictions were taken for the classes in sorted order, as scikit-learn"
-            " has them; classes=[...] says another order."
+            "the columns of the predictions were taken for the classes in sorted order, as scikit-learn"
+            " has them; classes=[...] says another order"
         )
     place = {name: column for column, name in enumerate(class_names)} | {"": UNLABELED}
     if "-1" not in place:
         place["-1"] = UNLABELED
     missing = [text for text in used if text not in place]
-    if (
-        missing
-        and numbers
-        and all(_code_of(text, -2) in range(num_classes) for text in missing + used)
-    ):
+    if len(missing) == len(used) and numbers and all(0 <= _code_of(t) < num_classes for t in used):
         place = {text: _code_of(text) for text in known}  # numbers of columns that have names
     elif missing:
         where = "columns of the predictions" if columns_named else "classes"
@@ -413,10 +463,9 @@ def encode_labels(
 
 def _label_texts(values: Any) -> tuple[npt.NDArray[Any], bool]:
     """Give labels as text, "" where there is none, and whether all of them are numbers."""
-    cells = list(values)
     texts = []
     numbers = True
-    for row, value in enumerate(cells):
+    for row, value in enumerate(values):
         try:
             text = as_text(value)
         except TypeError as error:
@@ -426,11 +475,12 @@ def _label_texts(values: Any) -> tuple[npt.NDArray[Any], bool]:
     return np.asarray(texts, dtype=object if not texts else str), numbers
 
 
-def _code_of(text: str, other: int = UNLABELED) -> int:
+def _code_of(text: str) -> int:
+    """Give the number that a text is, -1 for "", or `NO_CODE`."""
     try:
         return int(text) if text else UNLABELED
     except ValueError:
-        return other
+        return NO_CODE
 
 
 def _checked_codes(
@@ -447,17 +497,16 @@ def _checked_codes(
     return codes, tuple(str(code) for code in range(num_classes)), []
 
 
-def _check_index(labels: Any, pred_probs: Any) -> None:
-    """Raise where labels and predictions of pandas do not belong together row by row."""
+def _check_index(labels: Any, others: list[Any]) -> None:
+    """Raise where labels and what belongs to them, of pandas, are not in the same order."""
     if not isinstance(labels, pd.Series):
         return
-    several = pred_probs if isinstance(pred_probs, list | tuple) else [pred_probs]
-    for frame in several:
+    for frame in others:
         if not isinstance(frame, pd.DataFrame) or len(frame) != len(labels):
             continue
         if not frame.index.equals(labels.index):
             raise SourceError(
-                "labels and pred_probs have different indexes, so that their rows may belong to"
+                "labels have another index than pred_probs or features, so that rows may belong to"
                 " different samples; give pred_probs.loc[labels.index], or arrays without an index"
             )
 
@@ -481,6 +530,8 @@ def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
         several = list(array) if np.ndim(array) == 3 else [array]
     models = []
     for one in several:
+        if np.ma.is_masked(one):
+            raise SourceError("pred_probs are masked in places; leave those samples out")
         try:
             values = np.asanyarray(_on_cpu(one))
             if not np.issubdtype(values.dtype, np.floating):
@@ -508,12 +559,20 @@ def _on_cpu(values: Any) -> Any:
     """Give a tensor as an array; anything else as it is."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        return values.float().numpy() if str(values.dtype) == "torch.bfloat16" else values.numpy()
+        if str(values.dtype) != "torch.bfloat16":
+            return values.numpy()
+        values = (
+            values.float().numpy()
+        )  # eight bits: sums are off by more than is taken for rounding
+        return values / values.sum(axis=-1, keepdims=True)
     return values
 
 
 def check_predictions(
-    models: tuple[npt.NDArray[Any], ...], given: npt.NDArray[np.int64]
+    models: tuple[npt.NDArray[Any], ...],
+    given: npt.NDArray[np.int64],
+    class_names: tuple[str, ...],
+    names: Sequence[str] = (),
 ) -> Predictions:
     """Check probabilities a block at a time, and see what they predict.
 
@@ -523,6 +582,10 @@ def check_predictions(
         From `read_models`.
     given
         ``(N,)`` int64, -1 where unlabeled: as many as the predictions have rows.
+    class_names
+        Of the C columns.
+    names
+        What to call each model's predictions in messages.
 
     Raises
     ------
@@ -539,7 +602,8 @@ def check_predictions(
     told: list[str] = []
     size, classes = models[0].shape
     for number, model in enumerate(models):
-        name = "pred_probs" if len(models) == 1 else f"pred_probs[{number}]"
+        usual = "pred_probs" if len(models) == 1 else f"pred_probs[{number}]"
+        name = names[number] if number < len(names) else usual
         off = max(_checked_block(model, part, name) for part in blocks(size, classes))
         if off > SUM_ROUNDING:
             told.append(f"rows of {name} sum to 1 only within {off:.1g}; they were normalized")
@@ -557,7 +621,25 @@ def check_predictions(
         )
         predicted[part] = block.argmax(axis=1)
         probs[part] = block.max(axis=1)
+    never = _never_predicted(predicted, given, class_names)
+    told += [] if never is None else [never]
     return Predictions(models, Predicted(predicted, probs), exponents, tuple(told))
+
+
+def _never_predicted(
+    predicted: npt.NDArray[np.int64], given: npt.NDArray[np.int64], class_names: tuple[str, ...]
+) -> str | None:
+    """Name classes that labels use and no prediction chooses, or give None."""
+    size = len(class_names)
+    labels = np.bincount(given[given >= 0], minlength=size)
+    never = np.flatnonzero((labels >= NEVER_LABELS) & (np.bincount(predicted, minlength=size) == 0))
+    if not len(never):
+        return None
+    return (
+        f"{some([class_names[number] for number in never])}: {labels[never].sum():,} labels, and"
+        " not one"
+        " sample is predicted so; check that the columns of the predictions are the classes' own"
+    )
 
 
 def _checked_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
@@ -575,12 +657,14 @@ def _checked_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
             f"row {place} of {name} holds {values[~np.isfinite(values)][0]}; predictions must be finite"
         )
     if (values <= 0).all() and abs(np.exp(values).sum() - 1.0) <= 10 * SUM_TOLERANCE:
-        raise SourceError(f"{name} are logarithms of probabilities; give numpy.exp({name})")
+        raise SourceError(f"{name} holds logarithms of probabilities; give numpy.exp of them")
+    if values.min() >= 0 and abs(values.sum() - 100.0) < 1.0:
+        raise SourceError(f"{name} holds percentages; divide them by 100")
     if values.min() < 0 or values.max() > 1.0 + SUM_TOLERANCE:
         worst = values.min() if values.min() < 0 else values.max()
         raise SourceError(
             f"row {place} of {name} holds {worst:.3g}, which is no probability; if these are logits,"
-            f" give scipy.special.softmax({name}, axis=1)"
+            " give scipy.special.softmax(logits, axis=1)"
         )
     raise SourceError(
         f"row {place} of {name} sums to {values.sum():.4g}, not to 1; give the probability of each"
@@ -648,8 +732,9 @@ def _pool(
 
 def add_features(
     predictions: Predictions,
-    features: npt.NDArray[Any],
+    features: Any,
     given: npt.NDArray[np.int64],
+    class_names: tuple[str, ...],
     *,
     seed: int,
 ) -> Predictions:
@@ -663,6 +748,8 @@ def add_features(
         ``(N, D)`` floats.
     given
         ``(N,)`` int64, -1 where unlabeled.
+    class_names
+        Of the C columns.
     seed
         Decides the folds.
 
@@ -672,11 +759,15 @@ def add_features(
         If the features do not fit, or would take too much memory.
     """
     size, classes = predictions.models[0].shape
-    if features.ndim != 2 or len(features) != size:
+    try:
+        values = np.ascontiguousarray(_on_cpu(features), dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise SourceError("features are no table of numbers; give an array (N, D)") from error
+    if values.ndim != 2 or len(values) != size or not values.shape[1]:
         raise SourceError(
-            f"features have the shape {features.shape} and there are {size:,} labels; give (N, D)"
+            f"features have the shape {values.shape} and there are {size:,} labels; give (N, D)"
         )
-    if size * classes > TAKES_TOO_MUCH:
+    if size * classes > MOST_VALUES_BESIDE_FEATURES:
         raise OptionError(
             f"{size:,} samples of {classes:,} classes are too many for classifiers of features; leave"
             " features out"
@@ -686,14 +777,15 @@ def add_features(
 
     rows = np.flatnonzero(given >= 0)
     if not enough_labels(len(rows)):
-        return predictions
-    features = np.ascontiguousarray(features, dtype=np.float32)
-    if not np.isfinite(features[rows]).all():
+        note = (
+            f"{len(rows)} labels are too few for classifiers of the features, which were left out"
+        )
+        return replace(predictions, warnings=(*predictions.warnings, note))
+    if not np.isfinite(values[rows]).all():
         raise SourceError("features hold NaN or infinite numbers; leave those samples out")
     opinion = np.exp(predictions.log_probs(rows)).astype(np.float32)
-    heard = hear_held_out(features, given, opinion, seed=seed).probs
     # Unlabeled samples keep what the models say of them.
-    added = np.asarray(predictions.probs(), dtype=np.float32).copy()
-    added[rows] = heard
-    checked = check_predictions((*predictions.models, added), given)
-    return Predictions(checked.models, checked.predicted, checked.exponents, predictions.warnings)
+    added = np.array(predictions.probs(), dtype=np.float32)
+    added[rows] = hear_held_out(values, given, opinion, seed=seed).probs
+    checked = check_predictions((*predictions.models, added), given, class_names)
+    return replace(checked, warnings=predictions.warnings)

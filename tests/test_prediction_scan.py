@@ -118,6 +118,8 @@ def write(files, change):
 
 BAD = {
     "missing class": (lambda t: t.rename(columns={"bee": "wasp"}), '"bee"'),
+    "semicolons": (lambda t: t.rename(columns={"cat": "a;b"})[["a;b"]], "semicolons"),
+    "no rows": (lambda t: t.iloc[:0], "no rows below its header"),
     "missing rows": (lambda t: t.iloc[5:], "5 of 400 samples have no predictions"),
     "twice": (lambda t: pd.concat([t, t.iloc[:1]]), "repeat"),
     "other ids": (lambda t: t.assign(sample_id="x" + t["sample_id"]), "400 of 400 samples"),
@@ -151,7 +153,7 @@ def test_arrays_must_fit_the_table(files) -> None:
         audit(files, "bad.npy")
     with pytest.raises(SourceError, match="does not exist"):
         audit(files, "nowhere.npy")
-    with pytest.raises(SourceError, match="is none of"):
+    with pytest.raises(SourceError, match="write the predictions as one"):
         audit(files, "labels.txt")
 
 
@@ -196,3 +198,53 @@ def test_what_cannot_be_trusted_says_so_everywhere(files) -> None:
     assert "Do not trust" in run.output
     assert "To relabel" not in run.output
     assert "look wrong" not in run.output
+
+
+def test_an_index_that_pandas_wrote_is_no_class(files) -> None:
+    table = pd.read_parquet(files / "p.parquet")
+    table.to_parquet(files / "index.parquet")
+    table.to_csv(files / "index.csv")
+    table.set_index("sample_id").to_parquet(files / "ids.parquet")
+    expected = audit(files, "p.npy").samples["suspect_score"]
+    for name in ("index.parquet", "index.csv", "ids.parquet"):
+        got = audit(files, name).samples["suspect_score"]
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_images_are_sorted_so_that_rows_cannot_belong_to_them(files) -> None:
+    from PIL import Image
+
+    names = [f"{i}.png" for i in range(6)]
+    for name in names:
+        Image.new("L", (8, 8)).save(files / name)
+    table = pd.DataFrame({"path": names[::-1], "label": ["a", "b"] * 3})
+    table.to_csv(files / "few.csv", index=False)
+    np.save(files / "few.npy", np.full((6, 2), 0.5))
+    with pytest.raises(SourceError, match="sorted by their path"):
+        labelaudit.scan(files, files / "few.csv", pred_probs=files / "few.npy")
+
+
+def test_repeated_ids_are_not_replaced_by_row_numbers(files) -> None:
+    table = pd.read_csv(files / "labels.csv", dtype=str)
+    table.loc[1, "sample_id"] = table.loc[0, "sample_id"]
+    table.to_csv(files / "labels.csv", index=False)
+    with pytest.raises(SourceError, match="repeat"):
+        audit(files, "p.csv")
+    assert audit(files, "p.npy").summary["num_labeled"] == 400
+
+
+def test_predictions_must_be_as_many_as_the_tables_rows_also_with_splits(files) -> None:
+    table = pd.read_csv(files / "labels.csv", dtype=str)
+    table["split"] = np.where(np.arange(400) < 300, "train", "test")
+    table.to_csv(files / "labels.csv", index=False)
+    result = audit(files, "p.npy", split="train")
+    assert result.summary["num_samples"] == 300
+    np.save(files / "part.npy", np.load(files / "p.npy")[:300])
+    with pytest.raises(SourceError, match="300 rows and there are 400 labels"):
+        audit(files, "part.npy", split="train")
+
+
+def test_what_is_no_prediction_is_refused(files) -> None:
+    for wrong in ([], [1, 2]):
+        with pytest.raises(OptionError, match="find_label_issues"):
+            labelaudit.scan(files / "labels.csv", pred_probs=wrong)

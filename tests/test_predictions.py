@@ -152,8 +152,13 @@ BAD = {
     "text": (lambda p, y: (y, [["a", "b"]] * 600), "no table of numbers"),
     "NaN": (lambda p, y: (y, np.where(np.arange(600)[:, None] == 5, np.nan, p)), "row 5 .* holds nan"),
     "negative": (lambda p, y: (y, np.where(np.arange(600)[:, None] == 7, -0.1, p)), "no probability"),
-    "logits": (lambda p, y: (y, 9 * p - 3), r"scipy.special.softmax\(pred_probs, axis=1\)"),
-    "logs": (lambda p, y: (y, np.log(p)), r"numpy.exp\(pred_probs\)"),
+    "logits": (lambda p, y: (y, 9 * p - 3), r"scipy.special.softmax\(logits, axis=1\)"),
+    "logs": (lambda p, y: (y, np.log(p)), "give numpy.exp"),
+    "percentages": (lambda p, y: (y, 100 * p), "divide them by 100"),
+    "half a class": (lambda p, y: ([2.5, *y[1:]], p), r"labels\[0\] is 2.5"),
+    "infinite": (lambda p, y: ([np.inf, *y[1:]], p), r"labels\[0\] is inf"),
+    "masked": (lambda p, y: (y, np.ma.masked_less(p, 0.5)), "masked"),
+    "numbers as text": (lambda p, y: (np.array(["2", "10", "1"])[y], p), "numbers as text"),
     "sums": (lambda p, y: (y, p * 0.9), "row 0 of pred_probs sums to 0.9"),
     "code": (lambda p, y: (np.where(np.arange(600) == 4, 3, y), p), r"labels\[4\] is 3"),
     "code below": (lambda p, y: (np.where(np.arange(600) == 4, -2, y), p), r"labels\[4\] is -2"),
@@ -223,9 +228,10 @@ def test_a_model_that_knows_nothing_is_not_believed() -> None:
 
 def test_thresholds_are_those_of_scan() -> None:
     probs, given, _ = predictions()
-    assert (
-        labelaudit.find_label_issues(given, probs, threshold="top:7")["is_label_issue"].sum() == 7
-    )
+    worst = labelaudit.find_label_issues(given, probs, threshold="top:7")
+    assert worst["is_label_issue"].sum() == 7
+    low = labelaudit.find_label_issues(given, probs, threshold=0.1)
+    assert low["is_label_issue"].sum() > 50
     with pytest.raises(labelaudit.OptionError, match="top:K"):
         labelaudit.find_label_issues(given, probs, threshold="best")
 
@@ -237,3 +243,70 @@ def test_a_mapped_file_is_read_in_blocks(tmp_path, monkeypatch, found) -> None:
     monkeypatch.setattr("labelaudit.suspects.label_model.BLOCK_VALUES", 90)
     got = labelaudit.find_label_issues(given, mapped)
     np.testing.assert_allclose(got["suspect_score"], found["suspect_score"], atol=1e-4)
+
+
+def test_columns_with_names_are_not_taken_for_positions() -> None:
+    probs, given, _ = predictions()
+    frame = pd.DataFrame(probs, columns=[1, 2, 3])
+    assert labelaudit.find_label_issues(given + 1, frame)["given_label"].iloc[0] == str(
+        given[0] + 1
+    )
+    with pytest.raises(SourceError, match='not among the columns of the predictions: "0"'):
+        labelaudit.find_label_issues(given, frame)
+    named = pd.DataFrame(probs, columns=NAMES)
+    with pytest.raises(SourceError, match="another order"):
+        labelaudit.find_label_issues(given, named, classes=NAMES[::-1])
+    with pytest.raises(SourceError, match="give a list of names"):
+        labelaudit.find_label_issues(given, probs, classes=set(NAMES))
+
+
+def test_categories_tell_the_columns() -> None:
+    probs, given, _ = predictions()
+    labels = pd.Series(pd.Categorical.from_codes(given, ["x", "b", "a"]))
+    got = labelaudit.find_label_issues(labels, probs)
+    assert got["given_label"].tolist() == [["x", "b", "a"][label] for label in given]
+
+
+def test_masked_labels_are_unlabeled() -> None:
+    probs, given, _ = predictions()
+    got = labelaudit.find_label_issues(np.ma.masked_array(given, np.arange(600) == 3), probs)
+    assert pd.isna(got["given_label"].iloc[3])
+    assert got.summary["num_unlabeled"] == 1
+
+
+def test_a_class_that_is_never_predicted_is_named() -> None:
+    probs, given, _ = predictions()
+    never = np.column_stack([probs[:, :2] / probs[:, :2].sum(1, keepdims=True), np.zeros(600)])
+    with pytest.warns(LabelauditWarning, match='"2": .* not one sample is predicted so'):
+        labelaudit.find_label_issues(given, never)
+
+
+def test_classes_with_few_labels_are_warned_of() -> None:
+    probs, given, _ = predictions()
+    with pytest.warns(LabelauditWarning, match="fewer than 5 labels"):
+        labelaudit.find_label_issues(np.where(np.arange(600) < 9, given, -1), probs)
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (np.full((600, 2), np.nan), "NaN"),
+        (np.zeros((5, 2)), r"shape \(5, 2\)"),
+        ([["a"]] * 600, "no table of numbers"),
+        (np.zeros((600, 0)), r"shape \(600, 0\)"),
+    ],
+)
+def test_features_that_cannot_be_used_are_refused(features, words) -> None:
+    probs, given, _ = predictions()
+    with pytest.raises(SourceError, match=words):
+        labelaudit.find_label_issues(given, probs, features=features)
+
+
+def test_class_names_are_escaped_in_a_notebook() -> None:
+    rng = np.random.default_rng(0)
+    probs = np.tile([0.98, 0.01, 0.01], (600, 1))
+    with pytest.warns(UntrustedResultWarning):
+        got = labelaudit.find_label_issues(
+            rng.integers(0, 3, 600), probs, classes=["<b>", "bee", "cat"]
+        )
+    assert "<b>" not in got._repr_html_()

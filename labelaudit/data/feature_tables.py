@@ -150,7 +150,7 @@ def join_features(source: Source, file: str | Path) -> FeatureSource:
         )
     total = source.manifest.num_samples
     values, found = _read_by_id(path, source.manifest.sample_ids)
-    read = TableSource(source, pd.DataFrame(index=range(total)), np.arange(total))
+    read = TableSource(source, pd.DataFrame(index=range(total)), np.arange(total), total)
     return _without_lacking(read, values, found, path)
 
 
@@ -188,11 +188,14 @@ class TableSource:
         Other columns of the rows.
     table_rows : array (N,) int64
         Which rows of the table the samples are.
+    num_rows : int
+        How many rows the table has.
     """
 
     source: Source
     details: pd.DataFrame
     table_rows: Indices
+    num_rows: int
 
 
 def source_from_table(
@@ -241,7 +244,7 @@ def source_from_table(
         index=range(len(rows)),
         dtype=str,
     )
-    return TableSource(source, details, rows)
+    return TableSource(source, details, rows, len(table.labels))
 
 
 def _without_lacking(
@@ -397,7 +400,7 @@ def _read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
             schema = opened.schema_arrow
             id_column, columns = _feature_columns(file, schema)
             stored = opened.read(columns=[id_column]).column(0).to_pylist()
-            names = [_id_text(file, row, value) for row, value in enumerate(stored)]
+            names = [id_text(file, row, value) for row, value in enumerate(stored)]
             position = _positions(file, names, ids)
             values: Floats | None = None
             start = 0
@@ -423,7 +426,8 @@ def _read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
     return values, found
 
 
-def _id_text(file: Path, row: int, value: object) -> str:
+def id_text(file: Path, row: int, value: object) -> str:
+    """Give an id as text; SourceError where it is no text or number."""
     try:
         return as_text(value)
     except TypeError as error:

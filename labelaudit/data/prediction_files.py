@@ -22,6 +22,7 @@ from labelaudit.data.feature_tables import (
     SHOWN_COLUMNS,
     FeatureSource,
     TableSource,
+    id_text,
     source_from_table,
 )
 from labelaudit.data.images import Indices
@@ -33,13 +34,15 @@ from labelaudit.data.label_tables import (
     read_table,
     suffix_of,
 )
-from labelaudit.data.manifest import Source, as_text, some
+from labelaudit.data.manifest import Source, some
 from labelaudit.data.store import make_store
 from labelaudit.errors import SourceError
 
 Floats = npt.NDArray[np.floating]
 SUFFIXES = ("npy", "parquet", "csv", "tsv")
 BATCH_ROWS = 16_384
+# What pandas calls an index that it writes without a name.
+PANDAS_INDEX = "__index_level_0__"
 CSV_BLOCK = 1 << 24  # bytes of a CSV file parsed at a time; no line may be longer
 
 
@@ -68,6 +71,7 @@ class PredictionSource:
 def read_labels_alone(
     labels: str | Path,
     *,
+    by_row: bool,
     label_column: str | None = None,
     id_column: str | None = None,
     split: str | None = None,
@@ -79,27 +83,32 @@ def read_labels_alone(
     ----------
     labels : str or Path
         CSV, TSV, JSONL or parquet with one row per sample.
+    by_row : bool
+        Whether rows may be called by their number where ids are missing or repeat.
     label_column, id_column, split, clean_label_column : str, optional
         See `labelaudit.data.feature_tables.read_labels_with_features`.
 
     Raises
     ------
     SourceError
-        The file is not there or not readable, or there are fewer than two classes.
+        The file is not there or not readable, ids are needed and missing, or there are fewer than two
+        classes.
     """
-    path = Path(labels)
-    if path.is_dir():
-        raise SourceError(
-            f"{path} is a folder; give the table of labels, and the folder of images before it if there"
-            " is one"
-        )
     columns = Columns(id_column, label_column, clean_label_column, others=SHOWN_COLUMNS + 1)
-    table = read_table(path, columns, ID_COLUMNS, images_needed=False)
-    return source_from_table(table, by_row=True, id_column=id_column, split=split)
+    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
+    return source_from_table(table, by_row=by_row, id_column=id_column, split=split)
+
+
+def are_by_row(files: Sequence[str | Path | Floats]) -> bool:
+    """Whether all predictions belong to samples by their row, and none by an id."""
+    return all(isinstance(file, np.ndarray) or suffix_of(str(file)) == "npy" for file in files)
 
 
 def join_predictions(
-    data: Source | FeatureSource | TableSource, files: Sequence[str | Path | Floats]
+    data: Source | FeatureSource | TableSource,
+    files: Sequence[str | Path | Floats],
+    *,
+    rows_known: bool = True,
 ) -> PredictionSource:
     """Put predictions beside the samples that they are about.
 
@@ -111,6 +120,8 @@ def join_predictions(
         One for each model. A file .npy, or an array, ``(R, C)``: row i belongs to row i of the table of
         labels; its columns are the classes that the labels name, sorted (as numbers if all are). A file
         .parquet, .csv or .tsv: by id, with one column per class, called like it.
+    rows_known
+        Whether the samples are in the order of a table or arrays, so that rows can belong to them.
 
     Raises
     ------
@@ -121,18 +132,24 @@ def join_predictions(
     source = data if isinstance(data, Source) else data.source
     details = pd.DataFrame(index=range(source.manifest.num_samples))
     features = None
-    rows: Indices | None = None
+    rows: tuple[Indices, int] | None = None
     if isinstance(data, TableSource):
-        details, rows = data.details, data.table_rows
+        details, rows = data.details, (data.table_rows, data.num_rows)
     elif isinstance(data, FeatureSource):
         details, features = data.details, data.features
+    if not rows_known and any(are_by_row([file]) for file in files):
+        raise SourceError(
+            "images are sorted by their path, so that rows of predictions cannot be told to belong"
+            " to them; give predictions as .parquet or .csv with the images' paths as ids"
+        )
     read = [_read(source, file, rows) for file in files]
     extras = [extra for _, extra in read]
-    if any(set(extra) != set(extras[0]) for extra in extras):
-        raise SourceError(
-            "the models predict different classes; give files with the same columns, or only some"
-            " of them"
-        )
+    for file, extra in zip(files, extras, strict=True):
+        if odd := sorted(set(extra) ^ set(extras[0])):
+            raise SourceError(
+                f"{files[0]} and {file} predict different classes: {some(odd)} is in one of them alone;"
+                " give files with the same columns"
+            )
     models = []
     for values, extra in read:
         # Further classes come after those that labels name, in the first file's order.
@@ -146,7 +163,7 @@ def join_predictions(
 
 
 def _read(
-    source: Source, file: str | Path | Floats, rows: Indices | None
+    source: Source, file: str | Path | Floats, rows: tuple[Indices, int] | None
 ) -> tuple[Floats, list[str]]:
     """Give predictions ``(N, C)`` of the source's samples, and the classes that no label names."""
     if isinstance(file, np.ndarray):
@@ -155,7 +172,7 @@ def _read(
     suffix = suffix_of(path.name)
     if suffix not in SUFFIXES:
         raise SourceError(
-            f"{path} is none of .npy, .parquet, .csv or .tsv; write predictions as one"
+            f'"{file}" is no .npy, .parquet, .csv or .tsv file; write the predictions as one of these'
         )
     if not path.is_file():
         raise SourceError(f"{path} does not exist; check the path of the predictions")
@@ -164,46 +181,43 @@ def _read(
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SourceError(f"{path} is not a .npy file of numbers: {error}") from error
+        raise SourceError(
+            f"{path} is not a file of numbers that numpy.save wrote, or a damaged one"
+        ) from error
     if not isinstance(values, np.ndarray):
         raise SourceError(f"{path} holds several arrays; save the predictions with numpy.save")
     return _of_rows(source, values, str(path), rows), []
 
 
-def _of_rows(source: Source, values: Floats, name: str, rows: Indices | None) -> Floats:
+def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int] | None) -> Floats:
     """Give the rows of an array that belong to the samples."""
     manifest = source.manifest
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise SourceError(
-            f"{name} has the shape {values.shape} and holds {values.dtype}; give"
-            " numbers (rows, classes)"
+            f"{name} has the shape {values.shape} and holds {values.dtype}; give numbers (rows,"
+            " classes)"
         )
     if values.shape[1] != manifest.num_classes:
         raise SourceError(
             f"{name} has {values.shape[1]} columns and the labels name {manifest.num_classes} classes"
-            f" ({some(list(manifest.class_names))}); give one column per class, in this order, or"
-            " a parquet"
-            " or CSV file whose columns are called like the classes"
+            f" ({some(list(manifest.class_names))}); give one column per class, in this order, or a"
+            " parquet or CSV file whose columns are called like the classes"
         )
-    total = manifest.num_samples if rows is None else int(rows.max(initial=-1)) + 1
-    if len(values) < total or (rows is None and len(values) != total):
+    total = manifest.num_samples if rows is None else rows[1]
+    if len(values) != total:
         raise SourceError(
-            f"{name} has {len(values):,} rows and there are {total:,} labels; row i of one belongs"
-            " to row i"
-            " of the other"
+            f"{name} has {len(values):,} rows and there are {total:,} labels; row i of one belongs to"
+            " row i of the other"
         )
-    every = rows is None or (len(rows) == len(values))
-    return values if every else values[rows]
+    return values if rows is None or len(rows[0]) == total else values[rows[0]]
 
 
 def _by_id(source: Source, path: Path, suffix: str) -> tuple[Floats, list[str]]:
     """Read predictions by the samples' ids."""
     manifest = source.manifest
     with _batches(path, suffix) as (names, batches):
+        id_column, given = _id_column(names), list(manifest.class_names)
         lowered = {name.strip().lower(): name for name in reversed(names)}
-        known = ("sample_id", "id", *ID_COLUMNS)
-        id_column = next((lowered[name] for name in known if name in lowered), names[0])
-        given = list(manifest.class_names)
         missing = [name for name in given if name not in names]
         if missing:
             raise SourceError(
@@ -211,38 +225,54 @@ def _by_id(source: Source, path: Path, suffix: str) -> tuple[Floats, list[str]]:
                 f" columns are {some([name for name in names if name != id_column])}"
             )
         passed_over = {id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN))}
+        passed_over |= {"", PANDAS_INDEX}
         extra = [name for name in names if name not in given and name not in passed_over]
         place = pd.Index(manifest.sample_ids)
         values: Floats = make_store((manifest.num_samples, len(given) + len(extra)), np.float32)
         found = np.zeros(manifest.num_samples, dtype=bool)
+        seen = 0
         example = ""
         for batch in batches:
-            ids = [as_text(value) for value in batch.column(id_column).to_pylist()]
+            cells = batch.column(id_column).to_pylist()
+            ids = [id_text(path, seen + row, value) for row, value in enumerate(cells)]
+            seen += len(ids)
             example = example or (ids[0] if ids else "")
             where = place.get_indexer(pd.Index(ids))
             kept = where >= 0
-            if found[where[kept]].any() or len(set(where[kept])) < kept.sum():
-                raise SourceError(f"ids in {path} repeat; keep one row of each")
+            once = pd.Series(where[kept])
+            if found[where[kept]].any() or once.duplicated().any():
+                again = found[where[kept]] | once.duplicated().to_numpy()
+                names_again = manifest.sample_ids[where[kept][again]].tolist()
+                raise SourceError(
+                    f"ids in {path} repeat: {some(names_again)}; keep one row of each"
+                )
             found[where[kept]] = True
             for column, name in enumerate([*given, *extra]):
-                values[where[kept], column] = _numbers(batch.column(name), name, path)[kept]
+                values[where[kept], column] = _numbers(batch.column(name), name, path, given)[kept]
+    if not seen:
+        raise SourceError(f"{path} has no rows below its header; check that it was written whole")
     if not found.all():
         lacking = manifest.sample_ids[~found].tolist()
         raise SourceError(
             f"{len(lacking):,} of {len(found):,} samples have no predictions in {path}:"
-            f" {some(lacking)}; its"
-            f' ids are like "{example}"'
+            f" {some(lacking)};"
+            f' its ids, in the column "{id_column}", are like "{example}"'
         )
     return values, extra
 
 
-def _numbers(column: pa.Array, name: str, path: Path) -> Floats:
+def _id_column(names: Sequence[str]) -> str:
+    """Choose the column of ids: by a usual name, else pandas' index, else the first."""
+    lowered = {name.strip().lower(): name for name in reversed(names)}
+    known = ("sample_id", "id", *ID_COLUMNS, PANDAS_INDEX)
+    return next((lowered[name] for name in known if name in lowered), names[0])
+
+
+def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> Floats:
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        raise SourceError(
-            f'column "{name}" of {path} holds {kind} and not numbers; leave out columns that are no'
-            " class"
-        )
+        mend = "mend its cells" if name in given else "leave out columns that are no class"
+        raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {mend}')
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
@@ -260,16 +290,13 @@ def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.R
         with path.open(encoding="utf-8-sig", newline="") as text:
             names = next(csv.reader(text, delimiter=delimiter), [])
         _refuse_few(names, path)
-        lowered = {name.strip().lower(): name for name in reversed(names)}
-        known = ("sample_id", "id", *ID_COLUMNS)
-        id_column = next((lowered[name] for name in known if name in lowered), names[0])
         with pc.open_csv(
             path,
             read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
             parse_options=pc.ParseOptions(delimiter=delimiter),
             # An id such as 007 or NA is text, and stays as it is.
             convert_options=pc.ConvertOptions(
-                column_types={id_column: pa.string()}, strings_can_be_null=False
+                column_types={_id_column(names): pa.string()}, strings_can_be_null=False
             ),
         ) as reader:
             yield names, iter(partial(_next_batch, reader), None)
@@ -286,8 +313,10 @@ def _next_batch(reader: Any) -> pa.RecordBatch | None:
 
 
 def _refuse_few(names: list[str], path: Path) -> None:
+    if len(names) == 1 and ";" in names[0]:
+        raise SourceError(f"{path} is parted by semicolons; save it with commas, or as parquet")
     if len(names) < 3 or len(set(names)) < len(names):
         raise SourceError(
-            f"{path} has the columns {some(names)}; give a column of ids and one column per class, each"
-            " called otherwise"
+            f"{path} has the columns {some(names)}; give a column of ids and one column per class, with"
+            " different names"
         )

@@ -53,6 +53,7 @@ class Threshold:
         OptionError
             If it is none of them.
         """
+        text = str(text)  # a number is a score
         kind, colon, number = text.strip().partition(":")
         if text.strip() == "auto":
             return cls("auto")

@@ -206,21 +206,10 @@ class Explanation:
         """W with rows that sum to 1, ``(C, C)``: the noise transition matrix where t = 0."""
         return np.asarray(self.confusion / self.confusion.sum(axis=1, keepdims=True))
 
-    def log_truth(self, log_probs: Floats) -> Floats:
-        """Give log P(y = k | x), ``(B, C)``, from log P."""
-        logits = self.sharpness * log_probs + self.class_bias.astype(log_probs.dtype)
-        return np.asarray(logits - logsumexp(logits, axis=1, keepdims=True))
-
-    def log_channel(self, log_probs: Floats, given: npt.NDArray[np.int64]) -> Floats:
-        """Give log P(ỹ | y = k, x) for every k, ``(B, C)``, from log P."""
-        kind = log_probs.dtype
-        if self.follow == 0.0:
-            return np.asarray(np.log(self.transition_matrix).astype(kind)[:, given].T)
-        rows = np.arange(len(given))
-        alike = np.exp(self.follow * log_probs)  # (B, C)
-        total = alike @ self.confusion.T.astype(kind)  # (B, C)
-        said = np.log(self.confusion).astype(kind)[:, given].T
-        return np.asarray(said + self.follow * log_probs[rows, given][:, None] - np.log(total))
+    @property
+    def tells_pairs_apart(self) -> bool:
+        """Whether W has cells of their own beside the diagonal; else these are 1."""
+        return self.follow == 0.0 or len(self.class_bias) <= MANY_CLASSES
 
 
 @dataclass(frozen=True)
@@ -590,7 +579,7 @@ def average(
         if one.follow:
             if one.follow not in soft:
                 soft[one.follow] = np.exp(kind.type(one.follow) * centered)
-            total = soft[one.follow] @ confusion.T.astype(kind)  # (B, C)
+            total = channel_total(soft[one.follow], confusion, one.tells_pairs_apart)  # (B, C)
             joint /= total
             log_own -= np.log(total[rows, given].astype(np.float64))
         joint *= truth
@@ -627,8 +616,11 @@ class _Fit:
         scaled = sharpness * log_probs
         truth = softmax(scaled + bias, axis=1)
         likelihood = -math.inf
+        pairs = not follow or classes <= MANY_CLASSES
         for done in range(ROUNDS):
-            total = alike @ confusion.T if follow else confusion.sum(axis=1)  # (n, C) or (C,)
+            total = confusion.sum(axis=1)  # (C,), or (n, C)
+            if follow:
+                total = channel_total(alike, confusion, pairs)
             joint = confusion.T[given]  # (n, C)
             joint /= total
             joint *= truth
@@ -638,13 +630,17 @@ class _Fit:
             if done > FEWEST_ROUNDS and abs(likelihood - before) < TOLERANCE:
                 break
             counts = np.asarray((self.by_given @ joint).T)  # (C, C)
-            if follow:
-                exposure = (joint / total).T @ alike  # (C, C)
-            else:
+            if not follow:
                 exposure = np.repeat((joint.sum(axis=0) / total)[:, None], classes, axis=1)
-            confusion = _confusion(
-                counts, exposure, told_apart=not follow or classes <= MANY_CLASSES
-            )
+            elif pairs:
+                exposure = (joint / total).T @ alike  # (C, C)
+            else:  # of the cells beside the diagonal their sum is enough, spread evenly
+                ratio = joint / total
+                own = (ratio * alike).sum(axis=0)
+                rest = float((ratio.sum(axis=1) * alike.sum(axis=1)).sum() - own.sum())
+                exposure = np.full((classes, classes), rest / (classes * (classes - 1)))
+                np.fill_diagonal(exposure, own)
+            confusion = _confusion(counts, exposure, told_apart=pairs)
             if fit_bias:
                 shift = joint.sum(axis=0) + BIAS_PSEUDO_COUNT
                 bias = bias + np.log(shift / (truth.sum(axis=0) + BIAS_PSEUDO_COUNT))
@@ -662,6 +658,24 @@ class _Fit:
             deviation_share=float((wrong * (1.0 - wrong)).mean()),
             doubt_share=float((1.0 - truth.max(axis=1)).mean()),
         )
+
+
+def channel_total(alike: Floats, confusion: Floats, pairs: bool) -> Floats:
+    """Give Σ_j P_j^t W_kj for each sample and right class, ``(B, C)``, from P^t.
+
+    Parameters
+    ----------
+    alike
+        ``(B, C)``, P^t up to a factor for each row.
+    confusion
+        W.
+    pairs
+        Whether W differs from 1 beside its diagonal.
+    """
+    if pairs:
+        return np.asarray(alike @ confusion.T.astype(alike.dtype))
+    own = np.diag(confusion).astype(alike.dtype) - 1
+    return np.asarray(alike * own + alike.sum(axis=1, keepdims=True))
 
 
 def _confusion(counts: Floats, exposure: Floats, *, told_apart: bool) -> Floats:
