@@ -314,8 +314,9 @@ def explain_kinds(kinds: MistakeKinds | None) -> str:
     cures = (
         "A second opinion on the ambiguous samples helps most, and a written rule for where one class"
         " ends and the next begins.",
-        "Look at the pairs of classes first: a habit, a rule that is read in two ways or a wrong"
-        " mapping can be mended for all of them at once.",
+        "Look at the pairs of classes first. A habit, a rule that is read in two ways or a wrong"
+        " mapping"
+        " can be mended at once.",
         "Check first how the labels were joined to the samples: shuffled rows or a broken join do this,"
         " and so do slips.",
     )

@@ -120,7 +120,7 @@ class SharpnessPrior:
             (1.0, 1.0, 6.0),
             50.0,
             "The predictions are assumed to be about 2.25 times as sure of what a sample is as of its"
-            " label; nothing in the labels can check that.",
+            " label. Nothing in the labels can check that.",
         )
 
     @classmethod
@@ -140,8 +140,8 @@ class SharpnessPrior:
             500.0,
             "The classifiers of the features are assumed to be about as sure as they are right."
             if sharpness is None
-            else "How far the classifiers of the features can be trusted was measured on two of them,"
-            " the linear one and the vote of the nearest samples, that make some of the same mistakes.",
+            else "How far the classifiers of the features can be trusted was measured on two of them. They"
+            " may make the same mistakes.",
         )
 
     @classmethod
