@@ -691,9 +691,8 @@ def _seen(
     which = "the predictions" if len(models) == 1 else "predictions of one of the models"
     return (
         f"{which} agree with {agrees:.1%} of the labels, more than a model could that has not seen"
-        " them:"
-        " it looks as if it was trained on these labels, and excuses their mistakes. Give out-of-sample"
-        " predictions, as scikit-learn's cross_val_predict makes them"
+        " them. It was most likely trained on these labels, and excuses their mistakes. Give"
+        " out-of-sample predictions, as scikit-learn's cross_val_predict makes them"
     )
 
 

@@ -140,8 +140,8 @@ class SharpnessPrior:
             500.0,
             "The classifiers of the features are assumed to be about as sure as they are right."
             if sharpness is None
-            else "How far the classifiers of the features can be trusted was measured on two of them. They"
-            " may make the same mistakes.",
+            else "How far the classifiers of the features can be trusted was measured on two of them."
+            " They may make the same mistakes.",
         )
 
     @classmethod
