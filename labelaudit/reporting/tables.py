@@ -89,10 +89,9 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows with ``is_label_issue``, ordered by ``rank``, with those of `SUSPECT_COLUMNS` that
-        there
-        are (and ``clean_label`` where there is one) and a fresh index. Empty, with the same columns,
-        where nothing is flagged.
+        The rows with ``is_label_issue``, ordered by ``rank``, with a fresh index. Its columns are those
+        of `SUSPECT_COLUMNS` that `samples` has, and ``clean_label``. Empty, with the same columns, where
+        nothing is flagged.
     """
     columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
