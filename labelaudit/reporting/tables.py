@@ -90,8 +90,8 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The rows with ``is_label_issue``, ordered by ``rank``, with a fresh index. Its columns are those
-        of `SUSPECT_COLUMNS` that `samples` has, and ``clean_label``. Empty, with the same columns, where
-        nothing is flagged.
+        of `SUSPECT_COLUMNS` that `samples` has, and ``clean_label``. Empty, with the same columns,
+        where nothing is flagged.
     """
     columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]

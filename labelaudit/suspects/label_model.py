@@ -43,9 +43,10 @@ from scipy.special import logsumexp, ndtr, softmax
 Floats = npt.NDArray[np.floating]
 
 MIN_PROB = 1e-9  # finer than any model is right, so that the first ranks are told apart
-# Samples that are fitted to: at most so many in seconds, or where minutes were spent on training; fewer
-# where they would make up more values than this; but at least so many per class.
+# Number of samples that are fitted to: the first where an audit should take seconds, the second where
+# minutes were spent on training.
 FIT_SAMPLES, THOROUGH_SAMPLES = 8_000, 40_000
+# With more classes than the first there are fewer samples, but at least the second per class.
 VALUES_PER_SAMPLE, FIT_SAMPLES_PER_CLASS = 50, 5
 # Values worked on at a time while judging.
 BLOCK_VALUES = 1 << 21
