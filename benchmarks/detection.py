@@ -353,7 +353,12 @@ def paired(out: Path, earlier: Path, command: str) -> str:
         " | wrong, % | flagged, % | interval covers |",
         "|" + "---|" * 11,
     ]
-    return "\n".join([*head, *lines]) + "\n"
+    foot = [
+        "",
+        "With 100 labels the rule is as it was: neighbors among the unlabeled images, sharpened, without a"
+        " model of the labels.",
+    ]
+    return "\n".join([*head, *lines, *foot]) + "\n"
 
 
 def main() -> None:
@@ -385,7 +390,7 @@ def main() -> None:
         command = (
             "python benchmarks/detection.py MNIST_FOLDER --jobs 2 --method umn --seeds 2 --paired"
             " benchmarks/results/detection.csv"
-        )
+        ) + "".join(f' --group "{group}"' for group in options.group)
         text = paired(options.out, options.paired, command)
         (HERE / "detection_paired.md").write_text(text, encoding="utf-8")
         print(text)

@@ -14,12 +14,13 @@ from sklearn.metrics import roc_auc_score
 from torchvision import models
 
 import labelaudit
-from labelaudit import EpsilonHistory, OptionError, OutputError, pipeline
+from labelaudit import EpsilonHistory, OptionError, OutputError
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.data.batches import plan_batches
 from labelaudit.data.feature_tables import features_of_rows
 from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.suspects import duplicates
 
 FAST = {"epochs": 3, "device": "cpu"}
 TOPICS = np.array(["complaint", "praise", "question", "order"])
@@ -189,7 +190,7 @@ def test_conflicting_duplicates_are_written(gaussians, tmp_path, monkeypatch) ->
     a, b = np.flatnonzero(noisy == 0)[0], np.flatnonzero(noisy == 1)[0]
     features[b] = features[a]
     for searched in (50_000, 100):  # as if there were many more samples
-        monkeypatch.setattr(pipeline, "DUPLICATES_SEARCHED", searched)
+        monkeypatch.setattr(duplicates, "SEARCHED", searched)
         out = tmp_path / str(searched)
         result = labelaudit.scan(features, noisy, out=out, threshold="top:5", **FAST)
         written = labelaudit.read_csv(out / "duplicates.csv")

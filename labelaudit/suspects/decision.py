@@ -25,7 +25,7 @@ MIN_LABELS_PER_CLASS = 5
 # Classes with fewer labels on average are learned roughly.
 THIN_CLASS = 30
 REVIEW_SHARES = (0.5, 0.9, 0.99)
-CURVE_STEPS = 40
+CURVE_STEPS = 20
 
 
 @dataclass(frozen=True)
