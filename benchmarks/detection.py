@@ -355,8 +355,8 @@ def paired(out: Path, earlier: Path, command: str) -> str:
     ]
     foot = [
         "",
-        "With 100 labels the rule is as it was: neighbors among the unlabeled images, sharpened, without a"
-        " model of the labels.",
+        "With 100 labels the rule is as it was: neighbors among the unlabeled images, sharpened,"
+        " without a model of the labels.",
     ]
     return "\n".join([*head, *lines, *foot]) + "\n"
 
