@@ -378,7 +378,7 @@ def report(command: str) -> str:
             for some in shown:
                 if len(some):
                     lines.append(line([wrong, some["method"].iloc[0]], some))
-        lines += ["", *notes(of_part, names[-1] if names else "")]
+        lines += ["", *notes(of_part, NAME)]
     return "\n".join(lines) + "\n"
 
 
