@@ -124,8 +124,8 @@ def report(rows: list[str], repeats: int) -> None:
     lines = [
         "# Time and memory of find_label_issues",
         "",
-        f"`python benchmarks/predictions.py`; commit {commit()}; {hardware()}; medians of {repeats} runs"
-        " in turn, of the larger shapes one run.",
+        f"`python benchmarks/predictions.py`; commit {commit()}; {hardware()}; medians of {repeats}"
+        " runs in turn, of the larger shapes one run.",
         "",
         "Random float32 predictions in a mapped file, 5% of the labels wrong. Peak: how much the memory"
         " of the process itself grew, without pages of the mapped file. cleanlab: its default filter.",
