@@ -263,7 +263,8 @@ def report(out: Path, command: str) -> str:
         " nothing was chosen on; every system on the same images, labels and encoder, each with its own"
         " defaults. Confident learning: five folds, the best of cleanlab's filters, which the truth"
         " chooses. AUM: its own threshold samples. Mean ± standard deviation over seeds. What it costs:"
-        " [speed.md](speed.md).",
+        " [speed.md](speed.md). The label model beside the rule before it, on two seeds:"
+        " [detection_paired.md](detection_paired.md).",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),

@@ -239,7 +239,7 @@ def read_samples(
                 " sample_id and features, or labelaudit.read_source(...) and features in its order"
             )
         return join_features(read_images(), features)
-    if _is_parquet(features) and id_column is None:
+    if is_parquet(features) and id_column is None:
         embedded = _embedded_images(read_images, Path(str(features)))
         if embedded is not None:
             return embedded
@@ -280,7 +280,8 @@ def _in_memory(
     return join_features(source, features)
 
 
-def _is_parquet(features: str | Path | np.ndarray) -> bool:
+def is_parquet(features: str | Path | np.ndarray) -> bool:
+    """Whether features lie in a parquet file, and so belong to samples by their ids."""
     return isinstance(features, str | Path) and suffix_of(str(features)) == "parquet"
 
 

@@ -28,6 +28,7 @@ from labelaudit.inputs import (
     decode,
     decode_for_backbone,
     extract,
+    is_parquet,
     read_samples,
     take_features,
     tell_notes,
@@ -341,7 +342,7 @@ def scan(
                 threshold=threshold,
             )
             if pred_probs is not None:
-                refuse_training_options(asdict(options), resume=resume)
+                refuse_training_options(asdict(options), asdict(ScanOptions()), resume=resume)
                 if distributed.size() > 1:
                     raise OptionError("--pred-probs trains nothing; start it without torchrun")
             if compile and distributed.size() > 1:
@@ -357,8 +358,8 @@ def scan(
             data = read(predictions=files)
         if files is not None:
             in_order = isinstance(data, TableSource) or not isinstance(source, str | Path)
-            if isinstance(data, FeatureSource) and not str(features).endswith(".parquet"):
-                in_order = True
+            if isinstance(data, FeatureSource) and features is not None:
+                in_order = in_order or not is_parquet(features)
             result = scan_predictions(
                 join_predictions(data, files, rows_known=in_order),
                 folder,

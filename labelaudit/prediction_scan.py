@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,26 +32,38 @@ from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import samples_table
 
-# Options of `labelaudit.scan` that are about training, and what they are without being asked for.
-TRAINING_OPTIONS: Mapping[str, Any] = {
-    "encoder": "auto",
-    "weights": None,
-    "fine_tune": False,
-    "tabular": False,
-    "image_size": None,
-    "epochs": None,
-    "batch_size": None,
-    "flip": False,
-    "time_budget": None,
-    "compile": False,
-    "score": "auto",
-}
+# Options of `labelaudit.scan` that are about training.
+TRAINING_OPTIONS = (
+    "encoder",
+    "weights",
+    "fine_tune",
+    "tabular",
+    "image_size",
+    "epochs",
+    "batch_size",
+    "flip",
+    "time_budget",
+    "compile",
+    "score",
+)
 
 
-def refuse_training_options(options: Mapping[str, Any], *, resume: bool) -> None:
-    """Raise `OptionError` where an option about training was set beside predictions."""
-    for name, usual in TRAINING_OPTIONS.items():
-        if options[name] != usual:
+def refuse_training_options(
+    options: Mapping[str, Any], usual: Mapping[str, Any], *, resume: bool
+) -> None:
+    """Raise `OptionError` where an option about training was set beside predictions.
+
+    Parameters
+    ----------
+    options
+        Values by the names of `labelaudit.scan`'s options.
+    usual
+        What they are without being asked for.
+    resume
+        Whether a run is to be gone on with.
+    """
+    for name in TRAINING_OPTIONS:
+        if options[name] != usual[name]:
             option = f"--{name.replace('_', '-')}"
             raise OptionError(
                 f"--pred-probs brings the predictions and trains nothing; leave {option} out"
@@ -154,7 +167,7 @@ def scan_predictions(
         return result
     folder.claim(installed_version(), manifest.fingerprint(), config)
     try:
-        result = ScanResult(**{**vars(result), "run_dir": folder.path})
+        result = replace(result, run_dir=folder.path)
         evidence = evidence_of_files(manifest.images, samples, data.details, features=data.features)
         write_results(folder, result, source, evidence)
     except BaseException:

@@ -33,6 +33,7 @@ from labelaudit.suspects.decision import (
     decide,
     few_labels_warning,
 )
+from labelaudit.suspects.held_out import enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
     blocks,
     calibrating_exponent,
@@ -561,9 +562,8 @@ def _on_cpu(values: Any) -> Any:
         values = values.detach().cpu()
         if str(values.dtype) != "torch.bfloat16":
             return values.numpy()
-        values = (
-            values.float().numpy()
-        )  # eight bits: sums are off by more than is taken for rounding
+        # Of eight bits: sums are off by more than is taken for rounding.
+        values = values.float().numpy()
         return values / values.sum(axis=-1, keepdims=True)
     return values
 
@@ -637,8 +637,8 @@ def _never_predicted(
         return None
     return (
         f"{some([class_names[number] for number in never])}: {labels[never].sum():,} labels, and"
-        " not one"
-        " sample is predicted so; check that the columns of the predictions are the classes' own"
+        " not one sample is predicted so; check that the columns of the predictions are the classes'"
+        " own"
     )
 
 
@@ -668,8 +668,7 @@ def _checked_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
         )
     raise SourceError(
         f"row {place} of {name} sums to {values.sum():.4g}, not to 1; give the probability of each"
-        " class,"
-        " every class a column of its own"
+        " class, every class a column of its own"
     )
 
 
@@ -771,9 +770,6 @@ def add_features(
             f"{size:,} samples of {classes:,} classes are too many for classifiers of features; leave"
             " features out"
         )
-    # Only features need torch.
-    from labelaudit.suspects.held_out import enough_labels, hear_held_out
-
     rows = np.flatnonzero(given >= 0)
     if not enough_labels(len(rows)):
         note = (
