@@ -21,12 +21,16 @@ import pyarrow.parquet as pq
 from labelaudit.errors import SourceError
 from labelaudit.files import atomic_write
 
+REVIEW_COLUMNS = ("decision", "corrected_label")
+"""Empty columns of suspects.csv that whoever relabels fills in; see docs/corrections.md."""
+
 SUSPECT_COLUMNS = (
     "rank",
     "sample_id",
     "path",
     "given_label",
     "suggested_label",
+    *REVIEW_COLUMNS,
     "suspect_score",
     "label_score",
     "is_label_issue",
@@ -45,7 +49,18 @@ Those of ε and of learner and guider are there where a network was trained.
 """
 
 TEXT_COLUMNS = frozenset(
-    {"sample_id", "path", "given_label", "suggested_label", "predicted_label", "clean_label"}
+    {
+        "sample_id",
+        "path",
+        "given_label",
+        "suggested_label",
+        "predicted_label",
+        "clean_label",
+        *REVIEW_COLUMNS,
+        "note",
+        "reviewer",
+        "reviewed_at",
+    }
 )
 FLOAT_COLUMNS = frozenset(
     {
@@ -90,11 +105,14 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The rows with ``is_label_issue``, ordered by ``rank``, with a fresh index. Its columns are those
-        of `SUSPECT_COLUMNS` that `samples` has, and ``clean_label``. Empty, with the same columns,
-        where nothing is flagged.
+        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, and ``clean_label``. Empty,
+        with the same columns, where nothing is flagged.
     """
     columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
+    place = columns.index("suggested_label") + 1
+    for number, name in enumerate(REVIEW_COLUMNS):
+        flagged.insert(place + number, name, pd.Series(pd.NA, flagged.index, dtype="str"))
     return flagged.sort_values("rank", kind="stable").reset_index(drop=True)
 
 
@@ -161,6 +179,24 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise SourceError(
             f"{path} is not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
         ) from error
+    return parse_csv(text, path)
+
+
+def parse_csv(text: str, path: Path) -> pd.DataFrame:
+    """Parse the text of a table as `read_csv` does.
+
+    Parameters
+    ----------
+    text : str
+        With a header row, cells separated by commas.
+    path : Path
+        Where it is from, for messages.
+
+    Raises
+    ------
+    SourceError
+        As `read_csv`.
+    """
     rows = _parse_rows(text, path)
     if not rows:
         raise SourceError(f"{path} is empty; it needs a header row")

@@ -1,0 +1,233 @@
+"""The table of corrections: what a person decided about each suspect label.
+
+The review page, `labelaudit review`, an edited suspects.csv and the exports of Label Studio all come
+down to this one table. docs/corrections.md describes it for people.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from labelaudit.data.label_tables import suffix_of
+from labelaudit.errors import SourceError
+from labelaudit.reporting.tables import parse_csv, write_csv
+
+ACCEPT, KEEP, RELABEL, EXCLUDE, UNSURE = "accept", "keep", "relabel", "exclude", "unsure"
+DECISIONS = (ACCEPT, KEEP, RELABEL, EXCLUDE, UNSURE)
+"""`accept` the suggested label, `keep` the given one, `relabel` with another, `exclude` the sample,
+or `unsure`."""
+
+CORRECTION_COLUMNS = (
+    "sample_id",
+    "decision",
+    "corrected_label",
+    "note",
+    "reviewer",
+    "reviewed_at",
+)
+"""Columns of corrections.csv, in order."""
+
+CORRECTIONS_FILE = "corrections.csv"
+"""What the table is called in a run folder."""
+
+
+def read_corrections(
+    path: str | Path, suggestions: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Read corrections, whichever tool they were made with.
+
+    Parameters
+    ----------
+    path : str or Path
+        corrections.csv; a suspects.csv whose column ``decision`` was filled in, also after a
+        spreadsheet program saved it; or an export of Label Studio (JSON, JSON-MIN or CSV) of tasks
+        that `labelaudit export` wrote. A run folder stands for the corrections.csv in it.
+    suggestions : mapping of str to str, optional
+        Suggested labels by sample id, for rows that accept a suggestion and do not hold it.
+
+    Returns
+    -------
+    DataFrame
+        One row for each sample that was decided about, in the order of the file, with the columns
+        `CORRECTION_COLUMNS`; and ``given_label`` where the file has it. All text, "" where there is
+        nothing. ``corrected_label`` is filled in for `accept` and `relabel`, and "" for the others.
+
+    Raises
+    ------
+    SourceError
+        The file is not there or not one of these, a decision is not known, a label is missing, or two
+        rows decide differently about a sample.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / CORRECTIONS_FILE
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; check the path of the corrections")
+    suffix = suffix_of(path.name)
+    if suffix not in ("csv", "tsv", "json"):
+        raise SourceError(
+            f"{path} is no table of corrections; give corrections.csv, an edited suspects.csv, or an"
+            " export of Label Studio (.json or .csv)"
+        )
+    if suffix == "json":
+        from labelaudit.corrections.label_studio import read_json
+
+        frame = read_json(path)
+    else:
+        frame = _read_table(path)
+    return check_corrections(frame, str(path), suggestions)
+
+
+def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
+    """Write corrections.csv, whole or not at all; text is quoted as in suspects.csv.
+
+    Parameters
+    ----------
+    corrections : DataFrame
+        With the columns `CORRECTION_COLUMNS`, all text.
+    path : Path
+        The file to write.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    write_csv(corrections.loc[:, list(CORRECTION_COLUMNS)], path)
+
+
+def check_corrections(
+    frame: pd.DataFrame, where: str, suggestions: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Check decisions and fill in the labels that they mean; see `read_corrections`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With ``sample_id`` and ``decision``; maybe the other `CORRECTION_COLUMNS`, ``given_label`` and
+        ``suggested_label``.
+    where : str
+        What to call the table in messages.
+    suggestions : mapping of str to str, optional
+        See `read_corrections`.
+    """
+    for name in ("sample_id", "decision"):
+        if name not in frame:
+            raise SourceError(
+                f'{where} has no column "{name}"; columns there: {", ".join(map(str, frame))}'
+            )
+    texts = pd.DataFrame(
+        {
+            name: frame[name].astype(object).where(frame[name].notna(), "").astype(str)
+            for name in (*CORRECTION_COLUMNS, "given_label", "suggested_label")
+            if name in frame
+        }
+    )
+    for name in CORRECTION_COLUMNS:
+        if name not in texts:
+            texts[name] = ""
+    texts["decision"] = texts["decision"].str.strip().str.lower()
+    texts = texts[texts["decision"] != ""]
+    rows = []
+    seen: dict[str, tuple[str, str]] = {}
+    for row in texts.to_dict("records"):
+        decision, sample = row["decision"], row["sample_id"]
+        if decision not in DECISIONS:
+            raise SourceError(
+                f'{where}: the decision about "{sample}" is "{decision}"; write one of'
+                f" {', '.join(DECISIONS)}, or leave it empty"
+            )
+        row["corrected_label"] = _meant(row, where, suggestions or {})
+        meant = decision_meant(row)
+        if sample in seen:
+            if seen[sample] != meant:
+                raise SourceError(
+                    f'{where} decides twice about "{sample}": {_told(seen[sample])} and'
+                    f" {_told(meant)}; keep one of the rows"
+                )
+            continue
+        seen[sample] = meant
+        rows.append(row)
+    columns = [*CORRECTION_COLUMNS, *(["given_label"] if "given_label" in texts else [])]
+    return pd.DataFrame(rows, columns=columns, dtype="str")
+
+
+def decision_meant(row: Mapping[str, str]) -> tuple[str, str]:
+    """Give what a row comes down to: "label" and which, or its decision; the rest may differ."""
+    if row["decision"] in (ACCEPT, RELABEL):
+        return "label", row["corrected_label"]
+    return row["decision"], ""
+
+
+def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -> str:
+    """Give the label that a decision sets, "" if it sets none."""
+    decision, sample, label = row["decision"], row["sample_id"], row["corrected_label"]
+    if decision not in (ACCEPT, RELABEL):
+        return ""
+    if label:
+        return label
+    if decision == RELABEL:
+        raise SourceError(
+            f'{where}: "{sample}" is to be relabeled, and corrected_label is empty; write the right'
+            " label there"
+        )
+    label = row.get("suggested_label", "") or suggestions.get(sample, "")
+    if not label:
+        raise SourceError(
+            f'{where}: the suggestion for "{sample}" is accepted, and the table does not hold it; write'
+            " it into corrected_label"
+        )
+    return label
+
+
+def _told(meant: tuple[str, str]) -> str:
+    return f'label "{meant[1]}"' if meant[0] == "label" else meant[0]
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file, with the comma or another separator, as ours or as Label Studio's."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SourceError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
+        ) from error
+    header = text.partition("\n")[0]
+    # Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
+    sign = next((sign for sign in "\t;," if sign in header), ",")
+    if sign != ",":
+        text = _with_commas(text, sign, path)
+    frame = parse_csv(text, path)
+    if "decision" not in frame and "annotation_id" in frame:
+        from labelaudit.corrections.label_studio import from_table
+
+        return from_table(frame, path)
+    return frame
+
+
+def _with_commas(text: str, sign: str, path: Path) -> str:
+    """Write a table with another separator anew, cells quoted; decimal commas become points."""
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter=sign, strict=True))
+    except csv.Error as error:
+        raise SourceError(f"{path} is not CSV: {error}") from error
+    # Only columns of text matter here; the others need not be read as numbers.
+    names = [name.strip() for name in rows[0]]
+    wanted = [
+        place
+        for place, name in enumerate(names)
+        if name in (*CORRECTION_COLUMNS, "given_label", "suggested_label")
+    ]
+    for row in rows:
+        if any(row):
+            writer.writerow([row[place] if place < len(row) else "" for place in wanted])
+    return out.getvalue()
