@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,12 +10,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError
+from labelaudit.cli_review import add_review_commands
+from labelaudit.errors import OptionError
 from labelaudit.progress import plain
+from labelaudit.terminal import EXIT_INTERRUPTED, for_people, reporter
 
 if TYPE_CHECKING:
     from labelaudit.evaluation import EvalResult
-    from labelaudit.progress import Reporter
     from labelaudit.result import ScanResult
 
 app = typer.Typer(
@@ -31,8 +28,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
 SHOWN_SUSPECTS = 10
 
 ENCODERS = "auto, mlp, conv13, resnet18, resnet50 or resnet101"
@@ -148,6 +143,21 @@ def scan(
         str | None,
         typer.Option(help="Column of true labels: never trained on, only scores the report."),
     ] = None,
+    verified_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column that says which labels a person has verified (yes), and which samples to leave"
+            " out (excluded). Verified labels are taken as right."
+        ),
+    ] = None,
+    reviewed: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="A run folder whose suspects were decided about: its decisions are taken as verified"
+            " labels, and its scores are held against them. Repeat it for several.",
+        ),
+    ] = None,
     encoder: Annotated[
         str,
         typer.Option(
@@ -190,9 +200,13 @@ def scan(
             " share R."
         ),
     ] = "auto",
+    max_suspects: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Show only the K worst suspects in the report."),
+    ] = None,
 ) -> None:
     """Find suspect labels and write them to suspects.csv, with a page to look at."""
-    with _for_people(several_processes=True):
+    with for_people(several_processes=True):
         from labelaudit.data.sources import source_name
         from labelaudit.pipeline import scan as run_scan
 
@@ -210,6 +224,8 @@ def scan(
             id_column=id_column,
             split=split,
             clean_label_column=clean_label_column,
+            verified_column=verified_column,
+            reviewed=reviewed or None,
             encoder=encoder,
             weights=weights,
             fine_tune=fine_tune,
@@ -223,7 +239,8 @@ def scan(
             compile=compile_step,
             score=score,
             threshold=threshold,
-            reporter=_reporter(),
+            max_suspects=max_suspects,
+            reporter=reporter(),
         )
         _show(result)
 
@@ -257,7 +274,7 @@ def embed(
     device: Device = "auto",
 ) -> None:
     """Write the features that a pretrained network sees in images, for scan --features."""
-    with _for_people():
+    with for_people():
         from labelaudit.embedding import embed as run_embed
 
         run_embed(
@@ -271,7 +288,7 @@ def embed(
             label_column=label_column,
             split=split,
             device=device,
-            reporter=_reporter(),
+            reporter=reporter(),
         )
         Console().print(f"Features: {plain(str(out))}", soft_wrap=True, highlight=False)
 
@@ -283,14 +300,34 @@ def demo(
     ] = Path("labelaudit-demo-digits"),
     rate: Annotated[float, typer.Option(help="Share of the labels that are made wrong.")] = 0.2,
     seed: Seed = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write images and labels.csv there as well, to try the other commands on.",
+        ),
+    ] = None,
 ) -> None:
     """Audit scikit-learn's handwritten digits, a fifth of their labels made wrong on purpose."""
-    with _for_people():
-        from labelaudit.benchmark.demo import corrupted_digits
+    with for_people():
+        from labelaudit.benchmark.demo import corrupted_digits, write_digits
         from labelaudit.pipeline import scan as run_scan
 
-        data = corrupted_digits(rate, seed)
-        _show(run_scan(data, out=out, force=True, seed=seed, reporter=_reporter()))
+        if data is None:
+            source = corrupted_digits(rate, seed)
+            _show(run_scan(source, out=out, force=True, seed=seed, reporter=reporter()))
+            return
+        images, labels = write_digits(data, rate, seed)
+        result = run_scan(
+            images,
+            labels,
+            clean_label_column="true_label",
+            out=out,
+            force=True,
+            seed=seed,
+            reporter=reporter(),
+        )
+        _show(result)
 
 
 @app.command(name="eval")
@@ -370,11 +407,11 @@ def evaluate(
     ] = False,
 ) -> None:
     """Plant label errors and compare how well each method finds them."""
-    with _for_people():
+    with for_people():
         from labelaudit import evaluation
         from labelaudit.benchmark.cells import Noise
 
-        reporter = _reporter()
+        told = reporter()
         rates = _rates(rate)
         chosen = range(first_seed, first_seed + seeds) if seeds is not None else None
         kinds = noise or ["symmetric"]
@@ -387,7 +424,7 @@ def evaluate(
                 test=test,
                 label_column=label_column,
                 noise=kinds,
-                reporter=reporter,
+                reporter=told,
             )
         if protocol is not None:
             result, lines = evaluation.run_protocol(
@@ -403,7 +440,7 @@ def evaluate(
                 download=download,
                 device=device,
                 jobs=jobs,
-                reporter=reporter,
+                reporter=told,
             )
             Console().print("\n".join(lines), highlight=False, soft_wrap=True)
             _end_of_eval(result)
@@ -424,7 +461,7 @@ def evaluate(
             return
         result = evaluation.evaluate(
             data,
-            methods=method or evaluation.default_methods(reporter),
+            methods=method or evaluation.default_methods(told),
             noise=kinds,
             rates=rates or evaluation.DEFAULT_RATES,
             seeds=chosen or (first_seed,),
@@ -438,7 +475,7 @@ def evaluate(
             out=out,
             jobs=jobs,
             curves=curves,
-            reporter=reporter,
+            reporter=told,
         )
         _end_of_eval(result)
 
@@ -477,44 +514,6 @@ def _show_metrics(metrics: dict[str, float | None]) -> None:
     Console().print(table)
 
 
-@contextmanager
-def _for_people(*, several_processes: bool = False) -> Iterator[None]:
-    """Turn errors meant for people into one line and exit code 2."""
-    errors = Console(stderr=True)
-    try:
-        if "TORCHELASTIC_RUN_ID" in os.environ and not several_processes:
-            if not _leads():
-                raise typer.Exit
-            raise OptionError(
-                "torchrun started this, and only `labelaudit scan` shares its processes; start this"
-                " command without it"
-            )
-        with warnings.catch_warnings():
-            # What these say is printed in our own words.
-            warnings.simplefilter("ignore", LabelauditWarning)
-            yield
-    except LabelauditError as error:
-        errors.print(
-            f"[bold red]error:[/bold red] {plain(str(error))}", soft_wrap=True, highlight=False
-        )
-        raise typer.Exit(EXIT_BAD_INPUT) from None
-    except KeyboardInterrupt:
-        if _leads():
-            errors.print("Interrupted before there was a ranking; --resume goes on where it can.")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _leads() -> bool:
-    """Whether this is the first of the processes that torchrun started, or it started none."""
-    return os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
-
-
-def _reporter() -> Reporter:
-    from labelaudit.progress import ConsoleReporter
-
-    return ConsoleReporter(Console(stderr=True))
-
-
 def _show(result: ScanResult) -> None:
     """End with a verdict, a short table of the worst suspects and where the files are."""
     console = Console()
@@ -544,6 +543,8 @@ def _show(result: ScanResult) -> None:
         console.print(summary["score"]["assumption"], highlight=False)
     if summary["mistakes"] and summary["trust"]["trustworthy"]:
         console.print(summary["mistakes"]["explanation"], highlight=False)
+    if summary["checked"]:
+        console.print(summary["checked"]["explanation"], highlight=False)
     if summary["review"]["explanation"]:
         console.print(summary["review"]["explanation"], highlight=False)
     if count := summary["num_conflicting_duplicates"]:
@@ -564,15 +565,21 @@ def _show(result: ScanResult) -> None:
             highlight=False,
         )
     if result.run_dir is not None:
-        if summary["trust"]["trustworthy"]:
-            suspects = plain(str(result.run_dir / "suspects.csv"))
-            console.print(f"To relabel:  {suspects}", soft_wrap=True)
-        if len(result.duplicates):
-            file = plain(str(result.run_dir / "duplicates.csv"))
-            console.print(f"Duplicates:  {file}", soft_wrap=True)
-        console.print(f"To look at:  {plain(str(result.run_dir / 'report.html'))}", soft_wrap=True)
+        _show_next(result, console)
     if summary["status"] == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _show_next(result: ScanResult, console: Console) -> None:
+    """Say where the files are, and what to do next."""
+    assert result.run_dir is not None
+    folder = plain(str(result.run_dir))
+    if len(result.duplicates):
+        console.print(f"Duplicates:  {folder}/duplicates.csv", soft_wrap=True, highlight=False)
+    console.print(f"To look at:  {folder}/report.html", soft_wrap=True, highlight=False)
+    if result.summary["trust"]["trustworthy"] and len(result.suspects):
+        console.print(f"Suspects:    {folder}/suspects.csv", soft_wrap=True, highlight=False)
+        console.print(f"Next:        labelaudit review {folder}", soft_wrap=True, highlight=False)
 
 
 def _suspects_table(result: ScanResult) -> Table:
@@ -593,6 +600,9 @@ def _suspects_table(result: ScanResult) -> Table:
             f"{row.ambiguity:.2f}",
         )
     return table
+
+
+add_review_commands(app)
 
 
 def main() -> None:

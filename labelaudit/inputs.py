@@ -168,6 +168,7 @@ def read_samples(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    verified_column: str | None = None,
     predictions: Sequence[Any] | None = None,
 ) -> Source | FeatureSource | TableSource:
     """Find samples and labels, and features where they come along; no image is opened.
@@ -176,7 +177,7 @@ def read_samples(
     ----------
     source, labels, features, tabular
         See `labelaudit.scan`.
-    image_column, label_column, id_column, split, clean_label_column
+    image_column, label_column, id_column, split, clean_label_column, verified_column
         How to read a table.
     predictions
         Predictions that will be joined, so that a table may name labels alone, without images or
@@ -190,6 +191,11 @@ def read_samples(
     if isinstance(source, np.ndarray | Source | FeatureSource):
         if tabular:
             raise OptionError("--tabular reads a table from a file; give its path as the source")
+        if verified_column is not None:
+            raise OptionError(
+                "verified_column names a column of a table; give an array of verified labels to"
+                " labelaudit.source_from_arrays"
+            )
         return _in_memory(source, labels, features)
     if labels is not None and not isinstance(labels, str | Path):
         raise OptionError("labels for a source on disk must be the path of a table")
@@ -206,6 +212,7 @@ def read_samples(
             id_column=id_column,
             split=split,
             clean_label_column=clean_label_column,
+            verified_column=verified_column,
         )
     read_images = partial(
         read_source,
@@ -215,6 +222,7 @@ def read_samples(
         label_column=label_column,
         split=split,
         clean_label_column=clean_label_column,
+        verified_column=verified_column,
     )
     if features is None:
         if predictions and not path.is_dir() and labels is None and image_column is None:
@@ -225,6 +233,7 @@ def read_samples(
                 id_column=id_column,
                 split=split,
                 clean_label_column=clean_label_column,
+                verified_column=verified_column,
             )
             return replace(alone, source=_pictured(alone.source, path.parent))
         return read_images()
@@ -250,6 +259,7 @@ def read_samples(
         id_column=id_column,
         split=split,
         clean_label_column=clean_label_column,
+        verified_column=verified_column,
     )
     return _with_pictures(found, path.parent)
 
@@ -580,6 +590,16 @@ def take_features(found: FeatureSource) -> Inputs:
         details=found.details,
         notes=found.notes,
     )
+
+
+def tell_verified(source: Source, reporter: Reporter) -> None:
+    """Say how many labels are verified, if any are."""
+    known = source.verified_labels
+    if known is not None:
+        number = int(known.labels.sum())
+        reporter.say(
+            f"{number:,} {'label is' if number == 1 else 'labels are'} verified and taken as right."
+        )
 
 
 def tell_notes(notes: Mapping[str, str], reporter: Reporter) -> None:

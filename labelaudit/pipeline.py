@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from labelaudit import distributed
+from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.feature_tables import FeatureSource, TableSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
@@ -32,6 +33,7 @@ from labelaudit.inputs import (
     read_samples,
     take_features,
     tell_notes,
+    tell_verified,
 )
 from labelaudit.methods.umn import (
     UMN,
@@ -53,6 +55,7 @@ from labelaudit.suspects.decision import (
     decide,
     few_labels_warning,
     thin_classes_warning,
+    unknown_first_warning,
 )
 from labelaudit.suspects.duplicates import conflicting_duplicates, searched
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
@@ -94,6 +97,7 @@ class ScanOptions:
     compile: bool = False
     score: str = "auto"
     threshold: str = "auto"
+    max_suspects: int | None = None
 
     @property
     def pretrained(self) -> bool:
@@ -101,7 +105,13 @@ class ScanOptions:
         return self.weights is not None or self.encoder not in ("auto", *ENCODER_NAMES)
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("image_size", 1), ("seed", 0)):
+        for name, least in (
+            ("epochs", 1),
+            ("batch_size", 2),
+            ("image_size", 1),
+            ("seed", 0),
+            ("max_suspects", 0),
+        ):
             value = getattr(self, name)
             if value is not None and value < least:
                 option = name.replace("_", "-")
@@ -211,6 +221,8 @@ def scan(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    verified_column: str | None = None,
+    reviewed: str | Path | Sequence[str | Path] | None = None,
     encoder: str = "auto",
     weights: str | Path | None = None,
     fine_tune: bool = False,
@@ -224,6 +236,7 @@ def scan(
     compile: bool = False,
     score: str = "auto",
     threshold: str = "auto",
+    max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> ScanResult:
     """Train UMN on samples and their labels, and rank the labels by how suspect they are.
@@ -257,6 +270,15 @@ def scan(
         How to read the source; see `labelaudit.data.sources.read_source`, and for `id_column`
         `labelaudit.data.feature_tables.read_labels_with_features`. Clean labels are never seen in
         training, and only used to score the report.
+    verified_column
+        Column of the table that says which labels a person has verified: these are taken as right, are
+        never flagged, and are trusted by all that learns from labels. Rows that say "excluded" are left
+        out. For a `Source` see `labelaudit.source_from_arrays`.
+    reviewed
+        Run folders whose suspects were decided about, in `labelaudit review` or the report. Their
+        decisions are taken into the labels, which are verified then, and carried over into the new run
+        folder. The scores of the last one are held against them. Where two of them decide about a
+        sample, the later one holds.
     encoder
         "auto", "mlp", "conv13", "resnet18", "resnet50" or "resnet101" are trained on these images
         alone. Another network of torchvision, "timm:NAME", or a name with `weights` is a pretrained
@@ -287,6 +309,8 @@ def scan(
         "auto"; "posterior" for the model's own opinion; or "epsilon" for the paper's own rule.
     threshold
         "auto", a score from 0 to 1, "top:K" or "rate:R" with a share R.
+    max_suspects
+        How many of the worst suspects the report shows; by default all. The tables hold all of them.
     reporter
         Told of progress; silent by default.
 
@@ -319,6 +343,7 @@ def scan(
         id_column=id_column,
         split=split,
         clean_label_column=clean_label_column,
+        verified_column=verified_column,
     )
     with distributed.joined():
         if not distributed.leads():
@@ -340,6 +365,7 @@ def scan(
                 compile=compile,
                 score=score,
                 threshold=threshold,
+                max_suspects=max_suspects,
             )
             if pred_probs is not None:
                 refuse_training_options(asdict(options), asdict(ScanOptions()), resume=resume)
@@ -352,29 +378,36 @@ def scan(
                     "--id-column names the ids of rows for --features, --pred-probs or --tabular"
                 )
             folder = None
+            review = Review()
             if distributed.leads():
                 folder = _open_folder(out, force=force, resume=resume)
+                review = open_review(reviewed, None if folder is None else folder.path)
             files = None if pred_probs is None else as_list(pred_probs)
             data = read(predictions=files)
+        # The runs may lie on the first machine alone.
+        review = distributed.share(review)
         if files is not None:
             in_order = isinstance(data, TableSource) or not isinstance(source, str | Path)
             if isinstance(data, FeatureSource) and features is not None:
                 in_order = in_order or not is_parquet(features)
+            joined = join_predictions(data, files, rows_known=in_order, unneeded=review.excluded)
             result = scan_predictions(
-                join_predictions(data, files, rows_known=in_order),
+                take_review(joined, review),
                 folder,
+                review,
                 reporter,
                 threshold=threshold,
                 seed=seed,
                 names=tuple(_name_of(file) for file in files),
+                max_suspects=max_suspects,
             )
             warn_of_distrust(result.summary["trust"], stacklevel=3)
             return result
         assert not isinstance(data, TableSource)
         scratch = None if out is None else Path(out).absolute().parent
         try:
-            audit = prepare(data, options, reporter, scratch)
-            result = _run(audit, folder, started, reporter)
+            audit = prepare(take_review(data, review), options, reporter, scratch)
+            result = _run(audit, folder, review, started, reporter)
         except torch.OutOfMemoryError as error:
             raise OptionError(
                 "the GPU has not enough free memory: a smaller --batch-size or --image-size takes"
@@ -384,10 +417,12 @@ def scan(
     return result
 
 
-def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Reporter) -> ScanResult:
+def _run(
+    audit: Audit, folder: RunFolder | None, review: Review, started: float, reporter: Reporter
+) -> ScanResult:
     """Train, judge and write; of several processes the first does the last two."""
     temporary = None
-    fingerprint = audit.manifest.fingerprint()
+    fingerprint = audit.inputs.source.fingerprint()
     _refuse_other_data(audit, fingerprint)
     with distributed.together():
         place = Path()  # in a process that writes nothing
@@ -408,11 +443,20 @@ def _run(audit: Audit, folder: RunFolder | None, started: float, reporter: Repor
         history = EpsilonHistory(place / EPSILON_FOLDER, fitted.epochs, owner=temporary)
         reporter.say("Ranking the labels.")
         result = judge(audit, *seen, history, fitted, started)
+        result.summary["checked"] = review.check(result.samples, result.summary)
         if folder:
             result = replace(result, run_dir=folder.path)
             with folder.file("model.pt") as path:
                 torch.save(method.portable(audit.manifest.class_names), path)
-            write_results(folder, result, audit.inputs.source, evidence_of(audit.inputs, result))
+            write_results(
+                folder,
+                result,
+                audit.inputs.source,
+                evidence_of(audit.inputs, result),
+                max_suspects=audit.options.max_suspects,
+                reporter=reporter,
+            )
+            review.carry_over(result.samples, folder.path)
     except BaseException:
         if folder and not EpsilonHistory(place / EPSILON_FOLDER).epochs:
             folder.abandon()
@@ -498,6 +542,7 @@ def prepare(
     told = (
         few_labels_warning(given, manifest.class_names),
         thin_classes_warning(given, manifest.num_classes),
+        unknown_first_warning(source.verified_labels),
     )
     source = replace(source, warnings=source.warnings + tuple(filter(None, told)))
 
@@ -532,6 +577,7 @@ def _introduce(audit: Audit, reporter: Reporter) -> None:
         f" {unlabeled:,} unlabeled, {manifest.num_classes} classes with {counts.min():,} to"
         f" {counts.max():,} labels ({_class_sizes(manifest, counts)})."
     )
+    tell_verified(inputs.source, reporter)
     for warning in inputs.source.warnings:
         reporter.warn(warning)
     tell_notes(inputs.notes, reporter)
@@ -568,7 +614,14 @@ def train(audit: Audit, place: Path, started: float, reporter: Reporter) -> tupl
     """
     manifest, options = audit.manifest, audit.options
     store, shift = audit.inputs.store, audit.max_shift
-    images = TrainingImages(store, manifest.noisy_labels, audit.device, shift, options.flip)
+    images = TrainingImages(
+        store,
+        manifest.noisy_labels,
+        audit.device,
+        shift,
+        options.flip,
+        audit.inputs.source.verified,
+    )
     sample_ids = manifest.sample_ids[manifest.labeled]
 
     fine_tuning = audit.inputs.fine_tuning
@@ -681,6 +734,8 @@ def judge(
         When the scan began, by `time.monotonic`.
     """
     manifest, options = audit.manifest, audit.options
+    source = audit.inputs.source
+    verified = source.verified_labels
     witnesses = hear_witnesses(
         history,
         pred_probs,
@@ -690,13 +745,19 @@ def judge(
         seed=options.seed,
         features=audit.inputs.features if audit.inputs.are_features else None,
         device=audit.device,
+        verified=verified,
     )
     scores = score_labels(
-        witnesses, pred_probs, manifest.noisy_labels, options.score, seed=options.seed
+        witnesses,
+        pred_probs,
+        manifest.noisy_labels,
+        options.score,
+        seed=options.seed,
+        verified=verified,
     )
     decision = decide(scores, options.threshold)
     given = manifest.noisy_labels[manifest.labeled]
-    clean_labels = audit.inputs.source.clean_labels
+    clean_labels = source.clean_labels
     trust = assess_trust(
         witnesses.neighbor_probs.argmax(axis=1),
         given,
@@ -713,7 +774,9 @@ def judge(
         clean_labels=clean_labels,
     )
     duplicates = find_duplicates(audit, embeddings, scores)
-    summary = summarize(manifest, scores, decision, trust, clean_labels)
+    summary = summarize(
+        manifest, scores, decision, trust, clean_labels, num_excluded=source.num_excluded
+    )
     summary |= _settings_of(audit, fitted, time.monotonic() - started)
     return ScanResult(
         samples=samples,

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labelaudit.corrections.reviewed import Review
 from labelaudit.data.manifest import check_trainable
 from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import OptionError
+from labelaudit.inputs import tell_verified
 from labelaudit.predictions import (
     add_features,
     check_predictions,
@@ -27,6 +29,7 @@ from labelaudit.reporting.files import evidence_of_files, write_results
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.result import ScanResult
+from labelaudit.suspects.decision import unknown_first_warning
 from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, searched
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summary import installed_version, summarize, versions
@@ -77,11 +80,13 @@ def refuse_training_options(
 def scan_predictions(
     data: PredictionSource,
     folder: RunFolder | None,
+    review: Review,
     reporter: Reporter,
     *,
     threshold: str,
     seed: int,
     names: tuple[str, ...],
+    max_suspects: int | None = None,
 ) -> ScanResult:
     """Judge labels by predictions and write the run folder.
 
@@ -91,39 +96,55 @@ def scan_predictions(
         Samples, labels and predictions.
     folder
         Where to write; None for nowhere.
+    review
+        What was decided in earlier runs, which `data` has been given.
     reporter
         Told of what was found.
     threshold, seed
         See `labelaudit.scan`.
     names
         What the predictions are called, for the settings that are saved.
+    max_suspects
+        How many of the worst suspects the report shows; by default all.
     """
     started = time.monotonic()
     source = check_trainable(data.source)
-    manifest = source.manifest
+    manifest, verified = source.manifest, source.verified_labels
     reporter.say(
         f"Found {manifest.num_samples:,} samples, {manifest.num_labeled:,} labeled, and predictions of"
         f" {len(data.models)} model{'s' if len(data.models) > 1 else ''} for"
         f" {manifest.num_classes} classes."
     )
+    tell_verified(source, reporter)
     predictions = check_predictions(
         read_models(list(data.models)), manifest.noisy_labels, manifest.class_names, names
     )
     if data.features is not None:
         reporter.say("Cross-fitting classifiers on the features.")
         predictions = add_features(
-            predictions, data.features, manifest.noisy_labels, manifest.class_names, seed=seed
+            predictions,
+            data.features,
+            manifest.noisy_labels,
+            manifest.class_names,
+            seed=seed,
+            verified=verified,
         )
     told = [
         *source.warnings,
         *predictions.warnings,
         *sparse_warnings(manifest.noisy_labels, manifest.class_names),
+        *filter(None, [unknown_first_warning(verified)]),
     ]
     for line in told:
         reporter.warn(line)
     reporter.say("Ranking the labels.")
     judged = judge_predictions(
-        predictions, manifest.noisy_labels, manifest.class_names, threshold=threshold, seed=seed
+        predictions,
+        manifest.noisy_labels,
+        manifest.class_names,
+        threshold=threshold,
+        seed=seed,
+        verified=verified,
     )
     samples = samples_table(
         manifest,
@@ -136,7 +157,12 @@ def scan_predictions(
     duplicates = _duplicates(data, judged.scores)
     config = {"pred_probs": list(names), "features": data.features is not None}
     summary = summarize(
-        manifest, judged.scores, judged.decision, judged.trust, source.clean_labels
+        manifest,
+        judged.scores,
+        judged.decision,
+        judged.trust,
+        source.clean_labels,
+        num_excluded=source.num_excluded,
     ) | {
         "encoder": {
             "name": "predictions",
@@ -163,13 +189,17 @@ def scan_predictions(
         embeddings=None,
         history=None,
     )
+    summary["checked"] = review.check(samples, summary)
     if folder is None:
         return result
-    folder.claim(installed_version(), manifest.fingerprint(), config)
+    folder.claim(installed_version(), source.fingerprint(), config)
     try:
         result = replace(result, run_dir=folder.path)
         evidence = evidence_of_files(manifest.images, samples, data.details, features=data.features)
-        write_results(folder, result, source, evidence)
+        write_results(
+            folder, result, source, evidence, max_suspects=max_suspects, reporter=reporter
+        )
+        review.carry_over(samples, folder.path)
     except BaseException:
         folder.abandon()
         raise

@@ -18,7 +18,15 @@ import pandas as pd
 from scipy.special import logsumexp
 
 from labelaudit.data.images import NoImages
-from labelaudit.data.manifest import UNLABELED, Manifest, as_text, some, text_array
+from labelaudit.data.manifest import (
+    UNLABELED,
+    Manifest,
+    Verified,
+    as_text,
+    checked_mask,
+    some,
+    text_array,
+)
 from labelaudit.data.store import make_store
 from labelaudit.errors import (
     LabelauditWarning,
@@ -157,6 +165,7 @@ def find_label_issues(
     *,
     features: npt.ArrayLike | None = None,
     classes: Sequence[Any] | None = None,
+    verified: npt.ArrayLike | None = None,
     threshold: str = "auto",
     seed: int = 0,
 ) -> LabelIssues:
@@ -178,6 +187,10 @@ def find_label_issues(
     classes : sequence of C, optional
         What the columns of `pred_probs` are called. By default a DataFrame's columns; else the class
         numbers; for labels that are names, the names in sorted order.
+    verified : array (N,) of bool, optional
+        Labels that a person has verified. They are taken as right: never flagged, and not expected
+        to be wrong. Where many suspects were corrected, fewer of the other wrong labels are found:
+        `labelaudit.scan` with ``reviewed`` knows what was given at first.
     threshold : str
         Which labels are flagged: "auto" for those more likely wrong than right, a score from 0 to 1,
         "top:K", or "rate:R" with a share R.
@@ -189,8 +202,8 @@ def find_label_issues(
     LabelIssues
         A data frame with one row per sample, in their order (and with the index of `labels` if that
         is a Series): ``sample_id, given_label, predicted_label, predicted_prob, suggested_label,
-        suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``; and
-        ``.summary``.
+        suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, with
+        `verified` the column ``verified``; and ``.summary``.
 
     Raises
     ------
@@ -208,7 +221,7 @@ def find_label_issues(
         Predictions were normalized, or look as if the model had been trained on the labels.
     """
     models = read_models(pred_probs)
-    _check_index(labels, [*_listed(pred_probs), features])
+    _check_index(labels, [*_listed(pred_probs), features, verified])
     class_names, columns_named = _class_names(classes, pred_probs, models[0].shape[1])
     given, class_names, notes = encode_labels(
         labels, class_names, models[0].shape[1], columns_named=columns_named
@@ -218,11 +231,18 @@ def find_label_issues(
             f"there are {len(given):,} labels and {len(models[0]):,} rows of predictions; give one row"
             " for each label"
         )
+    known = None
+    if verified is not None:
+        known = Verified.of_mask(checked_mask(verified, len(given))[given >= 0])
     predictions = check_predictions(models, given, class_names)
     if features is not None:
-        predictions = add_features(predictions, features, given, class_names, seed=seed)
+        predictions = add_features(
+            predictions, features, given, class_names, seed=seed, verified=known
+        )
     told = [*notes, *predictions.warnings, *sparse_warnings(given, class_names)]
-    judged = judge_predictions(predictions, given, class_names, threshold=threshold, seed=seed)
+    judged = judge_predictions(
+        predictions, given, class_names, threshold=threshold, seed=seed, verified=known
+    )
     index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(given))
     manifest = Manifest(
         name="predictions",
@@ -239,7 +259,7 @@ def find_label_issues(
             judged.decision,
             predictions.predicted,
             trusted=judged.trust.trustworthy,
-        ).drop(columns="path")
+        ).drop(columns=["path", "first_label"], errors="ignore")
     )
     table.index = index
     table.summary = summarize(manifest, judged.scores, judged.decision, judged.trust)
@@ -277,6 +297,7 @@ def judge_predictions(
     *,
     threshold: str,
     seed: int,
+    verified: Verified | None = None,
 ) -> Judgement:
     """Judge labels by predictions that were brought along.
 
@@ -290,6 +311,8 @@ def judge_predictions(
         Of the C columns.
     threshold, seed
         See `find_label_issues`.
+    verified
+        Of the labels that are not -1.
     """
     rows = np.flatnonzero(given >= 0)
     every = len(rows) == len(given)
@@ -312,6 +335,7 @@ def judge_predictions(
             " contain is estimated from all of them together; the score is the probability that follows"
             " that this label is wrong."
         ),
+        verified=verified,
     )
     decision = decide(scores, threshold)
     trust = assess_trust(
@@ -503,12 +527,13 @@ def _check_index(labels: Any, others: list[Any]) -> None:
     if not isinstance(labels, pd.Series):
         return
     for frame in others:
-        if not isinstance(frame, pd.DataFrame) or len(frame) != len(labels):
+        if not isinstance(frame, pd.DataFrame | pd.Series) or len(frame) != len(labels):
             continue
         if not frame.index.equals(labels.index):
             raise SourceError(
-                "labels have another index than pred_probs or features, so that rows may belong to"
-                " different samples; give pred_probs.loc[labels.index], or arrays without an index"
+                "labels have another index than pred_probs, features or verified, so that rows may"
+                " belong to different samples; give pred_probs.loc[labels.index], or arrays without an"
+                " index"
             )
 
 
@@ -735,6 +760,7 @@ def add_features(
     class_names: tuple[str, ...],
     *,
     seed: int,
+    verified: Verified | None = None,
 ) -> Predictions:
     """Cross-fit a linear classifier and a vote on features, and average them with the predictions.
 
@@ -750,6 +776,8 @@ def add_features(
         Of the C columns.
     seed
         Decides the folds.
+    verified
+        Of the labels that are not -1.
 
     Raises
     ------
@@ -781,6 +809,6 @@ def add_features(
     opinion = np.exp(predictions.log_probs(rows)).astype(np.float32)
     # Unlabeled samples keep what the models say of them.
     added = np.array(predictions.probs(), dtype=np.float32)
-    added[rows] = hear_held_out(values, given, opinion, seed=seed).probs
+    added[rows] = hear_held_out(values, given, opinion, seed=seed, verified=verified).probs
     checked = check_predictions((*predictions.models, added), given, class_names)
     return replace(checked, warnings=predictions.warnings)

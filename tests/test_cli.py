@@ -2,6 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 import labelaudit
 from labelaudit.cli import app
+from labelaudit.corrections.table import check_corrections, write_corrections
 from labelaudit.progress import plain
 
 RUNNER = CliRunner()
@@ -78,6 +80,35 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert message in errors[0]
     assert "Traceback" not in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_verified_labels_and_reviewed_runs_are_taken(digit_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pd.read_csv(digit_files / "labels.csv", dtype=str)
+    right = table["label"] == table["clean"]
+    table["done"] = np.where(right & (table.index < 60), "Yes", "")
+    table.loc[~right & (table.index < 60), "done"] = "excluded"
+    table.to_csv("marked.csv", index=False)
+    images, gone = str(digit_files / "images"), int((table["done"] == "excluded").sum())
+    scan = ["scan", images, "marked.csv", "--verified-column", "done", "--epochs", "5"]
+    done = RUNNER.invoke(app, [*scan, "--device", "cpu", "--out", "one"])
+    assert done.exit_code == 0, done.output
+    assert f"Found {600 - gone} images" in done.output
+    assert f"{60 - gone} labels are verified and taken as right." in done.output
+    assert f"{gone} images excluded in the column of verified labels and left out" in done.output
+    suspects = labelaudit.read_csv(tmp_path / "one" / "suspects.csv")
+    assert not set(suspects["sample_id"]) & set(table.loc[:59, "path"])
+
+    suspects["decision"] = "accept"
+    decided = check_corrections(suspects.head(30), "suspects.csv")
+    write_corrections(decided, tmp_path / "one" / "corrections.csv")
+    again = RUNNER.invoke(app, [*scan, "--device", "cpu", "--out", "two", "--reviewed", "one"])
+    assert again.exit_code == 0, again.output
+    assert f"{60 - gone + 30} labels are verified and taken as right." in again.output
+    assert "Of 30 labels looked at, 30 were wrong;" in again.output
+    nothing = RUNNER.invoke(app, ["scan", images, "marked.csv", "--reviewed", "nowhere"])
+    assert nothing.exit_code == 2
+    assert "nowhere does not exist" in nothing.output
 
 
 def test_embed_writes_features_that_scan_reads(digit_files, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_every_file_is_there_and_agrees(run):
     folder = run.run_dir
     assert {p.name for p in folder.iterdir()} == {
         "suspects.csv", "samples.parquet", "pred_probs.npy", "embeddings.npy", "epsilon",
-        "summary.json", "plots", "report.html", "model.pt", "labelaudit.json",
+        "summary.json", "plots", "report.html", "report-data", "model.pt", "labelaudit.json",
     }  # fmt: skip
     samples = pd.read_parquet(folder / "samples.parquet")
     assert samples["sample_id"].tolist() == [f"{row:03d}.png" for row in range(600)]
@@ -65,9 +65,9 @@ def test_every_file_is_there_and_agrees(run):
     assert (names[probs.argmax(1)] == samples["predicted_label"]).all()
 
     suspects = labelaudit.read_csv(folder / "suspects.csv")
-    assert suspects.columns[:9].tolist() == [
-        "rank", "sample_id", "path", "given_label", "suggested_label", "suspect_score",
-        "label_score", "is_label_issue", "ambiguity",
+    assert suspects.columns[:11].tolist() == [
+        "rank", "sample_id", "path", "given_label", "suggested_label", "decision", "corrected_label",
+        "suspect_score", "label_score", "is_label_issue", "ambiguity",
     ]  # fmt: skip
     assert {"suggested_prob", "epsilon_mean"} <= set(suspects.columns)
     assert suspects["rank"].is_monotonic_increasing

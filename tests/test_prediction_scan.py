@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import labelaudit
 from labelaudit import OptionError, SourceError, UntrustedResultWarning
 from labelaudit.cli import app
+from labelaudit.reporting.blocks import read_block
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -58,7 +59,8 @@ def test_the_run_folder_is_whole(files) -> None:
     run = files / "run"
     result = audit(files, "p.csv", out=run, clean_label_column="truth")
     assert {path.name for path in run.iterdir()} == {
-        "labelaudit.json", "plots", "report.html", "samples.parquet", "suspects.csv", "summary.json",
+        "labelaudit.json", "plots", "report.html", "report-data", "samples.parquet", "suspects.csv",
+        "summary.json",
     }  # fmt: skip
     assert {path.name for path in (run / "plots").iterdir()} == {
         "class_pairs.png", "precision_recall.png", "review.png",
@@ -73,7 +75,8 @@ def test_the_run_folder_is_whole(files) -> None:
     assert suspects["trusted"].all()
     page = (run / "report.html").read_text()
     assert "hello" in page  # the text of a sample
-    assert "ε" not in page
+    assert "epsilon" not in suspects  # nothing was trained
+    assert read_block(run, "chunk-00001")["suspects"][0]["epsilon"] is None
     with pytest.raises(labelaudit.OutputError, match="--force"):
         audit(files, "p.csv", out=run)
     audit(files, "p.csv", out=run, force=True)
@@ -174,7 +177,7 @@ def test_the_terminal_says_what_was_found_and_assumed(files) -> None:
     assert "look wrong" in told
     assert "2.25 times" in told
     assert "Of the wrong labels, about" in told
-    assert "To relabel:" in told
+    assert "labelaudit review" in told
     bad = CliRunner().invoke(
         app, ["scan", str(files / "labels.csv"), "--pred-probs", str(files / "no.csv")]
     )
@@ -196,7 +199,7 @@ def test_what_cannot_be_trusted_says_so_everywhere(files) -> None:
          "--out", str(files / "run")],
     )  # fmt: skip
     assert "Do not trust" in run.output
-    assert "To relabel" not in run.output
+    assert "labelaudit review" not in run.output
     assert "look wrong" not in run.output
 
 
@@ -248,3 +251,32 @@ def test_what_is_no_prediction_is_refused(files) -> None:
     for wrong in ([], [1, 2]):
         with pytest.raises(OptionError, match="find_label_issues"):
             labelaudit.scan(files / "labels.csv", pred_probs=wrong)
+
+
+def test_a_column_of_verified_labels_is_taken_and_rows_stay_with_their_predictions(
+    files, lines
+) -> None:
+    table = pd.read_csv(files / "labels.csv", dtype=str)
+    table["done"] = np.where(np.arange(400) < 20, "yes", "")
+    table.loc[30:34, "done"] = "excluded"
+    table.to_csv(files / "labels.csv", index=False)
+    plain = audit(files, "p.npy")
+    results = [
+        audit(files, name, verified_column="done", out=files / name[2:], reporter=lines)
+        for name in ("p.npy", "p.parquet")
+    ]
+    kept = plain.samples["sample_id"].isin(results[0].samples["sample_id"])
+    assert np.flatnonzero(~kept).tolist() == [30, 31, 32, 33, 34]
+    for result in results:
+        assert (result.summary["num_verified"], result.summary["num_excluded"]) == (20, 5)
+        assert not result.samples["is_label_issue"][:20].any()
+        np.testing.assert_allclose(
+            result.samples["predicted_prob"], plain.samples.loc[kept, "predicted_prob"], atol=1e-6
+        )
+        skipped = labelaudit.read_csv(result.run_dir / "skipped.csv")
+        assert skipped["reason"].unique().tolist() == ["excluded in the column of verified labels"]
+    assert "20 labels are verified and taken as right." in lines.said
+    assert any(
+        line.startswith("what 20 of the verified labels were at first") for line in lines.warned
+    )
+    assert any(line.startswith("5 samples excluded in the column") for line in lines.warned)

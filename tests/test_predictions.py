@@ -310,3 +310,28 @@ def test_class_names_are_escaped_in_a_notebook() -> None:
             rng.integers(0, 3, 600), probs, classes=["<b>", "bee", "cat"]
         )
     assert "<b>" not in got._repr_html_()
+
+
+@pytest.mark.parametrize("threshold", ["auto", "0", "top:600", "rate:1"])
+def test_verified_labels_are_taken_as_right(threshold) -> None:
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 3, 600)
+    probs = softmax(3 * np.eye(3)[right] + rng.normal(size=(600, 3)), axis=1)
+    given = np.where(np.arange(600) < 60, (right + 1) % 3, right)
+    given[-10:] = -1
+    verified = pd.Series(np.isin(np.arange(600), [0, 1, 2, 100]))
+    labels = pd.Series(given)
+    plain = labelaudit.find_label_issues(labels, probs, threshold=threshold)
+    table = labelaudit.find_label_issues(labels, probs, verified=verified, threshold=threshold)
+    assert table["verified"].tolist() == verified.tolist()
+    assert not table.loc[verified, "is_label_issue"].any()
+    assert (table.loc[verified, "suspect_score"] == 0).all()
+    assert table.loc[verified, "rank"].min() == 587
+    assert table.summary["num_verified"] == 4
+    before = plain.loc[~verified, "suspect_score"].sum()
+    assert table.summary["expected_wrong"] == pytest.approx(before)
+    assert "verified" not in plain
+    with pytest.raises(SourceError, match="one True or False for each of the 600"):
+        labelaudit.find_label_issues(labels, probs, verified=np.zeros(600))
+    with pytest.raises(SourceError, match="another index"):
+        labelaudit.find_label_issues(labels, probs, verified=verified[::-1])

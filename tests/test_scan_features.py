@@ -20,6 +20,7 @@ from labelaudit.data.batches import plan_batches
 from labelaudit.data.feature_tables import features_of_rows
 from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.reporting.blocks import read_block
 from labelaudit.suspects import duplicates
 
 FAST = {"epochs": 3, "device": "cpu"}
@@ -81,13 +82,16 @@ def test_an_array_of_features_is_the_shortest_way(gaussians) -> None:
 def test_texts_give_a_report_without_pictures(run) -> None:
     page = (run.run_dir / "report.html").read_text(encoding="utf-8")
     assert '<img src="data:image/png' in page  # plots
-    assert 'class="picture"' not in page
     worst = run.suspects["sample_id"][0]
-    assert f"Dear {worst}, &lt;b&gt;hello&lt;/b&gt;" in page
+    index = read_block(run.run_dir, "index")
+    assert index["noun"] == "samples"
+    assert index["suspects"]["link"] is None
+    assert f"Dear {worst}, <b>hello</b>" in " ".join(index["suspects"]["details"][0])
     assert "<b>hello" not in page
-    assert "country" in page
+    assert "country" in index["details"]
     assert "of the samples that" not in page
-    assert "samples most like it that carry the suggested label" in page
+    near = read_block(run.run_dir, "chunk-00001")["suspects"][0]["near"]
+    assert near["suggested"][0]["words"].startswith("Dear ")
     assert not (run.run_dir / "duplicates.csv").exists()
     assert run.summary["num_conflicting_duplicates"] == 0
 
@@ -165,7 +169,10 @@ def test_a_table_is_audited_by_its_columns(gaussians, tmp_path, lines) -> None:
     assert result.summary["columns"]["sensor 3"] == "number, standardized"
     assert "  site: category, one column a value (2 values)" in lines.said
     assert any("26 features of 25 of the table's 25 columns" in line for line in lines.said)
-    assert "sensor 8" in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    shown = read_block(tmp_path / "run", "index")["details"]
+    # Of 25 columns those that tell most about the label.
+    assert len(shown) == 9
+    assert set(shown) <= set(result.summary["columns"])
 
 
 def test_few_labels_a_class_say_what_can_be_trusted(lines) -> None:
@@ -210,8 +217,8 @@ def test_conflicting_duplicates_are_found_in_pixels_too(noisy_digits, tmp_path) 
     result = labelaudit.scan(images, labels, out=tmp_path / "run", **FAST)
     exact = result.duplicates[result.duplicates["kind"] == "exact"]
     assert set(exact.iloc[0][["sample_id_a", "sample_id_b"]]) == {str(a), str(b)}
-    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert 'class="near"' in page
+    near = read_block(tmp_path / "run", "chunk-00001")["suspects"][0]["near"]
+    assert len(near["given"]) == len(near["suggested"]) == 3
 
 
 # --- photos ------------------------------------------------------------------------------------
@@ -271,10 +278,9 @@ def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path, line
         "red/001.png",
         "blue/001.png",
     }
-    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert page.count('class="picture"') == len(result.suspects)
-    assert page.count('alt="Image ') == len(result.suspects)
-    assert page.count('class="near"') == len(result.suspects)
+    shown = read_block(tmp_path / "run", "chunk-00001")["suspects"]
+    assert len(shown) == len(result.suspects)
+    assert all(one["picture"] and one["near"]["suggested"] for one in shown)
 
     lines.said.clear()
     again = labelaudit.scan(photos, **settings)
@@ -351,3 +357,35 @@ def test_a_scan_of_features_on_a_gpu_finds_planted_errors(gaussians) -> None:
     source = source_from_arrays(None, noisy, clean_labels=clean)
     result = labelaudit.scan(source, features=features, device="cuda")
     assert result.summary["metrics"]["f1"] > 0.8
+
+
+def test_verified_rows_of_a_table_are_never_flagged(gaussians, tmp_path, lines) -> None:
+    features, noisy, clean = gaussians
+    table = pd.DataFrame(features[:, :20]).add_prefix("f").assign(label=noisy)
+    wrong = np.flatnonzero(noisy != clean)
+    table["done"] = "no"
+    table.loc[wrong[:10], "done"] = "excluded"
+    table.loc[wrong[10:20], "done"] = "yes"  # a person says so, who may err
+    table.to_csv(tmp_path / "t.csv", index=False)
+    result = labelaudit.scan(
+        tmp_path / "t.csv",
+        tabular=True,
+        verified_column="done",
+        threshold="top:700",
+        epochs=3,
+        device="cpu",
+        reporter=lines,
+    )
+    verified = result.samples["verified"]
+    assert result.samples.loc[verified, "sample_id"].tolist() == [str(row) for row in wrong[10:20]]
+    assert not result.samples.loc[verified, "is_label_issue"].any()
+    assert result.summary["num_suspects"] == 700
+    assert (result.summary["num_samples"], result.summary["num_excluded"]) == (790, 10)
+    assert "10 labels are verified and taken as right." in lines.said
+    assert not any(said.startswith("  done:") for said in lines.said)
+
+
+def test_arrays_have_no_columns(gaussians) -> None:
+    features, noisy, _ = gaussians
+    with pytest.raises(OptionError, match="verified_column names a column of a table"):
+        labelaudit.scan(features, noisy, verified_column="verified")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.data.manifest import Source, source_from_arrays
+from labelaudit.errors import OutputError
+from labelaudit.files import atomic_write
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
@@ -21,3 +27,45 @@ def corrupted_digits(rate: float, seed: int) -> Source:
     return source_from_arrays(
         images, corrupt_symmetric(labels, rate, 10, seed), clean_labels=labels, name="digits"
     )
+
+
+def write_digits(folder: Path, rate: float, seed: int) -> tuple[Path, Path]:
+    """Write the digits with planted mistakes as files, to try the other commands on.
+
+    Parameters
+    ----------
+    folder
+        Made, or empty. It gets a folder ``images`` of PNG files, and ``labels.csv`` with the columns
+        ``path``, ``label`` and ``true_label``.
+    rate
+        Share of the labels that are made wrong, in [0, 1].
+    seed
+        Decides which.
+
+    Returns
+    -------
+    tuple of Path
+        The folder of images, and the table of labels.
+
+    Raises
+    ------
+    OutputError
+        If the folder holds something already, or cannot be written.
+    """
+    images, labels = digits()
+    given = corrupt_symmetric(labels, rate, 10, seed)
+    place, table = folder / "images", folder / "labels.csv"
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise OutputError(f"{folder} is there already and not empty; name another folder")
+        place.mkdir(parents=True)
+        for number, pixels in enumerate(images):
+            Image.fromarray(pixels).save(place / f"{number:04d}.png")
+        with atomic_write(table) as path, path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["path", "label", "true_label"])
+            for number, (label, truth) in enumerate(zip(given, labels, strict=True)):
+                writer.writerow([f"{number:04d}.png", label, truth])
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written ({error.strerror or error})") from error
+    return place, table

@@ -135,7 +135,8 @@ def check_corrections(
     texts = texts[texts["decision"] != ""]
     rows = []
     seen: dict[str, tuple[str, str]] = {}
-    for row in texts.to_dict("records"):
+    for cells in texts.to_dict("records"):
+        row = {str(name): str(value) for name, value in cells.items()}
         decision, sample = row["decision"], row["sample_id"]
         if decision not in DECISIONS:
             raise SourceError(
@@ -202,13 +203,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     header = text.partition("\n")[0]
     # Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
     sign = next((sign for sign in "\t;," if sign in header), ",")
-    if sign != ",":
-        text = _with_commas(text, sign, path)
-    frame = parse_csv(text, path)
-    if "decision" not in frame and "annotation_id" in frame:
-        from labelaudit.corrections.label_studio import from_table
+    if "annotation_id" in [name.strip(' "\r') for name in header.split(sign)]:
+        from labelaudit.corrections.label_studio import read_table
 
-        return from_table(frame, path)
+        return read_table(path)
+    frame: pd.DataFrame = parse_csv(_with_commas(text, sign, path) if sign != "," else text, path)
     return frame
 
 

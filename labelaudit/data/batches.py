@@ -141,6 +141,8 @@ class TrainingImages:
         Random translation of training batches, in pixels (Table 4: 2; 0 for none).
     flip
         Whether training batches are mirrored at random.
+    verified
+        ``(N,)`` bool, labels that a person has verified; None where none is.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class TrainingImages:
         device: torch.device,
         max_shift: int = 0,
         flip: bool = False,
+        verified: np.ndarray | None = None,
     ) -> None:
         self.device = device
         self.max_shift = max_shift
@@ -157,6 +160,7 @@ class TrainingImages:
         self.noisy_labels = noisy_labels
         self._pixels = _as_tensor(pixels)
         self._labels = torch.from_numpy(np.ascontiguousarray(noisy_labels)).to(device)
+        self._verified = None if verified is None else torch.from_numpy(verified).to(device)
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if self._pixels.nbytes <= RESIDENT_SHARE * free:
@@ -207,7 +211,8 @@ class TrainingImages:
             images = mirror(images)
         images = images.contiguous(memory_format=memory_format(self.device))
         rows = self._copied(torch.from_numpy(indices))
-        return Batch(images, self._labels[rows], rows, num_labeled, weight)
+        verified = None if self._verified is None else self._verified[rows[:num_labeled]]
+        return Batch(images, self._labels[rows], rows, num_labeled, weight, verified)
 
     def _copied(self, tensor: Tensor) -> Tensor:
         """Give a tensor of the CPU's on the device; a GPU copies it when it gets there."""

@@ -27,7 +27,15 @@ from labelaudit.data.label_tables import (
     read_table,
     suffix_of,
 )
-from labelaudit.data.manifest import Source, Texts, as_text, make_source, some, text_array
+from labelaudit.data.manifest import (
+    EXCLUDED,
+    Source,
+    Texts,
+    as_text,
+    make_source,
+    some,
+    text_array,
+)
 from labelaudit.data.sources import rows_of_split, source_name
 from labelaudit.data.store import make_store
 from labelaudit.errors import SourceError
@@ -80,6 +88,7 @@ def read_labels_with_features(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    verified_column: str | None = None,
 ) -> FeatureSource:
     """Read a table of labels and the features of its rows; no image is needed.
 
@@ -98,6 +107,8 @@ def read_labels_with_features(
         warning.
     clean_label_column : str, optional
         Column of true labels, for benchmarks.
+    verified_column : str, optional
+        Column of verified labels; see `labelaudit.data.sources.read_source`.
 
     Raises
     ------
@@ -105,7 +116,9 @@ def read_labels_with_features(
         A file is not there or not readable, the two do not fit together, a feature is not a finite
         number, or there are fewer than two classes.
     """
-    columns = Columns(id_column, label_column, clean_label_column, others=SHOWN_COLUMNS + 1)
+    columns = Columns(
+        id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
+    )
     table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
     if isinstance(features, str | Path) and suffix_of(str(features)) == "parquet":
         read = source_from_table(table, by_row=False, id_column=id_column, split=split)
@@ -236,9 +249,12 @@ def source_from_table(
         images=NoImages(len(rows)),
         labels=[table.labels[row] for row in rows],
         clean=None if table.clean is None else [table.clean[row] for row in rows],
+        marks=None if table.marks is None else [table.marks[row] for row in rows],
         declared=table.declared,
         warnings=warnings,
     )
+    if table.marks is not None:
+        rows = rows[[table.marks[row] != EXCLUDED for row in rows]]
     details = pd.DataFrame(
         {name: [texts[row] for row in rows] for name, texts in table.others.items()},
         index=range(len(rows)),

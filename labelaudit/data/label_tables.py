@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelaudit.data.images import Indices
-from labelaudit.data.manifest import UNLABELED, as_text
+from labelaudit.data.manifest import EXCLUDED, UNLABELED, VERIFIED, as_text
 from labelaudit.errors import SourceError
 
 # Tried in this order, whatever their case.
@@ -25,6 +25,12 @@ IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
 ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # of rows without images
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
+# What the cells of a column of verified labels mean, whatever their case.
+MARKS = {
+    **dict.fromkeys(("yes", "true", "1", "y", "verified"), VERIFIED),
+    **dict.fromkeys(("", "no", "false", "0", "n"), ""),
+    **dict.fromkeys(("excluded", "exclude"), EXCLUDED),
+}
 
 TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
@@ -41,11 +47,13 @@ class Columns:
     label: str | None
     clean: str | None
     others: int = 0
+    verified: str | None = None
 
     def may_be_needed(self, name: str) -> bool:
         """Say whether a column of that name is read whatever else there is."""
         known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN)
-        return name in (self.image, self.label, self.clean) or name.strip().lower() in known
+        asked = (self.image, self.label, self.clean, self.verified)
+        return name in asked or name.strip().lower() in known
 
     def of_interest(self, names: Sequence[str]) -> frozenset[str]:
         """Return which of a table's columns are read."""
@@ -60,6 +68,7 @@ class Columns:
             "image_column": self.image,
             "label_column": self.label,
             "clean_label_column": self.clean,
+            "verified_column": self.verified,
         }
         for option, value in asked.items():
             if value is not None:
@@ -74,7 +83,8 @@ class LabelTable:
 
     `images` are paths as written; where the images lie in the table itself, `embedded` is their
     column and `images` what the table calls them, or "". `declared` are class names that the
-    schema lists, in its order. `others` are the columns read besides.
+    schema lists, in its order. `others` are the columns read besides. `marks` say of each label whether
+    it is `VERIFIED`, or the row `EXCLUDED`, where a column of that was asked for.
     """
 
     files: tuple[Path, ...]
@@ -88,6 +98,7 @@ class LabelTable:
     declared: tuple[str, ...]
     others: Mapping[str, list[str]]
     embedded: str | None = None
+    marks: list[str] | None = None
 
     @property
     def where(self) -> str:
@@ -132,6 +143,9 @@ def read_table(
     clean = None
     if columns.clean is not None:
         clean = _find_column(cells, columns.clean, (), "true labels", "clean_label_column")
+    verified = None
+    if columns.verified is not None:
+        verified = _find_column(cells, columns.verified, (), "verified labels", "verified_column")
     split = _find_column(cells, None, (SPLIT_COLUMN,), "", None)
     image = cells.image if images_needed else None
     if image is None and images_needed:
@@ -140,7 +154,7 @@ def read_table(
         image = _find_column(cells, columns.image, image_names, "the ids", None)
     if not len(cells.rows):
         raise SourceError(f"{cells.file} is empty: it has no rows below its header")
-    return LabelTable(
+    table = LabelTable(
         files=(cells.file,),
         file_of=np.zeros(len(cells.rows), np.int64),
         rows=cells.rows,
@@ -155,10 +169,27 @@ def read_table(
         others={
             name: texts
             for name, texts in cells.texts.items()
-            if name not in (image, label, clean, split, cells.image)
+            if name not in (image, label, clean, verified, split, cells.image)
         },
         embedded=image if cells.embedded and images_needed else None,
     )
+    if verified is None:
+        return table
+    return replace(table, marks=_read_marks(table, verified, cells.texts[verified]))
+
+
+def _read_marks(table: LabelTable, column: str, texts: Sequence[str]) -> list[str]:
+    """Return what the cells of a column of verified labels mean, see `MARKS`."""
+    marks = []
+    for row, text in enumerate(texts):
+        mark = MARKS.get(text.strip().lower())
+        if mark is None:
+            raise SourceError(
+                f'{table.place(row)}: "{column}" is "{text}"; write yes for a label that is verified,'
+                " excluded for a sample to leave out, and no or nothing for the others"
+            )
+        marks.append(mark)
+    return marks
 
 
 def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
@@ -180,6 +211,7 @@ def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
         images=[text for table in tables for text in table.images],
         labels=[text for table in tables for text in table.labels],
         clean=None if first.clean is None else [c for table in tables for c in table.clean or ()],
+        marks=None if first.marks is None else [m for table in tables for m in table.marks or ()],
         splits=None
         if first.splits is None
         else [s for table in tables for s in table.splits or ()],

@@ -25,6 +25,8 @@ from labelaudit.data.images import ImageArrays, Images, Indices, NoImages
 from labelaudit.errors import SourceError
 
 UNLABELED = -1
+# What a row may say of its label besides.
+VERIFIED, EXCLUDED = "verified", "excluded"
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
@@ -109,6 +111,36 @@ class Manifest:
 
 
 @dataclass(frozen=True, eq=False)
+class Verified:
+    """Which of L given labels a person has verified, and what these were at first.
+
+    Attributes
+    ----------
+    labels : array (L,) bool
+        Whether the label is verified, and therefore right.
+    first_given : array (L,) int64
+        The label as it was given at first, for one that a person kept or corrected. `UNLABELED`
+        where that is not known.
+    """
+
+    labels: npt.NDArray[np.bool_]
+    first_given: Indices
+
+    @classmethod
+    def of_mask(cls, labels: npt.NDArray[np.bool_]) -> "Verified | None":
+        """Take a mask (L,) bool, of whose labels no more is known; None where none is verified."""
+        return cls(labels, np.full(len(labels), UNLABELED)) if labels.any() else None
+
+    def subset(self, rows: Indices) -> "Verified":
+        """Return what is known of the labels in `rows`, (M,)."""
+        return Verified(self.labels[rows], self.first_given[rows])
+
+    def as_given(self, labels: Indices) -> Indices:
+        """Return labels (L,) as they were given at first, as far as that is known."""
+        return np.where(self.labels & (self.first_given >= 0), self.first_given, labels)
+
+
+@dataclass(frozen=True, eq=False)
 class Source:
     """A manifest, and what came with it that training must not or need not see.
 
@@ -124,18 +156,77 @@ class Source:
         One readable line each.
     skipped : DataFrame
         Labels and files that are not part of the manifest: columns sample_id, path, reason.
+    verified : array (N,) bool, or None
+        Whether a person has verified the label. It is taken as right then: never flagged, and trusted
+        by all that learns from labels. False where there is no label; None where none is verified.
+    first_given : array (N,) int64, or None
+        The label as it was given at first, where a verified one is known to have been kept or
+        corrected; else `UNLABELED`.
+    num_excluded : int
+        How many samples a person has excluded; they are among the skipped.
     """
 
     manifest: Manifest
     clean_labels: Texts | None
     warnings: tuple[str, ...]
     skipped: pd.DataFrame
+    verified: npt.NDArray[np.bool_] | None = None
+    first_given: Indices | None = None
+    num_excluded: int = 0
+
+    def __post_init__(self) -> None:
+        if self.verified is not None:
+            verified = self.verified & self.manifest.labeled
+            object.__setattr__(self, "verified", verified if verified.any() else None)
+
+    @property
+    def verified_labels(self) -> Verified | None:
+        """What is known of the labels of the L labeled samples; None where none is verified."""
+        if self.verified is None:
+            return None
+        labeled = self.manifest.labeled
+        known = Verified.of_mask(self.verified[labeled])
+        if known is None or self.first_given is None:
+            return known
+        return replace(known, first_given=self.first_given[labeled])
+
+    def fingerprint(self) -> str:
+        """Return the manifest's fingerprint, and with verified labels one that knows of these."""
+        manifest = self.manifest.fingerprint()
+        known = self.verified_labels
+        if known is None:
+            return manifest
+        digest = hashlib.sha256(manifest.encode() + known.labels.tobytes())
+        digest.update(known.first_given.astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def subset(self, keep: npt.NDArray[Any]) -> "Source":
         """Return the images that `keep` picks: (M,) indices or an (N,) mask."""
         indices = _as_indices(keep, self.manifest.num_samples)
-        clean = None if self.clean_labels is None else self.clean_labels[indices]
-        return replace(self, manifest=self.manifest.subset(indices), clean_labels=clean)
+        return replace(
+            self,
+            manifest=self.manifest.subset(indices),
+            clean_labels=None if self.clean_labels is None else self.clean_labels[indices],
+            verified=None if self.verified is None else self.verified[indices],
+            first_given=None if self.first_given is None else self.first_given[indices],
+        )
+
+    def without_excluded(self, excluded: npt.NDArray[np.bool_], where: str) -> "Source":
+        """Return the images that nobody has excluded; the others are skipped, with a warning.
+
+        Parameters
+        ----------
+        excluded : array (N,) bool
+            Which are excluded.
+        where : str
+            Where that is written, such as "in the table".
+        """
+        gone = np.flatnonzero(excluded).tolist()
+        if not gone:
+            return self
+        why = f"excluded {where}"
+        left = self.without_unreadable(dict.fromkeys(gone, why), f"{why} and left out")
+        return replace(left, num_excluded=self.num_excluded + len(gone))
 
     def without_unreadable(
         self, unreadable: Mapping[int, str], fate: str = "could not be read and left out"
@@ -160,7 +251,8 @@ class Source:
             dtype=str,
         )
         examples = some([str(name) for name in manifest.sample_ids[gone]])
-        warning = f"{count(gone, 'image', 'images')} {fate}: {examples}"
+        noun = "sample" if isinstance(manifest.images, NoImages) else "image"
+        warning = f"{count(gone, noun, noun + 's')} {fate}: {examples}"
         left = self.subset(np.delete(np.arange(manifest.num_samples), gone))
         return replace(
             left,
@@ -184,6 +276,7 @@ def source_from_arrays(
     class_names: Sequence[str] | None = None,
     sample_ids: Sequence[str] | None = None,
     clean_labels: Any = None,
+    verified: npt.ArrayLike | None = None,
     name: str = "arrays",
 ) -> Source:
     """Make a source of images in memory, or of labels without images.
@@ -202,6 +295,8 @@ def source_from_arrays(
         Unique names of the images; by default their row numbers.
     clean_labels : array or sequence (N,), optional
         True labels, in the form of `labels`.
+    verified : array (N,) bool, optional
+        Labels that a person has verified; they are taken as right.
     name : str
         What to call the source.
 
@@ -239,6 +334,7 @@ def source_from_arrays(
         labels=texts,
         clean=clean,
         declared=declared,
+        marks=None if verified is None else _array_marks(verified, total),
     )
 
 
@@ -345,6 +441,22 @@ def _array_labels(labels: Any, total: int, declared: tuple[str, ...], what: str)
     return texts
 
 
+def _array_marks(verified: npt.ArrayLike, total: int) -> list[str]:
+    """Return a mask of verified labels as a table's marks."""
+    return [VERIFIED if one else "" for one in checked_mask(verified, total).tolist()]
+
+
+def checked_mask(verified: npt.ArrayLike, total: int) -> npt.NDArray[np.bool_]:
+    """Return a mask (N,) bool of verified labels; SourceError where it is none."""
+    mask = np.asarray(verified)
+    if mask.shape != (total,) or mask.dtype != np.bool_:
+        raise SourceError(
+            f"verified has the shape {mask.shape} and holds {mask.dtype}; give one True or False for"
+            f" each of the {total:,} labels"
+        )
+    return mask
+
+
 # --- from text to class numbers ----------------------------------------------------------------
 
 
@@ -389,6 +501,7 @@ def make_source(
     labels: list[str],
     clean: list[str] | None = None,
     declared: tuple[str, ...] = (),
+    marks: Sequence[str] | None = None,
     warnings: Sequence[str] = (),
     skipped: Sequence[tuple[str, str, str]] = (),
     hint: str = "",
@@ -406,6 +519,9 @@ def make_source(
         Given and true labels (N,), "" where there is none.
     declared : tuple of str
         Class names in their order; those that only labels name come after them.
+    marks : sequence of str, optional
+        `VERIFIED` or "" for each sample; or `EXCLUDED`, which leaves it out, and with it a class that
+        only its label names.
     warnings, skipped
         What the source came with: lines, and (sample_id, path, reason) rows.
     hint : str
@@ -413,6 +529,19 @@ def make_source(
     require_classes : bool
         Whether that is refused.
     """
+    verified = None
+    if marks is not None:
+        labels = [
+            "" if mark == EXCLUDED else text for text, mark in zip(labels, marks, strict=True)
+        ]
+        verified = np.array([mark == VERIFIED for mark in marks], dtype=bool)
+        bare = [name for name, v, text in zip(ids, verified, labels, strict=True) if v and not text]
+        if bare:
+            warnings = (
+                *warnings,
+                f"{count(bare, 'sample is', 'samples are')} marked as verified without a label:"
+                f" {some(bare)}; taken as unlabeled",
+            )
     class_names = _class_names(set(labels), declared)
     manifest = Manifest(
         name=name,
@@ -431,12 +560,17 @@ def make_source(
             f'{where}: "-1" is taken as a class of that name ({minus_one:,} labels); '
             "leave the label empty where there is none",
         )
-    return Source(
+    source = Source(
         manifest=manifest,
         clean_labels=None if clean is None else text_array(clean),
         warnings=tuple(warnings),
         skipped=pd.DataFrame(list(skipped), columns=["sample_id", "path", "reason"], dtype=str),
+        verified=verified,
     )
+    if marks is None:
+        return source
+    excluded = np.array([mark == EXCLUDED for mark in marks], dtype=bool)
+    return source.without_excluded(excluded, "in the column of verified labels")
 
 
 def _class_names(texts: set[str], declared: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,6 +67,15 @@ class PredictionSource:
     details: pd.DataFrame
     features: npt.NDArray[np.float32] | None = None
 
+    def subset(self, keep: npt.NDArray[np.bool_]) -> PredictionSource:
+        """Return the samples that `keep`, an (N,) mask, picks."""
+        return PredictionSource(
+            self.source.subset(keep),
+            tuple(model[keep] for model in self.models),
+            self.details[keep].reset_index(drop=True),
+            None if self.features is None else self.features[keep],
+        )
+
 
 def read_labels_alone(
     labels: str | Path,
@@ -76,6 +85,7 @@ def read_labels_alone(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    verified_column: str | None = None,
 ) -> TableSource:
     """Read a table of labels; neither images nor features are needed.
 
@@ -85,7 +95,7 @@ def read_labels_alone(
         CSV, TSV, JSONL or parquet with one row per sample.
     by_row : bool
         Whether rows may be called by their number where ids are missing or repeat.
-    label_column, id_column, split, clean_label_column : str, optional
+    label_column, id_column, split, clean_label_column, verified_column : str, optional
         See `labelaudit.data.feature_tables.read_labels_with_features`.
 
     Raises
@@ -94,7 +104,9 @@ def read_labels_alone(
         The file is not there or not readable, ids are needed and missing, or there are fewer than two
         classes.
     """
-    columns = Columns(id_column, label_column, clean_label_column, others=SHOWN_COLUMNS + 1)
+    columns = Columns(
+        id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
+    )
     table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
     return source_from_table(table, by_row=by_row, id_column=id_column, split=split)
 
@@ -109,6 +121,7 @@ def join_predictions(
     files: Sequence[str | Path | Floats],
     *,
     rows_known: bool = True,
+    unneeded: Collection[str] = (),
 ) -> PredictionSource:
     """Put predictions beside the samples that they are about.
 
@@ -122,6 +135,8 @@ def join_predictions(
         .parquet, .csv or .tsv: by id, with one column per class, called like it.
     rows_known
         Whether the samples are in the order of a table or arrays, so that rows can belong to them.
+    unneeded
+        Ids of samples that will be left out: these may have no predictions by id.
 
     Raises
     ------
@@ -142,7 +157,7 @@ def join_predictions(
             "images are sorted by their path, so that rows of predictions cannot be told to belong"
             " to them; give predictions as .parquet or .csv with the images' paths as ids"
         )
-    read = [_read(source, file, rows) for file in files]
+    read = [_read(source, file, rows, unneeded) for file in files]
     extras = [extra for _, extra in read]
     for file, extra in zip(files, extras, strict=True):
         if odd := sorted(set(extra) ^ set(extras[0])):
@@ -163,7 +178,10 @@ def join_predictions(
 
 
 def _read(
-    source: Source, file: str | Path | Floats, rows: tuple[Indices, int] | None
+    source: Source,
+    file: str | Path | Floats,
+    rows: tuple[Indices, int] | None,
+    unneeded: Collection[str],
 ) -> tuple[Floats, list[str]]:
     """Give predictions ``(N, C)`` of the source's samples, and the classes that no label names."""
     if isinstance(file, np.ndarray):
@@ -177,7 +195,7 @@ def _read(
     if not path.is_file():
         raise SourceError(f"{path} does not exist; check the path of the predictions")
     if suffix != "npy":
-        return _by_id(source, path, suffix)
+        return _by_id(source, path, suffix, unneeded)
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, BadZipFile) as error:
@@ -212,7 +230,9 @@ def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int
     return values if rows is None or len(rows[0]) == total else values[rows[0]]
 
 
-def _by_id(source: Source, path: Path, suffix: str) -> tuple[Floats, list[str]]:
+def _by_id(
+    source: Source, path: Path, suffix: str, unneeded: Collection[str]
+) -> tuple[Floats, list[str]]:
     """Read predictions by the samples' ids."""
     manifest = source.manifest
     with _batches(path, suffix) as (names, batches):
@@ -251,6 +271,7 @@ def _by_id(source: Source, path: Path, suffix: str) -> tuple[Floats, list[str]]:
                 values[where[kept], column] = _numbers(batch.column(name), name, path, given)[kept]
     if not seen:
         raise SourceError(f"{path} has no rows below its header; check that it was written whole")
+    found |= place.isin(unneeded)
     if not found.all():
         lacking = manifest.sample_ids[~found].tolist()
         raise SourceError(

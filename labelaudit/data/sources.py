@@ -48,6 +48,7 @@ def read_source(
     label_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    verified_column: str | None = None,
     require_labels: bool = True,
 ) -> Source:
     """Find the images and the labels of a source; no image is opened.
@@ -69,6 +70,9 @@ def read_source(
         "split". By default "train", with a warning.
     clean_label_column : str, optional
         Column of true labels, for benchmarks.
+    verified_column : str, optional
+        Column that says which labels a person has verified ("yes", "true", "1"), and which samples to
+        leave out ("excluded"). Verified labels are taken as right.
     require_labels : bool
         Whether a folder of images, or of one subfolder a class, without labels or with those of one
         class is refused. Tables and metadata always need labels.
@@ -79,7 +83,7 @@ def read_source(
         The source is not there, not readable, contradicts itself, or has fewer than two classes.
     """
     path = Path(source)
-    columns = Columns(image_column, label_column, clean_label_column)
+    columns = Columns(image_column, label_column, clean_label_column, verified=verified_column)
     if not path.exists():
         raise SourceError(f"{path} does not exist; check the path of the source")
     if path.is_dir():
@@ -390,7 +394,7 @@ def _from_table(
         below = {file for file in images if file.startswith(within)}
         samples = sorted((below - elsewhere) | first.keys())
     rows = [first.get(file) for file in samples]
-    clean = table.clean
+    clean, marks = table.clean, table.marks
     paths = folder.open_paths(samples)
     return make_source(
         name=source_name(source),
@@ -400,6 +404,7 @@ def _from_table(
         images=ImageFiles(paths),
         labels=["" if row is None else table.labels[row] for row in rows],
         clean=None if clean is None else ["" if row is None else clean[row] for row in rows],
+        marks=None if marks is None else ["" if row is None else marks[row] for row in rows],
         declared=table.declared,
         warnings=[*warnings, *folder.unnameable_warning()],
         skipped=[*folder.unnameable, *skipped],
@@ -462,7 +467,11 @@ def _leaves_folder(table: LabelTable, row: int, folder: _Folder) -> SourceError:
 
 
 def _refuse_contradiction(table: LabelTable, file: str, kept: int, row: int) -> None:
-    for what, texts in (("label", table.labels), ("clean label", table.clean)):
+    for what, texts in (
+        ("label", table.labels),
+        ("clean label", table.clean),
+        ("verified mark", table.marks),
+    ):
         if texts is not None and texts[kept] != texts[row]:
             one, other = (f'"{texts[i]}"' if texts[i] else "none" for i in (kept, row))
             raise SourceError(
@@ -517,6 +526,7 @@ def _read_shards(
         ),
         labels=[table.labels[i] for i in indices],
         clean=None if table.clean is None else [table.clean[i] for i in indices],
+        marks=None if table.marks is None else [table.marks[i] for i in indices],
         declared=table.declared,
         warnings=warnings,
     )

@@ -57,6 +57,7 @@ def read_tabular(
     id_column: str | None = None,
     split: str | None = None,
     clean_label_column: str | None = None,
+    verified_column: str | None = None,
 ) -> FeatureSource:
     """Read a table whose rows are the samples, and make features of its other columns.
 
@@ -64,7 +65,7 @@ def read_tabular(
     ----------
     table : str or Path
         CSV, TSV, JSONL or parquet; a row without a label is unlabeled.
-    label_column, id_column, split, clean_label_column : str, optional
+    label_column, id_column, split, clean_label_column, verified_column : str, optional
         See `labelaudit.data.feature_tables.read_labels_with_features`. None of these columns
         becomes a feature.
 
@@ -75,7 +76,7 @@ def read_tabular(
         classes.
     """
     path = Path(table)
-    columns = Columns(id_column, label_column, clean_label_column, others=MAX_COLUMNS)
+    columns = Columns(id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column)
     read = read_table(path, columns, ID_COLUMNS, images_needed=False)
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels

@@ -390,14 +390,18 @@ class UMN:
         noisy_eval(self.guider)
         self.optimizer.zero_grad(set_to_none=True)
         work_out = self.compiled or self.loss
-        loss, told = work_out(batch.images, batch.noisy_labels, batch.num_labeled)
+        loss, told = work_out(batch.images, batch.noisy_labels, batch.num_labeled, batch.verified)
         (batch.weight * loss).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
         return {"loss": loss.detach().clone(), **told}
 
     def loss(
-        self, images: Tensor, noisy_labels: Tensor, num_labeled: int
+        self,
+        images: Tensor,
+        noisy_labels: Tensor,
+        num_labeled: int,
+        verified: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Work out the loss of a batch, and what is worth telling of it.
 
@@ -405,8 +409,9 @@ class UMN:
 
         Parameters
         ----------
-        images, noisy_labels, num_labeled
-            As in `Batch`.
+        images, noisy_labels, num_labeled, verified
+            As in `Batch`. ε of verified labels is ε_min: nothing pulls harder than a label that is
+            known to be right.
 
         Returns
         -------
@@ -428,6 +433,8 @@ class UMN:
             num_classes,
             config.min_epsilon,
         )
+        if verified is not None:
+            epsilon = epsilon.masked_fill(verified, config.min_epsilon)
         given_probs = learner_probs.gather(1, labels[:, None]).squeeze(1)
         pull = label_factor(epsilon, num_classes) * self.class_weights[labels]
         labeled_term = (pull * given_probs).sum()

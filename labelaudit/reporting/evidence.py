@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,25 +18,60 @@ NUM_NEIGHBORS = 3
 # Rows compared at a time, to bound what lies in memory.
 BLOCK_ROWS = 4096
 # Pictures are decoded at no less than twice this side, where that saves time.
-PICTURE_SIDE = 96
+PICTURE_SIDE = 256
+
+T = TypeVar("T")
+Neighbors = Callable[[Indices, pd.Series], Indices]
+
+
+class Pictures(Protocol):
+    """Shows the images of some rows to a function, maybe in several threads."""
+
+    def __call__(self, rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
+        """Give what `look` makes of each row, in order; None for images that cannot be seen."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the page can show beside a suspect.
+
+    Attributes
+    ----------
+    pictures
+        None where there are no pictures at all.
+    neighbors
+        Gives for rows ``(G,)`` and the class name wanted for each the rows ``(G, k)`` of neighbors
+        that carry it and are not flagged, the nearest first, -1 where there are fewer. None where
+        nothing tells what lies near.
+    details
+        N rows: other columns of the samples' rows, all text.
+    """
+
+    pictures: Pictures | None
+    neighbors: Neighbors | None
+    details: pd.DataFrame
 
 
 def nearest_right_labeled(
     points: NDArray[np.floating],
     samples: pd.DataFrame,
     rows: Indices,
+    wanted: pd.Series,
     scale: NDArray[np.floating] | None = None,
 ) -> Indices:
-    """Find the nearest samples that carry the suggested label and are not flagged.
+    """Find the nearest samples that carry a certain label and are not flagged.
 
     Parameters
     ----------
     points
         ``(N, d)``, maybe memory-mapped; distances are Euclidean.
     samples
-        N rows with ``given_label``, ``suggested_label`` and ``is_label_issue``.
+        N rows with ``given_label`` and ``is_label_issue``.
     rows
-        ``(G,)``, rows to find neighbors for.
+        ``(G,)``, rows to find neighbors for; they are never neighbors of themselves.
+    wanted
+        G class names, maybe missing: the label that the neighbors of each row are to have.
     scale
         ``(d,)``, what the points are multiplied with first.
 
@@ -44,15 +81,14 @@ def nearest_right_labeled(
         ``(G, NUM_NEIGHBORS)`` int64, the nearest first; -1 where there are no more.
     """
     given = samples["given_label"].where(~samples["is_label_issue"].to_numpy(dtype=bool))
-    suggested = samples["suggested_label"].iloc[rows]
     factor = 1.0 if scale is None else np.asarray(scale, dtype=np.float32)
 
     def take(some: Indices) -> NDArray[np.float32]:
         return np.asarray(points[some], dtype=np.float32) * factor
 
     found = np.full((len(rows), NUM_NEIGHBORS), -1, dtype=np.int64)
-    for name in suggested.dropna().unique():
-        asking = np.flatnonzero((suggested == name).to_numpy(dtype=bool))
+    for name in wanted.dropna().unique():
+        asking = np.flatnonzero((wanted == name).to_numpy(dtype=bool, na_value=False))
         candidates = np.flatnonzero((given == name).to_numpy(dtype=bool, na_value=False))
         mine = take(rows[asking])  # (Q, d)
         best = np.full((len(asking), NUM_NEIGHBORS), np.inf, dtype=np.float32)
@@ -62,35 +98,26 @@ def nearest_right_labeled(
             distance = (
                 (mine**2).sum(1)[:, None] - 2 * mine @ theirs.T + (theirs**2).sum(1)
             )  # (Q, B), squared
+            distance[rows[asking][:, None] == block] = np.inf
             near = np.concatenate([best, distance], axis=1)
             who = np.concatenate([found[asking], np.tile(block, (len(asking), 1))], axis=1)
             order = np.argsort(near, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
             best = np.take_along_axis(near, order, axis=1)
-            found[asking] = np.take_along_axis(who, order, axis=1)
+            found[asking] = np.where(np.isinf(best), -1, np.take_along_axis(who, order, axis=1))
     return found
 
 
-def stored_pictures(pixels: Pixels) -> Callable[[Indices], Iterator[Image.Image | None]]:
-    """Return what gives the stored images ``(N, C, H, W)`` uint8 of some rows, mode L or RGB."""
+def source_pictures(images: Images) -> Pictures:
+    """Return what reads the images of some rows from where they lie, in several threads."""
 
-    def pictures(rows: Indices) -> Iterator[Image.Image | None]:
-        for row in rows:
-            image = pixels[row]
-            yield Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-
-    return pictures
-
-
-def source_pictures(images: Images) -> Callable[[Indices], Iterator[Image.Image | None]]:
-    """Return what reads the images of some rows from where they lie; None for unreadable ones."""
-
-    def pictures(rows: Indices) -> Iterator[Image.Image | None]:
-        def load(_: int, data: bytes | Pixels) -> Image.Image:
-            return load_visited(data, reducible_to=(PICTURE_SIDE, PICTURE_SIDE))
+    def pictures(rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
+        def load(position: int, data: bytes | Pixels) -> T:
+            image = load_visited(data, reducible_to=(PICTURE_SIDE, PICTURE_SIDE))
+            return look(int(rows[position]), image)
 
         with closing(visit_images(images.subset(rows), load, step=8)) as visits:
             for visited in visits:
                 for seen in visited:
-                    yield seen if isinstance(seen, Image.Image) else None
+                    yield None if isinstance(seen, Exception) else seen
 
     return pictures

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from labelaudit.data.images import Images, NoImages
 from labelaudit.data.manifest import Source
 from labelaudit.inputs import Inputs
 from labelaudit.networks.encoders import PixelStatistics
-from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures, stored_pictures
-from labelaudit.reporting.html import Pictures, write_report
+from labelaudit.progress import Reporter
+from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
+from labelaudit.reporting.html import write_report
 from labelaudit.reporting.plots import (
     plot_class_pairs,
     plot_embedding,
@@ -24,28 +22,10 @@ from labelaudit.reporting.plots import (
     plot_precision_recall,
     plot_review,
 )
+from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import write_csv, write_parquet
 from labelaudit.result import ScanResult
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the page can show beside a suspect.
-
-    Attributes
-    ----------
-    pictures
-        See `labelaudit.reporting.html.write_report`.
-    neighbors
-        The same; None where nothing tells what lies near.
-    details
-        Other columns of the samples' rows.
-    """
-
-    pictures: Pictures | None
-    neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None
-    details: pd.DataFrame
 
 
 def evidence_of(inputs: Inputs, result: ScanResult) -> Evidence:
@@ -55,7 +35,7 @@ def evidence_of(inputs: Inputs, result: ScanResult) -> Evidence:
         return evidence_of_files(images, result.samples, inputs.details, features=inputs.features)
     assert result.embeddings is not None
     neighbors = partial(nearest_right_labeled, result.embeddings, result.samples)
-    return Evidence(stored_pictures(inputs.store), neighbors, inputs.details)
+    return Evidence(source_pictures(inputs.source.manifest.images), neighbors, inputs.details)
 
 
 def evidence_of_files(
@@ -84,7 +64,13 @@ def evidence_of_files(
 
 
 def write_results(
-    folder: RunFolder, result: ScanResult, source: Source, evidence: Evidence
+    folder: RunFolder,
+    result: ScanResult,
+    source: Source,
+    evidence: Evidence,
+    *,
+    max_suspects: int | None = None,
+    reporter: Reporter | None = None,
 ) -> None:
     """Write tables, arrays, plots and the page; each file whole or not at all.
 
@@ -98,6 +84,10 @@ def write_results(
         What was read.
     evidence
         Rows in the order of `result.samples`.
+    max_suspects
+        How many of the worst the page shows; by default all.
+    reporter
+        Shows progress.
     """
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
@@ -115,16 +105,27 @@ def write_results(
             with folder.file(name) as path, path.open("wb") as file:
                 np.save(file, array)
     folder.write_json("summary.json", result.summary)
-    write_report(
-        folder.path / "report.html",
+    blocks = write_review_data(
+        folder.path,
         samples=result.samples,
         suspects=result.suspects,
         summary=result.summary,
         history=result.history,
-        pictures=evidence.pictures,
-        neighbors=evidence.neighbors,
-        details=evidence.details,
+        pred_probs=result.pred_probs,
+        evidence=evidence,
+        max_suspects=max_suspects,
+        reporter=reporter,
+    )
+    listed = len(result.suspects)
+    write_report(
+        folder.path / "report.html",
+        suspects=result.suspects,
+        summary=result.summary,
         plots=write_plots(folder.path / "plots", result),
+        blocks=blocks,
+        epochs=[] if result.history is None else list(result.history.epochs),
+        noun="samples" if evidence.pictures is None else "images",
+        num_listed=listed if max_suspects is None else min(max_suspects, listed),
     )
 
 

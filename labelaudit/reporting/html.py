@@ -9,48 +9,34 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
+from markupsafe import Markup
 
 from labelaudit.files import atomic_write
-from labelaudit.reporting.plots import EpsilonSource, spread_epochs
+from labelaudit.reporting.blocks import Block
 
-PAIRS_SEARCHED = 60  # most frequent class pairs that the gallery makes sure to show
-PER_PAIR = 3  # suspects shown of each of those, where they are not among the worst anyway
+if TYPE_CHECKING:
+    from labelaudit.suspects.checked import CheckedScores
+
+PAGE = files("labelaudit.reporting") / "page"
 MAX_CLASS_ROWS = 100
 MAX_PAIR_ROWS = 50
 MAX_WARNINGS = 50
-MAX_CURVE_EPOCHS = 48  # points of a sparkline; more cannot be told apart at its width
-
-THUMBNAIL_SIDE = 96  # pixels
-TINY_SIDE = 64  # images up to here are scaled up with hard pixel edges, which keeps them honest
-NEIGHBOR_SIDE = 48  # pixels, of the pictures of neighbors
-MAX_THUMBNAIL_BYTES = 4096  # larger ones are reduced to 64 colors
-MAX_DETAILS = 9  # columns shown of a sample
-# Two people would disagree in so many cases about what is clear, unsure, and above it disputed.
-CLEAR, DISPUTED = 0.1, 0.35
-MAX_DETAIL_LENGTH = 280  # characters of each
-MAX_NEIGHBOR_LENGTH = 90  # of a neighbor's
 
 STATUS_WORDS = {
     "interrupted": "The training was interrupted",
     "out of time": "The time limit was reached",
 }
-
-
-Pictures = Callable[[NDArray[np.int64]], Iterable[Image.Image | None]]
 
 
 @dataclass(frozen=True)
@@ -116,132 +102,86 @@ class PlotFigure:
 class ClassPair:
     """A given and a suggested class, and how many flagged labels they share."""
 
-    number: int
     given: str
     suggested: str
     count: int
-    shown: int  # of them in the gallery
-
-
-@dataclass(frozen=True)
-class Neighbor:
-    """A sample near a suspect, labeled as the suspect's suggestion says, and not flagged."""
-
-    sample_id: str
-    image: str  # data URI, "" without a picture
-    tiny: bool
-    words: str  # what is shown in place of a picture
-
-
-@dataclass(frozen=True)
-class Card:
-    """One suspect of the gallery."""
-
-    rank: int
-    sample_id: str
-    path: str
-    given: str
-    suggested: str
-    truth: str | None
-    score: float
-    ambiguity: str  # in words
-    epsilon: float | None
-    pair: int  # ClassPair.number
-    image: str  # data URI, "" without a picture
-    tiny: bool
-    details: list[tuple[str, str]]
-    neighbors: list[Neighbor]
-    curve: str  # points of an SVG polyline in a box of 100 by 24
-    curve_words: str
+    key: str  # how the review calls it
+    listed: bool  # whether the review lists any of them
 
 
 def write_report(
     path: Path,
     *,
-    samples: pd.DataFrame,
     suspects: pd.DataFrame,
     summary: Mapping[str, Any],
-    history: EpsilonSource | None,
-    pictures: Pictures | None,
     plots: Mapping[str, Path],
-    neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None = None,
-    details: pd.DataFrame | None = None,
-    max_gallery: int = 240,
+    blocks: Sequence[Block] = (),
+    epochs: Sequence[int] = (),
+    noun: str = "images",
+    num_listed: int | None = None,
+    checked: CheckedScores | None = None,
 ) -> None:
-    """Write the report page, atomically.
+    """Write the report page, atomically; what it shows of single suspects lies beside it.
 
-    Its size is bounded whatever the data: the gallery holds the worst `max_gallery` suspects and
-    at most 180 more (up to three of each of the 60 most frequent class pairs), tables are cut with
-    a note that says so.
+    Its size is bounded whatever the data: tables are cut with a note that says so.
 
     Parameters
     ----------
     path : Path
         The HTML file to write.
-    samples : DataFrame
-        N rows, one per image in the data set's order, with ``given_label`` and ``rank``.
     suspects : DataFrame
         The flagged ones, worst first, as `labelaudit.reporting.tables.suspects_table` gives them.
     summary : mapping
         What summary.json holds. Numbers that are not known may be None.
-    history : EpsilonSource or None
-        Recorded ε of the L labeled samples, in the order of `samples`; at most 48 epochs are read,
-        one at a time. None where nothing was trained.
-    pictures : callable or None
-        Gives the images of some rows of `samples`, in order, and None for each that cannot be seen.
-        Called once, with the gallery's rows and those of its neighbors. None where there are no
-        pictures at all.
     plots : mapping of str to Path
         PNG files by the keys of `PLOT_TEXTS`; those that are missing are left out, others follow
         without a caption.
-    neighbors : callable, optional
-        Gives for rows (G,) of `samples` the rows (G, k) of neighbors that look rightly labeled, -1
-        where there are fewer. Called once.
-    details : DataFrame, optional
-        What to show of a sample besides; rows as in `samples`.
-    max_gallery : int
-        How many of the worst suspects to show, at least 0.
+    blocks : sequence of Block
+        What the page carries of `labelaudit.reporting.review_data`.
+    epochs : sequence of int
+        Those that were recorded.
+    noun : str
+        "images", or "samples" where there are no pictures.
+    num_listed : int, optional
+        How many suspects the review lists; by default all.
+    checked : CheckedScores, optional
+        The scores against what a person decided.
 
     Raises
     ------
     OutputError
         If the file cannot be written.
     """
-    given = [_name(value) for value in suspects["given_label"]]
-    suggested = [_name(value) for value in suspects["suggested_label"]]
-    frequency = Counter(zip(given, suggested, strict=True))
-    chosen = _choose_gallery(given, suggested, frequency, max_gallery)
-    pairs = _number_pairs(frequency, Counter((given[i], suggested[i]) for i in chosen))
-    evidence = _Evidence(pictures, neighbors, details)
-    cards = _make_cards(samples, suspects.iloc[chosen], pairs, history, evidence)
-    epochs = [] if history is None else list(history.epochs)
     # Most suspects first, so that a table that is cut still has the classes that matter.
     classes = sorted(summary["per_class"], key=lambda row: -row["num_suspects"])
     known = [key for key in PLOT_TEXTS if key in plots]
     others = [key for key in plots if key not in PLOT_TEXTS]
-
+    num_listed = len(suspects) if num_listed is None else num_listed
+    pairs = class_pairs(suspects, summary["class_names"], num_listed)
     page = _environment().get_template("report.html.j2")
     html = page.render(
+        style=Markup(page_text("report.css")),
+        script=Markup(page_text("report.js")),
         summary=summary,
         verdict=_verdict(summary),
         duplicates=_duplicates(summary["num_conflicting_duplicates"]),
         unfinished=_unfinished(summary["status"], epochs),
         metrics=_metrics(summary["metrics"]),
+        checked=checked,
         classes=classes[:MAX_CLASS_ROWS],
         num_classes_listed=len(classes),
-        pairs=[pair for pair in pairs.values() if pair.count][:MAX_PAIR_ROWS],
+        pairs=pairs[:MAX_PAIR_ROWS],
         num_pairs=len(pairs),
-        shown_pairs=[pair for pair in pairs.values() if pair.shown],
         figures=[
             PlotFigure(
                 PLOT_TEXTS.get(key, PlotText(key, "")), _png_data_uri(plots[key].read_bytes())
             )
             for key in [*known, *others]
         ],
-        cards=cards,
-        noun="samples" if pictures is None else "images",
-        max_gallery=max_gallery,
-        epochs=epochs,
+        noun=noun,
+        num_listed=num_listed,
+        # Nothing in their JSON ends a script.
+        blocks=[(block.name, Markup(block.json)) for block in blocks],
         max_warnings=MAX_WARNINGS,
         config=json.dumps(summary["config"], indent=2, ensure_ascii=False, default=str),
     )
@@ -250,196 +190,35 @@ def write_report(
         temporary.write_bytes(html.encode("utf-8", errors="replace"))
 
 
-def _choose_gallery(
-    given: Sequence[str],
-    suggested: Sequence[str],
-    frequency: Counter[tuple[str, str]],
-    max_gallery: int,
-) -> list[int]:
-    """Choose suspects by place: the worst overall, and some of each frequent class pair."""
-    searched = {pair for pair, _ in frequency.most_common(PAIRS_SEARCHED)}
-    taken: Counter[tuple[str, str]] = Counter()
-    chosen = []
-    for place, pair in enumerate(zip(given, suggested, strict=True)):
-        if place < max_gallery or (pair in searched and taken[pair] < PER_PAIR):
-            taken[pair] += 1
-            chosen.append(place)
-    return chosen
+def page_text(name: str) -> str:
+    """Give the style or the script of the page, which its security policy knows by their hashes."""
+    return (PAGE / name).read_text(encoding="utf-8")
 
 
-def _number_pairs(
-    frequency: Counter[tuple[str, str]], shown: Counter[tuple[str, str]]
-) -> dict[tuple[str, str], ClassPair]:
-    """List the class pairs, most frequent first."""
-    return {
-        pair: ClassPair(number, *pair, count, shown[pair])
-        for number, (pair, count) in enumerate(frequency.most_common())
-    }
+def class_pairs(
+    suspects: pd.DataFrame, class_names: Sequence[str], num_listed: int
+) -> list[ClassPair]:
+    """List the class pairs of suspects, most frequent first."""
+    codes = {name: code for code, name in enumerate(class_names)}
 
+    def pairs_of(some: pd.DataFrame) -> list[tuple[Any, Any]]:
+        return list(zip(some["given_label"], some["suggested_label"], strict=True))
 
-def _make_cards(
-    samples: pd.DataFrame,
-    chosen: pd.DataFrame,
-    pairs: Mapping[tuple[str, str], ClassPair],
-    history: EpsilonSource | None,
-    evidence: _Evidence,
-) -> list[Card]:
-    """Lay out the gallery; `chosen` are rows of the table of suspects."""
-    labeled = np.flatnonzero(samples["given_label"].notna())  # (L,)
-    # Ranks tell the row without trusting sample ids to be unique.
-    ranks = pd.Index(samples["rank"].iloc[labeled].astype("int64"))
-    places = ranks.get_indexer(pd.Index(chosen["rank"].astype("int64")))  # (G,), of L
-    epochs = [] if history is None else spread_epochs(history.epochs, MAX_CURVE_EPOCHS)
-    curves = np.zeros((len(places), len(epochs)))  # (G, E)
-    for column, epoch in enumerate(epochs if len(places) else []):
-        assert history is not None
-        curves[:, column] = np.asarray(history.read(epoch)["epsilon"])[places]
-
-    rows = labeled[places]
-    near = evidence.gather(samples, rows)
-    cards = []
-    for row, number, curve, beside in zip(
-        chosen.to_dict("records"), rows.tolist(), curves, near, strict=True
-    ):
-        image, tiny = evidence.thumbnails.get(number, ("", False))
-        given, suggested = _name(row["given_label"]), _name(row["suggested_label"])
-        truth = row.get("clean_label")
-        points, words = _draw_curve(epochs, curve)
-        cards.append(
-            Card(
-                rank=int(row["rank"]),
-                sample_id=str(row["sample_id"]),
-                path="" if pd.isna(row["path"]) else str(row["path"]),
-                given=given,
-                suggested=suggested,
-                truth=None if pd.isna(truth) else _name(truth),
-                score=float(row["suspect_score"]),
-                ambiguity=_ambiguity(row.get("ambiguity")),
-                epsilon=float(row["epsilon"]) if "epsilon" in row else None,
-                pair=pairs[given, suggested].number,
-                image=image,
-                tiny=tiny,
-                details=evidence.details_of(number, MAX_DETAIL_LENGTH),
-                neighbors=beside,
-                curve=points,
-                curve_words=words,
-            )
+    listed = set(pairs_of(suspects.head(num_listed)))
+    return [
+        ClassPair(
+            _name(given),
+            _name(suggested),
+            count,
+            f"{codes.get(given, -1)},{codes.get(suggested, -1)}",
+            (given, suggested) in listed,
         )
-    return cards
-
-
-class _Evidence:
-    """What is shown beside the suspects, gathered for the rows of the gallery at once."""
-
-    def __init__(
-        self,
-        pictures: Pictures | None,
-        neighbors: Callable[[NDArray[np.int64]], NDArray[np.int64]] | None,
-        details: pd.DataFrame | None,
-    ) -> None:
-        self._pictures = pictures
-        self._neighbors = neighbors
-        self._details = pd.DataFrame() if details is None else details.iloc[:, :MAX_DETAILS]
-        self.thumbnails: dict[int, tuple[str, bool]] = {}  # by row: data URI, and whether tiny
-
-    def gather(self, samples: pd.DataFrame, rows: NDArray[np.int64]) -> list[list[Neighbor]]:
-        """Read the pictures of rows (G,) into `thumbnails`; give the neighbors of each."""
-        near = np.empty((len(rows), 0), np.int64)
-        if self._neighbors is not None and len(rows):
-            near = self._neighbors(rows)
-        shown = set(rows.tolist())
-        beside = set(near[near >= 0].tolist())
-        small: dict[int, tuple[str, bool]] = {}
-        needed = np.array(sorted(shown | beside), dtype=np.int64)
-        if self._pictures is not None:
-            for row, picture in zip(needed.tolist(), self._pictures(needed), strict=True):
-                if picture is None:
-                    continue
-                if row in shown:
-                    self.thumbnails[row] = _thumbnail_data_uri(picture, THUMBNAIL_SIDE)
-                if row in beside:
-                    small[row] = _thumbnail_data_uri(picture, NEIGHBOR_SIDE)
-        ids = samples["sample_id"]
-        return [
-            [
-                Neighbor(str(ids.iloc[row]), *small.get(row, ("", False)), self._words(row))
-                for row in some
-                if row >= 0
-            ]
-            for some in near.tolist()
-        ]
-
-    def details_of(self, row: int, most: int) -> list[tuple[str, str]]:
-        """Give the names and values of a sample's details that are not empty."""
-        return [
-            (str(name), _shorten(str(value), most))
-            for name, value in zip(self._details.columns, self._row(row), strict=True)
-            if value != ""
-        ]
-
-    def _words(self, row: int) -> str:
-        return " · ".join(value for _, value in self.details_of(row, MAX_NEIGHBOR_LENGTH)[:2])
-
-    def _row(self, row: int) -> list[Any]:
-        return self._details.iloc[row].tolist() if len(self._details.columns) else []
-
-
-def _draw_curve(epochs: Sequence[int], curve: NDArray[np.float64]) -> tuple[str, str]:
-    """Draw ε over the epochs as points in a box of 100 by 24, and say it in words.
-
-    The height is the square root of ε, as in the plot of all samples, on the same scale in every
-    card. Both are empty where fewer than two epochs were recorded.
-    """
-    if len(epochs) < 2:
-        return "", ""  # a number says it better
-    curve = np.clip(np.nan_to_num(curve), 0, 1)
-    heights = 23 - 22 * np.sqrt(curve)
-    x = 100 * (np.asarray(epochs) - epochs[0]) / (epochs[-1] - epochs[0])
-    highest = int(curve.argmax())
-    words = (
-        f"ε from {curve[0]:.3f} at epoch {epochs[0]} to {curve[-1]:.3f} at epoch {epochs[-1]}, "
-        f"highest {curve[highest]:.3f} at epoch {epochs[highest]}"
-    )
-    corners = zip(x.round(1), heights.round(1), strict=True)
-    return " ".join(f"{left:g},{down:g}" for left, down in corners), words
-
-
-def _thumbnail_data_uri(image: Image.Image, side: int) -> tuple[str, bool]:
-    """Encode an image small; also tell whether it is tiny and to be shown with hard pixels."""
-    if image.mode not in ("L", "RGB"):
-        image = image.convert("RGB")
-    tiny = max(image.size) <= TINY_SIDE
-    if max(image.size) > side and not tiny:
-        image = image.copy()
-        image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    content = _encode_png(image)
-    if len(content) > MAX_THUMBNAIL_BYTES:
-        # Photographs compress badly as PNG. 64 colors of its own, dithered, keep one recognizable
-        # at this size in about a third of the bytes.
-        image = image.convert("RGB")  # Pillow makes gray images black here
-        palette = image.quantize(64, method=Image.Quantize.FASTOCTREE)
-        content = _encode_png(image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
-    return _png_data_uri(content), tiny
-
-
-def _encode_png(image: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    # A color profile can be larger than all of the image.
-    image.save(buffer, format="PNG", optimize=True, icc_profile=None)
-    return buffer.getvalue()
+        for (given, suggested), count in Counter(pairs_of(suspects)).most_common()
+    ]
 
 
 def _png_data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
-
-
-def _ambiguity(share: float | None) -> str:
-    """Say how far people would disagree about a sample."""
-    if share is None or not math.isfinite(share):
-        return "–"
-    if share < CLEAR:
-        return f"clear ({_percent(share)})"
-    return f"{'unsure' if share < DISPUTED else 'disputed'} ({_percent(share)})"
 
 
 def _duplicates(count: int) -> str:
@@ -538,7 +317,7 @@ def _shorten(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _source_hash(text: str) -> str:
+def source_hash(text: str) -> str:
     """Give the hash by which a content security policy knows an inline script or style."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return "sha256-" + base64.b64encode(digest).decode("ascii")
@@ -546,7 +325,7 @@ def _source_hash(text: str) -> str:
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("labelaudit.reporting", "."),
+        loader=jinja2.PackageLoader("labelaudit.reporting", "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -558,7 +337,7 @@ def _environment() -> jinja2.Environment:
         count=_count,
         duration=_duration,
         shorten=_shorten,
-        source_hash=_source_hash,
+        source_hash=source_hash,
         name=_name,
     )
     return environment

@@ -56,6 +56,7 @@ TEXT_COLUMNS = frozenset(
         "suggested_label",
         "predicted_label",
         "clean_label",
+        "first_label",
         *REVIEW_COLUMNS,
         "note",
         "reviewer",
@@ -236,19 +237,19 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
         pq.write_table(table, temporary)
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
     """Mark text that a spreadsheet program could run, and text that looks so marked."""
     formula = text.startswith(tuple(FORMULA_STARTS)) and not NUMBER.fullmatch(text)
     return "'" + text if formula or text.startswith("'") else text
 
 
 def _unescape(text: str) -> str:
-    """Undo `_escape`; an apostrophe that it cannot have set (a person typed it) stays."""
+    """Undo `escape`; an apostrophe that it cannot have set (a person typed it) stays."""
     return text[1:] if text[:1] == "'" and text[1:].startswith(("'", *FORMULA_STARTS)) else text
 
 
 def _quote(text: str) -> str:
-    return '"' + _escape(text).replace('"', '""') + '"'
+    return '"' + escape(text).replace('"', '""') + '"'
 
 
 def _format_column(column: pd.Series) -> list[str]:

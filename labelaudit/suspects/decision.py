@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
+from labelaudit.data.manifest import Verified
 from labelaudit.errors import OptionError
 from labelaudit.suspects.label_model import MistakeKinds, number_interval
 from labelaudit.suspects.scores import Scores
@@ -24,6 +25,8 @@ MAX_DOUBT = 0.5
 MIN_LABELS_PER_CLASS = 5
 # Classes with fewer labels on average are learned roughly.
 THIN_CLASS = 30
+# Of more labels than this share it should be known what they were before they were corrected.
+UNKNOWN_FIRST_SHARE = 0.01
 REVIEW_SHARES = (0.5, 0.9, 0.99)
 CURVE_STEPS = 20
 
@@ -129,9 +132,10 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
     if rule.kind in ("top", "rate"):
         assert rule.value is not None
         count = int(rule.value) if rule.kind == "top" else round(rule.value * total)
-        count = min(count, total)
-        flagged[scores.order[:count]] = True
-        value = float(scores.suspect_score[scores.order[count - 1]]) if count else 1.0
+        worst = scores.doubtful_order[:count]
+        count = len(worst)
+        flagged[worst] = True
+        value = float(scores.suspect_score[worst[-1]]) if count else 1.0
         why = (
             f"The {count:,} most suspect of {total:,} labels are flagged, as asked for"
             f" ({threshold}); the last of them scores {value:.3f}."
@@ -150,7 +154,8 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
     rate = expected / total
     interval = scores.interval
     if interval is None and scores.is_probability:
-        interval = wrong_interval(scores.suspect_score, scores.doubt)
+        doubtful = scores.doubtful
+        interval = wrong_interval(scores.suspect_score[doubtful], scores.doubt[doubtful])
     why += f" About {expected:,.0f} of {total:,} labels ({rate:.1%}) are expected to be wrong," + (
         f" between {interval[0]:,.0f} and {interval[1]:,.0f} in nine of ten cases."
         if interval
@@ -187,7 +192,7 @@ def review_curve(scores: Scores) -> list[dict[str, float]]:
     Parameters
     ----------
     scores
-        From `score_labels`; their order decides who is looked at first.
+        From `score_labels`; their order decides who is looked at first. Verified labels are not.
 
     Returns
     -------
@@ -196,10 +201,10 @@ def review_curve(scores: Scores) -> list[dict[str, float]]:
         number of wrong labels: ``reviewed``, ``expected_found`` (their number) and ``expected_share``
         (of all expected wrong labels, in [0, 1]). Empty if the score is no probability.
     """
-    if not scores.is_probability:
-        return []
-    found = np.cumsum(scores.suspect_score[scores.order])
+    found = np.cumsum(scores.suspect_score[scores.doubtful_order])
     total = len(found)
+    if not scores.is_probability or not total:
+        return []
     whole = max(float(found[-1]), 1e-12)
     stops = {base * 10**power for power in range(len(str(total))) for base in (1, 2, 5)}
     dense = min(2 * whole, total)
@@ -223,8 +228,8 @@ def to_review(scores: Scores) -> dict[str, int] | None:
         Shares of `REVIEW_SHARES` as text to numbers of samples, as expected; None if the score is no
         probability or hardly any label is expected to be wrong.
     """
-    found = np.cumsum(scores.suspect_score[scores.order])
-    if not scores.is_probability or found[-1] < 0.5:
+    found = np.cumsum(scores.suspect_score[scores.doubtful_order])
+    if not scores.is_probability or not len(found) or found[-1] < 0.5:
         return None
     enough = found / found[-1] + 1e-9  # against rounding
     return {
@@ -337,6 +342,29 @@ def few_labels_warning(given_labels: np.ndarray, class_names: tuple[str, ...]) -
     return (
         f"{len(few)} of {len(class_names)} classes have fewer than {MIN_LABELS_PER_CLASS} labels"
         f" ({shown}): what is said of them is little more than a guess"
+    )
+
+
+def unknown_first_warning(verified: Verified | None) -> str | None:
+    """Warn of verified labels that may have been corrected, in one line, or give None.
+
+    Without the label that was given at first, a corrected suspect looks like a label that was right all
+    along, and the others are thought to be the more right.
+
+    Parameters
+    ----------
+    verified
+        Of the labeled samples' labels.
+    """
+    if verified is None:
+        return None
+    unknown = int((verified.labels & (verified.first_given < 0)).sum())
+    if unknown <= UNKNOWN_FIRST_SHARE * len(verified.labels):
+        return None
+    return (
+        f"what {unknown:,} of the verified labels were at first is not known; if suspects were"
+        " corrected, name the run in which they were found with --reviewed too, or fewer of the other"
+        " wrong labels are found"
     )
 
 

@@ -23,6 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
+from labelaudit.data.manifest import Verified
 from labelaudit.suspects.label_model import calibrating_exponent, log_of
 from labelaudit.suspects.nearest import (
     BLOCK_VALUES,
@@ -94,6 +95,7 @@ def hear_held_out(
     *,
     seed: int,
     device: torch.device | None = None,
+    verified: Verified | None = None,
 ) -> HeldOut:
     """Bring an opinion of labels together with what is said by those who have not seen them.
 
@@ -109,6 +111,8 @@ def hear_held_out(
         Decides the folds, and the samples looked at where there are very many.
     device
         Where neighbors are looked for; by default the CPU.
+    verified
+        Of the L labels: these teach and vote with their full weight.
 
     Returns
     -------
@@ -117,6 +121,8 @@ def hear_held_out(
     """
     rows = np.flatnonzero(noisy_labels >= 0)
     given_labels = noisy_labels[rows]
+    # How labels come about is read off them as they were before anybody corrected them.
+    first_given = given_labels if verified is None else verified.as_given(given_labels)
     num_classes = opinion.shape[1]
     if not enough_labels(len(rows)):
         return HeldOut(opinion)
@@ -129,15 +135,17 @@ def hear_held_out(
     say = 0.0
     most_known = None
     for _ in range(ROUNDS):
-        model = fit_noise_model(heard, given_labels, seed=seed)
+        model = fit_noise_model(heard, first_given, seed=seed)
         posterior = model.judge(heard, given_labels)
         if most_known is None:
             most_known = model.known_log_likelihood(posterior.clean_probs.mean(axis=0))
         right_prob = 1.0 - posterior.wrong_prob
+        if verified is not None:
+            right_prob[verified.labels] = 1.0
         linear = linear_probs(features, rows, given_labels, num_classes, right_prob, seed=seed)
         votes = vote_probs(voters, given_labels, num_classes, right_prob)
-        held_out, likelihood = likeliest(linear, votes, given_labels, seed=seed)
-        known = share_known(likelihood, most_known, given_labels)
+        held_out, likelihood = likeliest(linear, votes, first_given, seed=seed)
+        known = share_known(likelihood, most_known, first_given)
         sure = (known - KNOWS_LITTLE) / (KNOWS_ENOUGH - KNOWS_LITTLE)
         say = most_say * float(np.clip(sure, 0.0, 1.0))
         heard = agree(opinion, held_out, say)

@@ -25,6 +25,11 @@ Given s, t, W and b, Bayes' rule gives
 W and b are found by expectation maximization. For t > 0 its maximization step is an iterative scaling
 (Hunter 2004, https://doi.org/10.1214/aos/1079120141, for the Plackett-Luce family, of which the channel
 is a member); for t = 0 it is exact (Dawid and Skene 1979, https://doi.org/10.2307/2346806).
+
+Where a person has verified a label, its right class is known. Where it is also known what was given at
+first, this sample's part of the expectation is certain. A corrected label alone says nothing of how
+labels come about.
+
 docs/method.md says what was assumed, what it was chosen on, and what follows where it is wrong.
 """
 
@@ -40,8 +45,11 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.sparse import csr_array
 from scipy.special import logsumexp, ndtr, softmax
 
+from labelaudit.data.manifest import Verified
+
 Floats = npt.NDArray[np.floating]
 
+MIN_JOINT = 1e-300  # of a right class that is known: what is found impossible must stay a number
 MIN_PROB = 1e-9  # finer than any model is right, so that the first ranks are told apart
 # Number of samples that are fitted to: the first where an audit should take seconds, the second where
 # minutes were spent on training.
@@ -188,8 +196,9 @@ class Explanation:
     log_likelihood
         Mean of log P(ỹ | x) over the samples fitted to, in nats.
     wrong_share, deviation_share, doubt_share
-        Of the samples fitted to: the expected share of wrong labels; the variance of their number per
-        sample; the expected share that P^s takes for another class than they are.
+        Of the samples fitted to whose labels are not verified: the expected share of wrong labels; the
+        variance of their number per sample; the expected share that P^s takes for another class than
+        they are.
     """
 
     weight: float
@@ -296,7 +305,10 @@ class LabelModel:
         return tuple(replace(one, weight=one.weight / share) for one in ordered[:count])
 
     def judge(
-        self, read: Callable[[slice], Floats], given_labels: npt.NDArray[np.int64]
+        self,
+        read: Callable[[slice], Floats],
+        given_labels: npt.NDArray[np.int64],
+        verified: Verified | None = None,
     ) -> LabelQuality:
         """Judge labels by Bayes' rule, averaged over explanations.
 
@@ -306,6 +318,8 @@ class LabelModel:
             Gives log P of some of the samples, ``(B, C)`` floats.
         given_labels
             ``(L,)`` int64 in 0..C-1.
+        verified
+            Of the L labels: those which the interval leaves out.
         """
         size = len(given_labels)
         explanations = self.likeliest()
@@ -326,7 +340,7 @@ class LabelModel:
             doubt[part] = seen.doubt
             said = softmax(self.softness * log_probs, axis=1)
             ambiguity[part] = 1.0 - np.square(said).sum(axis=1)
-        expected = float(wrong_prob.sum())
+        doubtful = wrong_prob if verified is None else wrong_prob[~verified.labels]
         return LabelQuality(
             wrong_prob=wrong_prob,
             log_odds=log_odds,
@@ -334,7 +348,7 @@ class LabelModel:
             suggested_prob=np.clip(suggested_prob, 0.0, 1.0),
             ambiguity=np.clip(ambiguity, 0.0, 1.0),
             doubt=np.clip(doubt, 0.0, 1.0),
-            interval=self.interval(size, expected),
+            interval=self.interval(len(doubtful), float(doubtful.sum())),
         )
 
     def interval(self, size: int, expected: float) -> tuple[float, float]:
@@ -402,6 +416,7 @@ def fit_label_model(
     log_probs: Floats,
     given_labels: npt.NDArray[np.int64],
     prior: SharpnessPrior | None = None,
+    verified: Verified | None = None,
 ) -> LabelModel:
     """Fit the explanations, and weigh them.
 
@@ -414,17 +429,14 @@ def fit_label_model(
         ``(n,)`` int64 in 0..C-1.
     prior
         What is assumed of the sharpness; by default `SharpnessPrior.of_predictions`.
+    verified
+        Of the n labels.
     """
     log_probs = np.asarray(log_probs, dtype=np.float64)
-    size, classes = log_probs.shape
-    calibration = calibrating_exponent(log_probs, given_labels)
+    classes = log_probs.shape[1]
+    fit = _Fit.of(log_probs, given_labels, verified)
+    calibration = calibrating_exponent(log_probs, fit.given)
     prior = prior or SharpnessPrior.of_predictions(calibration)
-    rows = np.arange(size)
-    fit = _Fit(
-        log_probs,
-        given_labels,
-        csr_array((np.ones(size), (given_labels, rows)), shape=(classes, size)),
-    )
     found: list[Explanation] = []
     log_weights: list[float] = []
     confusion: Floats = np.where(np.eye(classes, dtype=bool), 4.0 * (classes - 1), 1.0)
@@ -449,9 +461,9 @@ def fit_label_model(
     explanations = tuple(
         replace(one, weight=float(weight)) for one, weight in zip(found, weights, strict=True)
     )
-    softness = softening_exponent(log_probs, given_labels)
+    softness = softening_exponent(log_probs, fit.given)
     model = LabelModel(explanations, prior, calibration, softness)
-    return replace(model, kinds=_kinds(model, fit))
+    return replace(model, kinds=_kinds(model, fit.doubtful()))
 
 
 def fit_rows(
@@ -599,11 +611,38 @@ def average(
 
 @dataclass(frozen=True)
 class _Fit:
-    """Samples that are fitted to: log P ``(n, C)``, labels ``(n,)``, and who was given which class."""
+    """Samples that are fitted to: log P ``(n, C)``, labels ``(n,)``, and who was given which class.
+
+    Labels are as they were given at first. Of the verified ones, ``(n,)`` bool, `known` are the rows in
+    which that is known, ``(k,)``, and `right` their right classes.
+    """
 
     log_probs: Floats
     given: npt.NDArray[np.int64]
     by_given: csr_array  # (C, n)
+    verified: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.int64]
+    right: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, log_probs: Floats, labels: npt.NDArray[np.int64], verified: Verified | None = None
+    ) -> _Fit:
+        """Take labels ``(n,)`` as they are now, and what is known of the verified ones."""
+        size, classes = log_probs.shape
+        given, mask = labels, np.zeros(size, dtype=bool)
+        known = np.empty(0, dtype=np.int64)
+        if verified is not None:
+            given, mask = verified.as_given(labels), verified.labels
+            known = np.flatnonzero(mask & (verified.first_given >= 0))
+        by_given = csr_array((np.ones(size), (given, np.arange(size))), shape=(classes, size))
+        return cls(log_probs, given, by_given, mask, known, labels[known])
+
+    def doubtful(self) -> _Fit:
+        """Give the samples whose labels are not verified."""
+        if not self.verified.any():
+            return self
+        return _Fit.of(self.log_probs[~self.verified], self.given[~self.verified])
 
     def explain(
         self, sharpness: float, follow: float, confusion: Floats, bias: Floats, *, fit_bias: bool
@@ -625,6 +664,10 @@ class _Fit:
             joint = confusion.T[given]  # (n, C)
             joint /= total
             joint *= truth
+            if len(self.known):
+                certain = np.maximum(joint[self.known, self.right], MIN_JOINT)
+                joint[self.known] = 0.0
+                joint[self.known, self.right] = certain
             evidence = joint.sum(axis=1, keepdims=True)
             before, likelihood = likelihood, float(np.log(evidence).mean()) + said
             joint /= evidence  # P(y | x, ỹ)
@@ -647,7 +690,8 @@ class _Fit:
                 bias = bias + np.log(shift / (truth.sum(axis=0) + BIAS_PSEUDO_COUNT))
                 bias = bias - bias.mean()
                 truth = softmax(scaled + bias, axis=1)
-        wrong = 1.0 - joint[rows, given]
+        wrong = (1.0 - joint[rows, given])[~self.verified]
+        mistaken = (1.0 - truth.max(axis=1))[~self.verified]
         return Explanation(
             weight=math.nan,
             sharpness=sharpness,
@@ -655,10 +699,15 @@ class _Fit:
             class_bias=bias,
             confusion=confusion,
             log_likelihood=likelihood,
-            wrong_share=float(wrong.mean()),
-            deviation_share=float((wrong * (1.0 - wrong)).mean()),
-            doubt_share=float((1.0 - truth.max(axis=1)).mean()),
+            wrong_share=_mean(wrong),
+            deviation_share=_mean(wrong * (1.0 - wrong)),
+            doubt_share=_mean(mistaken),
         )
+
+
+def _mean(values: Floats) -> float:
+    """Give the mean, 0 of no values: where all labels are verified."""
+    return float(values.mean()) if len(values) else 0.0
 
 
 def channel_total(alike: Floats, confusion: Floats, pairs: bool) -> Floats:

@@ -9,7 +9,7 @@ docs/method.md says why, and where it fails.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, get_args
 
@@ -18,6 +18,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.data.batches import are_few
+from labelaudit.data.manifest import Verified
 from labelaudit.errors import OptionError
 from labelaudit.suspects.held_out import HeldOut, enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
@@ -109,6 +110,8 @@ class Scores:
         What the wrong labels are like; None where that is not known.
     assumption
         In words, what the scores take for granted and labels cannot check.
+    verified
+        Which labels a person has verified; None where none is. Their score is 0, and they come last.
     """
 
     suspect_score: np.ndarray
@@ -124,6 +127,41 @@ class Scores:
     interval: tuple[float, float] | None = None
     kinds: MistakeKinds | None = None
     assumption: str = ""
+    verified: Verified | None = None
+
+    @property
+    def doubtful(self) -> np.ndarray:
+        """``(L,)`` bool: whether a label may be wrong, as nobody has verified it."""
+        if self.verified is None:
+            return np.ones(len(self.suspect_score), dtype=bool)
+        return ~self.verified.labels
+
+    @property
+    def doubtful_order(self) -> np.ndarray:
+        """``(U,)`` int64: `order` without the verified labels."""
+        return np.asarray(self.order[self.doubtful[self.order]])
+
+
+def trust_verified(scores: Scores, verified: Verified | None) -> Scores:
+    """Take verified labels as right: their score is 0, and they come last.
+
+    Parameters
+    ----------
+    scores
+        Of L labels.
+    verified
+        Of the same; None where none is.
+    """
+    if verified is None:
+        return scores
+    trusted = verified.labels
+    order = scores.order
+    return replace(
+        scores,
+        suspect_score=np.where(trusted, 0.0, scores.suspect_score),
+        order=np.concatenate([order[~trusted[order]], order[trusted[order]]]),
+        verified=verified,
+    )
 
 
 def posterior_wrong(
@@ -259,6 +297,7 @@ def hear_witnesses(
     seed: int,
     features: np.ndarray | None = None,
     device: torch.device | None = None,
+    verified: Verified | None = None,
 ) -> Witnesses:
     """Sum up the history and ask the neighbors.
 
@@ -279,6 +318,8 @@ def hear_witnesses(
         (`labelaudit.suspects.held_out`), unless few are labeled.
     device
         Where neighbors are looked for; by default the CPU.
+    verified
+        Of the labeled samples' labels; see `labelaudit.suspects.held_out.hear_held_out`.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     num_classes = pred_probs.shape[1]
@@ -297,7 +338,9 @@ def hear_witnesses(
         features = None  # nobody to ask
     heard = HeldOut(opinion)
     if features is not None:
-        heard = hear_held_out(features, noisy_labels, opinion, seed=seed, device=device)
+        heard = hear_held_out(
+            features, noisy_labels, opinion, seed=seed, device=device, verified=verified
+        )
     return Witnesses(
         posterior=posterior / len(history.epochs),
         neighbor_probs=heard.probs,
@@ -317,6 +360,7 @@ def score_labels(
     score: str = "auto",
     *,
     seed: int = 0,
+    verified: Verified | None = None,
 ) -> Scores:
     """Rank the labeled samples.
 
@@ -335,6 +379,8 @@ def score_labels(
         rule (section 4.3), the last epoch's ε.
     seed
         Decides which samples the model is fitted to where there are very many.
+    verified
+        Of the labeled samples' labels; see `trust_verified`.
 
     Raises
     ------
@@ -350,6 +396,7 @@ def score_labels(
             witnesses.epsilon,
             pred_probs[labeled],
             given,
+            verified,
             ambiguity=disagreement(opinion),
             name="epsilon",
             explanation=(
@@ -366,6 +413,7 @@ def score_labels(
             witnesses.posterior,
             pred_probs[labeled],
             given,
+            verified,
             ambiguity=disagreement(opinion),
             name="posterior",
             explanation=(
@@ -386,6 +434,7 @@ def score_labels(
             -given_prob,
             sharpened.astype(np.float32),
             given,
+            verified,
             # How far neighbors are at odds, which sharpening hides.
             doubt=1.0 - opinion.max(axis=1).astype(np.float64),
             ambiguity=disagreement(opinion),
@@ -397,10 +446,11 @@ def score_labels(
                 " and the score is the share of it that goes to other classes."
             ),
         )
+    first_given = given if verified is None else verified.as_given(given)
     prior = (
         SharpnessPrior.of_held_out(witnesses.sharpness)
         if witnesses.held_out > 0.5
-        else SharpnessPrior.of_neighbors(fit_noise_model(opinion, given, seed=seed).sharpness)
+        else SharpnessPrior.of_neighbors(fit_noise_model(opinion, first_given, seed=seed).sharpness)
     )
     return score_out_of_sample(
         lambda part: log_of(opinion[part]),
@@ -421,6 +471,7 @@ def score_labels(
             " the probability that follows that this label is wrong."
         ),
         samples=THOROUGH_SAMPLES,
+        verified=verified,
     )
 
 
@@ -434,6 +485,7 @@ def score_out_of_sample(
     name: str,
     explanation: str,
     samples: int = FIT_SAMPLES,
+    verified: Verified | None = None,
 ) -> Scores:
     """Score labels against out-of-sample class probabilities, by `labelaudit.suspects.label_model`.
 
@@ -453,11 +505,14 @@ def score_out_of_sample(
         See `Scores`.
     samples
         How many samples the model is fitted to at most.
+    verified
+        Of the L labels; see `trust_verified`.
     """
     rows = fit_rows(len(given), num_classes, seed, samples)
-    model = fit_label_model(read(rows), given[rows], prior)
-    quality = model.judge(read, given)
-    return Scores(
+    known = None if verified is None else verified.subset(rows)
+    model = fit_label_model(read(rows), given[rows], prior, known)
+    quality = model.judge(read, given, verified)
+    scores = Scores(
         suspect_score=quality.wrong_prob,
         order=np.argsort(-quality.log_odds, kind="stable"),
         suggested=quality.suggested,
@@ -472,6 +527,7 @@ def score_out_of_sample(
         kinds=model.kinds,
         assumption=model.prior.basis,
     )
+    return trust_verified(scores, verified)
 
 
 def disagreement(probs: np.ndarray) -> np.ndarray:
@@ -484,6 +540,7 @@ def _rank(
     key: np.ndarray,
     class_probs: np.ndarray,
     given: np.ndarray,
+    verified: Verified | None,
     *,
     ambiguity: np.ndarray,
     doubt: np.ndarray | None = None,
@@ -495,7 +552,7 @@ def _rank(
     """Order samples by a key that is finer than the score, high first; suggest by `class_probs`."""
     others = class_probs.copy()
     others[np.arange(len(given)), given] = -1.0
-    return Scores(
+    scores = Scores(
         suspect_score=suspect_score,
         order=np.argsort(-key, kind="stable"),
         suggested=others.argmax(axis=1),
@@ -507,3 +564,4 @@ def _rank(
         doubt=1.0 - class_probs.max(axis=1).astype(np.float64) if doubt is None else doubt,
         ambiguity=ambiguity,
     )
+    return trust_verified(scores, verified)

@@ -28,6 +28,7 @@ def summarize(
     decision: Decision,
     trust: Trust,
     clean_labels: np.ndarray | None = None,
+    num_excluded: int = 0,
 ) -> dict[str, Any]:
     """Sum up what was found; docs/run-folder.md lists the keys.
 
@@ -39,6 +40,8 @@ def summarize(
         About the labeled ones.
     clean_labels
         ``(N,)`` class names, "" where unknown; with them the metrics are known.
+    num_excluded
+        Samples that a person has excluded; none of the N.
     """
     given = manifest.noisy_labels[manifest.labeled]
     flagged = decision.is_label_issue
@@ -53,6 +56,8 @@ def summarize(
         "num_samples": manifest.num_samples,
         "num_labeled": manifest.num_labeled,
         "num_unlabeled": manifest.num_samples - manifest.num_labeled,
+        "num_verified": 0 if scores.verified is None else int(scores.verified.labels.sum()),
+        "num_excluded": num_excluded,
         "num_classes": manifest.num_classes,
         "class_names": list(manifest.class_names),
         "num_suspects": int(flagged.sum()),
@@ -85,6 +90,7 @@ def summarize(
         },
         "trust": {"trustworthy": trust.trustworthy, "reasons": list(trust.reasons)},
         "metrics": _metrics(manifest, scores, decision, clean_labels),
+        "checked": None,
         "per_class": [
             {
                 "class_name": name,

@@ -57,8 +57,9 @@ def samples_table(
     pd.DataFrame
         Columns ``sample_id, path, given_label, predicted_label, predicted_prob, suggested_label,
         suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
-        `witnesses` ``epsilon, epsilon_mean, guider_prob, learner_prob``. Labels are class names. What a
-        label is needed for is missing where there is none.
+        `witnesses` ``epsilon, epsilon_mean, guider_prob, learner_prob``; where labels are verified
+        ``verified, first_label``. Labels are class names. What a label is needed for is missing where
+        there is none.
     """
     names = np.asarray(manifest.class_names, dtype=object)
     labeled = np.flatnonzero(manifest.labeled)
@@ -76,8 +77,11 @@ def samples_table(
 
     rank = np.empty(len(labeled))
     rank[scores.order] = np.arange(1, len(labeled) + 1)
-    flagged = np.zeros(manifest.num_samples, dtype=bool)
-    flagged[labeled] = decision.is_label_issue
+
+    def marked(marks: np.ndarray) -> np.ndarray:
+        column = np.zeros(manifest.num_samples, dtype=bool)
+        column[labeled] = marks
+        return column
 
     table = pd.DataFrame(
         {
@@ -90,7 +94,7 @@ def samples_table(
             "suggested_prob": of_labeled(scores.suggested_prob),
             "suspect_score": of_labeled(scores.suspect_score),
             "label_score": of_labeled(1.0 - scores.suspect_score),
-            "is_label_issue": flagged,
+            "is_label_issue": marked(decision.is_label_issue),
             "rank": pd.array(of_labeled(rank), dtype="Int64"),
             "ambiguity": of_labeled(scores.ambiguity),
             "trusted": np.full(manifest.num_samples, trusted),
@@ -102,6 +106,12 @@ def samples_table(
         table["guider_prob"] = of_labeled(witnesses.guider_prob)
         table["learner_prob"] = of_labeled(witnesses.learner_prob)
     text = ["sample_id", "path", "given_label", "predicted_label", "suggested_label"]
+    if scores.verified is not None:
+        first = scores.verified.first_given
+        known = scores.verified.labels & (first >= 0)
+        table["verified"] = marked(scores.verified.labels)
+        table["first_label"] = named(labeled[known], first[known])
+        text.append("first_label")
     if clean_labels is not None:
         table["clean_label"] = [name or None for name in clean_labels]
         text.append("clean_label")

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Images (B, C, H, W), noisy labels (B,) and the number of labeled images, which come first, to the loss
-# and detached scalars by name.
-Loss = Callable[[Tensor, Tensor, int], tuple[Tensor, dict[str, Tensor]]]
+# Images (B, C, H, W), noisy labels (B,), the number L of labeled images, which come first, and which of
+# their labels are verified, (L,) bool or None, to the loss and detached scalars by name.
+Loss = Callable[[Tensor, Tensor, int, Tensor | None], tuple[Tensor, dict[str, Tensor]]]
 
 
 class CompiledLoss:
@@ -37,19 +37,23 @@ class CompiledLoss:
         self._compiled: Loss = torch.compile(loss, fullgraph=True, dynamic=False, **options)
 
     def __call__(
-        self, images: Tensor, noisy_labels: Tensor, num_labeled: int
+        self,
+        images: Tensor,
+        noisy_labels: Tensor,
+        num_labeled: int,
+        verified: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Give what the loss gives."""
         if self.failure is None:
             try:
-                loss, told = self._compiled(images, noisy_labels, num_labeled)
+                loss, told = self._compiled(images, noisy_labels, num_labeled, verified)
             except Exception as error:  # what is no matter of compiling the plain loss raises again
                 self.failure = first_lines(error)
                 warnings.warn(f"the training step goes on uncompiled: {self.failure}", stacklevel=2)
             else:
                 # CUDA graphs write to the same place in each step.
                 return loss, {name: value.clone() for name, value in told.items()}
-        return self._plain(images, noisy_labels, num_labeled)
+        return self._plain(images, noisy_labels, num_labeled, verified)
 
 
 def first_lines(error: Exception) -> str:

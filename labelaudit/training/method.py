@@ -27,6 +27,8 @@ class Batch:
     weight
         Where several processes share a batch and average their gradients: how many times these images
         count, so that all images of the batch count alike.
+    verified
+        ``(num_labeled,)`` bool, labels that a person has verified; None where no label of the data is.
     """
 
     images: Tensor
@@ -34,6 +36,7 @@ class Batch:
     indices: Tensor
     num_labeled: int
     weight: float = 1.0
+    verified: Tensor | None = None
 
 
 @dataclass(frozen=True)

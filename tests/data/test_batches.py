@@ -109,3 +109,13 @@ def test_features_are_handed_out_as_they_are():
     batch.images.zero_()  # a copy
     np.testing.assert_array_equal(images.images(rows)[:, :, 0, 0].numpy(), features[rows])
     assert images.image_shape == (5, 1, 1)
+
+
+def test_a_batch_says_which_of_its_labels_are_verified():
+    pixels = np.zeros((6, 1, 2, 2), np.uint8)
+    labels = np.array([0, 1, -1, 0, 1, -1])
+    mask = np.array([True, False, False, False, True, False])
+    images = TrainingImages(pixels, labels, torch.device("cpu"), verified=mask)
+    batch = images.batch(np.array([4, 3, 0, 2, 5]))
+    assert batch.verified.tolist() == [True, False, True]
+    assert TrainingImages(pixels, labels, torch.device("cpu")).batch(np.array([0])).verified is None

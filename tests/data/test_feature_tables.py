@@ -98,7 +98,7 @@ def test_rows_without_features_are_left_out_and_others_passed_over(
     assert read.details["text"].tolist() == [f"text of {n}" for n in NAMES[3:]]
     assert read.details.index.tolist() == list(range(9))
     (warning,) = read.source.warnings
-    assert warning == '3 images left out for lack of features: "t0", "t1", "t2"'
+    assert warning == '3 samples left out for lack of features: "t0", "t1", "t2"'
     assert read.source.skipped["reason"].unique().tolist() == ["it has no features in f.parquet"]
 
 
@@ -300,3 +300,26 @@ def test_columns_that_are_no_features(labels: Path, tmp_path: Path, write: Any) 
     text = "".join(json.dumps(row) + "\n" for row in broken).replace("[1.0]", '[1.0, "x"]')
     with pytest.raises(SourceError, match="not a list of numbers"):
         read_labels_with_features(write.text(tmp_path / "c.jsonl", text), "vector")
+
+
+# --- verified labels ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["row", "id"])
+def test_rows_that_are_excluded_take_their_features_along(
+    tmp_path: Path, write: Any, by: str
+) -> None:
+    marks = ["yes", "", "yes", "excluded"] * 3
+    file = write.table(tmp_path / "l.csv", rows(done=marks))
+    features = (
+        save(tmp_path / "x.npy", VALUES) if by == "row" else write_parquet(tmp_path / "x.parquet")
+    )
+    read = read_labels_with_features(file, features, verified_column="done")
+    kept = [i for i, mark in enumerate(marks) if mark != "excluded"]
+    assert read.source.manifest.sample_ids.tolist() == [NAMES[i] for i in kept]
+    np.testing.assert_array_equal(read.features, VALUES[kept])
+    assert read.details["text"].tolist() == [f"text of {NAMES[i]}" for i in kept]
+    assert list(read.details.columns) == ["text"]
+    assert read.source.verified.tolist() == [True, False, False] * 3  # the third has no label
+    assert read.source.num_excluded == 3
+    assert any(line.startswith("3 samples excluded in the column") for line in read.source.warnings)

@@ -280,3 +280,53 @@ def test_reading_a_parquet_source_reads_no_image(
     )
     read_source(file)
     assert sorted(read) == [["image.path"], ["label"]]
+
+
+# --- verified labels ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_cells_say_which_labels_are_verified_and_which_rows_are_left_out(
+    tmp_path: Path, kind: str, write: Any
+) -> None:
+    cells = [
+        "yes",
+        "TRUE",
+        "1",
+        " y ",
+        "Verified",
+        "",
+        "no",
+        "false",
+        "0",
+        "n",
+        "excluded",
+        "Exclude",
+    ]
+    rows = [{"id": f"s{i}", "label": "ab"[i % 2], "done": cell} for i, cell in enumerate(cells)]
+    file = write.table(tmp_path / f"l.{kind}", rows)
+    columns = Columns(None, None, None, others=5, verified="done")
+    table = read_table(file, columns, ID_COLUMNS, images_needed=False)
+    assert table.marks == ["verified"] * 5 + [""] * 5 + ["excluded"] * 2
+    assert table.others == {}
+    # Unless it is asked for, it is a column like any other.
+    plain = read_table(file, Columns(None, None, None, others=5), ID_COLUMNS, images_needed=False)
+    assert plain.marks is None
+    assert plain.others["done"][0] == "yes"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_truth_values_and_numbers_are_marks(tmp_path: Path, kind: str, write: Any) -> None:
+    for cells in ([True, False, None], [1, 0, None], [1.0, 0.0, None]):
+        rows = [{"id": f"s{i}", "label": "a", "done": cell} for i, cell in enumerate(cells)]
+        file = write.table(tmp_path / f"l.{kind}", rows)
+        columns = Columns(None, None, None, verified="done")
+        assert read_table(file, columns, images_needed=False).marks == ["verified", "", ""]
+
+
+def test_other_marks_are_refused_with_their_place(tmp_path: Path, write: Any) -> None:
+    file = write.text(tmp_path / "l.csv", "id,label,done\nx,a,yes\ny,b,maybe\n")
+    with pytest.raises(SourceError, match=r'l.csv line 3: "done" is "maybe"; write yes .*excluded'):
+        read_table(file, Columns(None, None, None, verified="done"), images_needed=False)
+    with pytest.raises(SourceError, match='no column "gone" for verified labels'):
+        read_table(file, Columns(None, None, None, verified="gone"), images_needed=False)

@@ -1,10 +1,12 @@
 """Arrays as a source, numbered classes, and what is left of a manifest."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from labelaudit.data.manifest import check_trainable, source_from_arrays
+from labelaudit.data.manifest import Verified, check_trainable, source_from_arrays
 from labelaudit.errors import SourceError
 
 # --- arrays ------------------------------------------------------------------------------------
@@ -143,3 +145,49 @@ def test_check_trainable_refuses() -> None:
         check_trainable(source.subset(np.array([2, 3])))
     with pytest.raises(SourceError, match='one class, "b"'):
         check_trainable(source.subset(np.array([1, 2])))
+
+
+# --- verified labels ---------------------------------------------------------------------------
+
+
+def test_verified_labels_stay_with_their_images() -> None:
+    mask = np.array([True, False, True, True])
+    source = source_from_arrays(pixels(4, 2, 2), ["a", "b", "", "b"], verified=mask)
+    assert source.verified is not None
+    assert source.verified.tolist() == [True, False, False, True]  # no label, nothing verified
+    assert source.warnings == (
+        '1 sample is marked as verified without a label: "2"; taken as unlabeled',
+    )
+    assert source.verified_labels is not None
+    assert source.verified_labels.labels.tolist() == [True, False, True]
+    assert source.verified_labels.first_given.tolist() == [-1, -1, -1]
+    assert source.subset(np.array([3, 1])).verified.tolist() == [True, False]
+    assert source.subset(np.array([1, 2])).verified is None
+    left = source.without_unreadable({0: "broken"})
+    assert left.verified.tolist() == [False, False, True]
+
+
+def test_a_fingerprint_knows_of_verified_labels_where_there_are_any() -> None:
+    labels = ["a", "b", "", "b"]
+    plain = source_from_arrays(pixels(4, 2, 2), labels)
+    none = source_from_arrays(pixels(4, 2, 2), labels, verified=np.zeros(4, bool))
+    one, other = (
+        source_from_arrays(pixels(4, 2, 2), labels, verified=np.arange(4) == i) for i in (0, 1)
+    )
+    assert plain.fingerprint() == none.fingerprint() == plain.manifest.fingerprint()
+    prints = [plain.fingerprint(), one.fingerprint(), other.fingerprint()]
+    prints.append(replace(one, first_given=np.array([1, -1, -1, -1])).fingerprint())
+    assert len(set(prints)) == 4
+    assert one.manifest.fingerprint() == plain.manifest.fingerprint()
+
+
+def test_labels_as_first_given() -> None:
+    verified = Verified(np.array([True, True, False]), np.array([2, -1, 2]))
+    assert verified.as_given(np.array([0, 1, 0])).tolist() == [2, 1, 0]
+    assert Verified.of_mask(np.zeros(3, bool)) is None
+
+
+@pytest.mark.parametrize("mask", [[True], [0, 1, 1, 0], [[True] * 4]])
+def test_what_is_no_mask_of_the_labels_is_refused(mask: object) -> None:
+    with pytest.raises(SourceError, match="give one True or False for each of the 4 labels"):
+        source_from_arrays(pixels(4, 2, 2), ["a", "b", "a", "b"], verified=mask)

@@ -526,3 +526,51 @@ def test_a_large_folder_is_read_in_time(
     listed.clear()
     assert read_source(table).manifest.num_labeled == 60
     assert len(listed) == 3
+
+
+# --- verified labels ---------------------------------------------------------------------------
+
+
+def test_a_column_says_what_is_verified_and_what_is_left_out(tmp_path: Path, write: Any) -> None:
+    images = write.images(tmp_path / "images", *(f"{i}.png" for i in range(6)))
+    rows = [("0", "cat", "yes"), ("1", "dog", ""), ("2", "junk", "excluded"), ("3", "dog", "1")]
+    rows += [("4", "", "yes")]
+    text = "path,label,done\n" + "".join(",".join(row) + "\n" for row in rows)
+    file = write.text(tmp_path / "labels.csv", text)
+    source = read_source(images, file, verified_column="done")
+    assert source.manifest.sample_ids.tolist() == ["0.png", "1.png", "3.png", "4.png", "5.png"]
+    assert source.manifest.class_names == ("cat", "dog")  # "junk" is no class
+    assert source.verified.tolist() == [True, False, True, False, False]
+    assert source.num_excluded == 1
+    reason = "excluded in the column of verified labels"
+    assert source.skipped[["sample_id", "reason"]].to_numpy().tolist() == [["2.png", reason]]
+    assert source.warnings == (
+        '1 sample is marked as verified without a label: "4.png"; taken as unlabeled',
+        f'1 image {reason} and left out: "2.png"',
+    )
+    plain = read_source(images, file)
+    assert plain.verified is None
+    assert plain.manifest.num_samples == 6
+
+
+def test_shards_of_images_have_verified_labels(tmp_path: Path, write: Any) -> None:
+    for name, marks in (("a", ["yes", "no", "excluded"]), ("b", ["no", "yes", "yes"])):
+        write.parquet(tmp_path / f"{name}.parquet", ["x", "y", "x"], done=marks)
+    source = read_source(tmp_path, verified_column="done")
+    assert source.manifest.sample_ids.tolist() == ["a:0", "a:1", "b:0", "b:1", "b:2"]
+    assert source.verified.tolist() == [True, False, False, True, True]
+
+
+def test_rows_of_one_image_must_agree_on_the_mark(tmp_path: Path, write: Any) -> None:
+    images = write.images(tmp_path / "images", "0.png", "1.png")
+    file = write.text(tmp_path / "l.csv", "path,label,done\n0,a,yes\n1,b,\n0,a,\n")
+    with pytest.raises(
+        SourceError, match=r'"0.png" has two verified marks: "verified" in l.csv line 2'
+    ):
+        read_source(images, file, verified_column="done")
+
+
+def test_folders_have_no_column_of_verified_labels(tmp_path: Path, write: Any) -> None:
+    write.images(tmp_path, "cat/1.png", "dog/2.png")
+    with pytest.raises(SourceError, match='verified_column is "done", but'):
+        read_source(tmp_path, verified_column="done")

@@ -189,3 +189,13 @@ def test_tables_that_cannot_be_read(tmp_path: Path, write: Any) -> None:
         read_tabular(write.table(tmp_path / "u.csv", [{"a": 1}]))
     with pytest.raises(SourceError, match=r'no column "b" for the ids'):
         read_tabular(tmp_path / "t.csv", id_column="b")
+
+
+def test_a_column_of_verified_labels_is_no_feature(tmp_path: Path) -> None:
+    table = columns(label=["a", "b"] * (ROWS // 2), done=["yes", "no", "excluded"] * (ROWS // 3))
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = read_tabular(tmp_path / "t.csv", verified_column="done")
+    assert set(read.notes) == {"age", "income", "color"}
+    assert read.source.manifest.num_samples == len(read.features) == 200
+    assert read.source.verified.tolist() == [True, False] * 100
+    assert "done" in read_tabular(tmp_path / "t.csv").notes

@@ -93,6 +93,27 @@ def test_the_labeled_loss_is_linear_in_the_probability_with_epsilon_held_constan
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_epsilon_of_verified_labels_is_its_floor(monkeypatch):
+    umn = make_umn(generative=False)
+    batch = make_batch(labels=(0, 1, 2, 0))
+    estimated = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    monkeypatch.setattr(umn, "estimate_epsilon", lambda *_: estimated)
+    logits = torch.randn(4, 3)
+    monkeypatch.setattr(umn, "shared", lambda *_: (logits, None))
+    verified = torch.tensor([False, True, False, True])
+
+    epsilon = [0.1, 0.001, 0.3, 0.001]
+    probs = logits.softmax(1)
+    pulls = [
+        math.log(2 * (1 - one) / one) * WEIGHTS[label] * probs[row, label].item()
+        for row, (one, label) in enumerate(zip(epsilon, (0, 1, 2, 0), strict=True))
+    ]
+    loss, _ = umn.loss(batch.images, batch.noisy_labels, 4, verified)
+    assert loss.item() == pytest.approx(-5.0 * sum(pulls) / 4, rel=1e-5)
+    nothing, _ = umn.loss(batch.images, batch.noisy_labels, 4, torch.zeros(4, dtype=torch.bool))
+    assert nothing.item() == umn.loss(batch.images, batch.noisy_labels, 4)[0].item() > loss.item()
+
+
 def test_the_guider_is_the_moving_average_of_encoder_and_classifier():
     umn, batch = make_umn(ema_decay=0.9), make_batch()
     umn.step(batch)  # the first update copies the learner
@@ -153,9 +174,15 @@ def test_the_loss_compiles_in_one_piece_to_the_same(generative):
         "generative": generative,
         "entropy_weight": 0.1,
     }
+    torch.compiler.reset()  # only so many ways to compile a function are kept in a process
     plain, compiled = make_umn(**settings), make_umn(**settings)
     compiled.compile(backend="eager")
     assert steps(compiled) == steps(plain)
+    verified = [
+        umn.step(replace(make_batch(), verified=torch.arange(4) > 1))["loss"].item()
+        for umn in (compiled, plain)
+    ]
+    assert verified[0] == verified[1]
     assert compiled.compiled is not None
     assert compiled.compiled.failure is None
 
@@ -164,6 +191,7 @@ def test_a_loss_that_cannot_be_compiled_is_worked_out_as_it_is():
     def broken(*_: object) -> None:
         raise RuntimeError("no compiler here")
 
+    torch.compiler.reset()
     plain, compiled = make_umn(), make_umn()
     compiled.compile(backend=broken)
     with pytest.warns(UserWarning, match="goes on uncompiled: .*no compiler here"):

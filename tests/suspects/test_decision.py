@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from labelaudit import OptionError
+from labelaudit.data.manifest import Verified
 from labelaudit.suspects.decision import (
     Threshold,
     assess_trust,
@@ -10,10 +11,11 @@ from labelaudit.suspects.decision import (
     few_labels_warning,
     review_curve,
     to_review,
+    unknown_first_warning,
     wrong_interval,
 )
 from labelaudit.suspects.label_model import DOUBT_FACTOR
-from labelaudit.suspects.scores import Scores
+from labelaudit.suspects.scores import Scores, trust_verified
 
 VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
 
@@ -150,3 +152,46 @@ def test_classes_with_few_labels_are_named():
     assert "'dog'" in warning
     assert "'owl'" not in warning
     assert few_labels_warning(given[given == 0], ("cat",)) is None
+
+
+VERIFIED = Verified(np.array([False, True, False, False, True]), np.full(5, -1))
+
+
+@pytest.mark.parametrize("probability", [True, False])
+@pytest.mark.parametrize("rule", ["auto", "0", "0.3", "top:2", "top:99", "rate:0.6", "rate:1"])
+def test_verified_labels_are_never_flagged_nor_expected(rule, probability):
+    trusted = trust_verified(scores(probability=probability, default=0.0), VERIFIED)
+    decision = decide(trusted, rule)
+    assert not decision.is_label_issue[VERIFIED.labels].any()
+    assert decision.is_label_issue.any()
+    if probability:
+        assert decision.expected_wrong == pytest.approx(0.1 + 0.5 + 0.51)
+        others = np.array([0.1, 0.5, 0.51])
+        assert decision.expected_wrong_interval == wrong_interval(others, np.full(3, 0.1))
+
+
+def test_nobody_needs_to_look_at_verified_labels():
+    trusted = trust_verified(scores(), VERIFIED)
+    assert trusted.order.tolist() == [3, 2, 0, 1, 4]
+    curve = review_curve(trusted)
+    assert curve[-1]["reviewed"] == 3
+    assert curve[-1]["expected_share"] == pytest.approx(1.0)
+    assert max(to_review(trusted).values()) <= 3
+
+
+def test_where_all_labels_are_verified_nothing_is_left_to_say():
+    trusted = trust_verified(scores(), Verified(np.ones(5, bool), np.full(5, -1)))
+    decision = decide(trusted, "top:3")
+    assert not decision.is_label_issue.any()
+    assert decision.expected_wrong == 0
+    assert decision.expected_wrong_interval[0] == 0
+    assert review_curve(trusted) == []
+    assert to_review(trusted) is None
+
+
+def test_corrected_labels_of_which_the_first_is_not_known_are_warned_of():
+    labels = np.arange(200) < 10
+    assert unknown_first_warning(None) is None
+    assert unknown_first_warning(Verified(labels, np.where(labels, 1, -1))) is None
+    warning = unknown_first_warning(Verified(labels, np.full(200, -1)))
+    assert warning.startswith("what 10 of the verified labels were at first is not known")

@@ -5,6 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
+from labelaudit.data.manifest import Verified
 from labelaudit.suspects import held_out, nearest
 from labelaudit.suspects.held_out import (
     agree,
@@ -238,3 +239,28 @@ def test_hardly_a_trace_of_a_label_comes_back_to_it(gaussians) -> None:
         )
         excused = (for_given[given] - for_given[other]) - (for_other[given] - for_other[other])
         assert abs(excused) < 0.1
+
+
+def test_verified_labels_teach_and_vote_with_their_full_weight(
+    gaussians, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, given, right = gaussians
+    opinion = np.full((len(given), 4), 0.25, np.float32)
+    mask = np.arange(len(given)) < 100
+    weights = []
+    linear = held_out.linear_probs
+
+    def spy(features, rows, labels, num_classes, right_prob, *, seed):
+        weights.append(right_prob.copy())
+        return linear(features, rows, labels, num_classes, right_prob, seed=seed)
+
+    monkeypatch.setattr(held_out, "linear_probs", spy)
+    labels = np.where(mask, right, given)
+    verified = Verified(mask, np.where(mask, given, -1))
+    heard = hear_held_out(features, labels, opinion, seed=0, verified=verified)
+    assert len(weights) == held_out.ROUNDS
+    assert all((one[mask] == 1).all() and (one[~mask] < 1).all() for one in weights)
+    plain = hear_held_out(features, given, opinion, seed=0)
+    rows = np.flatnonzero(~mask)
+    gains = np.log(heard.probs[rows, right[rows]]) - np.log(plain.probs[rows, right[rows]])
+    assert gains.mean() > 0

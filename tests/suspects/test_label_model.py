@@ -3,6 +3,7 @@ import pytest
 from scipy.special import logsumexp, softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
+from labelaudit.data.manifest import Verified
 from labelaudit.suspects.label_model import (
     FOLLOW_SHARES,
     Explanation,
@@ -239,3 +240,79 @@ def test_logarithms_are_finite_and_normalized() -> None:
     assert logs.dtype == np.float32
     assert np.isfinite(logs).all()
     np.testing.assert_allclose(np.exp(logs).sum(1), 1, rtol=1e-6)
+
+
+# --- verified labels ---------------------------------------------------------------------------
+
+
+def rightly_labeled(total, seed):
+    """Redo the draw of `simulate`, for its right classes."""
+    rng = np.random.default_rng(seed)
+    rng.normal(0, 0.25, (6, 200))
+    return rng.integers(0, 6, total)
+
+
+@pytest.mark.parametrize("settings", [{}, {"soft": 1, "know": 50, "planted": 0.2}])
+def test_verified_suspects_leave_the_others_as_suspect_as_they_are(settings) -> None:
+    log_probs, given, wrong, _ = simulate(total=4000, **settings)
+    right = rightly_labeled(4000, 0)
+    assert ((right != given) == wrong).all()
+    _, before = judge(log_probs, given)
+    mask = np.zeros(4000, bool)
+    mask[np.argsort(-before.log_odds)[: int(0.5 * (before.wrong_prob > 0.5).sum())]] = True
+    labels = np.where(mask, right, given)
+    verified = Verified(mask, np.where(mask, given, -1))
+    after = fit_label_model(log_probs, labels, verified=verified)
+    quality = after.judge(lambda part: log_probs[part], labels, verified)
+    rest = ~mask
+    assert (
+        f1(wrong[rest], quality.wrong_prob[rest]) > f1(wrong[rest], before.wrong_prob[rest]) - 0.01
+    )
+    expected = quality.wrong_prob[rest].sum()
+    assert expected == pytest.approx(before.wrong_prob[rest].sum(), rel=0.1)
+    assert quality.interval[0] < expected < quality.interval[1]
+    assert quality.interval[1] < before.interval[1]
+
+
+def test_verified_labels_are_certain_evidence() -> None:
+    """A sample's right class counts for what it is, whatever the predictions say of it."""
+    rng = np.random.default_rng(0)
+    log_probs = np.log(rng.dirichlet(np.ones(2), 400))  # of no use
+    given = rng.integers(0, 2, 400)
+    right = np.where(rng.random(400) < 0.3, 1, given)  # of the zeros so many are ones
+    mask = np.ones(400, bool)
+    mask[:20] = False
+    model = fit_label_model(log_probs, right, verified=Verified(mask, np.where(mask, given, -1)))
+    expected = (given == 0)[mask & (right == 1)].mean()
+    flat = [one for one in model.explanations if one.follow == 0]
+    for one in flat:
+        assert one.transition_matrix[1, 0] == pytest.approx(expected, abs=0.06)
+        assert one.transition_matrix[0, 1] < 0.05
+
+
+def test_labels_whose_first_is_not_known_are_fitted_as_any_other() -> None:
+    log_probs, given, _, _ = simulate(total=1500)
+    mask = np.arange(1500) < 200
+    plain = fit_label_model(log_probs, given)
+    marked = fit_label_model(log_probs, given, verified=Verified.of_mask(mask))
+    for one, other in zip(plain.explanations, marked.explanations, strict=True):
+        np.testing.assert_array_equal(one.confusion, other.confusion)
+        assert one.weight == other.weight
+    quality = marked.judge(lambda part: log_probs[part], given, Verified.of_mask(mask))
+    assert quality.interval[1] < plain.judge(lambda part: log_probs[part], given).interval[1]
+
+
+def test_what_was_found_impossible_and_is_so_breaks_nothing() -> None:
+    log_probs = np.tile(np.log([1.0 - 1e-9, 1e-9]), (300, 1))
+    log_probs[::2] = log_probs[::2, ::-1]
+    given = np.tile([1, 0], 150)
+    labels = given.copy()
+    labels[:100] = 1 - given[:100]
+    mask = np.arange(300) < 100
+    model = fit_label_model(log_probs, labels, verified=Verified(mask, np.where(mask, given, -1)))
+    assert np.isfinite([one.log_likelihood for one in model.explanations]).all()
+    everything = Verified(np.ones(300, bool), given)
+    model = fit_label_model(log_probs, labels, verified=everything)
+    quality = model.judge(lambda part: log_probs[part], labels, everything)
+    assert quality.interval == pytest.approx((0, 0), abs=1e-6)
+    assert model.kinds is None

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from labelaudit import EpsilonHistory, OptionError
+from labelaudit.data.manifest import Verified
 from labelaudit.suspects import scores as scores_module
 from labelaudit.suspects.scores import (
     Witnesses,
@@ -171,3 +172,29 @@ def test_unknown_scores_are_refused():
     neighbors = np.full((1, 2), 0.5, np.float32)
     with pytest.raises(OptionError, match="auto, posterior, epsilon"):
         score_labels(witnesses([0.5], neighbors), neighbors, np.array([0]), "margin")
+
+
+@pytest.mark.parametrize("score", ["auto", "posterior", "epsilon"])
+@pytest.mark.parametrize("labeled", [600, 20])
+def test_verified_labels_come_last_by_every_score(score, labeled):
+    rng = np.random.default_rng(5)
+    right = rng.integers(0, 3, 600)
+    probs = rng.dirichlet(np.ones(3), 600).astype(np.float32)
+    probs = (0.1 * probs + 0.9 * np.eye(3)[right]).astype(np.float32)
+    given = np.where(np.arange(600) < labeled, right, -1)
+    given[:8] = (right[:8] + 1) % 3
+    suspect = np.where(np.arange(labeled) < 8, 0.9, 0.1)
+    mask = np.isin(np.arange(labeled), [0, 1, 2, 12])
+    scored = score_labels(
+        witnesses(suspect, probs[:labeled], suspect),
+        probs,
+        given,
+        score,
+        verified=Verified.of_mask(mask),
+    )
+    assert (scored.suspect_score[mask] == 0).all()
+    assert set(scored.order[-4:]) == {0, 1, 2, 12}
+    assert set(scored.order[:5]) == {3, 4, 5, 6, 7}
+    assert sorted(scored.order) == list(range(labeled))
+    if scored.interval:
+        assert scored.interval[1] < 10

@@ -1,0 +1,283 @@
+"""The commands after a scan: review, apply, diff, export and report. Thin over the Python API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from labelaudit.progress import plain
+from labelaudit.terminal import for_people, reporter
+
+if TYPE_CHECKING:
+    from labelaudit.corrections.apply import Applied
+    from labelaudit.corrections.diff import RunDiff
+
+SHOWN_ROWS = 10
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that labelaudit scan wrote.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+
+
+def add_review_commands(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (review, apply, diff, export, report):
+        app.command()(command)
+
+
+def review(
+    run: Run,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 for any free one.")
+    ] = 0,
+    reviewer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Who decides, for corrections.csv. By default your user name."
+        ),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Print the address and open no browser.")
+    ] = False,
+) -> None:
+    """Review suspects in a browser; every decision is saved to RUN/corrections.csv at once."""
+    with for_people(interrupted="Interrupted."):
+        import getpass
+        import webbrowser
+
+        from labelaudit.corrections.run import read_run
+        from labelaudit.reporting.review_server import ReviewServer
+
+        read_run(run)
+        console = Console()
+        name = getpass.getuser() if reviewer is None else reviewer
+        with ReviewServer(run, name, port) as server:
+            console.print(
+                f"Review at: {server.address}#review", soft_wrap=True, highlight=False, markup=False
+            )
+            console.print(
+                "Decisions are saved as they are made. Ctrl-C ends the review.", highlight=False
+            )
+            if not no_browser:
+                webbrowser.open(f"{server.address}#review")
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                console.print()
+            rows = server.corrections.rows()
+        decided = sum(row["decision"] != "" for row in rows)
+        console.print(
+            f"{decided:,} {'decision is' if decided == 1 else 'decisions are'} in"
+            f" {plain(str(server.corrections.path))}",
+            soft_wrap=True,
+            highlight=False,
+        )
+        if decided:
+            console.print(
+                f"Next:  labelaudit apply LABELS {plain(str(server.corrections.path))}",
+                soft_wrap=True,
+                highlight=False,
+            )
+
+
+def apply(
+    labels: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LABELS",
+            help="What was scanned for its labels: a CSV, TSV, JSONL or parquet file, or a folder"
+            " with one subfolder per class.",
+        ),
+    ],
+    corrections: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CORRECTIONS",
+            help="corrections.csv, a run folder that holds it, an edited suspects.csv, or an export"
+            " of Label Studio.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The new file.", show_default="LABELS with .fixed"),
+    ] = None,
+    label_column: Annotated[
+        str | None, typer.Option(help="Column of labels, if not a usual name.")
+    ] = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of image paths, if not a usual name.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the rows' ids, if not a usual name.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which split was scanned, where there are several.")
+    ] = None,
+    allow_new_classes: Annotated[
+        bool,
+        typer.Option("--allow-new-classes", help="Accept labels that the data does not have yet."),
+    ] = False,
+    drop_excluded: Annotated[
+        bool, typer.Option("--drop-excluded", help="Leave excluded rows out of the new file.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and write nothing.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Write the labels anew with the corrections, in the format that they have."""
+    with for_people(interrupted="Interrupted; nothing was written."):
+        from labelaudit.corrections.apply import apply_corrections
+        from labelaudit.corrections.run import suggestions_near
+
+        applied = apply_corrections(
+            labels,
+            corrections,
+            out,
+            label_column=label_column,
+            image_column=image_column,
+            id_column=id_column,
+            split=split,
+            suggestions=suggestions_near(corrections),
+            allow_new_classes=allow_new_classes,
+            drop_excluded=drop_excluded,
+            dry_run=dry_run,
+            force=force,
+        )
+        _show_applied(applied)
+
+
+def _show_applied(applied: Applied) -> None:
+    console = Console()
+    if len(applied.pairs):
+        table = Table(title="Changed labels", title_justify="left")
+        table.add_column("from", overflow="ellipsis", max_width=32)
+        table.add_column("to", overflow="ellipsis", max_width=32)
+        table.add_column("count", justify="right")
+        rows = list(applied.pairs.itertuples(index=False, name=None))
+        for given, right, count in rows[:SHOWN_ROWS]:
+            table.add_row(plain(str(given)) or "(none)", plain(str(right)), f"{count:,}")
+        if len(rows) > SHOWN_ROWS:
+            table.add_row("…", f"{len(rows) - SHOWN_ROWS:,} more pairs", "")
+        console.print(table)
+    would = "would be" if applied.out is None else "were"
+    console.print(
+        f"{len(applied.changes):,} labels {would} changed; {applied.num_verified:,} are verified,"
+        f" {applied.num_excluded:,} excluded, {applied.num_unsure:,} unsure.",
+        highlight=False,
+    )
+    if applied.out is None:
+        console.print("Nothing was written (--dry-run).")
+        return
+    console.print(f"Labels:   {plain(str(applied.out))}", soft_wrap=True, highlight=False)
+    if applied.changes_path is not None:
+        changes = plain(str(applied.changes_path))
+        console.print(f"Changes:  {changes}", soft_wrap=True, highlight=False)
+    console.print("Next:     scan the new labels with --verified-column verified", highlight=False)
+
+
+def diff(
+    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The earlier run folder.")],
+    run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The later run folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A CSV file for all differences.")
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Say what differs between two runs: new suspects, those that are gone, corrected labels."""
+    with for_people(interrupted="Interrupted."):
+        from labelaudit.corrections.diff import diff_runs, write_diff
+
+        found = diff_runs(run_a, run_b)
+        if out is not None:
+            write_diff(found, out, force=force)
+        _show_diff(found)
+        if out is not None:
+            Console().print(f"All of them: {plain(str(out))}", soft_wrap=True, highlight=False)
+
+
+def _show_diff(found: RunDiff) -> None:
+    console = Console()
+    table = Table()
+    for name in ("", "before", "after"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row("labels", f"{found.num_labeled_a:,}", f"{found.num_labeled_b:,}")
+    table.add_row("suspects", f"{found.num_suspects_a:,}", f"{found.num_suspects_b:,}")
+    table.add_row(
+        "expected wrong",
+        _expected(found.expected_wrong_a, found.expected_wrong_interval_a),
+        _expected(found.expected_wrong_b, found.expected_wrong_interval_b),
+    )
+    if not (found.trusted_a and found.trusted_b):
+        said = ["yes" if trusted else "[bold red]no[/bold red]" for trusted in
+                (found.trusted_a, found.trusted_b)]  # fmt: skip
+        table.add_row("to be trusted", *said)
+    console.print(table)
+    told = [f"{count:,} {change}" for change, count in found.counts.items() if count]
+    console.print(
+        (", ".join(told) if told else "Nothing differs")
+        + f"; {found.still_suspect:,} are suspect in both.",
+        highlight=False,
+    )
+    fresh = found.table[found.table["change"] == "newly suspect"].head(SHOWN_ROWS)
+    if len(fresh):
+        listed = Table(title="Newly suspect", title_justify="left")
+        listed.add_column("sample", overflow="ellipsis", no_wrap=True, max_width=44)
+        listed.add_column("given", overflow="ellipsis", no_wrap=True, max_width=24)
+        listed.add_column("suggested", overflow="ellipsis", no_wrap=True, max_width=24)
+        listed.add_column("score", justify="right")
+        for row in fresh.to_dict("records"):
+            listed.add_row(
+                plain(str(row["sample_id"])),
+                plain(str(row["given_label_b"])),
+                plain(str(row["suggested_label_b"])),
+                f"{row['suspect_score_b']:.3f}",
+            )
+        console.print(listed)
+
+
+def _expected(number: float | None, interval: tuple[float, float] | None) -> str:
+    if number is None:
+        return "–"
+    span = "" if interval is None else f" ({interval[0]:,.0f} to {interval[1]:,.0f})"
+    return f"{number:,.0f}{span}"
+
+
+def export(
+    run: Run,
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="TOOL", help="label-studio, fiftyone, cleanlab, cvat or csv."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="A folder.", show_default="RUN/export-TOOL")
+    ] = None,
+    image_root_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where the tool finds the images, for label-studio."),
+    ] = None,
+    all_samples: Annotated[
+        bool, typer.Option("--all", help="Export all labeled samples, not suspects alone.")
+    ] = False,
+    force: Force = False,
+) -> None:
+    """Hand suspects over to another tool: Label Studio, FiftyOne, cleanlab, CVAT or plain CSV."""
+    with for_people(interrupted="Interrupted."):
+        from labelaudit.corrections.exports import export_run
+
+        paths = export_run(
+            run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
+        )
+        for path in paths:
+            Console().print(plain(str(path)), soft_wrap=True, highlight=False)
+
+
+def report(run: Run) -> None:
+    """Write RUN/report.html anew, with what was decided since."""
+    with for_people(interrupted="Interrupted."):
+        from labelaudit.reporting.rerender import render_report
+
+        path = render_report(run, reporter())
+        Console().print(f"To look at:  {plain(str(path))}", soft_wrap=True, highlight=False)

@@ -1,0 +1,402 @@
+"""Corrections applied to the labels they are about: a new file of labels, in the format of the old.
+
+The old file is never changed. Everything is checked before anything is written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from labelaudit.corrections.label_files import (
+    Edit,
+    LabelFile,
+    Write,
+    plan_edits,
+)
+from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
+from labelaudit.corrections.table import (
+    CORRECTIONS_FILE,
+    EXCLUDE,
+    KEEP,
+    UNSURE,
+    check_corrections,
+    decision_meant,
+    read_corrections,
+)
+from labelaudit.data.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
+from labelaudit.data.manifest import EXCLUDED, VERIFIED
+from labelaudit.errors import OptionError, OutputError, SourceError
+from labelaudit.files import atomic_write
+from labelaudit.reporting.tables import write_csv
+
+CHANGE_COLUMNS = ("sample_id", "from", "to", "decision", "note", "reviewer", "reviewed_at")
+"""Columns of the table of changes, in order."""
+
+Decision = Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """What became of corrections.
+
+    Attributes
+    ----------
+    out : Path or None
+        The new file of labels, or the folder of new shards; None for a dry run.
+    changes : DataFrame
+        One row for each changed label, in the order of the corrections, with the columns
+        `CHANGE_COLUMNS`, all text. ``from`` is "" where there was no label.
+    pairs : DataFrame
+        How many labels changed ``from`` one class ``to`` another, ``count`` (int64) of them; the most
+        frequent first.
+    num_verified : int
+        Rows verified by a decision to accept, keep or relabel.
+    num_excluded : int
+        Rows marked as excluded, or dropped.
+    num_unsure : int
+        Decisions that leave the label open.
+    num_unchanged : int
+        Other decisions that change nothing, because the labels say all of it already.
+    changes_path : Path or None
+        The table of changes beside `out`; None for a dry run.
+    """
+
+    out: Path | None
+    changes: pd.DataFrame
+    pairs: pd.DataFrame
+    num_verified: int
+    num_excluded: int
+    num_unsure: int
+    num_unchanged: int
+    changes_path: Path | None
+
+
+def apply_corrections(
+    labels: str | Path,
+    corrections: str | Path | pd.DataFrame,
+    out: str | Path | None = None,
+    *,
+    label_column: str | None = None,
+    image_column: str | None = None,
+    id_column: str | None = None,
+    split: str | None = None,
+    suggestions: Mapping[str, str] | None = None,
+    allow_new_classes: bool = False,
+    drop_excluded: bool = False,
+    dry_run: bool = False,
+    force: bool = False,
+) -> Applied:
+    """Write labels anew with corrections, in the format that they have.
+
+    The column ``verified`` says "yes" where a decision was to accept, keep or relabel, and
+    "excluded" where it was to exclude. Where there is such a column already, other rows keep what
+    they have; if it holds truth values or numbers, it says true or 1.
+
+    Parameters
+    ----------
+    labels : str or Path
+        What was scanned for its labels: a table (CSV, TSV, JSONL, parquet), a folder with one
+        subfolder per class, a folder with Hugging Face's metadata.csv (.jsonl, .parquet), or a
+        folder of parquet shards. It is never changed.
+    corrections : str, Path or DataFrame
+        A file, see `read_corrections`, or a table, see `check_corrections`.
+    out : str or Path, optional
+        The file to write, with the suffix of the old one; .csv for a folder of classes, and a folder
+        for one of shards. By default ``labels.fixed.csv`` beside ``labels.csv``, and
+        ``photos.labels.csv`` beside the folder ``photos``.
+    label_column, image_column, id_column : str, optional
+        Columns of the table, as they were given to the scan.
+    split : str, optional
+        The split that was scanned. By default the one that has the samples.
+    suggestions : mapping of str to str, optional
+        Suggested labels by sample id, for decisions that accept one and do not hold it.
+    allow_new_classes : bool
+        Whether labels may be set that no row has and the schema does not declare.
+    drop_excluded : bool
+        Whether excluded rows are left out. Rows that are called by their number have other numbers
+        then, so that the same corrections do not fit the new file.
+    dry_run : bool
+        Whether labels and corrections are only checked, and nothing is written.
+    force : bool
+        Whether what is there already may be written over.
+
+    Returns
+    -------
+    Applied
+        What was changed. The changes are also written beside the new labels, such as
+        ``labels.fixed.changes.csv``, or as ``changes.csv`` into the folder of new shards.
+
+    Raises
+    ------
+    SourceError
+        Labels or corrections cannot be read, samples have no row, labels changed since the audit, or
+        a label is new or does not fit its column.
+    OptionError
+        `out` has the suffix of another format.
+    OutputError
+        `out` is there already, is a file that is read, or cannot be written.
+    """
+    if isinstance(corrections, pd.DataFrame):
+        table = check_corrections(corrections, "the corrections", suggestions)
+    else:
+        table = read_corrections(corrections, suggestions)
+    decided: list[Decision] = [
+        {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
+    ]
+    ids = [row["sample_id"] for row in decided]
+    columns = Columns(image_column, label_column, None)
+    opened = open_labels(Path(labels), columns, id_column, split, ids)
+    target = _target(opened, None if out is None else Path(out))
+    droppable = {
+        row["sample_id"] for row in decided if drop_excluded and row["decision"] == EXCLUDE
+    }
+    found = find_rows(opened, ids, droppable, by_id=id_column is not None)
+    new_classes = _new_classes(opened, decided, allow_new_classes)
+    edited = _edit(opened, decided, found, drop_excluded)
+    plans = [
+        plan_edits(file, opened.of_file(number, edited.edits), new_classes)
+        for number, file in enumerate(opened.files)
+    ]
+    targets = [target / name for name in opened.shards] or [target]
+    changes_path = target.with_name(f"{target.stem}.changes.csv")
+    if opened.shards:
+        changes_path = target / "changes.csv"
+    if not dry_run:
+        read = [opened.path, *(file.path for file in opened.files)]
+        if not isinstance(corrections, pd.DataFrame):
+            path = Path(corrections)
+            read.append(path / CORRECTIONS_FILE if path.is_dir() else path)
+        _check_targets(opened, target, [*targets, changes_path], read, force)
+        for file, write in zip(targets, plans, strict=True):
+            _write(file, write)
+        write_csv(edited.changes, changes_path)
+    return Applied(
+        out=None if dry_run else target,
+        changes=edited.changes,
+        pairs=_pairs(edited.changes),
+        num_verified=edited.num_verified,
+        num_excluded=edited.num_excluded,
+        num_unsure=sum(row["decision"] == UNSURE for row in decided),
+        num_unchanged=edited.num_unchanged,
+        changes_path=None if dry_run else changes_path,
+    )
+
+
+# --- what becomes of the rows ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Edited:
+    """Edits by row, where something changes at all, and what they come to."""
+
+    edits: dict[int, Edit]
+    changes: pd.DataFrame
+    num_verified: int
+    num_excluded: int
+    num_unchanged: int
+
+
+def _edit(
+    opened: OpenedLabels, decided: Sequence[Decision], found: Found, drop_excluded: bool
+) -> _Edited:
+    """Turn decisions into edits, once the labels are known to be those that were decided about."""
+    place_of = [(file, row) for file in opened.files for row in range(len(file.labels))]
+    edits: dict[int, Edit] = {}
+    changes: dict[tuple[str, ...], None] = {}
+    by_row: dict[int, Decision] = {}
+    unchanged = 0
+    for decision in decided:
+        if decision["decision"] == UNSURE:
+            continue
+        before = len(edits)
+        for row in found.get(decision["sample_id"], ()):
+            file, place = place_of[row]
+            current = file.labels[place]
+            _check_given(opened, decision, current)
+            if decision["decision"] == KEEP and not current:
+                continue  # there is nothing to keep
+            other = by_row.setdefault(row, decision)
+            if decision_meant(other) != decision_meant(decision):
+                raise _conflict(opened, other, decision)
+            edit = _edit_of(file, place, decision, drop_excluded)
+            if edit != Edit():
+                edits[row] = edit
+            if edit.label is not None:
+                texts = [decision[column] for column in CHANGE_COLUMNS[3:]]
+                changes[(decision["sample_id"], current, edit.label, *texts)] = None
+        unchanged += len(edits) == before
+    for number, file in enumerate(opened.files):
+        dropped = [edit for edit in opened.of_file(number, edits).values() if edit.drop]
+        if len(dropped) == len(file.labels):
+            raise SourceError(f"all rows of {file.path} are excluded; none would be left")
+    excluded = [row for row, decision in by_row.items() if decision["decision"] == EXCLUDE]
+    return _Edited(
+        edits=edits,
+        changes=pd.DataFrame(list(changes), columns=list(CHANGE_COLUMNS), dtype="str"),
+        num_verified=len(by_row) - len(excluded),
+        num_excluded=len(excluded),
+        num_unchanged=unchanged,
+    )
+
+
+def _check_given(opened: OpenedLabels, decision: Decision, current: str) -> None:
+    """Raise where a label is neither the one that was decided about nor the corrected one."""
+    given = decision.get("given_label", "")
+    if given and current not in (given, decision_meant(decision)[1] or given):
+        has = f'has the label "{current}"' if current else "has no label"
+        raise SourceError(
+            f'"{decision["sample_id"]}" {has} in {opened.name}, and had "{given}" in the audit; the'
+            " table has changed since the audit: scan it again"
+        )
+
+
+def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool) -> Edit:
+    """Return what changes in a row; nothing where it says so already."""
+    meant, label = decision_meant(decision)
+    if meant == EXCLUDE and drop_excluded:
+        return Edit(drop=True)
+    if meant == EXCLUDE and file.typed:
+        raise SourceError(
+            f'the column "{file.verified_column}" of {file.path} holds truth values or numbers, and'
+            f' "{EXCLUDED}" is neither; rename that column, or leave excluded rows out with'
+            " drop_excluded (--drop-excluded)"
+        )
+    mark, word = (EXCLUDED, EXCLUDED) if meant == EXCLUDE else (VERIFIED, file.yes)
+    said = MARKS.get(file.verified[row].strip().lower())
+    return Edit(
+        label=label if label and label != file.labels[row] else None,
+        verified=word if said != mark else None,
+    )
+
+
+def _conflict(opened: OpenedLabels, one: Decision, other: Decision) -> SourceError:
+    return SourceError(
+        f'"{one["sample_id"]}" and "{other["sample_id"]}" are the same row of {opened.name}, and it is'
+        f" decided differently about them: {_told(one)} and {_told(other)}; keep one of the decisions"
+    )
+
+
+def _told(decision: Decision) -> str:
+    meant, label = decision_meant(decision)
+    return f'label "{label}"' if label else meant
+
+
+def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: bool) -> list[str]:
+    """Return the classes that only corrections have, in their order; refuse them unless allowed."""
+    known = {name for file in opened.files for name in (*file.labels, *file.declared)} - {""}
+    labels = dict.fromkeys(decision_meant(row)[1] for row in decided)
+    new = [label for label in labels if label and label not in known]
+    if new and not allowed:
+        folded = {name.casefold(): name for name in sorted(known)}
+        told = []
+        for label in new[:3]:
+            close = difflib.get_close_matches(label.casefold(), folded, n=1)
+            meant = f' (is "{folded[close[0]]}" meant?)' if close else ""
+            told.append(f'"{label}"{meant}')
+        more = f" and {len(new) - 3:,} more" if len(new) > 3 else ""
+        raise SourceError(
+            f"{opened.name} has no class {', '.join(told)}{more}; correct"
+            f" {'it' if len(new) == 1 else 'them'}, or allow new classes with allow_new_classes"
+            " (--allow-new-classes)"
+        )
+    return new
+
+
+def _pairs(changes: pd.DataFrame) -> pd.DataFrame:
+    """Count changes from one label to another, the most frequent first."""
+    counts = Counter(zip(changes["from"], changes["to"], strict=True))
+    rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return pd.DataFrame(
+        {
+            "from": pd.Series([pair[0] for pair, _ in rows], dtype="str"),
+            "to": pd.Series([pair[1] for pair, _ in rows], dtype="str"),
+            "count": pd.Series([times for _, times in rows], dtype="int64"),
+        }
+    )
+
+
+# --- where to write ----------------------------------------------------------------------------
+
+
+def _target(opened: OpenedLabels, out: Path | None) -> Path:
+    """Return the file to write, or the folder for shards; OptionError for another format."""
+    file = opened.files[0]
+    if out is None:
+        # A folder may be given as "." or "..", which are no names.
+        folder = Path(os.path.abspath(opened.path))  # noqa: PTH100
+        if opened.shards:
+            return folder.with_name(f"{folder.name}.fixed")
+        if file.path.is_dir():
+            return folder.with_name(f"{folder.name}.labels.csv")
+        return file.path.with_name(f"{file.path.stem}.fixed{file.path.suffix}")
+    suffix = suffix_of(out.name)
+    if opened.shards:
+        if suffix in TABLE_SUFFIXES:
+            raise OptionError(
+                f"{opened.path} is a folder of shards, and each is written anew; give a folder for"
+                f" them as out (--out), not {out}"
+            )
+    elif suffix not in {"jsonl": ("jsonl", "ndjson")}.get(file.format, (file.format,)):
+        raise OptionError(
+            f"the labels of {opened.name} are written as .{file.format}, and {out} has another"
+            f" suffix; call it {out.stem}.{file.format}"
+        )
+    return out
+
+
+def _check_targets(
+    opened: OpenedLabels, target: Path, files: Sequence[Path], read: Sequence[Path], force: bool
+) -> None:
+    """Refuse to write over what is read, and over anything else without `force`."""
+    for file in files:
+        if any(_are_same(file, other) for other in read):
+            raise OutputError(
+                f"{file} is read, and is never changed; choose another output with out (--out)"
+            )
+    if opened.shards:
+        place = target.resolve()
+        if opened.path.resolve() in (place, *place.parents):
+            raise OutputError(
+                f"{target} lies in the folder of labels, which is never changed; choose another"
+                " output with out (--out)"
+            )
+        if target.exists() and not target.is_dir():
+            raise OutputError(
+                f"{target} is a file; choose a folder for the shards with out (--out)"
+            )
+        if target.is_dir() and not force and any(target.iterdir()):
+            raise _is_there(target)
+    for file in files:
+        if file.is_dir():
+            raise OutputError(f"{file} is a folder; choose a file to write with out (--out)")
+        if not force and os.path.lexists(file):
+            raise _is_there(file)
+
+
+def _is_there(path: Path) -> OutputError:
+    return OutputError(
+        f"{path} is there already; choose another output with out (--out), or write over it with"
+        " force (--force)"
+    )
+
+
+def _are_same(one: Path, other: Path) -> bool:
+    if one.resolve() == other.resolve():
+        return True
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _write(file: Path, write: Write) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {file.parent}: {error.strerror}") from error
+    with atomic_write(file) as temporary:
+        write(temporary)

@@ -1,0 +1,188 @@
+"""Compare two runs on the same data set: what relabeling changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labelaudit.corrections.run import Run, read_run
+from labelaudit.errors import OutputError, SourceError
+from labelaudit.reporting.tables import write_csv
+
+CORRECTED = "corrected"
+NEWLY_SUSPECT = "newly suspect"
+NO_LONGER_SUSPECT = "no longer suspect"
+LEFT_OUT = "left out"
+ADDED = "added"
+CHANGES = (CORRECTED, NEWLY_SUSPECT, NO_LONGER_SUSPECT, LEFT_OUT, ADDED)
+"""What can have happened to a labeled sample between two runs."""
+
+DIFF_COLUMNS = (
+    "sample_id",
+    "change",
+    "given_label_a",
+    "given_label_b",
+    "suspect_score_a",
+    "suspect_score_b",
+    "suggested_label_b",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RunDiff:
+    """What differs between run A and the later run B.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per sample that differs, with the columns `DIFF_COLUMNS`. The changes come in the order
+        of `CHANGES`, and within a change the most suspect sample comes first (in B, or in A where B
+        does not have it).
+    counts : dict
+        Number of samples by change; every one of `CHANGES` is there.
+    still_suspect : int
+        Number of samples that are flagged in both runs, with the same given label.
+    num_labeled_a, num_labeled_b : int
+        Number of labeled samples.
+    num_suspects_a, num_suspects_b : int
+        Number of flagged samples.
+    expected_wrong_a, expected_wrong_b : float or None
+        Expected number of wrong labels.
+    expected_wrong_interval_a, expected_wrong_interval_b : tuple of float, or None
+        Where that number lies in nine of ten cases; None where it is not known.
+    trusted_a, trusted_b : bool
+        Whether the results can be trusted.
+    """
+
+    table: pd.DataFrame
+    counts: dict[str, int]
+    still_suspect: int
+    num_labeled_a: int
+    num_labeled_b: int
+    num_suspects_a: int
+    num_suspects_b: int
+    expected_wrong_a: float | None
+    expected_wrong_b: float | None
+    expected_wrong_interval_a: tuple[float, float] | None
+    expected_wrong_interval_b: tuple[float, float] | None
+    trusted_a: bool
+    trusted_b: bool
+
+
+def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
+    """Compare two runs on the same data set, sample by sample.
+
+    Parameters
+    ----------
+    a, b : Run, str or Path
+        The earlier and the later run, or their folders.
+
+    Returns
+    -------
+    RunDiff
+        Samples are matched by their id. "corrected" means that the given label differs, whatever else
+        changed. "left out" means labeled in A only, and "added" labeled in B only; the sample may still
+        be there without a label. Samples without a label in both runs are not compared.
+
+    Raises
+    ------
+    SourceError
+        A folder is no finished run, or the runs have no sample in common.
+    """
+    a = a if isinstance(a, Run) else read_run(a)
+    b = b if isinstance(b, Run) else read_run(b)
+    _check_common(a, b)
+    columns = ["sample_id", "given_label", "suspect_score", "suggested_label", "is_label_issue"]
+    both = a.labeled[columns].merge(
+        b.labeled[columns],
+        on="sample_id",
+        how="outer",
+        suffixes=("_a", "_b"),
+        indicator=True,
+        validate="one_to_one",
+    )
+    only_a, only_b = (both["_merge"] == "left_only", both["_merge"] == "right_only")
+    common = ~only_a & ~only_b
+    # Outside `common` one of each pair is missing and nothing below is used.
+    flagged_a = both["is_label_issue_a"].eq(True).to_numpy(bool)
+    flagged_b = both["is_label_issue_b"].eq(True).to_numpy(bool)
+    corrected = common & both["given_label_a"].ne(both["given_label_b"])
+    same = common & ~corrected
+    conditions = [corrected, same & ~flagged_a & flagged_b, same & flagged_a & ~flagged_b]
+    conditions += [only_a, only_b]
+    # Numbered in the order of `CHANGES`; -1 where nothing changed.
+    change = np.select(
+        [condition.to_numpy(bool) for condition in conditions], range(len(CHANGES)), default=-1
+    )
+    table = both[change >= 0].assign(order=change[change >= 0])
+    table["change"] = pd.Series(
+        [CHANGES[number] for number in table["order"]], table.index, dtype="str"
+    )
+    table["score"] = table["suspect_score_b"].fillna(table["suspect_score_a"])
+    table = table.sort_values(
+        ["order", "score", "sample_id"], ascending=[True, False, True], kind="stable"
+    )
+    return RunDiff(
+        table=table[list(DIFF_COLUMNS)].reset_index(drop=True),
+        counts={name: int((change == number).sum()) for number, name in enumerate(CHANGES)},
+        still_suspect=int((same & flagged_a & flagged_b).sum()),
+        num_labeled_a=len(a.labeled),
+        num_labeled_b=len(b.labeled),
+        num_suspects_a=len(a.suspects),
+        num_suspects_b=len(b.suspects),
+        expected_wrong_a=_expected(a),
+        expected_wrong_b=_expected(b),
+        expected_wrong_interval_a=_interval(a),
+        expected_wrong_interval_b=_interval(b),
+        trusted_a=a.trusted,
+        trusted_b=b.trusted,
+    )
+
+
+def _check_common(a: Run, b: Run) -> None:
+    """Raise where two runs have no sample in common."""
+    for run in (a, b):
+        if not len(run.samples):
+            raise SourceError(f"the run in {run.path} has no samples; compare runs that have some")
+    if not a.samples["sample_id"].isin(b.samples["sample_id"]).any():
+        raise SourceError(
+            f"{a.path} and {b.path} have no sample in common: the first is"
+            f' "{a.samples["sample_id"].iloc[0]}" and "{b.samples["sample_id"].iloc[0]}"; compare runs'
+            " on the same data set"
+        )
+
+
+def _expected(run: Run) -> float | None:
+    expected = run.summary.get("expected_wrong")
+    return None if expected is None else float(expected)
+
+
+def _interval(run: Run) -> tuple[float, float] | None:
+    interval = run.summary.get("expected_wrong_interval")
+    return None if interval is None else (float(interval[0]), float(interval[1]))
+
+
+def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None:
+    """Write the table of a comparison as CSV, whole or not at all.
+
+    Parameters
+    ----------
+    found : RunDiff
+        From `diff_runs`.
+    path : str or Path
+        The file to write.
+    force : bool
+        Whether a file that is there already may be replaced.
+
+    Raises
+    ------
+    OutputError
+        If there is such a file already, or it cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not force:
+        raise OutputError(f"{path} is there already; --force replaces it, --out names another")
+    write_csv(found.table, path)

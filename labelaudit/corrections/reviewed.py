@@ -1,0 +1,359 @@
+"""What was decided in earlier runs, taken into a new one: `labelaudit scan --reviewed RUN`.
+
+Decisions are joined to samples by id. The new run folder gets all of them in its corrections.csv, so
+that a chain of rounds needs the last run only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from labelaudit.corrections.run import Run, read_run
+from labelaudit.corrections.table import (
+    ACCEPT,
+    CORRECTION_COLUMNS,
+    CORRECTIONS_FILE,
+    EXCLUDE,
+    KEEP,
+    RELABEL,
+    write_corrections,
+)
+from labelaudit.data.feature_tables import FeatureSource
+from labelaudit.data.manifest import UNLABELED, Source, count, some
+from labelaudit.data.prediction_files import PredictionSource
+from labelaudit.errors import SourceError
+from labelaudit.suspects.checked import CheckedScores, check_scores
+
+# Decisions that say which label is right.
+ABOUT_LABELS = (ACCEPT, KEEP, RELABEL)
+
+Data = TypeVar("Data", Source, FeatureSource, Source | FeatureSource, PredictionSource)
+
+
+@dataclass(frozen=True, eq=False)
+class Decisions:
+    """What was decided about single samples.
+
+    Attributes
+    ----------
+    corrections : DataFrame
+        One row per sample, with the columns `CORRECTION_COLUMNS`.
+    given_labels : mapping of str to str
+        The label that a sample had when it was decided about, by sample id; not for samples without.
+    first_labels : mapping of str to str
+        The label that it was given at first, where an earlier review had decided about it already.
+    """
+
+    corrections: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
+    )
+    given_labels: Mapping[str, str] = field(default_factory=dict)
+    first_labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: Run) -> Decisions:
+        """Take those of a run."""
+        about = run.samples[run.samples["sample_id"].isin(run.corrections["sample_id"])]
+        return cls(
+            run.corrections,
+            _by_id(about, "given_label"),
+            _by_id(about, "first_label") if "first_label" in about else {},
+        )
+
+    def followed_by(self, later: Decisions) -> Decisions:
+        """Add later ones, which hold where both decide about a sample."""
+        both = pd.concat([self.corrections, later.corrections], ignore_index=True)
+        both = both.drop_duplicates("sample_id", keep="last", ignore_index=True)
+        anew = set(later.corrections["sample_id"])
+
+        def joined(first: Mapping[str, str], then: Mapping[str, str]) -> dict[str, str]:
+            return {name: text for name, text in first.items() if name not in anew} | dict(then)
+
+        return Decisions(
+            both,
+            joined(self.given_labels, later.given_labels),
+            joined(self.first_labels, later.first_labels),
+        )
+
+    def still_about(self, samples: pd.DataFrame) -> Decisions:
+        """Leave out those about samples that are gone, and kept labels that are other ones now."""
+        now = dict(zip(samples["sample_id"], samples["given_label"], strict=True))
+        names = self.corrections["sample_id"]
+        same = np.array([now.get(name) == self.given_labels.get(name) for name in names], bool)
+        holds = names.isin(list(now)) & ((self.corrections["decision"] != KEEP) | same)
+        return replace(self, corrections=self.corrections[holds])
+
+
+@dataclass(frozen=True, eq=False)
+class DecidedScores:
+    """A run's scores of labels that were decided about, and what came out.
+
+    Attributes
+    ----------
+    scores : array (K,) float64
+        In [0, 1].
+    wrong : array (K,) bool
+        Whether the label was wrong.
+    """
+
+    scores: npt.NDArray[np.float64]
+    wrong: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, run: Run) -> DecidedScores | None:
+        """Take those of a run; None where there are none, or scores are no probabilities."""
+        decided = run.corrections[run.corrections["decision"].isin(ABOUT_LABELS)]
+        # What had been verified before the run has no score of it.
+        table = _doubtful(run.samples).merge(decided, on="sample_id")
+        if not len(table) or not _are_probabilities(run.summary):
+            return None
+        wrong = (table["decision"] != KEEP) & (table["corrected_label"] != table["given_label"])
+        return cls(table["suspect_score"].to_numpy(dtype=np.float64), wrong.to_numpy(dtype=bool))
+
+    def check(self, remaining: pd.Series[Any]) -> CheckedScores:
+        """Hold them against the decisions; `remaining` are scores of the other labels."""
+        return check_scores(self.scores, self.wrong, np.asarray(remaining, dtype=np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Review:
+    """Decisions of earlier runs, and what a new run does with them.
+
+    Attributes
+    ----------
+    decisions : Decisions
+        Of all runs that were named.
+    last : DecidedScores, or None
+        Of the last of these runs.
+    standing : Decisions
+        What was decided about the run that lies in the output folder.
+    """
+
+    decisions: Decisions = field(default_factory=Decisions)
+    last: DecidedScores | None = None
+    standing: Decisions = field(default_factory=Decisions)
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Ids of the samples to leave out."""
+        decided = self.decisions.corrections
+        return frozenset(decided.loc[decided["decision"] == EXCLUDE, "sample_id"])
+
+    def check(self, samples: pd.DataFrame, summary: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Hold the last run's scores against what was decided, and recalibrate the new run's.
+
+        Parameters
+        ----------
+        samples : DataFrame
+            The new run's.
+        summary : mapping
+            Its summary.
+
+        Returns
+        -------
+        dict or None
+            See `CheckedScores`; None where no label of the last run was decided about, or scores are
+            no probabilities.
+        """
+        if self.last is None or not _are_probabilities(summary):
+            return None
+        return self.last.check(_doubtful(samples)["suspect_score"]).as_dict()
+
+    def carry_over(self, samples: pd.DataFrame, folder: Path) -> None:
+        """Write all decisions into the new run folder; the standing ones as far as they still hold.
+
+        Parameters
+        ----------
+        samples : DataFrame
+            The new run's.
+        folder : Path
+            The run folder.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        all_of_them = self.decisions.followed_by(self.standing.still_about(samples))
+        if len(all_of_them.corrections):
+            write_corrections(all_of_them.corrections, folder / CORRECTIONS_FILE)
+
+
+def open_review(
+    reviewed: str | Path | Sequence[str | Path] | None, out: Path | None = None
+) -> Review:
+    """Read what was decided in earlier runs.
+
+    Parameters
+    ----------
+    reviewed : str, Path, sequence of these, or None
+        Run folders. Of two decisions about a sample, that of the later folder holds.
+    out : Path, optional
+        The folder that the new run will be written to. What was decided about a run in it that is
+        replaced, or gone on with, is not lost.
+
+    Raises
+    ------
+    SourceError
+        A folder is no run folder, nothing was decided in it yet, or its corrections cannot be read.
+    """
+    standing = Decisions()
+    if out is not None and (out / CORRECTIONS_FILE).exists():
+        try:
+            standing = Decisions.of(read_run(out))
+        except SourceError as error:
+            raise SourceError(
+                f"{error}. Its decisions would be lost: move {CORRECTIONS_FILE} elsewhere first"
+            ) from error
+    if reviewed is None:
+        return Review(standing=standing)
+    paths = [reviewed] if isinstance(reviewed, str | Path) else list(reviewed)
+    decisions, last = Decisions(), None
+    for path in paths:
+        run = read_run(path)
+        if not len(run.corrections):
+            raise SourceError(
+                f"nothing was decided yet in {path}; run `labelaudit review {path}` first"
+            )
+        decisions, last = decisions.followed_by(Decisions.of(run)), DecidedScores.of(run)
+    return Review(decisions, last, standing)
+
+
+def take_review(data: Data, review: Review) -> Data:
+    """Set the labels that were decided on and mark them as verified; leave excluded samples out.
+
+    A label that was kept is verified only if it is still the same. A corrected label that is no class
+    yet becomes one, except beside predictions, whose classes are fixed: the sample is unlabeled then.
+    Each of these cases is told in a warning of the source.
+
+    Parameters
+    ----------
+    data : Source, FeatureSource or PredictionSource
+        What was read.
+    review : Review
+        From `open_review`.
+    """
+    if not len(review.decisions.corrections):
+        return data
+    source = data if isinstance(data, Source) else data.source
+    excluded = pd.Index(source.manifest.sample_ids).isin(review.excluded)
+    source = _with_labels(source, review.decisions, fixed=isinstance(data, PredictionSource))
+    left = source.without_excluded(excluded, "by a reviewer")
+    if isinstance(data, Source):
+        return left
+    return replace(data.subset(~excluded) if excluded.any() else data, source=left)
+
+
+def check_run(run: str | Path) -> CheckedScores | None:
+    """Hold a run's scores against what was decided about its suspects.
+
+    Parameters
+    ----------
+    run : str or Path
+        The run folder.
+
+    Returns
+    -------
+    CheckedScores or None
+        None where no label has been decided about, or scores are no probabilities.
+
+    Raises
+    ------
+    SourceError
+        The folder is no run folder, or its corrections cannot be read.
+    """
+    found = read_run(run)
+    decided = DecidedScores.of(found)
+    if decided is None:
+        return None
+    done = found.corrections["decision"].isin([*ABOUT_LABELS, EXCLUDE])
+    others = _doubtful(found.samples)
+    others = others[~others["sample_id"].isin(found.corrections.loc[done, "sample_id"])]
+    return decided.check(others["suspect_score"])
+
+
+def _by_id(samples: pd.DataFrame, column: str) -> dict[str, str]:
+    """Give a column by sample id, without what is missing."""
+    there = samples[samples[column].notna()]
+    return dict(zip(there["sample_id"], there[column], strict=True))
+
+
+def _are_probabilities(summary: Mapping[str, Any]) -> bool:
+    return summary.get("expected_wrong_interval") is not None
+
+
+def _doubtful(samples: pd.DataFrame) -> pd.DataFrame:
+    """Give the labeled samples whose labels were not verified before the run."""
+    there = samples["given_label"].notna()
+    if "verified" in samples:
+        there &= ~samples["verified"]
+    return samples[there]
+
+
+def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source:
+    """Set and mark the labels that were decided on; `fixed` says that there can be no new class."""
+    manifest = source.manifest
+    index = {name: number for number, name in enumerate(manifest.class_names)}
+    labels = manifest.noisy_labels.copy()
+    size = manifest.num_samples
+    verified = np.zeros(size, dtype=bool) if source.verified is None else source.verified.copy()
+    first = np.full(size, UNLABELED) if source.first_given is None else source.first_given.copy()
+    absent: list[str] = []
+    changed: list[str] = []
+    unknown: list[str] = []
+    decided = decisions.corrections[decisions.corrections["decision"].isin(ABOUT_LABELS)]
+    places = pd.Index(manifest.sample_ids).get_indexer(pd.Index(decided["sample_id"]))
+    for at, name, decision, label in zip(
+        places, decided["sample_id"], decided["decision"], decided["corrected_label"], strict=True
+    ):
+        if at < 0:
+            absent.append(name)
+            continue
+        now = int(labels[at])
+        then = index.get(decisions.given_labels.get(name, ""), UNLABELED)
+        recorded = index.get(decisions.first_labels.get(name, ""), UNLABELED)
+        if decision == KEEP:
+            if now == UNLABELED or now != then:
+                changed.append(name)
+                continue
+            first[at] = now if recorded == UNLABELED else recorded
+        elif fixed and label not in index:
+            unknown.append(label)
+            labels[at] = UNLABELED
+            continue
+        else:
+            labels[at] = right = index.setdefault(label, len(index))
+            # The source may hold the corrected label already.
+            before = (one for one in (now, then) if one not in (UNLABELED, right))
+            first[at] = next(before, UNLABELED) if recorded == UNLABELED else recorded
+        verified[at] = True
+    warnings = list(source.warnings)
+    if absent:
+        warnings.append(
+            f"{count(absent, 'reviewed sample is', 'reviewed samples are')} not in the source:"
+            f" {some(absent)}"
+        )
+    if changed:
+        warnings.append(
+            f"{count(changed, 'label that was kept is', 'labels that were kept are')} other ones now:"
+            f" {some(changed)}; not taken as verified"
+        )
+    if unknown:
+        warnings.append(
+            f"{count(unknown, 'label was', 'labels were')} corrected to what is no class of the"
+            f" predictions: {some(list(dict.fromkeys(unknown)))}; these samples are unlabeled"
+        )
+    return replace(
+        source,
+        manifest=replace(manifest, noisy_labels=labels, class_names=tuple(index)),
+        verified=verified,
+        first_given=first,
+        warnings=tuple(warnings),
+    )

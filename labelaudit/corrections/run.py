@@ -1,0 +1,228 @@
+"""Read a run folder back: what exports, reviews and comparisons start from."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labelaudit.corrections.table import CORRECTION_COLUMNS, CORRECTIONS_FILE, read_corrections
+from labelaudit.errors import SourceError
+from labelaudit.reporting.run_folder import MARKER
+
+SUMMARY_FILE = "summary.json"
+SAMPLES_FILE = "samples.parquet"
+
+# What the exports and comparisons rely on; other columns and keys may be there.
+_COLUMNS = (
+    "sample_id",
+    "path",
+    "given_label",
+    "predicted_label",
+    "suggested_label",
+    "suggested_prob",
+    "suspect_score",
+    "label_score",
+    "is_label_issue",
+    "rank",
+    "ambiguity",
+)
+_KEYS = ("class_names", "num_labeled", "trust")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run, as its folder holds it.
+
+    Attributes
+    ----------
+    path : Path
+        The run folder.
+    summary : dict
+        What summary.json holds; docs/run-folder.md lists the keys.
+    samples : DataFrame
+        One row per sample of the data set, in its order.
+    corrections : DataFrame
+        Decisions in corrections.csv, with the columns `CORRECTION_COLUMNS`; no row where there is no
+        such file.
+    version : str
+        Version of labelaudit that made the run.
+    """
+
+    path: Path
+    summary: dict[str, Any]
+    samples: pd.DataFrame
+    corrections: pd.DataFrame
+    version: str
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the columns of pred_probs.npy."""
+        return list(self.summary["class_names"])
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the result can be trusted."""
+        return bool(self.summary["trust"]["trustworthy"])
+
+    @cached_property
+    def labeled(self) -> pd.DataFrame:
+        """The labeled samples, in the order of the data set."""
+        return self.samples[self.samples["given_label"].notna()].reset_index(drop=True)
+
+    @cached_property
+    def suspects(self) -> pd.DataFrame:
+        """The flagged samples, the most suspect first."""
+        flagged = self.labeled[self.labeled["is_label_issue"]]
+        return flagged.sort_values("rank", kind="stable").reset_index(drop=True)
+
+    @cached_property
+    def suggestions(self) -> dict[str, str]:
+        """The suggested label of each sample that has one, by sample id."""
+        suggested = self.samples[self.samples["suggested_label"].notna()]
+        return dict(zip(suggested["sample_id"], suggested["suggested_label"], strict=True))
+
+    def image_files(self, frame: pd.DataFrame) -> list[str]:
+        """Give the absolute paths of the image files of samples.
+
+        A scan of a relative path wrote relative paths. They hold in the folder where it was started,
+        which is mostly this one, or the one that the run folder lies in.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Rows of `samples` whose ``path`` is not empty.
+
+        Raises
+        ------
+        SourceError
+            The paths are relative, and the first image is in neither of these folders.
+        """
+        paths = frame["path"].tolist()
+        relative = [path for path in paths if not Path(path).is_absolute()]
+        if not relative:
+            return paths
+        for folder in (Path.cwd(), self.path.absolute().parent):
+            if (folder / relative[0]).exists():
+                # As text, for building a million Path objects takes seconds.
+                return [os.path.normpath(os.path.join(folder, path)) for path in paths]  # noqa: PTH118
+        raise SourceError(
+            f"the image {relative[0]} is not found from here; go to the folder in which"
+            " `labelaudit scan` was started and export there"
+        )
+
+
+def read_run(path: str | Path) -> Run:
+    """Read a run folder.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder that `labelaudit scan` wrote.
+
+    Returns
+    -------
+    Run
+        Its tables and its summary.
+
+    Raises
+    ------
+    SourceError
+        The folder is not there, labelaudit did not write it, its run is unfinished, or a file in it
+        is missing or damaged.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; give the folder that `labelaudit scan` wrote")
+    if not path.is_dir():
+        raise SourceError(
+            f"{path} is a file; give the folder that `labelaudit scan` wrote, where {SUMMARY_FILE} lies"
+        )
+    if not (path / MARKER).is_file():
+        raise SourceError(
+            f"{path} is no run folder of labelaudit: {MARKER} is missing; give the folder that"
+            " `labelaudit scan` wrote"
+        )
+    marker = _read_object(path / MARKER)
+    missing = [name for name in (SUMMARY_FILE, SAMPLES_FILE) if not (path / name).is_file()]
+    if missing:
+        unfinished = marker.get("status") == "running"
+        raise SourceError(
+            f"the run in {path} is unfinished: {missing[0]} is missing; go on with it by"
+            " `labelaudit scan --resume`"
+            if unfinished
+            else f"{path} is incomplete: {missing[0]} is missing; scan again with --force"
+        )
+    summary = _read_object(path / SUMMARY_FILE)
+    _require(path / SUMMARY_FILE, "the key", _KEYS, summary)
+    samples = _read_samples(path / SAMPLES_FILE)
+    corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
+    run = Run(path, summary, samples, corrections, _version(summary, marker))
+    if not (path / CORRECTIONS_FILE).exists():
+        return run
+    decided = read_corrections(path / CORRECTIONS_FILE, run.suggestions)
+    return Run(path, summary, samples, decided[list(CORRECTION_COLUMNS)], run.version)
+
+
+def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Give the rows of a table as plain Python values, None where a value is missing."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that labelaudit wrote."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SourceError(f"{path} is damaged ({error}); scan again with --force") from error
+    if not isinstance(value, dict):
+        raise SourceError(f"{path} is damaged (no JSON object); scan again with --force")
+    return value
+
+
+def _read_samples(path: Path) -> pd.DataFrame:
+    try:
+        samples = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise SourceError(
+            f"{path} is damaged ({str(error).splitlines()[0]}); scan again with --force"
+        ) from error
+    _require(path, "the column", _COLUMNS, samples)
+    # Names such as "001" are text, whatever a version of pandas takes them for.
+    samples["sample_id"] = samples["sample_id"].astype("str")
+    return samples
+
+
+def _require(path: Path, what: str, names: tuple[str, ...], there: Any) -> None:
+    for name in names:
+        if name not in there:
+            raise SourceError(
+                f'{path} lacks {what} "{name}"; an older version of labelaudit may have written it,'
+                " so scan again with --force"
+            )
+
+
+def _version(summary: dict[str, Any], marker: dict[str, Any]) -> str:
+    versions = summary.get("versions") or {}
+    return str(versions.get("labelaudit") or marker.get("labelaudit") or "unknown")
+
+
+def suggestions_near(corrections: str | Path) -> dict[str, str]:
+    """Give the suggested labels of the run that corrections lie in, by sample id; {} if in none.
+
+    Parameters
+    ----------
+    corrections : str or Path
+        A run folder, or a file.
+    """
+    path = Path(corrections)
+    folder = path if path.is_dir() else path.parent
+    return read_run(folder).suggestions if (folder / MARKER).is_file() else {}

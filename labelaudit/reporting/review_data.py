@@ -1,0 +1,401 @@
+"""What the review page shows of each suspect: pictures, neighbors, and the columns that matter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+from sklearn.metrics import adjusted_mutual_info_score
+
+from labelaudit.data.label_tables import suffix_of
+from labelaudit.progress import Reporter
+from labelaudit.reporting.blocks import (
+    DATA_FOLDER,
+    INDEX,
+    SHOWN_BY_BROWSERS,
+    Block,
+    InlineBlocks,
+    block_text,
+    empty_data_folder,
+    write_block,
+)
+from labelaudit.reporting.evidence import Evidence
+from labelaudit.reporting.pictures import Picture, encode_picture
+from labelaudit.reporting.plots import EpsilonSource, spread_epochs
+
+CHUNK = 40  # suspects in a block
+
+# Sides of pictures, in pixels: where the original is not at hand, where it is, and of neighbors.
+LARGE_SIDE, SMALL_SIDE, NEIGHBOR_SIDE = 320, 160, 96
+# Neighbors are looked for of the worst so many suspects.
+MOST_WITH_NEIGHBORS = 2_000
+MAX_CURVE_EPOCHS = 48  # more cannot be told apart at a curve's width
+MAX_DETAILS = 9  # columns shown of a sample
+MAX_DETAIL_LENGTH = 1_000  # characters of each
+MAX_NEIGHBOR_LENGTH = 160  # of a neighbor's
+PROBS_SHOWN = 4  # likeliest classes by the network alone
+# Two people would disagree in so many cases about what is clear, unsure, and above it disputed.
+CLEAR, DISPUTED = 0.1, 0.35
+# To find the columns that matter, so many samples are enough, and so many parts of a range.
+WEIGHED_SAMPLES, WEIGHED_PARTS = 5_000, 8
+WORDS_OF_PROSE = 4
+
+
+def write_review_data(
+    folder: Path,
+    *,
+    samples: pd.DataFrame,
+    suspects: pd.DataFrame,
+    summary: Mapping[str, Any],
+    history: EpsilonSource | None,
+    pred_probs: NDArray[np.floating] | None,
+    evidence: Evidence,
+    max_suspects: int | None = None,
+    reporter: Reporter | None = None,
+) -> list[Block]:
+    """Write the blocks of all suspects into the folder `DATA_FOLDER` of a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    samples : DataFrame
+        N rows in the data set's order.
+    suspects : DataFrame
+        The flagged ones, worst first, as `labelaudit.reporting.tables.suspects_table` gives them.
+    summary : mapping
+        What summary.json holds.
+    history : EpsilonSource or None
+        Recorded ε of the labeled samples, in the order of `samples`.
+    pred_probs : array (N, C) or None
+        What the network, or the predictions, say of each sample.
+    evidence : Evidence
+        Rows as in `samples`.
+    max_suspects : int, optional
+        How many of the worst are written; by default all.
+    reporter : Reporter, optional
+        Shows progress.
+
+    Returns
+    -------
+    list of Block
+        Those that the page carries itself: none, or the index and the first chunks.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    shown = suspects if max_suspects is None else suspects.head(max_suspects)
+    # Ranks tell the row without trusting sample ids to be unique.
+    labeled = np.flatnonzero(samples["given_label"].notna())  # (L,)
+    ranks = pd.Index(samples["rank"].iloc[labeled].astype("int64"))
+    places = ranks.get_indexer(pd.Index(shown["rank"].astype("int64")))  # (G,), of L
+    rows = labeled[places]
+    details = columns_that_matter(evidence.details, samples["given_label"])
+    place = folder / DATA_FOLDER
+    empty_data_folder(place)
+    epochs = [] if history is None else spread_epochs(history.epochs, MAX_CURVE_EPOCHS)
+    index = _index(
+        folder, suspects, shown, rows, summary, details, epochs, evidence.pictures is not None
+    )
+    inline = InlineBlocks()
+    write_block(place, Block(INDEX, block_text(index)), inline)
+    curves = np.zeros((len(rows), len(epochs)), dtype=np.float32)  # (G, E)
+    for column, epoch in enumerate(epochs if len(rows) else []):
+        assert history is not None
+        curves[:, column] = np.asarray(history.read(epoch)["epsilon"])[places]
+    near = _neighbors(evidence, shown, rows[:MOST_WITH_NEIGHBORS])
+    links = index["suspects"]["link"]
+    with _read_pictures(evidence, rows, near, links, reporter or Reporter()) as album:
+        for start in range(0, len(rows), CHUNK):
+            part = range(start, min(start + CHUNK, len(rows)))
+            held: dict[str, str] = {}
+            chunk = {
+                "suspects": [
+                    {
+                        **_picture_of(album, int(rows[i])),
+                        "epsilon": _epsilon_of(shown, i),
+                        "curve": [round(float(x), 3) for x in np.nan_to_num(curves[i])]
+                        if epochs
+                        else None,
+                        "probs": _probs_of(pred_probs, int(rows[i]), index["classes"]),
+                        "near": {
+                            kind: [
+                                _neighbor(row, samples, details, album, held)
+                                for row in found[i].tolist()
+                                if row >= 0
+                            ]
+                            for kind, found in near.items()
+                            if i < len(found)
+                        },
+                    }
+                    for i in part
+                ],
+                "pictures": held,
+            }
+            write_block(place, Block(f"chunk-{start // CHUNK + 1:05d}", block_text(chunk)), inline)
+    return inline.blocks
+
+
+def _index(
+    folder: Path,
+    suspects: pd.DataFrame,
+    shown: pd.DataFrame,
+    rows: NDArray[np.int64],
+    summary: Mapping[str, Any],
+    details: pd.DataFrame,
+    epochs: Sequence[int],
+    pictured: bool,
+) -> dict[str, Any]:
+    """Lay out what is needed to list, search and sort the suspects."""
+    names = list(summary["class_names"])
+    codes = {name: code for code, name in enumerate(names)}
+    truth = None
+    if "clean_label" in shown:
+        for name in shown["clean_label"].dropna().unique():
+            codes.setdefault(str(name), len(codes))
+        truth = _codes(shown["clean_label"], codes)
+    columns: dict[str, Any] = {
+        "rank": shown["rank"].astype(int).tolist(),
+        "id": [str(sample) for sample in shown["sample_id"]],
+        "link": [_link(str(path), folder) for path in shown["path"].fillna("")]
+        if pictured
+        else None,
+        "given": _codes(shown["given_label"], codes),
+        "suggested": _codes(shown["suggested_label"], codes),
+        "score": [round(float(x), 6) for x in shown["suspect_score"]],
+        "suggested_prob": _numbers(shown, "suggested_prob"),
+        "ambiguity": _numbers(shown, "ambiguity"),
+        "truth": truth,
+        "details": [
+            [_shorten(value, MAX_DETAIL_LENGTH) for value in details.iloc[row]]
+            for row in rows.tolist()
+        ]
+        if len(details.columns)
+        else None,
+    }
+    # Of all suspects, so that decisions are found again where another number of them is shown.
+    told = [
+        [str(value) for value in suspects[name]]
+        for name in ("sample_id", "given_label", "suggested_label", "suspect_score")
+    ]
+    digest = hashlib.sha256(json.dumps([summary["name"], names, told]).encode())
+    return {
+        "run": digest.hexdigest()[:24],
+        "name": summary["name"],
+        "noun": "images" if pictured else "samples",
+        "classes": list(codes),
+        "num_classes": len(names),
+        "num_suspects": int(summary["num_suspects"]),
+        "chunk": CHUNK,
+        "expected_wrong": summary["expected_wrong"],
+        # Where the score is no probability nothing is known of its number of wrong labels.
+        "probability": summary["expected_wrong_interval"] is not None,
+        "trained": bool(summary["epochs"]),
+        "epochs": list(epochs),
+        "clear": CLEAR,
+        "disputed": DISPUTED,
+        "details": [str(name) for name in details.columns],
+        "suspects": columns,
+    }
+
+
+def _codes(labels: pd.Series, codes: Mapping[str, int]) -> list[int]:
+    return [-1 if pd.isna(name) else codes[str(name)] for name in labels]
+
+
+def _numbers(table: pd.DataFrame, name: str) -> list[float | None]:
+    if name not in table:
+        return [None] * len(table)
+    return [round(float(x), 5) if np.isfinite(x) else None for x in table[name]]
+
+
+def _link(text: str, folder: Path) -> str:
+    """Give the address of an image file relative to the page; "" where there is none to be shown."""
+    if suffix_of(text) not in SHOWN_BY_BROWSERS:
+        return ""
+    try:
+        relative = os.path.relpath(Path(text).resolve(), folder.resolve())
+        # A colon in the first part would be taken for the name of a protocol.
+        return quote(Path(relative).as_posix(), safe="/")
+    except (OSError, RuntimeError, ValueError):  # links in a circle; another drive; no Unicode
+        return ""
+
+
+# --- pictures and neighbors ----------------------------------------------------------------------
+
+
+class _Album:
+    """Encoded pictures by row, on disk: of many suspects they may be more than memory should hold."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._where: dict[tuple[int, bool], tuple[int, int, bool]] = {}
+
+    def add(self, row: int, small: bool, picture: Picture) -> None:
+        start = self._file.seek(0, os.SEEK_END)
+        self._file.write(picture.content)
+        self._where[row, small] = (start, len(picture.content), picture.tiny)
+
+    def get(self, row: int, small: bool) -> Picture | None:
+        if (row, small) not in self._where:
+            return None
+        start, size, tiny = self._where[row, small]
+        self._file.seek(start)
+        return Picture(self._file.read(size), tiny)
+
+
+@contextmanager
+def _read_pictures(
+    evidence: Evidence,
+    rows: NDArray[np.int64],
+    near: Mapping[str, NDArray[np.int64]],
+    links: Sequence[str] | None,
+    reporter: Reporter,
+) -> Iterator[_Album]:
+    """Read each image that is shown once, in the data set's order, which is the fastest."""
+    with tempfile.TemporaryFile() as file:
+        album = _Album(file)
+        if evidence.pictures is None or links is None:
+            yield album
+            return
+        sides = {
+            row: SMALL_SIDE if link else LARGE_SIDE
+            for row, link in zip(rows.tolist(), links, strict=True)
+        }
+        beside = {row for found in near.values() for row in found.ravel().tolist() if row >= 0}
+        needed = np.array(sorted(sides.keys() | beside), dtype=np.int64)
+
+        def look(row: int, image: Image.Image) -> tuple[Picture | None, Picture | None]:
+            return (
+                encode_picture(image, sides[row]) if row in sides else None,
+                encode_picture(image, NEIGHBOR_SIDE) if row in beside else None,
+            )
+
+        with reporter.bar("pictures for the report", total=len(needed)) as bar:
+            for row, seen in zip(needed.tolist(), evidence.pictures(needed, look), strict=True):
+                for small, picture in enumerate(seen or ()):
+                    if picture is not None:
+                        album.add(row, bool(small), picture)
+                bar.advance()
+        yield album
+
+
+def _picture_of(album: _Album, row: int) -> dict[str, Any]:
+    picture = album.get(row, small=False)
+    if picture is None:
+        return {"picture": "", "tiny": False}
+    return {"picture": picture.data_uri, "tiny": picture.tiny}
+
+
+def _neighbors(
+    evidence: Evidence, shown: pd.DataFrame, rows: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """Give the rows of neighbors of both classes, ``(G, k)`` each."""
+    if evidence.neighbors is None or not len(rows):
+        return {}
+    first = shown.head(len(rows))
+    return {
+        kind: evidence.neighbors(rows, first[column])
+        for kind, column in (("suggested", "suggested_label"), ("given", "given_label"))
+    }
+
+
+def _neighbor(
+    row: int, samples: pd.DataFrame, details: pd.DataFrame, album: _Album, held: dict[str, str]
+) -> dict[str, Any]:
+    """Describe a neighbor; its picture is put into `held` once, however often it is shown."""
+    told: dict[str, Any] = {"id": str(samples["sample_id"].iloc[row])}
+    picture = album.get(row, small=True)
+    if picture is not None:
+        held.setdefault(str(row), picture.data_uri)
+        return told | {"picture": str(row), "tiny": picture.tiny}
+    if len(details.columns):
+        # Prose speaks for itself; a number needs its name.
+        words = [
+            value if len(value.split()) >= WORDS_OF_PROSE else f"{name} {value}"
+            for name, value in details.iloc[row].items()
+            if value != ""
+        ]
+        told["words"] = _shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
+    return told
+
+
+def _epsilon_of(shown: pd.DataFrame, place: int) -> float | None:
+    value = float(shown["epsilon"].iloc[place]) if "epsilon" in shown else np.nan
+    return round(value, 4) if np.isfinite(value) else None
+
+
+def _probs_of(
+    pred_probs: NDArray[np.floating] | None, row: int, classes: Sequence[str]
+) -> list[list[float]]:
+    if pred_probs is None:
+        return []
+    probs = np.asarray(pred_probs[row], dtype=np.float64)
+    best = np.argsort(-probs, kind="stable")[:PROBS_SHOWN]
+    return [[int(code), round(float(probs[code]), 4)] for code in best if probs[code] >= 0.001]
+
+
+# --- columns of a table --------------------------------------------------------------------------
+
+
+def columns_that_matter(details: pd.DataFrame, given: pd.Series) -> pd.DataFrame:
+    """Choose the columns that tell a person most about the label, those first.
+
+    Prose comes first. The others follow by how much they tell about the given label, in adjusted mutual
+    information, which does not reward a column for having many values.
+
+    Parameters
+    ----------
+    details
+        N rows, all text.
+    given
+        N class names, missing where unlabeled.
+
+    Returns
+    -------
+    DataFrame
+        At most `MAX_DETAILS` of its columns.
+    """
+    if len(details.columns) < 2:
+        return details
+    rows = np.flatnonzero(given.notna().to_numpy())
+    if len(rows) > WEIGHED_SAMPLES:
+        rows = rows[np.linspace(0, len(rows) - 1, WEIGHED_SAMPLES).astype(int)]
+    labels = given.iloc[rows].astype(str).to_numpy()
+    weights = {name: _weight(details[name].iloc[rows], labels) for name in details.columns}
+    order = sorted(details.columns, key=lambda name: -weights[name])  # stable: ties as in the table
+    return details[order[:MAX_DETAILS]]
+
+
+def _weight(column: pd.Series, labels: NDArray[Any]) -> float:
+    """Weigh a column: 2 and more for prose, else what it tells about the labels, about 0 to 1."""
+    texts = column.astype(str)
+    words = float(np.mean([len(text.split()) for text in texts]))
+    if words >= WORDS_OF_PROSE:
+        return 2.0 + min(words, 1000.0)
+    numbers = pd.to_numeric(texts, errors="coerce").replace([np.inf, -np.inf], np.nan)
+    values: NDArray[Any] = texts.to_numpy()
+    if numbers.notna().mean() > 0.5 and numbers.nunique() > WEIGHED_PARTS:
+        values = (
+            pd.qcut(numbers, WEIGHED_PARTS, labels=False, duplicates="drop").fillna(-1).to_numpy()
+        )
+    elif texts.nunique() > 0.5 * len(texts):
+        return -1.0  # ids, which tell nothing
+    return float(adjusted_mutual_info_score(labels, values))
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
