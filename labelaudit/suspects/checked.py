@@ -31,6 +31,7 @@ SHIFT_DEVIATION, SHIFT_EVIDENCE, SLIPS = 0.5, 50.0, 0.05
 LARGEST_SHIFT = 8.0
 SURE = 1e-6  # scores nearer to 0 or 1 are taken for this near
 MOST_BINS, LEAST_IN_BIN = 5, 10
+SHOWN_DIGITS = 3
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,8 @@ def fit_shift(suspect_score: Floats, wrong: npt.NDArray[np.bool_]) -> float:
     """Find the number that, added to the log-odds of scores, makes them fit decisions better.
 
     It is the likeliest under a normal prior around 0, with decisions that count as `SHIFT_EVIDENCE` at
-    most, so that a few decisions cannot swing it.
+    most, so that a few decisions cannot swing it. It is not above 0 where fewer labels were wrong than
+    expected, and not below 0 where more were.
 
     Parameters
     ----------
@@ -162,7 +164,8 @@ def fit_shift(suspect_score: Floats, wrong: npt.NDArray[np.bool_]) -> float:
         told = SLIPS / 2 + (1.0 - SLIPS) * expit(signed * (log_odds + shift))
         return float(-weight * np.log(told).sum() + 0.5 * (shift / SHIFT_DEVIATION) ** 2)
 
-    bounds = (-LARGEST_SHIFT, LARGEST_SHIFT)
+    too_high = float(wrong.sum()) < float(suspect_score.sum())
+    bounds = (-LARGEST_SHIFT, 0.0) if too_high else (0.0, LARGEST_SHIFT)
     return float(minimize_scalar(loss, bounds=bounds, method="bounded").x)
 
 
@@ -185,12 +188,15 @@ def _log_odds(scores: Floats) -> Floats:
 
 
 def _bins(scores: Floats, wrong: npt.NDArray[np.bool_]) -> tuple[ScoreBin, ...]:
-    """Group labels by their scores, as many in each bin."""
+    """Group labels by their scores, about as many in each bin; those that look the same share one."""
     if not len(scores):
         return ()
     order = np.argsort(scores, kind="stable")
     number = min(MOST_BINS, max(1, len(scores) // LEAST_IN_BIN))
-    return tuple(_bin(scores[rows], wrong[rows]) for rows in np.array_split(order, number))
+    shown = np.round(scores[order], SHOWN_DIGITS)
+    firsts = [part[0] for part in np.array_split(np.arange(len(scores)), number)]
+    starts = sorted({int(np.searchsorted(shown, shown[first])) for first in firsts})
+    return tuple(_bin(scores[rows], wrong[rows]) for rows in np.split(order, starts[1:]))
 
 
 def _bin(scores: Floats, wrong: npt.NDArray[np.bool_]) -> ScoreBin:

@@ -133,3 +133,22 @@ def test_it_can_be_written_as_json() -> None:
     assert json.loads(json.dumps(plain)) == plain
     assert plain["explanation"] == checked.explanation
     assert plain["bins"][0]["interval"] == list(checked.bins[0].interval)
+
+
+def test_scores_that_look_the_same_share_a_bin() -> None:
+    scores = np.concatenate([np.linspace(0.5, 0.9, 40), np.full(200, 0.99999)])
+    bins = check_scores(scores, np.ones(240, bool), NONE).bins
+    assert sum(one.count for one in bins) == 240
+    shown = [(round(one.low, 3), round(one.high, 3)) for one in bins]
+    assert len(set(shown)) == len(shown)
+    assert shown[-1] == (1.0, 1.0)
+    assert bins[-1].count == 200
+
+
+@pytest.mark.parametrize("wrong", [0, 17, 24, 30])
+def test_the_shift_goes_where_the_numbers_do(wrong) -> None:
+    # The surest labels were all found right: taken for slips, they must not turn the shift round.
+    scores = np.concatenate([np.full(20, 0.6), np.full(40, 0.99999)])
+    decided = np.arange(60) < wrong
+    shift = fit_shift(scores, decided)
+    assert shift <= 0
