@@ -14,6 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labelaudit.corrections.apply import Applied, apply_corrections
+    from labelaudit.corrections.diff import RunDiff, diff_runs
+    from labelaudit.corrections.exports import export_run
+    from labelaudit.corrections.table import read_corrections
     from labelaudit.data.manifest import Source, source_from_arrays
     from labelaudit.data.sources import read_source
     from labelaudit.embedding import embed
@@ -28,11 +32,13 @@ if TYPE_CHECKING:
     from labelaudit.evaluation import EvalResult, evaluate
     from labelaudit.pipeline import scan
     from labelaudit.predictions import LabelIssues, find_label_issues
+    from labelaudit.reporting.rerender import render_report
     from labelaudit.reporting.tables import read_csv
     from labelaudit.result import ScanResult
     from labelaudit.training.recorder import EpsilonHistory, EpsilonRecorder
 
 __all__ = [
+    "Applied",
     "EpsilonHistory",
     "EpsilonRecorder",
     "EvalResult",
@@ -41,21 +47,28 @@ __all__ = [
     "LabelauditWarning",
     "OptionError",
     "OutputError",
+    "RunDiff",
     "ScanResult",
     "Source",
     "SourceError",
     "UntrustedResultWarning",
+    "apply_corrections",
+    "diff_runs",
     "embed",
     "evaluate",
+    "export_run",
     "find_label_issues",
+    "read_corrections",
     "read_csv",
     "read_source",
+    "render_report",
     "scan",
     "source_from_arrays",
 ]
 
 # Loaded when first asked for: torch takes seconds, and `labelaudit --help` does without it.
 _HOMES = {
+    "Applied": "labelaudit.corrections.apply",
     "EpsilonHistory": "labelaudit.training.recorder",
     "EpsilonRecorder": "labelaudit.training.recorder",
     "EvalResult": "labelaudit.evaluation",
@@ -64,15 +77,21 @@ _HOMES = {
     "LabelauditWarning": "labelaudit.errors",
     "OptionError": "labelaudit.errors",
     "OutputError": "labelaudit.errors",
+    "RunDiff": "labelaudit.corrections.diff",
     "ScanResult": "labelaudit.result",
     "Source": "labelaudit.data.manifest",
     "SourceError": "labelaudit.errors",
     "UntrustedResultWarning": "labelaudit.errors",
+    "apply_corrections": "labelaudit.corrections.apply",
+    "diff_runs": "labelaudit.corrections.diff",
     "embed": "labelaudit.embedding",
     "evaluate": "labelaudit.evaluation",
+    "export_run": "labelaudit.corrections.exports",
     "find_label_issues": "labelaudit.predictions",
+    "read_corrections": "labelaudit.corrections.table",
     "read_csv": "labelaudit.reporting.tables",
     "read_source": "labelaudit.data.sources",
+    "render_report": "labelaudit.reporting.rerender",
     "scan": "labelaudit.pipeline",
     "source_from_arrays": "labelaudit.data.manifest",
 }

@@ -273,7 +273,8 @@ def scan(
     verified_column
         Column of the table that says which labels a person has verified: these are taken as right, are
         never flagged, and are trusted by all that learns from labels. Rows that say "excluded" are left
-        out. For a `Source` see `labelaudit.source_from_arrays`.
+        out. A column "first_label", as `labelaudit apply` writes it, says what they were at first. For
+        a `Source` see `labelaudit.source_from_arrays`.
     reviewed
         Run folders whose suspects were decided about, in `labelaudit review` or the report. Their
         decisions are taken into the labels, which are verified then, and carried over into the new run

@@ -28,6 +28,7 @@ from labelaudit.corrections.table import (
     UNSURE,
     check_corrections,
     decision_meant,
+    label_before,
     read_corrections,
 )
 from labelaudit.data.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
@@ -97,7 +98,8 @@ def apply_corrections(
 
     The column ``verified`` says "yes" where a decision was to accept, keep or relabel, and
     "excluded" where it was to exclude. Where there is such a column already, other rows keep what
-    they have; if it holds truth values or numbers, it says true or 1.
+    they have; if it holds truth values or numbers, it says true or 1. The column ``first_label`` says
+    what a verified label was before it was first corrected or kept, so that a scan can learn from it.
 
     Parameters
     ----------
@@ -270,9 +272,14 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
         )
     mark, word = (EXCLUDED, EXCLUDED) if meant == EXCLUDE else (VERIFIED, file.yes)
     said = MARKS.get(file.verified[row].strip().lower())
+    current = file.labels[row]
+    first = ""
+    if mark == VERIFIED and not file.first[row]:  # the first label is the first
+        first = label_before(label, current, decision.get("given_label", ""))
     return Edit(
-        label=label if label and label != file.labels[row] else None,
+        label=label if label and label != current else None,
         verified=word if said != mark else None,
+        first=first or None,
     )
 
 

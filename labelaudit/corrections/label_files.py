@@ -1,7 +1,7 @@
 """Label files, written anew in their own format with some labels changed.
 
-Of a text table only the cells of changed labels and of the column ``verified`` differ; every other
-byte stays. A parquet file keeps its schema, types, row groups and compression.
+Of a text table only the cells of changed labels and of the columns ``verified`` and ``first_label``
+differ; every other byte stays. A parquet file keeps its schema, types, row groups and compression.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelaudit.data import label_tables
-from labelaudit.data.label_tables import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Columns, suffix_of
+from labelaudit.data.label_tables import (
+    FIRST_LABEL_COLUMN,
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMN,
+    Columns,
+    column_called,
+    suffix_of,
+)
 from labelaudit.data.manifest import as_text
 from labelaudit.errors import SourceError
 
@@ -50,12 +58,15 @@ class Edit:
         The new label.
     verified : str or None
         What the column ``verified`` says from now on.
+    first : str or None
+        What the column ``first_label`` says from now on.
     drop : bool
         Whether the row is left out.
     """
 
     label: str | None = None
     verified: str | None = None
+    first: str | None = None
     drop: bool = False
 
 
@@ -87,6 +98,10 @@ class LabelFile:
         How it says that a row is verified.
     typed : bool
         Whether it holds truth values or numbers, so that other words do not fit in.
+    first_column : str or None
+        Name of the column ``first_label``, where there is one.
+    first : list of str
+        Its cells (R,); "" where there is none.
     embedded : bool
         Whether the first of `ids` are the names of images that lie in the file itself.
     """
@@ -101,19 +116,43 @@ class LabelFile:
     verified_column: str | None
     verified: list[str]
     yes: str
+    first_column: str | None
+    first: list[str]
     typed: bool = False
     embedded: bool = False
+
+    @property
+    def verified_name(self) -> str:
+        """Name of the column ``verified`` from now on."""
+        return self.verified_column or VERIFIED_COLUMN
+
+    @property
+    def first_name(self) -> str:
+        """Name of the column ``first_label`` from now on."""
+        return self.first_column or FIRST_LABEL_COLUMN
+
+    @property
+    def added(self) -> list[str]:
+        """The columns that the file lacks, and gets in any case."""
+        return [
+            name
+            for name, there in (
+                (VERIFIED_COLUMN, self.verified_column),
+                (FIRST_LABEL_COLUMN, self.first_column),
+            )
+            if there is None
+        ]
 
 
 @dataclass(frozen=True)
 class _Wanted(Columns):
-    """Of a table only what is named here is read: labels, splits, ids and ``verified``."""
+    """Of a table only this is read: labels, splits, ids, ``verified`` and ``first_label``."""
 
     ids: str | None = None
 
     def may_be_needed(self, name: str) -> bool:
         """Say whether a column of that name is read."""
-        known = name.strip().lower() in ("sample_id", VERIFIED_COLUMN)
+        known = name.strip().lower() in ("sample_id", VERIFIED_COLUMN, FIRST_LABEL_COLUMN)
         return known or name == self.ids or super().may_be_needed(name)
 
 
@@ -137,7 +176,8 @@ def read_label_file(
     Raises
     ------
     SourceError
-        The file is not such a table, lacks a column, or its column ``verified`` cannot be written.
+        The file is not such a table, lacks a column, or its column ``verified`` or ``first_label``
+        cannot be written.
     """
     # `_read_cells` and `_find_column` are how a scan reads the same table.
     cells = label_tables._read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
@@ -161,8 +201,7 @@ def read_label_file(
         for known in ID_COLUMNS:
             if known in lowered and lowered[known] != label:
                 ids.setdefault(lowered[known], cells.texts[lowered[known]])
-    alike = [name for name in cells.names if name.strip().lower() == VERIFIED_COLUMN]
-    verified = VERIFIED_COLUMN if VERIFIED_COLUMN in alike else next(iter(alike), None)
+    verified = column_called(VERIFIED_COLUMN, cells.names)
     if verified is not None and (
         verified == label or verified not in cells.texts or verified in cells.declared
     ):
@@ -174,6 +213,14 @@ def read_label_file(
     suffix = suffix_of(path.name)
     format = "jsonl" if suffix == "ndjson" else suffix
     yes, typed = _words(path, format, verified, texts)
+    first = column_called(FIRST_LABEL_COLUMN, cells.names)
+    if first is not None and (
+        first in (label, *ids) or (format == "parquet" and not _holds_text(path, first))
+    ):
+        raise SourceError(
+            f'the column "{first}" of {path} is needed for the labels that verified ones were at first,'
+            " and holds something else; rename it"
+        )
     return LabelFile(
         path=path,
         format=format,
@@ -185,6 +232,8 @@ def read_label_file(
         verified_column=verified,
         verified=texts,
         yes=yes,
+        first_column=first,
+        first=[""] * len(cells.rows) if first is None else cells.texts[first],
         typed=typed,
         embedded=cells.embedded and id_column is None,
     )
@@ -200,7 +249,8 @@ def plan_edits(
     file : LabelFile
         What to write anew; the file itself is only read.
     edits : mapping of int to Edit
-        By row. The others stay, and get an empty cell where the column ``verified`` is new.
+        By row. The others stay, and get an empty cell where the column ``verified`` or ``first_label``
+        is new.
     new_classes : sequence of str
         Classes to declare beside those that the schema declares, if it declares any.
 
@@ -263,6 +313,12 @@ def _words(path: Path, format: str, column: str | None, texts: list[str]) -> tup
     return YES, False
 
 
+def _holds_text(path: Path, column: str) -> bool:
+    """Say whether text can be written into a column of a parquet file."""
+    kind = _plain(pq.read_schema(path).field(column).type)
+    return _is_text(kind) or bool(pa.types.is_null(kind))
+
+
 def _changed(file: LabelFile) -> SourceError:
     return SourceError(f"{file.path} changed while it was read; run this again")
 
@@ -273,12 +329,13 @@ def _changed(file: LabelFile) -> SourceError:
 def _plan_list(file: LabelFile, edits: Mapping[int, Edit]) -> Write:
     """Write the folder's images as a table of labels; its images stay where they are."""
     special = _special(",")
-    rows = [["path", "label", VERIFIED_COLUMN]]
+    rows = [["path", "label", VERIFIED_COLUMN, FIRST_LABEL_COLUMN]]
     (names,) = file.ids.values()
     for row, (name, label) in enumerate(zip(names, file.labels, strict=True)):
         edit = edits.get(row, Edit())
         if not edit.drop:
-            rows.append([name, label if edit.label is None else edit.label, edit.verified or ""])
+            now = label if edit.label is None else edit.label
+            rows.append([name, now, edit.verified or "", edit.first or ""])
     lines = [",".join(_quoted(c) if special.search(c) else c for c in row) + "\n" for row in rows]
     written = "".join(lines).encode()
     return lambda path: _write_bytes(path, written)
@@ -347,9 +404,14 @@ def _edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     spans, _ = next(csv_rows(text, delimiter), ([], 0))
     names = [_csv_text(text[slice(*span)]).strip() for span in spans]
     label = names.index(file.label_column)
-    known = file.verified_column
-    verified = len(names) if known is None else names.index(known)
     quoted = _column_is_quoted(file, text, delimiter, label, special)
+    in_quotes = text[spans[label][0]] == '"'
+    width = len(names)
+    place = width if file.verified_column is None else names.index(file.verified_column) + 1
+    names[place:place] = file.added
+    label, verified, first = (
+        names.index(name) for name in (file.label_column, file.verified_name, file.first_name)
+    )
 
     def write(value: str, old: str) -> str:
         """Quote a cell where it must be, or where its column or the one before it is."""
@@ -358,31 +420,32 @@ def _edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
             return _quoted(value)
         return value
 
+    def with_new(cells: list[str], new: list[str]) -> list[str]:
+        # A row may have fewer cells than the header, or more: these are empty.
+        if place < width:
+            return [*cells[:place], *(new if len(cells) >= place else []), *cells[place:]]
+        missing = [""] * (width - len(cells)) if new else []
+        return [*cells, *missing, *new[max(0, len(cells) - width) :]]
+
+    header = [_quoted(name) if in_quotes else name for name in file.added]
     pieces: list[str] = []
     done = 0
-    if known is None:
-        header = f'"{VERIFIED_COLUMN}"' if text[spans[label][0]] == '"' else VERIFIED_COLUMN
+    if header:
         done = spans[-1][1]
-        pieces += [text[:done], delimiter, header]
+        pieces.append(delimiter.join(with_new([text[slice(*span)] for span in spans], header)))
     for row, (start, spans, end) in enumerate(_csv_records(text, delimiter)):
         edit = edits.get(row, Edit())
-        cells = [text[slice(*span)] for span in spans]
-        changes: dict[int, str] = {}
-        if edit.label is not None:
-            changes[label] = write(edit.label, cells[label] if label < len(cells) else "")
-        if edit.verified is not None:
-            old = cells[verified] if verified < len(cells) else ""
-            changes[verified] = write(edit.verified, old)
-        elif known is None and verified >= len(cells):
-            changes[verified] = ""
         if edit.drop:
             pieces.append(text[done:start])
             done = end
-        elif changes:
-            # A row may have fewer cells than the header.
-            cells += [""] * (max(changes) + 1 - len(cells))
-            for place, cell in changes.items():
-                cells[place] = cell
+            continue
+        there = [text[slice(*span)] for span in spans]
+        cells = with_new(there, [""] * len(header))
+        for at, value in ((label, edit.label), (verified, edit.verified), (first, edit.first)):
+            if value is not None:
+                cells += [""] * (at + 1 - len(cells))
+                cells[at] = write(value, cells[at])
+        if cells != there:
             pieces += [text[done:start], delimiter.join(cells)]
             done = spans[-1][1]
     return "".join([*pieces, text[done:]])
@@ -438,7 +501,6 @@ class _Record:
 
 def _edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     literals = _json_literals(file, text)
-    known = file.verified_column
     ascii_file = text.isascii()
     pieces: list[str] = []
     done = 0
@@ -448,7 +510,7 @@ def _edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
             pieces.append(text[done:start])
             done = end
             continue
-        if known is not None and edit == Edit():
+        if not file.added and edit == Edit():
             continue
         # A line says by its own characters whether others than ASCII are escaped in it.
         as_ascii = line.isascii() and (ascii_file or _JSON_ESCAPE.search(line) is not None)
@@ -457,12 +519,16 @@ def _edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
         if edit.label is not None:
             old = line[slice(*record.values.get(file.label_column, (0, 0)))]
             changes[file.label_column] = _json_label(file, edit.label, old, literals, as_ascii)
-        if edit.verified is not None:
-            word = edit.verified if file.typed else json.dumps(edit.verified, ensure_ascii=as_ascii)
-            changes[known or VERIFIED_COLUMN] = word
-        elif known is None:
-            changes[VERIFIED_COLUMN] = "null"
-        pieces += [text[done:start], _json_changed(line, record, changes, as_ascii)]
+        for name, cell, typed in (
+            (file.verified_name, edit.verified, file.typed),
+            (file.first_name, edit.first, False),
+        ):
+            if cell is not None:
+                changes[name] = cell if typed else json.dumps(cell, ensure_ascii=as_ascii)
+            elif name in file.added:
+                changes[name] = "null"
+        _, after = record.values.get(file.verified_name, (0, record.end))
+        pieces += [text[done:start], _json_changed(line, record, changes, after, as_ascii)]
         done = start + len(line)
     return "".join([*pieces, text[done:]])
 
@@ -506,8 +572,10 @@ def _json_record(line: str) -> _Record:
     return _Record(values, end, comma, colon)
 
 
-def _json_changed(line: str, record: _Record, changes: Mapping[str, str], as_ascii: bool) -> str:
-    """Write values in place of others, and those of new keys at the end of the object."""
+def _json_changed(
+    line: str, record: _Record, changes: Mapping[str, str], after: int, as_ascii: bool
+) -> str:
+    """Write values in place of others, and those of new keys after the value that ends there."""
     edits = [(*record.values[key], word) for key, word in changes.items() if key in record.values]
     added = [
         f"{json.dumps(key, ensure_ascii=as_ascii)}{record.colon}{word}"
@@ -516,7 +584,7 @@ def _json_changed(line: str, record: _Record, changes: Mapping[str, str], as_asc
     ]
     if added:
         before = record.comma if record.values else ""
-        edits.append((record.end, record.end, before + (record.comma or ", ").join(added)))
+        edits.append((after, after, before + (record.comma or ", ").join(added)))
     for start, end, word in sorted(edits, key=lambda edit: edit[:2], reverse=True):
         line = line[:start] + word + line[end:]
     return line
@@ -578,28 +646,30 @@ def _plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Seque
     schema: pa.Schema = pq.read_schema(file.path)
     new_classes = [name for name in new_classes if name not in file.declared]
     names = (*file.declared, *new_classes) if file.declared else ()
-    label_field = schema.field(file.label_column)
-    known = file.verified_column
-    verified_field = (
-        pa.field(VERIFIED_COLUMN, pa.string()) if known is None else schema.field(known)
-    )
-    marked = any(edit.verified is not None for edit in edits.values())
-    if marked and pa.types.is_null(verified_field.type):  # no word fits into a column of nulls
-        verified_field = verified_field.with_type(pa.string())
-    labels = {
-        row: _parquet_value(file, edit.label, label_field.type, names)
-        for row, edit in edits.items()
-        if edit.label is not None
-    }
-    marks = {
-        row: _parquet_value(file, edit.verified, verified_field.type, ())
-        for row, edit in edits.items()
-        if edit.verified is not None
-    }
+    labels = {row: edit.label for row, edit in edits.items() if edit.label is not None}
+    marks = {row: edit.verified for row, edit in edits.items() if edit.verified is not None}
+    firsts = {row: edit.first for row, edit in edits.items() if edit.first is not None}
+    # New columns come after `verified`, or where that is new too, at the end.
+    place = len(schema)
+    if file.verified_column is not None:
+        place = schema.get_field_index(file.verified_column) + 1
+    written = schema
+    for name in reversed(file.added):
+        written = written.insert(place, pa.field(name, pa.string()))
+    values: dict[int, dict[int, object]] = {}
+    for name, texts in (
+        (file.label_column, labels),
+        (file.verified_name, marks),
+        (file.first_name, firsts),
+    ):
+        at = written.get_field_index(name)
+        if texts and pa.types.is_null(written.field(at).type):  # no word fits into nulls
+            written = written.set(at, written.field(at).with_type(pa.string()))
+        kind = written.field(at).type
+        known = names if name == file.label_column else ()
+        values[at] = {row: _parquet_value(file, t, kind, known) for row, t in texts.items()}
     dropped = {row for row, edit in edits.items() if edit.drop}
-    metadata = _with_features(schema.metadata, file, names if new_classes else (), known is None)
-    place = len(schema) if known is None else schema.get_field_index(known)
-    written = schema.append(verified_field) if known is None else schema.set(place, verified_field)
+    metadata = _with_features(schema.metadata, file, names if new_classes else ())
     written = written.with_metadata(metadata)
     if written.equals(schema, check_metadata=True) and not edits:
         return lambda path: _copy(file.path, path)
@@ -607,7 +677,7 @@ def _plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Seque
     def write(path: Path) -> None:
         try:
             with pq.ParquetFile(file.path) as opened:
-                options = _writer_options(opened.metadata, file.label_column)
+                options = _writer_options(opened.metadata, file)
                 with pq.ParquetWriter(path, written, **options) as writer:
                     first = 0
                     for number in range(opened.num_row_groups):
@@ -615,13 +685,10 @@ def _plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Seque
                         rows = range(first, first + len(group))
                         first += len(group)
                         columns = list(group.columns)
-                        at = schema.get_field_index(file.label_column)
-                        columns[at] = _with_values(columns[at], label_field.type, labels, rows)
-                        if known is None:
-                            columns.append(pa.chunked_array([pa.nulls(len(group), pa.string())]))
-                        columns[place] = _with_values(
-                            columns[place], verified_field.type, marks, rows
-                        )
+                        empty = pa.chunked_array([pa.nulls(len(group), pa.string())])
+                        columns[place:place] = [empty] * len(file.added)
+                        for at, new in values.items():
+                            columns[at] = _with_values(columns[at], written.types[at], new, rows)
                         table = pa.Table.from_arrays(columns, schema=written)
                         if dropped.intersection(rows):
                             table = table.filter(pa.array([row not in dropped for row in rows]))
@@ -709,7 +776,6 @@ def _with_features(
     metadata: Mapping[bytes, bytes] | None,
     file: LabelFile,
     class_names: Sequence[str],
-    add_verified: bool,
 ) -> dict[bytes, bytes] | None:
     """Return a schema's metadata with what Hugging Face's reader must know of changed columns."""
     if metadata is None or b"huggingface" not in metadata:
@@ -722,31 +788,30 @@ def _with_features(
             label["names"] = list(class_names)
             if "num_classes" in label:
                 label["num_classes"] = len(class_names)
-        if add_verified and features:
-            features[VERIFIED_COLUMN] = {"dtype": "string", "_type": "Value"}
+        if features:
+            features |= {name: {"dtype": "string", "_type": "Value"} for name in file.added}
     except (KeyError, TypeError, ValueError):
         return dict(metadata)  # of a form unknown here, as when it was read
-    if not class_names and not add_verified:
+    if not class_names and not file.added:
         return dict(metadata)
     return {**metadata, b"huggingface": json.dumps(told).encode()}
 
 
-def _writer_options(footer: pq.FileMetaData, label: str) -> dict[str, Any]:
+def _writer_options(footer: pq.FileMetaData, file: LabelFile) -> dict[str, Any]:
     """Return what writes columns as they were: compressed, encoded and with statistics or not."""
     if not footer.num_row_groups:
         return {}
     group = footer.row_group(0)
     columns = [group.column(number) for number in range(group.num_columns)]
     codecs_of = {column.path_in_schema: column.compression for column in columns}
-    codecs_of.setdefault(VERIFIED_COLUMN, codecs_of.get(label, "SNAPPY"))
+    for name in file.added:
+        codecs_of[name] = codecs_of.get(file.label_column, "SNAPPY")
     return {
         "compression": {
             path: "NONE" if codec == "UNCOMPRESSED" else codec for path, codec in codecs_of.items()
         },
-        "use_dictionary": [c.path_in_schema for c in columns if c.has_dictionary_page]
-        + [VERIFIED_COLUMN],
-        "write_statistics": [c.path_in_schema for c in columns if c.is_stats_set]
-        + [VERIFIED_COLUMN],
+        "use_dictionary": [c.path_in_schema for c in columns if c.has_dictionary_page] + file.added,
+        "write_statistics": [c.path_in_schema for c in columns if c.is_stats_set] + file.added,
         "store_schema": b"ARROW:schema" in (footer.metadata or {}),
         # With it, lists whose items have another name than "element" would be renamed.
         "use_compliant_nested_type": False,

@@ -122,6 +122,8 @@ def open_labels(
         verified_column=None,
         verified=[""] * found.num_samples,
         yes=YES,
+        first_column=None,
+        first=[""] * found.num_samples,
     )
     return OpenedLabels(path, (listed,))
 

@@ -23,10 +23,11 @@ from labelaudit.corrections.table import (
     EXCLUDE,
     KEEP,
     RELABEL,
+    label_before,
     write_corrections,
 )
 from labelaudit.data.feature_tables import FeatureSource
-from labelaudit.data.manifest import UNLABELED, Source, count, some
+from labelaudit.data.manifest import UNLABELED, Source, count, some, text_array
 from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import SourceError
 from labelaudit.suspects.checked import CheckedScores, check_scores
@@ -231,7 +232,8 @@ def take_review(data: Data, review: Review) -> Data:
 
     A label that was kept is verified only if it is still the same. A corrected label that is no class
     yet becomes one, except beside predictions, whose classes are fixed: the sample is unlabeled then.
-    Each of these cases is told in a warning of the source.
+    Each of these cases is told in a warning of the source. What a label was at first is what the source
+    says, or else the earliest run; one whose class is gone counts as not known.
 
     Parameters
     ----------
@@ -301,10 +303,11 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
     """Set and mark the labels that were decided on; `fixed` says that there can be no new class."""
     manifest = source.manifest
     index = {name: number for number, name in enumerate(manifest.class_names)}
+    names = (*manifest.class_names, "")
     labels = manifest.noisy_labels.copy()
     size = manifest.num_samples
     verified = np.zeros(size, dtype=bool) if source.verified is None else source.verified.copy()
-    first = np.full(size, UNLABELED) if source.first_given is None else source.first_given.copy()
+    first = text_array([""] * size) if source.first_labels is None else source.first_labels.copy()
     absent: list[str] = []
     changed: list[str] = []
     unknown: list[str] = []
@@ -316,23 +319,20 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
         if at < 0:
             absent.append(name)
             continue
-        now = int(labels[at])
-        then = index.get(decisions.given_labels.get(name, ""), UNLABELED)
-        recorded = index.get(decisions.first_labels.get(name, ""), UNLABELED)
+        now, then = names[labels[at]], decisions.given_labels.get(name, "")
         if decision == KEEP:
-            if now == UNLABELED or now != then:
+            if not now or now != then:
                 changed.append(name)
                 continue
-            first[at] = now if recorded == UNLABELED else recorded
         elif fixed and label not in index:
             unknown.append(label)
             labels[at] = UNLABELED
             continue
         else:
-            labels[at] = right = index.setdefault(label, len(index))
-            # The source may hold the corrected label already.
-            before = (one for one in (now, then) if one not in (UNLABELED, right))
-            first[at] = next(before, UNLABELED) if recorded == UNLABELED else recorded
+            labels[at] = index.setdefault(label, len(index))
+        # What the source says reaches back the farthest, and then what earlier runs say.
+        earlier = first[at] or decisions.first_labels.get(name, "")
+        first[at] = earlier or label_before("" if decision == KEEP else label, now, then)
         verified[at] = True
     warnings = list(source.warnings)
     if absent:
@@ -354,6 +354,6 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
         source,
         manifest=replace(manifest, noisy_labels=labels, class_names=tuple(index)),
         verified=verified,
-        first_given=first,
+        first_labels=first,
         warnings=tuple(warnings),
     )

@@ -165,6 +165,25 @@ def decision_meant(row: Mapping[str, str]) -> tuple[str, str]:
     return row["decision"], ""
 
 
+def label_before(corrected: str, *labels: str) -> str:
+    """Give the label that a decision was about.
+
+    Parameters
+    ----------
+    corrected : str
+        The label that the decision sets, "" if it keeps what is there.
+    *labels : str
+        The label as it is now, and as it was when it was decided about; "" where there is none. The
+        corrected label may have been written already, so that it tells nothing.
+
+    Returns
+    -------
+    str
+        "" where that is not known, or there was no label.
+    """
+    return next((label for label in labels if label and label != corrected), "")
+
+
 def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -> str:
     """Give the label that a decision sets, "" if it sets none."""
     decision, sample, label = row["decision"], row["sample_id"], row["corrected_label"]

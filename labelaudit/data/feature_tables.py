@@ -250,6 +250,7 @@ def source_from_table(
         labels=[table.labels[row] for row in rows],
         clean=None if table.clean is None else [table.clean[row] for row in rows],
         marks=None if table.marks is None else [table.marks[row] for row in rows],
+        first=None if table.first is None else [table.first[row] for row in rows],
         declared=table.declared,
         warnings=warnings,
     )

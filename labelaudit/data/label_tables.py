@@ -8,7 +8,7 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,8 @@ IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
 ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # of rows without images
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
+# Beside a column of verified labels: what these were at first. `labelaudit apply` writes it.
+FIRST_LABEL_COLUMN = "first_label"
 # What the cells of a column of verified labels mean, whatever their case.
 MARKS = {
     **dict.fromkeys(("yes", "true", "1", "y", "verified"), VERIFIED),
@@ -51,7 +53,8 @@ class Columns:
 
     def may_be_needed(self, name: str) -> bool:
         """Say whether a column of that name is read whatever else there is."""
-        known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN)
+        first = () if self.verified is None else (FIRST_LABEL_COLUMN,)
+        known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, *first)
         asked = (self.image, self.label, self.clean, self.verified)
         return name in asked or name.strip().lower() in known
 
@@ -84,7 +87,8 @@ class LabelTable:
     `images` are paths as written; where the images lie in the table itself, `embedded` is their
     column and `images` what the table calls them, or "". `declared` are class names that the
     schema lists, in its order. `others` are the columns read besides. `marks` say of each label whether
-    it is `VERIFIED`, or the row `EXCLUDED`, where a column of that was asked for.
+    it is `VERIFIED`, or the row `EXCLUDED`, where a column of that was asked for. `first` are then the
+    verified labels as they were given at first, "" where that is not known, and for the others.
     """
 
     files: tuple[Path, ...]
@@ -99,6 +103,7 @@ class LabelTable:
     others: Mapping[str, list[str]]
     embedded: str | None = None
     marks: list[str] | None = None
+    first: list[str] | None = None
 
     @property
     def where(self) -> str:
@@ -147,6 +152,9 @@ def read_table(
     if columns.verified is not None:
         verified = _find_column(cells, columns.verified, (), "verified labels", "verified_column")
     split = _find_column(cells, None, (SPLIT_COLUMN,), "", None)
+    first = None if verified is None else column_called(FIRST_LABEL_COLUMN, cells.texts)
+    if first in (label, clean, verified, columns.image):
+        first = None
     image = cells.image if images_needed else None
     if image is None and images_needed:
         image = _find_column(cells, columns.image, image_names, "the images", "image_column")
@@ -169,13 +177,20 @@ def read_table(
         others={
             name: texts
             for name, texts in cells.texts.items()
-            if name not in (image, label, clean, verified, split, cells.image)
+            if name not in (image, label, clean, verified, first, split, cells.image)
         },
         embedded=image if cells.embedded and images_needed else None,
     )
     if verified is None:
         return table
-    return replace(table, marks=_read_marks(table, verified, cells.texts[verified]))
+    marks = _read_marks(table, verified, cells.texts[verified])
+    if first is None:
+        return replace(table, marks=marks)
+    known = [
+        text if mark == VERIFIED else ""
+        for text, mark in zip(cells.texts[first], marks, strict=True)
+    ]
+    return replace(table, marks=marks, first=known)
 
 
 def _read_marks(table: LabelTable, column: str, texts: Sequence[str]) -> list[str]:
@@ -212,6 +227,9 @@ def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
         labels=[text for table in tables for text in table.labels],
         clean=None if first.clean is None else [c for table in tables for c in table.clean or ()],
         marks=None if first.marks is None else [m for table in tables for m in table.marks or ()],
+        first=None
+        if all(table.first is None for table in tables)
+        else [f for table in tables for f in table.first or [""] * len(table.labels)],
         splits=None
         if first.splits is None
         else [s for table in tables for s in table.splits or ()],
@@ -435,6 +453,12 @@ def _declared_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 
 
 # --- columns by name ---------------------------------------------------------------------------
+
+
+def column_called(name: str, names: Iterable[str]) -> str | None:
+    """Return the column of that name, or else the first that differs from it in case alone."""
+    alike = [one for one in names if one.strip().lower() == name]
+    return name if name in alike else next(iter(alike), None)
 
 
 def _find_column(

@@ -159,9 +159,9 @@ class Source:
     verified : array (N,) bool, or None
         Whether a person has verified the label. It is taken as right then: never flagged, and trusted
         by all that learns from labels. False where there is no label; None where none is verified.
-    first_given : array (N,) int64, or None
-        The label as it was given at first, where a verified one is known to have been kept or
-        corrected; else `UNLABELED`.
+    first_labels : array (N,) object of str, or None
+        The names of the labels as they were given at first, where a verified one is known to have been
+        kept or corrected; else "".
     num_excluded : int
         How many samples a person has excluded; they are among the skipped.
     """
@@ -171,7 +171,7 @@ class Source:
     warnings: tuple[str, ...]
     skipped: pd.DataFrame
     verified: npt.NDArray[np.bool_] | None = None
-    first_given: Indices | None = None
+    first_labels: Texts | None = None
     num_excluded: int = 0
 
     def __post_init__(self) -> None:
@@ -180,15 +180,25 @@ class Source:
             object.__setattr__(self, "verified", verified if verified.any() else None)
 
     @property
+    def first_given(self) -> Indices | None:
+        """`first_labels` as class numbers; `UNLABELED` where not known, or no class (any more)."""
+        if self.first_labels is None:
+            return None
+        index = {name: number for number, name in enumerate(self.manifest.class_names)}
+        numbers = (index.get(text, UNLABELED) for text in self.first_labels)
+        return np.fromiter(numbers, np.int64, count=len(self.first_labels))
+
+    @property
     def verified_labels(self) -> Verified | None:
         """What is known of the labels of the L labeled samples; None where none is verified."""
         if self.verified is None:
             return None
         labeled = self.manifest.labeled
         known = Verified.of_mask(self.verified[labeled])
-        if known is None or self.first_given is None:
+        first_given = self.first_given
+        if known is None or first_given is None:
             return known
-        return replace(known, first_given=self.first_given[labeled])
+        return replace(known, first_given=first_given[labeled])
 
     def fingerprint(self) -> str:
         """Return the manifest's fingerprint, and with verified labels one that knows of these."""
@@ -208,7 +218,7 @@ class Source:
             manifest=self.manifest.subset(indices),
             clean_labels=None if self.clean_labels is None else self.clean_labels[indices],
             verified=None if self.verified is None else self.verified[indices],
-            first_given=None if self.first_given is None else self.first_given[indices],
+            first_labels=None if self.first_labels is None else self.first_labels[indices],
         )
 
     def without_excluded(self, excluded: npt.NDArray[np.bool_], where: str) -> "Source":
@@ -502,6 +512,7 @@ def make_source(
     clean: list[str] | None = None,
     declared: tuple[str, ...] = (),
     marks: Sequence[str] | None = None,
+    first: Sequence[str] | None = None,
     warnings: Sequence[str] = (),
     skipped: Sequence[tuple[str, str, str]] = (),
     hint: str = "",
@@ -522,6 +533,9 @@ def make_source(
     marks : sequence of str, optional
         `VERIFIED` or "" for each sample; or `EXCLUDED`, which leaves it out, and with it a class that
         only its label names.
+    first : sequence of str, optional
+        The labels as they were given at first (N,), "" where that is not known. One that is no class
+        adds none.
     warnings, skipped
         What the source came with: lines, and (sample_id, path, reason) rows.
     hint : str
@@ -566,6 +580,7 @@ def make_source(
         warnings=tuple(warnings),
         skipped=pd.DataFrame(list(skipped), columns=["sample_id", "path", "reason"], dtype=str),
         verified=verified,
+        first_labels=None if first is None else text_array(first),
     )
     if marks is None:
         return source

@@ -72,7 +72,8 @@ def read_source(
         Column of true labels, for benchmarks.
     verified_column : str, optional
         Column that says which labels a person has verified ("yes", "true", "1"), and which samples to
-        leave out ("excluded"). Verified labels are taken as right.
+        leave out ("excluded"). Verified labels are taken as right. Where the table has a column
+        "first_label", it says what they were at first.
     require_labels : bool
         Whether a folder of images, or of one subfolder a class, without labels or with those of one
         class is refused. Tables and metadata always need labels.
@@ -394,7 +395,7 @@ def _from_table(
         below = {file for file in images if file.startswith(within)}
         samples = sorted((below - elsewhere) | first.keys())
     rows = [first.get(file) for file in samples]
-    clean, marks = table.clean, table.marks
+    clean, marks, given = table.clean, table.marks, table.first
     paths = folder.open_paths(samples)
     return make_source(
         name=source_name(source),
@@ -405,6 +406,7 @@ def _from_table(
         labels=["" if row is None else table.labels[row] for row in rows],
         clean=None if clean is None else ["" if row is None else clean[row] for row in rows],
         marks=None if marks is None else ["" if row is None else marks[row] for row in rows],
+        first=None if given is None else ["" if row is None else given[row] for row in rows],
         declared=table.declared,
         warnings=[*warnings, *folder.unnameable_warning()],
         skipped=[*folder.unnameable, *skipped],
@@ -471,6 +473,7 @@ def _refuse_contradiction(table: LabelTable, file: str, kept: int, row: int) -> 
         ("label", table.labels),
         ("clean label", table.clean),
         ("verified mark", table.marks),
+        ("first label", table.first),
     ):
         if texts is not None and texts[kept] != texts[row]:
             one, other = (f'"{texts[i]}"' if texts[i] else "none" for i in (kept, row))
@@ -527,6 +530,7 @@ def _read_shards(
         labels=[table.labels[i] for i in indices],
         clean=None if table.clean is None else [table.clean[i] for i in indices],
         marks=None if table.marks is None else [table.marks[i] for i in indices],
+        first=None if table.first is None else [table.first[i] for i in indices],
         declared=table.declared,
         warnings=warnings,
     )

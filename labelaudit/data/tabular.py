@@ -20,7 +20,7 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 
 from labelaudit.data.feature_tables import FeatureSource, Floats, source_from_table
 from labelaudit.data.images import Indices
-from labelaudit.data.label_tables import ID_COLUMNS, Columns, read_table
+from labelaudit.data.label_tables import FIRST_LABEL_COLUMN, ID_COLUMNS, Columns, read_table
 from labelaudit.data.manifest import UNLABELED
 from labelaudit.errors import SourceError
 
@@ -67,7 +67,7 @@ def read_tabular(
         CSV, TSV, JSONL or parquet; a row without a label is unlabeled.
     label_column, id_column, split, clean_label_column, verified_column : str, optional
         See `labelaudit.data.feature_tables.read_labels_with_features`. None of these columns
-        becomes a feature.
+        becomes a feature, nor does "first_label".
 
     Raises
     ------
@@ -81,14 +81,18 @@ def read_tabular(
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels
     names = [str(name) for name in rows.details]
-    copies = [name for name in names if _tells_the_same(rows.details[name], labels)]
+    left_out = {
+        name: "left out: it tells the same as the label"
+        for name in names
+        if _tells_the_same(rows.details[name], labels)
+    }
+    if FIRST_LABEL_COLUMN in names:
+        left_out[FIRST_LABEL_COLUMN] = "left out: written by labelaudit apply"
     try:
-        features, notes = tabular_features(rows.details, exclude=copies)
+        features, notes = tabular_features(rows.details, exclude=left_out)
     except SourceError as error:
         raise SourceError(f"{path}: {error}") from error
-    for name in copies:
-        notes[name] = "left out: it tells the same as the label"
-    return FeatureSource(rows.source, features, rows.details, notes)
+    return FeatureSource(rows.source, features, rows.details, notes | left_out)
 
 
 def _tells_the_same(column: "pd.Series[str]", labels: Indices) -> bool:

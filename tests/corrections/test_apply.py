@@ -21,7 +21,7 @@ from labelaudit.corrections.label_files import csv_rows
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.data.feature_tables import source_from_table
 from labelaudit.data.label_tables import ID_COLUMNS, Columns, read_table
-from labelaudit.data.manifest import Source
+from labelaudit.data.manifest import Source, as_text
 from labelaudit.data.sources import read_source
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.reporting.tables import read_csv, write_csv
@@ -100,8 +100,8 @@ def test_decisions_in_a_csv_file(tmp_path: Path) -> None:
     applied = apply_corrections(labels, corrections)
     assert applied.out == tmp_path / "labels.fixed.csv"
     assert applied.out.read_text() == (
-        "path,label,note,verified\na.png,dog,x,yes\nb.png,dog,,yes\nc.png,dog,z,excluded\n"
-        "d.png,cat,,yes\ne.png,cat,,\n"
+        "path,label,note,verified,first_label\na.png,dog,x,yes,cat\nb.png,dog,,yes,dog\n"
+        "c.png,dog,z,excluded,\nd.png,cat,,yes,\ne.png,cat,,,\n"
     )
     assert applied.changes.columns.tolist() == list(CHANGE_COLUMNS)
     assert applied.changes.to_numpy().tolist() == [
@@ -142,7 +142,7 @@ def test_corrections_from_a_file_with_suggestions(tmp_path: Path) -> None:
     )
     assert applied.out is not None
     assert applied.out.read_text() == (
-        "path,label,verified\na.png,dog,yes\nb.png,dog,yes\nc.png,dog,\n"
+        "path,label,verified,first_label\na.png,dog,yes,cat\nb.png,dog,yes,dog\nc.png,dog,,\n"
     )
     assert (tmp_path / "new" / "better.changes.csv").exists()
 
@@ -152,55 +152,68 @@ def test_corrections_from_a_file_with_suggestions(tmp_path: Path) -> None:
     [
         # Windows line ends and a byte order mark, no line end after the last row.
         (b"\xef\xbb\xbfpath;label\r\na.png;cat\r\nb.png;dog",
-         b"\xef\xbb\xbfpath;label;verified\r\na.png;dog;yes\r\nb.png;dog;"),
+         b"\xef\xbb\xbfpath;label;verified;first_label\r\na.png;dog;yes;cat\r\nb.png;dog;;"),
         # Mixed line ends and blank lines.
         (b"path,label\na.png,cat\r\n\r\nb.png,dog\r\n\n",
-         b"path,label,verified\na.png,dog,yes\r\n\r\nb.png,dog,\r\n\n"),
+         b"path,label,verified,first_label\na.png,dog,yes,cat\r\n\r\nb.png,dog,,\r\n\n"),
         (b"path,label\ra.png,cat\rb.png,dog\r",
-         b"path,label,verified\ra.png,dog,yes\rb.png,dog,\r"),
+         b"path,label,verified,first_label\ra.png,dog,yes,cat\rb.png,dog,,\r"),
         # Everything quoted, or labels alone.
         (b'"path","label"\n"a.png","cat"\n"b.png","dog"\n',
-         b'"path","label","verified"\n"a.png","dog","yes"\n"b.png","dog",\n'),
+         b'"path","label","verified","first_label"\n"a.png","dog","yes","cat"\n"b.png","dog",,\n'),
         (b'path,label\na.png,"cat"\nb.png,"dog"\n',
-         b'path,label,verified\na.png,"dog","yes"\nb.png,"dog",\n'),
+         b'path,label,verified,first_label\na.png,"dog","yes","cat"\nb.png,"dog",,\n'),
         # Quoted since it must be, in one cell alone.
         (b'path,label\na.png,"cat, black"\nb.png,dog\n',
-         b"path,label,verified\na.png,dog,yes\nb.png,dog,\n"),
+         b'path,label,verified,first_label\na.png,dog,yes,"cat, black"\nb.png,dog,,\n'),
         # Rows shorter than the header, and longer by empty cells.
         (b"path,label,note,more\na.png,cat\nb.png,dog,x\n",
-         b"path,label,note,more,verified\na.png,dog,,,yes\nb.png,dog,x,,\n"),
+         b"path,label,note,more,verified,first_label\na.png,dog,,,yes,cat\nb.png,dog,x,,,\n"),
         (b"path,note,label\na.png\nb.png,,dog\n",
-         b"path,note,label,verified\na.png,,dog,yes\nb.png,,dog,\n"),
-        (b"path,label\na.png,cat,\nb.png,dog,,\n",
-         b"path,label,verified\na.png,dog,yes\nb.png,dog,,\n"),
+         b"path,note,label,verified,first_label\na.png,,dog,yes,\nb.png,,dog,,\n"),
+        (b"path,label\na.png,cat,\nb.png,dog,,,\n",
+         b"path,label,verified,first_label\na.png,dog,yes,cat\nb.png,dog,,,\n"),
         # Cells with line ends, quotes and delimiters; a quote within a bare cell.
         (b'note,label,path\n"one\ntwo, ""three""\r\n",cat,a.png\n5"" tall,dog,"b.png"\n',
-         b'note,label,path,verified\n"one\ntwo, ""three""\r\n",dog,a.png,yes\n5"" tall,dog,"b.png",\n'),
+         b'note,label,path,verified,first_label\n"one\ntwo, ""three""\r\n",dog,a.png,yes,cat\n'
+         b'5"" tall,dog,"b.png",,\n'),
         # Spaces, and what looks like numbers or formulas.
         (b"id , path,label,note\n007, a.png ,cat,=1+1\n1e5,b.png,dog,NA\n",
-         b"id , path,label,note,verified\n007, a.png ,dog,=1+1,yes\n1e5,b.png,dog,NA,\n"),
-        # A column of verified labels is updated in place.
+         b"id , path,label,note,verified,first_label\n007, a.png ,dog,=1+1,yes,cat\n"
+         b"1e5,b.png,dog,NA,,\n"),
+        # A column of verified labels is updated in place, and that of first labels comes after it.
         (b"path,Verified,label\na.png,,cat\nb.png,yes,dog\n",
-         b"path,Verified,label\na.png,yes,dog\nb.png,yes,dog\n"),
+         b"path,Verified,first_label,label\na.png,yes,cat,dog\nb.png,yes,,dog\n"),
+        (b'"path","verified","label"\n"a.png","","cat"\n"b.png","yes","dog"\n',
+         b'"path","verified","first_label","label"\n"a.png","yes","cat","dog"\n"b.png","yes",,"dog"\n'),
         (b"path,label,verified\na.png,cat\nb.png,dog,no\n",
-         b"path,label,verified\na.png,dog,yes\nb.png,dog,no\n"),
+         b"path,label,verified,first_label\na.png,dog,yes,cat\nb.png,dog,no,\n"),
+        (b"label,path,verified,note\ncat,a.png\ndog,b.png\ndog,c.png,no,x\n",
+         b"label,path,verified,first_label,note\ndog,a.png,yes,cat\ndog,b.png\ndog,c.png,no,,x\n"),
         (b"path,label,verified\na.png,cat,False\nb.png,dog,True\n",
-         b"path,label,verified\na.png,dog,True\nb.png,dog,True\n"),
+         b"path,label,verified,first_label\na.png,dog,True,cat\nb.png,dog,True,\n"),
         (b"path,label,verified\na.png,cat,0\nb.png,dog,1\n",
-         b"path,label,verified\na.png,dog,1\nb.png,dog,1\n"),
+         b"path,label,verified,first_label\na.png,dog,1,cat\nb.png,dog,1,\n"),
+        # What a column of first labels holds stays; it may be called otherwise, or stand elsewhere.
+        (b"path,label,verified,first_label\na.png,cat,yes,bird\nb.png,dog,yes,cat\n",
+         b"path,label,verified,first_label\na.png,dog,yes,bird\nb.png,dog,yes,cat\n"),
+        (b'First_Label,path,label\n"",a.png,cat\n,b.png,dog\n',
+         b'First_Label,path,label,verified\n"cat",a.png,dog,yes\n,b.png,dog,\n'),
+        (b"path,label,verified,first_label\na.png,cat\nb.png,dog,,x\n",
+         b"path,label,verified,first_label\na.png,dog,yes,cat\nb.png,dog,,x\n"),
     ],
 )  # fmt: skip
 def test_every_other_byte_stays(tmp_path: Path, before: bytes, after: bytes) -> None:
     labels = table(tmp_path, before)
     assert written(labels, decide(a="=dog")) == after
     found = read_table(tmp_path / "labels.fixed.csv", Columns(None, None, None))
-    assert found.labels == ["dog", "dog"]
+    assert set(found.labels) == {"dog"}
 
 
 def test_tsv(tmp_path: Path) -> None:
     labels = table(tmp_path, "path\tlabel\na.png\tcat, or so\nb.png\tdog\n", "labels.tsv")
     assert written(labels, decide(b="=cat, or so")).decode() == (
-        "path\tlabel\tverified\na.png\tcat, or so\t\nb.png\tcat, or so\tyes\n"
+        "path\tlabel\tverified\tfirst_label\na.png\tcat, or so\t\t\nb.png\tcat, or so\tyes\tdog\n"
     )
 
 
@@ -213,17 +226,93 @@ def test_labels_of_any_text_come_back(tmp_path: Path, label: str) -> None:
     )
     rows = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
     assert rows[1:] == [
-        ["a.png", label, "yes"], ["b.png", label, "yes"], ["c.png", "dog", ""]
+        ["a.png", label, "yes", "cat"], ["b.png", label, "yes", "dog"], ["c.png", "dog", "", ""]
     ]  # fmt: skip
     for quoted in (",a b,", ",007,", ",NA,", ",=1+1,", ", x ,"):
         if label in quoted:
             assert b'"' not in data
 
 
+@pytest.mark.parametrize(
+    "label", ["a, b", 'a "b"', "a\nb", "a\r\nb", "=1+1", "007", "NA", " x ", "é"]
+)
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "jsonl", "parquet"])
+def test_first_labels_of_any_text_come_back(tmp_path: Path, label: str, suffix: str) -> None:
+    file = tmp_path / f"labels.{suffix}"
+    frame = pd.DataFrame({"path": ["a.png", "b.png", "c.png"], "label": [label, "dog", label]})
+    if suffix == "jsonl":
+        frame.to_json(file, orient="records", lines=True)
+    elif suffix == "parquet":
+        frame.to_parquet(file)
+    else:
+        frame.to_csv(file, index=False, sep="\t" if suffix == "tsv" else ",", lineterminator="\n")
+    written(file, decide(a="=dog", b="keep"))
+    columns = Columns(None, None, None, verified="verified")
+    found = read_table(tmp_path / f"labels.fixed.{suffix}", columns)
+    assert found.labels == ["dog", "dog", label]
+    assert found.first == [label, "dog", ""]
+
+
+def test_the_first_label_stays_when_a_label_is_corrected_again(tmp_path: Path) -> None:
+    labels = table(tmp_path, f"{CSV}d.png,\n")
+    once, twice = tmp_path / "1.csv", tmp_path / "2.csv"
+    written(labels, decide(a="=dog", b="keep", d="=dog"), out=once)
+    second = decide(a="=cat", b="=cat", c="keep", d="=cat")
+    data = written(once, second, out=twice, allow_new_classes=True)
+    assert data.decode() == (
+        "path,label,verified,first_label\na.png,cat,yes,cat\nb.png,cat,yes,dog\nc.png,dog,yes,dog\n"
+        "d.png,cat,yes,dog\n"
+    )
+
+
+def test_a_label_that_was_corrected_already_has_no_first_label_unless_it_is_known(
+    tmp_path: Path,
+) -> None:
+    labels = table(tmp_path, CSV)
+    header = b"path,label,verified,first_label\n"
+    rest = b"b.png,dog,,\nc.png,dog,,\n"
+    assert written(labels, decide(a="=cat")) == header + b"a.png,cat,yes,\n" + rest
+    known = decided({"a.png": "=cat"}, given_label="dog")
+    assert written(labels, known, force=True) == header + b"a.png,cat,yes,dog\n" + rest
+
+
+def test_columns_of_first_labels_that_hold_something_else(tmp_path: Path) -> None:
+    rows = {"path": ["a.png", "b.png"], "label": ["cat", "dog"]}
+    for number, values in enumerate([[1, 2], [["cat"], ["dog"]]]):
+        file = parquet_table(tmp_path / f"{number}.parquet", {**rows, "first_label": values})
+        with pytest.raises(SourceError) as caught:
+            apply_corrections(file, decide(a="keep"))
+        assert str(caught.value) == (
+            f'the column "first_label" of {file} is needed for the labels that verified ones were at'
+            " first, and holds something else; rename it"
+        )
+    for values in (pa.nulls(2), pa.array(["", "x"]).dictionary_encode()):
+        file = parquet_table(tmp_path / "text.parquet", {"First_label": values, **rows})
+        written(file, decide(a="=dog"), force=True)
+        found = pq.read_table(tmp_path / "text.fixed.parquet")
+        assert found.column_names == ["First_label", "path", "label", "verified"]
+        assert found["First_label"].to_pylist() == ["cat", values[1].as_py()]
+    bare = table(tmp_path, "path,first_label\na.png,cat\nb.png,dog\n")
+    with pytest.raises(SourceError, match=r'"first_label" of .* holds something else; rename it'):
+        apply_corrections(bare, decide(a="keep"), label_column="first_label")
+    # What is no text in JSONL is taken as it is.
+    text = '{"first_label": %s, "path": "a.png", "label": "cat", "verified": null}\n'
+    lines = table(tmp_path, text % "null" + text.replace("a.png", "b.png") % "7", "l.jsonl")
+    data = written(lines, decide(a="keep", b="keep")).decode()
+    assert [json.loads(line)["first_label"] for line in data.splitlines()] == ["cat", 7]
+    # A line need not have the key after which it would come.
+    text = '{"verified": "no", "path": "a.png", "label": "x"}\n{"path": "b.png", "label": "y"}\n'
+    data = written(table(tmp_path, text, "2.jsonl"), decide(a="=y", b="keep")).decode()
+    assert data == (
+        '{"verified": "yes", "first_label": "x", "path": "a.png", "label": "y"}\n'
+        '{"path": "b.png", "label": "y", "verified": "yes", "first_label": "y"}\n'
+    )
+
+
 def test_a_table_of_labels_alone_goes_by_row(tmp_path: Path) -> None:
     labels = table(tmp_path, "label\ncat\n\ndog\ndog\n")
     assert written(labels, decided({"1": "=cat", "2": "keep"})).decode() == (
-        "label,verified\ncat,\n\ncat,yes\ndog,yes\n"
+        "label,verified,first_label\ncat,,\n\ncat,yes,dog\ndog,yes,dog\n"
     )
 
 
@@ -286,17 +375,19 @@ def test_random_tables_read_the_same_but_for_what_was_corrected(tmp_path: Path) 
         text = io.StringIO(data.decode(), newline="")
         found = list(csv.reader(text, delimiter=delimiter, strict=True))
         expected = [
-            [note, chosen[name][1:], name, "yes"] if name in chosen else [note, label, name, ""]
+            [note, chosen[name][1:], name, "yes", label if label != chosen[name][1:] else ""]
+            if name in chosen
+            else [note, label, name, "", ""]
             for note, label, name in rows
         ]
-        assert found == [["note", "label", "path", "verified"], *expected]
+        assert found == [["note", "label", "path", "verified", "first_label"], *expected]
 
 
 def test_excluded_rows_can_be_dropped(tmp_path: Path) -> None:
     labels = table(tmp_path, "path,label\r\na.png,cat\r\n\r\nb.png,dog\r\nx/b.png,dog")
     corrections = decide(a="=dog", b="exclude")
     assert written(labels, corrections, drop_excluded=True) == (
-        b"path,label,verified\r\na.png,dog,yes\r\n\r\nx/b.png,dog,"
+        b"path,label,verified,first_label\r\na.png,dog,yes,cat\r\n\r\nx/b.png,dog,,"
     )
     applied = apply_corrections(labels, corrections, drop_excluded=True, dry_run=True)
     assert applied.num_excluded == 1
@@ -335,8 +426,8 @@ def test_samples_are_found_by_their_path(tmp_path: Path, cells: list[str], ids: 
         applied = apply_corrections(labels, decided({name: "=dog", ids[1]: "=cat"}), force=True)
         assert applied.out is not None
         rows = applied.out.read_text().splitlines()[1:]
-        assert rows[1] == f"{cells[1]},cat,yes"
-        assert rows[0] == (f"{cells[0]},cat," if number else f"{cells[0]},dog,yes")
+        assert rows[1] == f"{cells[1]},cat,yes,dog"
+        assert rows[0] == (f"{cells[0]},cat,," if number else f"{cells[0]},dog,yes,cat")
 
 
 def test_paths_are_those_that_read_source_gives(tmp_path: Path) -> None:
@@ -358,18 +449,18 @@ def test_paths_are_those_that_read_source_gives(tmp_path: Path) -> None:
 def test_all_rows_of_an_image_are_corrected(tmp_path: Path) -> None:
     labels = table(tmp_path, "path,label\na.png,cat\n./a.png,cat\nb.png,dog\na.png,cat\n")
     assert written(labels, decide(a="=dog")).decode().splitlines()[1:] == [
-        "a.png,dog,yes",
-        "./a.png,dog,yes",
-        "b.png,dog,",
-        "a.png,dog,yes",
+        "a.png,dog,yes,cat",
+        "./a.png,dog,yes,cat",
+        "b.png,dog,,",
+        "a.png,dog,yes,cat",
     ]
 
 
 def test_ids_are_taken_before_paths_that_look_like_them(tmp_path: Path) -> None:
     labels = table(tmp_path, "sample_id,path,label\n1,b.png,cat\n0,a.png,dog\n")
     assert written(labels, decided({"0": "=cat"})).decode().splitlines()[1:] == [
-        "1,b.png,cat,",
-        "0,a.png,cat,yes",
+        "1,b.png,cat,,",
+        "0,a.png,cat,yes,dog",
     ]
     assert b"1,b.png,dog,yes" in written(labels, decide(b="=dog"), force=True)
 
@@ -381,10 +472,10 @@ def test_rows_go_by_number_where_ids_repeat(tmp_path: Path) -> None:
     source = source_from_table(read, by_row=True).source
     assert source.manifest.sample_ids.tolist() == ["0", "1", "2"]
     assert written(labels, decided({"2": "=cat", "0": "keep"})) == (
-        b"id,label,verified\n2,cat,yes\n2,dog,\n0,cat,yes\n"
+        b"id,label,verified,first_label\n2,cat,yes,cat\n2,dog,,\n0,cat,yes,dog\n"
     )
     data = written(labels, decided({"0": "=cat"}), id_column="id", out=tmp_path / "x.csv")
-    assert data == b"id,label,verified\n2,cat,\n2,dog,\n0,cat,yes\n"
+    assert data == b"id,label,verified,first_label\n2,cat,,\n2,dog,,\n0,cat,yes,dog\n"
     with pytest.raises(SourceError, match=r'no row for 1 of 1 samples: "1"; its rows .* "2"'):
         apply_corrections(labels, decided({"1": "keep"}), id_column="id")
 
@@ -402,7 +493,7 @@ def test_columns_of_other_names(tmp_path: Path) -> None:
     labels = table(tmp_path, "photo,label,breed\na.png,0,cat\nb.png,1,dog\n")
     options = {"image_column": "photo", "label_column": "breed"}
     assert written(labels, decide(a="=dog"), **options).decode() == (
-        "photo,label,breed,verified\na.png,0,dog,yes\nb.png,1,dog,\n"
+        "photo,label,breed,verified,first_label\na.png,0,dog,yes,cat\nb.png,1,dog,,\n"
     )
 
 
@@ -448,16 +539,16 @@ def test_splits(tmp_path: Path) -> None:
     text = "id,split,label\n0,train,cat\n1,train,dog\n0,test,cat\n2,test,dog\n"
     labels = table(tmp_path, text)
     relabel = decided({"0": "=dog"})
-    assert b"0,train,dog,yes\n1,train,dog,\n0,test,cat,\n" in written(labels, relabel)
+    assert b"0,train,dog,yes,cat\n1,train,dog,,\n0,test,cat,,\n" in written(labels, relabel)
     out = tmp_path / "test.csv"
     data = written(labels, relabel, split="test", out=out)
-    assert b"0,train,cat,\n1,train,dog,\n0,test,dog,yes\n" in data
+    assert b"0,train,cat,,\n1,train,dog,,\n0,test,dog,yes,cat\n" in data
     # Without being told, the split that has all samples is taken.
     data = written(labels, decided({"2": "=cat"}), force=True)
-    assert data.endswith(b"2,test,cat,yes\n")
+    assert data.endswith(b"2,test,cat,yes,dog\n")
     # Corrections of several splits at once are taken if each sample is in one of them.
     data = written(labels, decided({"1": "=cat", "2": "=cat"}), force=True)
-    assert data.endswith(b"1,train,cat,yes\n0,test,cat,\n2,test,cat,yes\n")
+    assert data.endswith(b"1,train,cat,yes,dog\n0,test,cat,,\n2,test,cat,yes,dog\n")
     more = table(tmp_path, text.replace("train", "a") + "1,test,dog\n", "more.csv")
     for ids in (["0"], ["0", "1"]):
         with pytest.raises(SourceError, match=r'"0" is in several splits of .*: a, test; choose'):
@@ -467,7 +558,7 @@ def test_splits(tmp_path: Path) -> None:
     # By number, rows are those of the whole table.
     labels = table(tmp_path, "split,label\ntest,cat\ntrain,dog\ntrain,cat\n", "bare.csv")
     assert written(labels, decided({"1": "=cat"})).endswith(
-        b"test,cat,\ntrain,cat,yes\ntrain,cat,\n"
+        b"test,cat,,\ntrain,cat,yes,dog\ntrain,cat,,\n"
     )
 
 
@@ -497,7 +588,8 @@ def test_labels_that_changed_since_the_audit_are_refused(tmp_path: Path) -> None
 
 def test_a_kept_label_that_is_not_there_is_not_verified(tmp_path: Path) -> None:
     bare = table(tmp_path, "path,label\na.png,\nb.png,dog\n")
-    assert written(bare, decide(a="keep")) == b"path,label,verified\na.png,,\nb.png,dog,\n"
+    data = written(bare, decide(a="keep"))
+    assert data == b"path,label,verified,first_label\na.png,,,\nb.png,dog,,\n"
     assert apply_corrections(bare, decide(a="keep"), dry_run=True).num_verified == 0
 
 
@@ -633,11 +725,12 @@ def test_jsonl_keeps_keys_types_and_spelling(tmp_path: Path) -> None:
     )
     data = written(labels, decide(a="=10", c="=3", d="=10", e="=3"))
     assert data == (
-        b'\xef\xbb\xbf{"path":"a.png","label":10,"x":1.50,"t":"\\u00e9","verified":"yes"}\r\n\n'
-        b'{ "label" : 10 , "path" : "b.png" , "verified" : null }\n'
-        b'{"path": "c.png", "label": 3, "verified": "yes"}\n'
-        b'{"path": "d.png", "label": 10, "verified": "yes"}\n'
-        b'{"path": "e.png", "label": 3, "label": 3, "verified": "yes"}'
+        b'\xef\xbb\xbf{"path":"a.png","label":10,"x":1.50,"t":"\\u00e9","verified":"yes",'
+        b'"first_label":"3"}\r\n\n'
+        b'{ "label" : 10 , "path" : "b.png" , "verified" : null , "first_label" : null }\n'
+        b'{"path": "c.png", "label": 3, "verified": "yes", "first_label": null}\n'
+        b'{"path": "d.png", "label": 10, "verified": "yes", "first_label": null}\n'
+        b'{"path": "e.png", "label": 3, "label": 3, "verified": "yes", "first_label": "10"}'
     )
 
 
@@ -646,7 +739,9 @@ def test_jsonl_new_classes_have_the_type_of_the_others(tmp_path: Path) -> None:
         tmp_path, '{"path": "a.png", "label": 3}\n{"path": "b.png", "label": 4}\n', "labels.ndjson"
     )
     data = written(labels, decide(a="=12"), allow_new_classes=True)
-    assert data.splitlines()[0] == b'{"path": "a.png", "label": 12, "verified": "yes"}'
+    assert data.splitlines()[0] == (
+        b'{"path": "a.png", "label": 12, "verified": "yes", "first_label": "3"}'
+    )
     for label in ("bird", "007", "1.5", "true"):
         with pytest.raises(SourceError, match=f'"{label}" cannot be written into .* type int'):
             apply_corrections(labels, decide(a=f"={label}"), allow_new_classes=True, force=True)
@@ -661,13 +756,16 @@ def test_jsonl_texts_are_escaped_as_the_line_has_it(tmp_path: Path) -> None:
     labels = table(tmp_path, b"\n".join(lines), "labels.jsonl")
     data = written(labels, decide(a="=thé", b="=café", c="=café"))
     assert data.splitlines() == [
-        b'{"path": "a.png", "label": "th\\u00e9", "verified": "yes"}',
-        '{"path": "b.png", "label": "café", "verified": "yes"}'.encode(),
-        b'{"path": "c.png", "label": "caf\\u00e9", "note": "\\u00e9", "verified": "yes"}',
+        b'{"path": "a.png", "label": "th\\u00e9", "verified": "yes", "first_label": "caf\\u00e9"}',
+        '{"path": "b.png", "label": "café", "verified": "yes", "first_label": "thé"}'.encode(),
+        b'{"path": "c.png", "label": "caf\\u00e9", "note": "\\u00e9", "verified": "yes",'
+        b' "first_label": "007"}',
     ]
     plain = table(tmp_path, '{"path": "a.png", "label": "007"}\n', "plain.jsonl")
     data = written(plain, decide(a="=é\u2028"), allow_new_classes=True)
-    assert data == b'{"path": "a.png", "label": "\\u00e9\\u2028", "verified": "yes"}\n'
+    assert data == (
+        b'{"path": "a.png", "label": "\\u00e9\\u2028", "verified": "yes", "first_label": "007"}\n'
+    )
 
 
 @pytest.mark.parametrize(
@@ -678,17 +776,19 @@ def test_jsonl_verified_is_updated_in_its_type(tmp_path: Path, there: str, after
     text = f'{{"verified": {there}, "path": "a.png", "label": "cat"}}\n{other}'
     labels = table(tmp_path, text, "labels.jsonl")
     data = written(labels, decide(a="keep"))
-    assert data.decode() == text.replace(there, after)
+    line = '{{"verified": {}, "first_label": {}, "path": "a.png", "label": "cat"}}\n'
+    other_after = other.replace("}", ', "first_label": null}')
+    assert data.decode() == line.format(after, '"cat"') + other_after
     exclude = decide(a="exclude")
     if there in ("false", "0"):
         with pytest.raises(SourceError, match=r'holds truth values .* "excluded" is neither'):
             apply_corrections(labels, exclude, force=True)
         applied = apply_corrections(labels, exclude, drop_excluded=True, force=True)
         assert applied.out is not None
-        assert applied.out.read_text() == other
+        assert applied.out.read_text() == other_after
     else:
         data = written(labels, exclude, force=True)
-        assert data.decode() == text.replace(there, '"excluded"')
+        assert data.decode() == line.format('"excluded"', "null") + other_after
 
 
 def test_random_jsonl_differs_only_in_what_was_corrected(tmp_path: Path) -> None:
@@ -711,7 +811,11 @@ def test_random_jsonl_differs_only_in_what_was_corrected(tmp_path: Path) -> None
         data = written(labels, decided({"3.png": "=cat", "1.png": "exclude"})).decode()
         for row, line in enumerate(data.replace("\r", "").split("\n")):
             mark = {3: "yes", 1: "excluded"}.get(row)
-            expected = {**rows[row], "verified": mark} | ({"label": "cat"} if row == 3 else {})
+            expected = {**rows[row], "verified": mark, "first_label": None}
+            if row == 3:
+                expected |= {"label": "cat"}
+                if rows[row]["label"] != "cat":
+                    expected |= {"first_label": rows[row]["label"]}
             assert json.loads(line) == expected
             assert list(json.loads(line)) == list(expected)
             assert line.isascii() == lines[row].isascii() or row == 3
@@ -747,20 +851,24 @@ def test_parquet_keeps_types_row_groups_and_compression(tmp_path: Path, nested: 
     before = pq.read_table(labels)
     written(labels, decide(b="=dog", c="exclude", e="=dog"))
     after = pq.read_table(tmp_path / "labels.fixed.parquet")
-    assert after.schema.remove(5).equals(before.schema, check_metadata=True)
-    assert after.schema.field("verified").type == pa.string()
-    assert after.drop_columns(["label", "verified"]).equals(before.drop_columns(["label"]))
+    new = ["verified", "first_label"]
+    assert after.column_names == [*before.column_names, *new]
+    assert after.drop_columns(new).schema.equals(before.schema, check_metadata=True)
+    assert [after.schema.field(name).type for name in new] == [pa.string()] * 2
+    assert after.drop_columns(["label", *new]).equals(before.drop_columns(["label"]))
     assert after["label"].to_pylist() == ["cat", "dog", "dog", "dog", "dog"]
     assert after["verified"].to_pylist() == [None, "yes", "excluded", None, "yes"]
-    old, new = (pq.ParquetFile(f).metadata for f in (labels, tmp_path / "labels.fixed.parquet"))
-    assert [new.row_group(i).num_rows for i in range(new.num_row_groups)] == [2, 2, 1]
+    assert after["first_label"].to_pylist() == [None, None, None, None, "cat"]
+    old, now = (pq.ParquetFile(f).metadata for f in (labels, tmp_path / "labels.fixed.parquet"))
+    assert [now.row_group(i).num_rows for i in range(now.num_row_groups)] == [2, 2, 1]
     for number in range(old.num_columns):
-        column, same = (m.row_group(0).column(number) for m in (old, new))
+        column, same = (m.row_group(0).column(number) for m in (old, now))
         assert column.path_in_schema == same.path_in_schema
         assert column.compression == same.compression
         assert column.physical_type == same.physical_type
         assert column.is_stats_set == same.is_stats_set
-    assert new.row_group(0).column(5).compression == "GZIP"
+    for number in (5, 6):
+        assert now.row_group(0).column(number).compression == "GZIP"
 
 
 @pytest.mark.parametrize(
@@ -786,6 +894,8 @@ def test_parquet_labels_of_any_type(
     # Of dictionaries, parquet keeps those of text alone.
     assert after.schema.field("label").type == pq.read_schema(labels).field("label").type
     assert after["label"].to_pylist() == [expected, *values.to_pylist()[1:]]
+    assert after["first_label"].to_pylist() == [as_text(values[0].as_py()), None, None]
+    assert after.schema.field("first_label").type == pa.string()
 
 
 def test_parquet_refuses_what_its_type_cannot_hold(tmp_path: Path) -> None:
@@ -838,8 +948,9 @@ def test_parquet_verified_is_updated_in_its_type(
     labels = parquet_table(tmp_path / "labels.parquet", columns)
     written(labels, decide(a="keep"))
     found = pq.read_table(tmp_path / "labels.fixed.parquet")
-    assert found.column_names == ["path", "Verified", "label"]
+    assert found.column_names == ["path", "Verified", "first_label", "label"]
     assert found["Verified"].to_pylist() == after
+    assert found["first_label"].to_pylist() == ["x", None, None]
     if not pa.types.is_null(values.type):
         assert found["Verified"].type == values.type
     if after[0] != "yes":
@@ -910,11 +1021,13 @@ def test_parquet_with_images_and_class_labels(tmp_path: Path) -> None:
     found = pq.read_table(new)
     assert found["label"].to_pylist() == [1, 1, 0, 1, 1]
     assert found["verified"].to_pylist() == ["yes", None, "yes", "yes", "yes"]
+    assert found["first_label"].to_pylist() == ["cat", None, None, None, "dog"]
     assert found.schema.metadata[b"more"] == b"kept"
     assert features_of(new) == {
         "image": {"_type": "Image"},
         "label": {"names": ["cat", "dog"], "_type": "ClassLabel"},
         "verified": {"dtype": "string", "_type": "Value"},
+        "first_label": {"dtype": "string", "_type": "Value"},
     }
 
 
@@ -978,6 +1091,9 @@ def test_shards(tmp_path: Path) -> None:
     source = read_source(new)
     assert source.manifest.sample_ids.tolist() == read_source(data).manifest.sample_ids.tolist()
     assert list(labels_of(source).values()) == ["cat", "dog", "bird", "cat", "cat"]
+    source = read_source(new, verified_column="verified")
+    assert source.first_labels is not None
+    assert source.first_labels.tolist() == ["", "", "cat", "dog", ""]
     again = apply_corrections(new, corrections)
     assert again.changes.empty
     for file in new.glob("*.parquet"):
@@ -1034,13 +1150,16 @@ def test_a_folder_of_classes_becomes_a_table(tmp_path: Path) -> None:
     data = written(photos, corrections)
     assert (tmp_path / "photos.labels.csv").read_bytes() == data
     assert data.decode() == (
-        'path,label,verified\n"cat/1, 2.png",cat,\ndog/2.png,cat,yes\ndog/=3.png,dog,yes\n'
-        "loose.png,dog,yes\n"
+        'path,label,verified,first_label\n"cat/1, 2.png",cat,,\ndog/2.png,cat,yes,dog\n'
+        "dog/=3.png,dog,yes,dog\nloose.png,dog,yes,\n"
     )
     assert sorted(photos.rglob("*")) == before
     assert labels_of(read_source(photos, tmp_path / "photos.labels.csv")) == {
         "cat/1, 2.png": "cat", "dog/2.png": "cat", "dog/=3.png": "dog", "loose.png": "dog"
     }  # fmt: skip
+    source = read_source(photos, tmp_path / "photos.labels.csv", verified_column="verified")
+    assert source.first_labels is not None
+    assert source.first_labels.tolist() == ["", "dog", "dog", ""]
     with pytest.raises(OptionError, match=r"written as .csv"):
         apply_corrections(photos, corrections, tmp_path / "new.parquet")
     with pytest.raises(SourceError, match='label_column is "x"'):
@@ -1063,9 +1182,10 @@ def test_a_folder_of_classes_with_splits(tmp_path: Path) -> None:
     )
     out = tmp_path / "p.labels.csv"
     apply_corrections(photos, decided({"test/dog/4.png": "=cat"}))
-    assert out.read_text() == "path,label,verified\ntest/cat/3.png,cat,\ntest/dog/4.png,cat,yes\n"
+    header = "path,label,verified,first_label\n"
+    assert out.read_text() == f"{header}test/cat/3.png,cat,,\ntest/dog/4.png,cat,yes,dog\n"
     apply_corrections(photos, decided({"train/cat/1.png": "keep"}), split="train", force=True)
-    assert out.read_text() == "path,label,verified\ntrain/cat/1.png,cat,yes\ntrain/dog/2.png,dog,\n"
+    assert out.read_text() == f"{header}train/cat/1.png,cat,yes,cat\ntrain/dog/2.png,dog,,\n"
     with pytest.raises(SourceError, match="no row for"):
         apply_corrections(photos, decided({"train/cat/1.png": "keep"}), split="test", force=True)
 
@@ -1104,7 +1224,7 @@ def test_the_same_name_in_a_deeper_folder_is_told_apart_by_the_table_s_own(tmp_p
         tmp_path / "train", "file_name,label\na.png,cat\ndeep/a.png,dog\n", "metadata.csv"
     )
     data = written(labels, decided({"train/deep/a.png": "=cat"}))
-    assert data == b"file_name,label,verified\na.png,cat,\ndeep/a.png,cat,yes\n"
+    assert data == b"file_name,label,verified,first_label\na.png,cat,,\ndeep/a.png,cat,yes,dog\n"
 
 
 def test_torch_is_not_imported() -> None:
@@ -1149,6 +1269,8 @@ def test_a_scan_reads_which_labels_are_verified(
     source = read_source(photos, applied.out, verified_column="verified")
     assert source.verified is not None
     assert source.verified.tolist() == [True, False, there is not None]
+    assert source.first_labels is not None
+    assert source.first_labels.tolist() == ["cat", "", ""]
     if there is None or there[1] == "no":
         applied = apply_corrections(file, decide(a="keep", c="exclude"), force=True)
         source = read_source(photos, applied.out, verified_column="verified")
@@ -1171,7 +1293,8 @@ def test_an_edited_table_of_suspects_is_applied(tmp_path: Path) -> None:
     applied = apply_corrections(labels, tmp_path / "suspects.csv")
     assert applied.out is not None
     assert applied.out.read_text() == (
-        "path,label,verified\na.png,007,yes\nb.png,=1+1,yes\n'c.png,=1+1,yes\n"
+        "path,label,verified,first_label\na.png,007,yes,=1+1\nb.png,=1+1,yes,007\n"
+        "'c.png,=1+1,yes,NA\n"
     )
     assert applied.changes_path is not None
     found = read_csv(applied.changes_path)

@@ -1,6 +1,7 @@
 """Decisions of earlier runs in a new one: labels, marks, what is left out, what scores were worth."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from sklearn.metrics import f1_score
 
 import labelaudit
 from labelaudit import SourceError, source_from_arrays
+from labelaudit.corrections.apply import apply_corrections
 from labelaudit.corrections.reviewed import (
     Decisions,
     Review,
@@ -107,6 +109,24 @@ def test_what_was_first_given_is_remembered_over_rounds() -> None:
     )
     taken = take_review(source(("c", "b", "d", "a")), decided)
     assert named(taken, taken.first_given[:2]) == ["d", "a"]
+
+
+def test_what_the_source_says_was_first_given_holds_before_what_runs_say() -> None:
+    said = np.array(["c", "", "", "gone", "", ""], dtype=object)
+    marked = source(
+        ("a", "b", "a", "b", "c", "d"), verified=[True, True, False, True, False, False]
+    )
+    decided = review(
+        ("s0", "relabel", "b"),
+        ("s1", "keep"),
+        ("s2", "relabel", "d"),
+        ("s3", "relabel", "a"),
+        first={"s0": "d", "s1": "c"},
+    )
+    taken = take_review(replace(marked, first_labels=said), decided)
+    assert taken.first_labels.tolist() == ["c", "c", "a", "gone", "", ""]
+    # Of a class that is gone nothing can be learned.
+    assert named(taken, taken.first_given) == ["c", "c", "a", None, None, None]
 
 
 def test_a_label_that_was_kept_and_has_changed_since_is_not_verified() -> None:
@@ -250,6 +270,41 @@ def test_decisions_are_carried_over_so_that_the_last_run_is_enough(labels, first
     (folder / "p.npy").symlink_to(labels[0] / "p.npy")
     applied = audit((folder, labels[1]), tmp_path / "applied", reviewed=second.run_dir)
     pd.testing.assert_frame_equal(applied.samples, third.samples)
+
+
+@pytest.mark.parametrize("kind", ["predictions", "features", "tabular"])
+def test_applied_labels_are_judged_as_in_a_reviewed_run(
+    kind, labels, first, tmp_path, lines
+) -> None:
+    folder = labels[0]
+    data = {"pred_probs": folder / "p.npy"}
+    if kind != "predictions":
+        features = np.log(np.load(folder / "p.npy")) + np.random.default_rng(1).normal(
+            size=(600, 4)
+        )
+        np.save(tmp_path / "x.npy", features)
+        data = {"features": tmp_path / "x.npy", "epochs": 5, "device": "cpu"}
+    table = pd.read_csv(folder / "labels.csv", dtype=str).drop(columns="truth")
+    if kind == "tabular":
+        data = {"tabular": True, "epochs": 5, "device": "cpu"}
+        table = table.join(pd.DataFrame(features, columns=[f"x{i}" for i in range(4)]))
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    reviewed = labelaudit.scan(tmp_path / "labels.csv", reviewed=first.run_dir, **data)
+    fixed = apply_corrections(tmp_path / "labels.csv", first.run_dir).out
+    for more in ({}, {"reviewed": first.run_dir}):
+        applied = labelaudit.scan(fixed, verified_column="verified", reporter=lines, **data, **more)
+        pd.testing.assert_frame_equal(applied.samples, reviewed.samples, check_exact=True)
+        assert applied.summary["expected_wrong"] == reviewed.summary["expected_wrong"]
+    assert applied.samples["first_label"].notna().sum() == len(read_corrections(first.run_dir))
+    assert not any("of the verified labels were at first" in line for line in lines.warned)
+    # Without the first labels they are judged otherwise.
+    bare = pd.read_csv(fixed, dtype=str).drop(columns="first_label")
+    bare.to_csv(tmp_path / "bare.csv", index=False)
+    other = labelaudit.scan(
+        tmp_path / "bare.csv", verified_column="verified", reporter=lines, **data
+    )
+    assert not np.allclose(other.samples["suspect_score"], reviewed.samples["suspect_score"])
+    assert any("of the verified labels were at first" in line for line in lines.warned)
 
 
 def test_of_two_runs_the_later_one_holds(labels, first, tmp_path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from labelaudit.data.feature_tables import join_features, read_labels_with_features
 from labelaudit.data.images import NoImages, UnreadableImageError, plan_images
+from labelaudit.data.prediction_files import read_labels_alone
 from labelaudit.data.sources import read_source
 from labelaudit.errors import SourceError
 
@@ -323,3 +324,19 @@ def test_rows_that_are_excluded_take_their_features_along(
     assert read.source.verified.tolist() == [True, False, False] * 3  # the third has no label
     assert read.source.num_excluded == 3
     assert any(line.startswith("3 samples excluded in the column") for line in read.source.warnings)
+
+
+def test_first_labels_go_with_their_rows_and_are_not_shown(tmp_path: Path, write: Any) -> None:
+    marks = ["yes", "", "yes", "excluded"] * 3
+    file = write.table(tmp_path / "l.csv", rows(done=marks, first_label=["neg", "pos", "", ""] * 3))
+    for features in (
+        save(tmp_path / "x.npy", VALUES),
+        write_parquet(tmp_path / "x.parquet", range(9)),  # others are left out
+    ):
+        read = read_labels_with_features(file, features, verified_column="done")
+        total = read.source.manifest.num_samples
+        assert read.source.first_given.tolist() == ([0, -1, -1] * 3)[:total]
+        assert list(read.details.columns) == ["text"]
+    alone = read_labels_alone(file, by_row=True, verified_column="done")
+    assert alone.source.first_labels.tolist() == ["neg", "", ""] * 3
+    assert list(alone.details.columns) == ["text"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelaudit.data.label_tables import ID_COLUMNS, Columns, read_table
+from labelaudit.data.label_tables import ID_COLUMNS, Columns, concatenate, read_table
 from labelaudit.data.sources import read_source
 from labelaudit.errors import SourceError
 
@@ -322,6 +322,47 @@ def test_truth_values_and_numbers_are_marks(tmp_path: Path, kind: str, write: An
         file = write.table(tmp_path / f"l.{kind}", rows)
         columns = Columns(None, None, None, verified="done")
         assert read_table(file, columns, images_needed=False).marks == ["verified", "", ""]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize("name", ["first_label", "First_Label"])
+def test_beside_marks_a_column_says_what_verified_labels_were_at_first(
+    tmp_path: Path, kind: str, name: str, write: Any
+) -> None:
+    cells = [("yes", "b"), ("yes", ""), ("no", "b"), ("excluded", "b")]
+    rows = [{"id": f"s{i}", "label": "a", "done": m, name: f} for i, (m, f) in enumerate(cells)]
+    file = write.table(tmp_path / f"l.{kind}", rows)
+    columns = Columns(None, None, None, verified="done")
+    table = read_table(file, columns, ID_COLUMNS, images_needed=False)
+    assert table.first == ["b", "", "", ""]  # of labels that are not verified it says nothing
+    # It is shown only where it is not read as that.
+    for verified, others in (("done", {}), (None, {"done", name})):
+        columns = Columns(None, None, None, others=5, verified=verified)
+        table = read_table(file, columns, ID_COLUMNS, images_needed=False)
+        assert table.others.keys() == set(others)
+        assert (table.first is None) == (verified is None)
+
+
+def test_first_labels_are_text_whatever_their_type(tmp_path: Path, write: Any) -> None:
+    rows = [{"id": f"s{i}", "label": 1, "done": True, "first_label": i or None} for i in range(3)]
+    for kind in ("jsonl", "parquet"):
+        file = write.table(tmp_path / f"l.{kind}", rows)
+        columns = Columns(None, None, None, verified="done")
+        assert read_table(file, columns, images_needed=False).first == ["", "1", "2"]
+        # A column that is read as something else says nothing of first labels.
+        columns = Columns(None, "first_label", None, verified="done")
+        table = read_table(file, columns, images_needed=False)
+        assert (table.labels, table.first) == (["", "1", "2"], None)
+
+
+def test_tables_of_which_some_say_what_labels_were_at_first(tmp_path: Path, write: Any) -> None:
+    columns = Columns(None, None, None, verified="done")
+    rows = [{"id": "x", "label": "a", "done": "yes"}] * 2
+    plain = read_table(write.table(tmp_path / "a.csv", rows), columns)
+    assert concatenate([plain, plain]).first is None
+    told = [{**row, "first_label": "b"} for row in rows]
+    table = concatenate([plain, read_table(write.table(tmp_path / "b.csv", told), columns)])
+    assert table.first == ["", "", "b", "b"]
 
 
 def test_other_marks_are_refused_with_their_place(tmp_path: Path, write: Any) -> None:

@@ -176,9 +176,24 @@ def test_a_fingerprint_knows_of_verified_labels_where_there_are_any() -> None:
     )
     assert plain.fingerprint() == none.fingerprint() == plain.manifest.fingerprint()
     prints = [plain.fingerprint(), one.fingerprint(), other.fingerprint()]
-    prints.append(replace(one, first_given=np.array([1, -1, -1, -1])).fingerprint())
+    first = np.array(["b", "", "", ""], dtype=object)
+    prints.append(replace(one, first_labels=first).fingerprint())
     assert len(set(prints)) == 4
     assert one.manifest.fingerprint() == plain.manifest.fingerprint()
+
+
+def test_first_labels_are_classes_as_far_as_these_are_known() -> None:
+    first = np.array(["b", "gone", "", "new"], dtype=object)
+    mask = np.array([True, True, True, True])
+    source = source_from_arrays(pixels(4, 2, 2), ["a", "b", "", "b"], verified=mask)
+    assert source.first_given is None
+    source = replace(source, first_labels=first)
+    assert source.first_given.tolist() == [1, -1, -1, -1]
+    assert source.verified_labels.first_given.tolist() == [1, -1, -1]
+    assert source.subset(np.array([3, 0])).first_given.tolist() == [-1, 1]
+    # Predictions may bring more classes.
+    more = replace(source.manifest, class_names=("a", "b", "new"))
+    assert replace(source, manifest=more).first_given.tolist() == [1, -1, -1, 2]
 
 
 def test_labels_as_first_given() -> None:

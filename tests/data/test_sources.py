@@ -561,6 +561,47 @@ def test_shards_of_images_have_verified_labels(tmp_path: Path, write: Any) -> No
     assert source.verified.tolist() == [True, False, False, True, True]
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_column_says_what_verified_labels_were_at_first(
+    tmp_path: Path, write: Any, kind: str, alone: bool
+) -> None:
+    images = write.images(tmp_path, *(f"{i}.png" for i in range(6)))
+    cells = [("cat", "yes", "dog"), ("dog", "yes", "dog"), ("cat", "yes", ""), ("dog", "", "cat"),
+             ("dog", "yes", "gone")]  # fmt: skip
+    names = ("label", "done", "first_label")
+    rows = [
+        {"path": f"{i}.png", **dict(zip(names, row, strict=True))} for i, row in enumerate(cells)
+    ]
+    file = write.table(tmp_path / f"labels.{kind}", rows)
+    read = (file,) if alone else (images, file)
+    source = read_source(*read, verified_column="done")
+    assert source.manifest.class_names == ("cat", "dog")  # no class by its first label alone
+    assert source.first_labels.tolist()[:5] == ["dog", "dog", "", "", "gone"]
+    assert source.first_given.tolist()[:5] == [1, 1, -1, -1, -1]
+    assert read_source(*read).first_labels is None
+
+
+def test_shards_of_images_say_what_verified_labels_were_at_first(
+    tmp_path: Path, write: Any
+) -> None:
+    told = {"done": ["yes", "no", "yes"], "first_label": ["dog", "dog", None]}
+    names = ["cat", "dog"]
+    write.parquet(tmp_path / "a.parquet", [0, 1, 0], class_names=names, **told)
+    write.parquet(tmp_path / "b.parquet", [1, 1, 0], class_names=names, done=["yes", "no", "yes"])
+    source = read_source(tmp_path, verified_column="done")
+    assert source.verified.tolist() == [True, False, True, True, False, True]
+    assert source.first_given.tolist() == [1, -1, -1, -1, -1, -1]
+
+
+def test_rows_of_one_image_must_agree_on_the_first_label(tmp_path: Path, write: Any) -> None:
+    images = write.images(tmp_path / "images", "0.png", "1.png")
+    text = "path,label,done,first_label\n0,a,yes,b\n1,b,,\n0,a,yes,\n1,b,,x\n"
+    file = write.text(tmp_path / "l.csv", text)
+    with pytest.raises(SourceError, match=r'"0.png" has two first labels: "b" in l.csv line 2'):
+        read_source(images, file, verified_column="done")
+
+
 def test_rows_of_one_image_must_agree_on_the_mark(tmp_path: Path, write: Any) -> None:
     images = write.images(tmp_path / "images", "0.png", "1.png")
     file = write.text(tmp_path / "l.csv", "path,label,done\n0,a,yes\n1,b,\n0,a,\n")

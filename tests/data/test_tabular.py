@@ -199,3 +199,21 @@ def test_a_column_of_verified_labels_is_no_feature(tmp_path: Path) -> None:
     assert read.source.manifest.num_samples == len(read.features) == 200
     assert read.source.verified.tolist() == [True, False] * 100
     assert "done" in read_tabular(tmp_path / "t.csv").notes
+
+
+def test_what_labels_were_at_first_is_no_feature(tmp_path: Path) -> None:
+    labels = ["a", "b"] * (ROWS // 2)
+    done = ["yes", "", "yes"] * (ROWS // 3)
+    first = ["b", "", "a"] * (ROWS // 3)
+    table = columns(label=labels, done=done, first_label=first)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    read = read_tabular(tmp_path / "t.csv", verified_column="done")
+    assert set(read.notes) == set(read.details) == {"age", "income", "color"}
+    assert read.source.first_given.tolist() == [1, -1, 0] * (ROWS // 3)
+    plain = read_tabular(tmp_path / "t.csv")
+    assert plain.source.first_given is None
+    assert plain.notes["first_label"] == "left out: written by labelaudit apply"
+    assert plain.notes["done"].startswith("category")
+    without = table.drop(columns="first_label")
+    without.to_csv(tmp_path / "without.csv", index=False)
+    np.testing.assert_array_equal(plain.features, read_tabular(tmp_path / "without.csv").features)

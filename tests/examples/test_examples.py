@@ -69,3 +69,10 @@ def test_every_example_is_run_by_a_test():
     tested = Path(__file__).read_text()
     for example in EXAMPLES.glob("*.py"):
         assert f'load("{example.stem}")' in tested, example.name
+
+
+def test_correct_labels_leaves_fewer_wrong_ones(capsys, tmp_path):
+    before, after = load("correct_labels").main(tmp_path / "loop")
+    assert before == 179
+    assert after < 100
+    assert "still suspect" in capsys.readouterr().out

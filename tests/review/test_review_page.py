@@ -66,13 +66,14 @@ def corrected_csv(labels: Path, decisions: list[tuple[str, str, str]]) -> bytes:
         header, *rows = csv.reader(file)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*header, "verified"])
+    writer.writerow([*header, "verified", "first_label"])
     place = header.index("label")
     for row in rows:
         decision, label = meant.get(row[0], ("", ""))
         verified = {"exclude": "excluded", "unsure": "", "": ""}.get(decision, "yes")
+        first = row[place] if verified == "yes" else ""
         row[place] = label or row[place]
-        writer.writerow([*row, verified])
+        writer.writerow([*row, verified, first])
     return out.getvalue().encode()
 
 
