@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from labelaudit.corrections.apply import Applied, apply_corrections
     from labelaudit.corrections.diff import RunDiff, diff_runs
     from labelaudit.corrections.exports import export_run
-    from labelaudit.corrections.table import read_corrections
+    from labelaudit.corrections.reading import read_corrections
     from labelaudit.data.manifest import Source, source_from_arrays
     from labelaudit.data.sources import read_source
     from labelaudit.embedding import embed
@@ -88,7 +88,7 @@ _HOMES = {
     "evaluate": "labelaudit.evaluation",
     "export_run": "labelaudit.corrections.exports",
     "find_label_issues": "labelaudit.predictions",
-    "read_corrections": "labelaudit.corrections.table",
+    "read_corrections": "labelaudit.corrections.reading",
     "read_csv": "labelaudit.reporting.tables",
     "read_source": "labelaudit.data.sources",
     "render_report": "labelaudit.reporting.rerender",

@@ -21,6 +21,7 @@ from labelaudit.corrections.label_files import (
     plan_edits,
 )
 from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
+from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.table import (
     CORRECTIONS_FILE,
     EXCLUDE,
@@ -29,7 +30,6 @@ from labelaudit.corrections.table import (
     check_corrections,
     decision_meant,
     label_before,
-    read_corrections,
 )
 from labelaudit.data.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
 from labelaudit.data.manifest import EXCLUDED, VERIFIED

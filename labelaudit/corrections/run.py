@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from labelaudit.corrections.table import CORRECTION_COLUMNS, CORRECTIONS_FILE, read_corrections
+from labelaudit.corrections.reading import read_corrections
+from labelaudit.corrections.table import CORRECTION_COLUMNS, CORRECTIONS_FILE
 from labelaudit.errors import SourceError
 from labelaudit.reporting.run_folder import MARKER
 

@@ -6,16 +6,13 @@ down to this one table. docs/corrections.md describes it for people.
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from labelaudit.data.label_tables import suffix_of
 from labelaudit.errors import SourceError
-from labelaudit.reporting.tables import parse_csv, write_csv
+from labelaudit.reporting.tables import write_csv
 
 ACCEPT, KEEP, RELABEL, EXCLUDE, UNSURE = "accept", "keep", "relabel", "exclude", "unsure"
 DECISIONS = (ACCEPT, KEEP, RELABEL, EXCLUDE, UNSURE)
@@ -34,53 +31,6 @@ CORRECTION_COLUMNS = (
 
 CORRECTIONS_FILE = "corrections.csv"
 """What the table is called in a run folder."""
-
-
-def read_corrections(
-    path: str | Path, suggestions: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """Read corrections, whichever tool they were made with.
-
-    Parameters
-    ----------
-    path : str or Path
-        corrections.csv; a suspects.csv whose column ``decision`` was filled in, also after a
-        spreadsheet program saved it; or an export of Label Studio (JSON, JSON-MIN or CSV) of tasks
-        that `labelaudit export` wrote. A run folder stands for the corrections.csv in it.
-    suggestions : mapping of str to str, optional
-        Suggested labels by sample id, for rows that accept a suggestion and do not hold it.
-
-    Returns
-    -------
-    DataFrame
-        One row for each sample that was decided about, in the order of the file, with the columns
-        `CORRECTION_COLUMNS`; and ``given_label`` where the file has it. All text, "" where there is
-        nothing. ``corrected_label`` is filled in for `accept` and `relabel`, and "" for the others.
-
-    Raises
-    ------
-    SourceError
-        The file is not there or not one of these, a decision is not known, a label is missing, or two
-        rows decide differently about a sample.
-    """
-    path = Path(path)
-    if path.is_dir():
-        path = path / CORRECTIONS_FILE
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; check the path of the corrections")
-    suffix = suffix_of(path.name)
-    if suffix not in ("csv", "tsv", "json"):
-        raise SourceError(
-            f"{path} is no table of corrections; give corrections.csv, an edited suspects.csv, or an"
-            " export of Label Studio (.json or .csv)"
-        )
-    if suffix == "json":
-        from labelaudit.corrections.label_studio import read_json
-
-        frame = read_json(path)
-    else:
-        frame = _read_table(path)
-    return check_corrections(frame, str(path), suggestions)
 
 
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
@@ -104,7 +54,7 @@ def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
 def check_corrections(
     frame: pd.DataFrame, where: str, suggestions: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """Check decisions and fill in the labels that they mean; see `read_corrections`.
+    """Check decisions and fill in the labels that they mean, as `read_corrections` does.
 
     Parameters
     ----------
@@ -114,7 +64,7 @@ def check_corrections(
     where : str
         What to call the table in messages.
     suggestions : mapping of str to str, optional
-        See `read_corrections`.
+        See `labelaudit.corrections.reading.read_corrections`.
     """
     for name in ("sample_id", "decision"):
         if name not in frame:
@@ -207,45 +157,3 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
 
 def _told(meant: tuple[str, str]) -> str:
     return f'label "{meant[1]}"' if meant[0] == "label" else meant[0]
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV file, with the comma or another separator, as ours or as Label Studio's."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
-        ) from error
-    header = text.partition("\n")[0]
-    # Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
-    sign = next((sign for sign in "\t;," if sign in header), ",")
-    if "annotation_id" in [name.strip(' "\r') for name in header.split(sign)]:
-        from labelaudit.corrections.label_studio import read_table
-
-        return read_table(path)
-    frame: pd.DataFrame = parse_csv(_with_commas(text, sign, path) if sign != "," else text, path)
-    return frame
-
-
-def _with_commas(text: str, sign: str, path: Path) -> str:
-    """Write a table with another separator anew, cells quoted; decimal commas become points."""
-    out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=sign, strict=True))
-    except csv.Error as error:
-        raise SourceError(f"{path} is not CSV: {error}") from error
-    # Only columns of text matter here; the others need not be read as numbers.
-    names = [name.strip() for name in rows[0]]
-    wanted = [
-        place
-        for place, name in enumerate(names)
-        if name in (*CORRECTION_COLUMNS, "given_label", "suggested_label")
-    ]
-    for row in rows:
-        if any(row):
-            writer.writerow([row[place] if place < len(row) else "" for place in wanted])
-    return out.getvalue()

@@ -172,15 +172,25 @@ def read_csv(path: Path) -> pd.DataFrame:
         something that is no number in a column of numbers.
     """
     path = Path(path)
+    return parse_csv(read_text(path), path)
+
+
+def read_text(path: Path) -> str:
+    """Read a text file in UTF-8, with or without a byte order mark.
+
+    Raises
+    ------
+    SourceError
+        If it cannot be read, or is not UTF-8.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise SourceError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as 'CSV UTF-8'"
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8, for example 'CSV UTF-8'"
         ) from error
-    return parse_csv(text, path)
 
 
 def parse_csv(text: str, path: Path) -> pd.DataFrame:

@@ -7,14 +7,10 @@ from typing import Any
 import pytest
 
 from labelaudit.corrections.exports import export_run
-from labelaudit.corrections.label_studio import (
-    choice_value,
-    class_name,
-    labeling_config,
-    tasks,
-)
+from labelaudit.corrections.label_studio import labeling_config, tasks
+from labelaudit.corrections.label_studio_answers import choice_value, class_name
+from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.run import read_run
-from labelaudit.corrections.table import read_corrections
 from labelaudit.errors import SourceError
 
 HOSTILE, QUOTED, FORMULA, UNICODE = (
@@ -269,12 +265,13 @@ def test_json_min_export_comes_back_as_decisions(reviewed, tmp_path):
 
 
 @pytest.mark.parametrize("quoting", [csv.QUOTE_NONNUMERIC, csv.QUOTE_MINIMAL])
-def test_csv_export_comes_back_as_decisions(reviewed, tmp_path, quoting):
+@pytest.mark.parametrize(("suffix", "sign"), [("csv", ","), ("csv", ";"), ("tsv", "\t")])
+def test_csv_export_comes_back_as_decisions(reviewed, tmp_path, quoting, suffix, sign):
     records = json_min(reviewed)
-    path = tmp_path / "export.csv"
+    path = tmp_path / f"export.{suffix}"
     with path.open("w", encoding="utf-8") as file:
         names = sorted({name for record in records for name in record})
-        writer = csv.DictWriter(file, names, quoting=quoting)
+        writer = csv.DictWriter(file, names, quoting=quoting, delimiter=sign)
         writer.writeheader()
         writer.writerows(records)
     assert decided(path) == EXPECTED

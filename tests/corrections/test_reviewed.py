@@ -13,6 +13,7 @@ from sklearn.metrics import f1_score
 import labelaudit
 from labelaudit import SourceError, source_from_arrays
 from labelaudit.corrections.apply import apply_corrections
+from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.reviewed import (
     Decisions,
     Review,
@@ -20,7 +21,7 @@ from labelaudit.corrections.reviewed import (
     open_review,
     take_review,
 )
-from labelaudit.corrections.table import CORRECTION_COLUMNS, read_corrections, write_corrections
+from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.data.feature_tables import features_of_rows
 from labelaudit.data.prediction_files import join_predictions
 

@@ -21,7 +21,8 @@ import pytest
 
 import labelaudit
 from labelaudit.corrections.apply import apply_corrections
-from labelaudit.corrections.table import CORRECTION_COLUMNS, read_corrections
+from labelaudit.corrections.reading import read_corrections
+from labelaudit.corrections.table import CORRECTION_COLUMNS
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.reporting import blocks, review_data
 from labelaudit.reporting.blocks import read_block

@@ -1,0 +1,95 @@
+"""Corrections from files, whichever tool they were made with."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from labelaudit.corrections.label_studio_answers import read_json, read_table
+from labelaudit.corrections.table import (
+    CORRECTION_COLUMNS,
+    CORRECTIONS_FILE,
+    check_corrections,
+)
+from labelaudit.data.label_tables import suffix_of
+from labelaudit.errors import SourceError
+from labelaudit.reporting.tables import parse_csv, read_text
+
+
+def read_corrections(
+    path: str | Path, suggestions: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Read corrections, whichever tool they were made with.
+
+    Parameters
+    ----------
+    path : str or Path
+        corrections.csv; a suspects.csv whose column ``decision`` was filled in, also after a
+        spreadsheet program saved it; or an export of Label Studio (JSON, JSON-MIN or CSV) of tasks
+        that `labelaudit export` wrote. A run folder stands for the corrections.csv in it.
+    suggestions : mapping of str to str, optional
+        Suggested labels by sample id, for rows that accept a suggestion and do not hold it.
+
+    Returns
+    -------
+    DataFrame
+        One row for each sample that was decided about, in the order of the file, with the columns
+        `CORRECTION_COLUMNS`; and ``given_label`` where the file has it. All text, "" where there is
+        nothing. ``corrected_label`` is filled in for `accept` and `relabel`, and "" for the others.
+
+    Raises
+    ------
+    SourceError
+        The file is not there or not one of these, a decision is not known, a label is missing, or two
+        rows decide differently about a sample.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / CORRECTIONS_FILE
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; check the path of the corrections")
+    suffix = suffix_of(path.name)
+    if suffix not in ("csv", "tsv", "json"):
+        raise SourceError(
+            f"{path} is no table of corrections; give corrections.csv, an edited suspects.csv, or an"
+            " export of Label Studio (.json or .csv)"
+        )
+    frame = read_json(path) if suffix == "json" else _read_table(path)
+    return check_corrections(frame, str(path), suggestions)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV or TSV file, with the comma or another separator, as ours or as Label Studio's."""
+    text = read_text(path)
+    header = text.partition("\n")[0]
+    # Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
+    sign = next((sign for sign in "\t;," if sign in header), ",")
+    if "annotation_id" in [name.strip(' "\r') for name in header.split(sign)]:
+        return read_table(path)
+    frame: pd.DataFrame = parse_csv(_with_commas(text, sign, path) if sign != "," else text, path)
+    return frame
+
+
+def _with_commas(text: str, sign: str, path: Path) -> str:
+    """Write a table with another separator anew, cells quoted; decimal commas become points."""
+    out = io.StringIO()
+    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    try:
+        rows = list(csv.reader(io.StringIO(text), delimiter=sign, strict=True))
+    except csv.Error as error:
+        raise SourceError(f"{path} is not CSV: {error}") from error
+    # Only columns of text matter here; the others need not be read as numbers.
+    names = [name.strip() for name in rows[0]]
+    wanted = [
+        place
+        for place, name in enumerate(names)
+        if name in (*CORRECTION_COLUMNS, "given_label", "suggested_label")
+    ]
+    for row in rows:
+        if any(row):
+            writer.writerow([row[place] if place < len(row) else "" for place in wanted])
+    return out.getvalue()
