@@ -533,8 +533,10 @@ def _show(result: ScanResult) -> None:
     looks = (
         "look wrong." if summary["trust"]["trustworthy"] else "were flagged, but do not trust this."
     )
+    verified = summary["num_verified"]
     console.print(
-        f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels {looks}",
+        f"{summary['num_suspects']:,} of {summary['num_labeled'] - verified:,} labels"
+        f"{' that nobody has verified' if verified else ''} {looks}",
         style="bold",
         highlight=False,
     )

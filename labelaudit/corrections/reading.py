@@ -17,7 +17,9 @@ from labelaudit.corrections.table import (
 )
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.errors import SourceError
-from labelaudit.reporting.tables import parse_csv, read_text
+from labelaudit.reporting.tables import REVIEW_COLUMNS, parse_csv, read_text
+
+SUSPECTS_FILE = "suspects.csv"
 
 
 def read_corrections(
@@ -30,7 +32,8 @@ def read_corrections(
     path : str or Path
         corrections.csv; a suspects.csv whose column ``decision`` was filled in, also after a
         spreadsheet program saved it; or an export of Label Studio (JSON, JSON-MIN or CSV) of tasks
-        that `labelaudit export` wrote. A run folder stands for the corrections.csv in it.
+        that `labelaudit export` wrote. A run folder stands for its corrections.csv, or its
+        suspects.csv where that holds the decisions.
     suggestions : mapping of str to str, optional
         Suggested labels by sample id, for rows that accept a suggestion and do not hold it.
 
@@ -49,7 +52,10 @@ def read_corrections(
     """
     path = Path(path)
     if path.is_dir():
-        path = path / CORRECTIONS_FILE
+        found = file_of_decisions(path)
+        if found is None:
+            raise SourceError(f"nothing was decided in {path} yet; run: labelaudit review {path}")
+        path = found
     if not path.exists():
         raise SourceError(f"{path} does not exist; check the path of the corrections")
     suffix = suffix_of(path.name)
@@ -60,6 +66,35 @@ def read_corrections(
         )
     frame = read_json(path) if suffix == "json" else _read_table(path)
     return check_corrections(frame, str(path), suggestions)
+
+
+def file_of_decisions(folder: Path) -> Path | None:
+    """Give the file of a run folder that holds decisions; None where nothing was decided yet.
+
+    Parameters
+    ----------
+    folder : Path
+        A run folder.
+
+    Raises
+    ------
+    SourceError
+        If two files hold decisions, or one of them cannot be read.
+    """
+    corrections, suspects = folder / CORRECTIONS_FILE, folder / SUSPECTS_FILE
+    edited = False
+    if suspects.exists():
+        frame = _read_table(suspects)
+        edited = any(
+            (frame[name].fillna("") != "").any() for name in REVIEW_COLUMNS if name in frame
+        )
+    if corrections.exists() and edited:
+        raise SourceError(
+            f"both {corrections} and {suspects} hold decisions; move one of the two files elsewhere"
+        )
+    if edited:
+        return suspects
+    return corrections if corrections.exists() else None
 
 
 def _read_table(path: Path) -> pd.DataFrame:

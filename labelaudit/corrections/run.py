@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from labelaudit.corrections.reading import read_corrections
-from labelaudit.corrections.table import CORRECTION_COLUMNS, CORRECTIONS_FILE
+from labelaudit.corrections.reading import file_of_decisions, read_corrections
+from labelaudit.corrections.table import CORRECTION_COLUMNS
 from labelaudit.errors import SourceError
 from labelaudit.reporting.run_folder import MARKER
 
@@ -49,7 +49,8 @@ class Run:
     samples : DataFrame
         One row per sample of the data set, in its order.
     corrections : DataFrame
-        Decisions in corrections.csv, with the columns `CORRECTION_COLUMNS`; no row where there is no
+        Decisions in corrections.csv, or in a suspects.csv that somebody has filled in, with the columns
+        `CORRECTION_COLUMNS`; no row where there is no
         such file.
     version : str
         Version of labelaudit that made the run.
@@ -164,9 +165,10 @@ def read_run(path: str | Path) -> Run:
     samples = _read_samples(path / SAMPLES_FILE)
     corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
     run = Run(path, summary, samples, corrections, _version(summary, marker))
-    if not (path / CORRECTIONS_FILE).exists():
+    file = file_of_decisions(path)
+    if file is None:
         return run
-    decided = read_corrections(path / CORRECTIONS_FILE, run.suggestions)
+    decided = read_corrections(file, run.suggestions)
     return Run(path, summary, samples, decided[list(CORRECTION_COLUMNS)], run.version)
 
 

@@ -82,6 +82,9 @@ def check_corrections(
         if name not in texts:
             texts[name] = ""
     texts["decision"] = texts["decision"].str.strip().str.lower()
+    # Who has typed a new label, and nothing else, has decided.
+    typed = (texts["decision"] == "") & (texts["corrected_label"] != "")
+    texts.loc[typed, "decision"] = RELABEL
     texts = texts[texts["decision"] != ""]
     rows = []
     seen: dict[str, tuple[str, str]] = {}
@@ -138,6 +141,11 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     """Give the label that a decision sets, "" if it sets none."""
     decision, sample, label = row["decision"], row["sample_id"], row["corrected_label"]
     if decision not in (ACCEPT, RELABEL):
+        if label and not (decision == KEEP and label == row.get("given_label", "")):
+            raise SourceError(
+                f'{where}: the decision about "{sample}" is {decision}, and corrected_label is'
+                f' "{label}"; write {RELABEL}, or empty corrected_label'
+            )
         return ""
     if label:
         return label

@@ -23,7 +23,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from labelaudit.files import atomic_write
-from labelaudit.reporting.blocks import Block
+from labelaudit.reporting.blocks import Block, block_text
 
 if TYPE_CHECKING:
     from labelaudit.suspects.checked import CheckedScores
@@ -116,6 +116,7 @@ def write_report(
     summary: Mapping[str, Any],
     plots: Mapping[str, Path],
     blocks: Sequence[Block] = (),
+    decisions: Sequence[Mapping[str, str]] = (),
     epochs: Sequence[int] = (),
     noun: str = "images",
     num_listed: int | None = None,
@@ -138,6 +139,8 @@ def write_report(
         without a caption.
     blocks : sequence of Block
         What the page carries of `labelaudit.reporting.review_data`.
+    decisions : sequence of mapping
+        Rows of corrections.csv, which the review begins with.
     epochs : sequence of int
         Those that were recorded.
     noun : str
@@ -159,6 +162,7 @@ def write_report(
     num_listed = len(suspects) if num_listed is None else num_listed
     pairs = class_pairs(suspects, summary["class_names"], num_listed)
     page = _environment().get_template("report.html.j2")
+    carried = [*blocks, *([Block("decisions", block_text(decisions))] if decisions else [])]
     html = page.render(
         style=Markup(page_text("report.css")),
         script=Markup(page_text("report.js")),
@@ -181,7 +185,7 @@ def write_report(
         noun=noun,
         num_listed=num_listed,
         # Nothing in their JSON ends a script.
-        blocks=[(block.name, Markup(block.json)) for block in blocks],
+        blocks=[(block.name, Markup(block.json)) for block in carried],
         max_warnings=MAX_WARNINGS,
         config=json.dumps(summary["config"], indent=2, ensure_ascii=False, default=str),
     )
@@ -235,10 +239,16 @@ def _duplicates(count: int) -> str:
 
 def _verdict(summary: Mapping[str, Any]) -> str:
     """Say in one sentence what was found."""
-    suspects, labeled = summary["num_suspects"], summary["num_labeled"]
+    suspects = summary["num_suspects"]
+    verified = summary.get("num_verified", 0)  # an earlier version's summary has no such key
+    labeled = summary["num_labeled"] - verified
     labels = f"{labeled:,} label{'' if labeled == 1 else 's'}"
-    if not labeled:
+    if verified:
+        labels += " that nobody has verified"
+    if not summary["num_labeled"]:
         return "Nothing has a label, so there is nothing to check."
+    if not labeled:
+        return "All labels are verified, so there is nothing to check."
     if not summary["trust"]["trustworthy"]:
         return f"{suspects:,} of {labels} were flagged, but see the warning above."
     if not suspects:

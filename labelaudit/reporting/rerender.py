@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.corrections.reviewed import check_run
-from labelaudit.corrections.run import Run, read_run
+from labelaudit.corrections.run import Run, read_run, rows_of
 from labelaudit.data.images import ImageFiles
 from labelaudit.data.manifest import text_array
 from labelaudit.progress import Reporter
@@ -62,6 +62,7 @@ def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
         summary=found.summary,
         plots={key: file for key, file in plots.items() if file.exists()},
         blocks=blocks,
+        decisions=rows_of(found.corrections),
         epochs=index["epochs"],
         noun=index["noun"],
         num_listed=len(index["suspects"]["id"]),

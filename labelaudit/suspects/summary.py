@@ -129,6 +129,8 @@ def _metrics(
     if clean_labels is None:
         return nothing
     known, wrong = wrong_labels(manifest, clean_labels)
+    # A verified label is not looked for, right or wrong.
+    known, wrong = known & scores.doubtful, wrong & scores.doubtful
     if not known.any():
         return nothing
     metrics = detection_metrics(

@@ -105,7 +105,7 @@ def test_twenty_suspects_by_keyboard_a_reload_and_corrected_labels_byte_for_byte
     tab.page.reload()
     tab.page.wait_for_selector("#review.ready")
     assert tab.page.inner_text("#place") == "9 of 36"
-    assert tab.page.inner_text("#looked") == "8 of 36 looked at"
+    assert tab.page.inner_text("#looked") == "8 of 36 decided"
     review(tab, KEYS[8:])
     corrections = tmp_path / "corrections.csv"
     corrections.write_text(download(tab), encoding="utf-8")
@@ -339,13 +339,13 @@ def test_several_in_the_grid_are_decided_and_undone_at_once(
     assert page.inner_text("#selected-count").startswith("4 selected")
     tab.press("a")
     assert tab.complaints == ["Decide about 4 suspects at once?"]
-    assert page.inner_text("#looked") == "4 of 36 looked at"
+    assert page.inner_text("#looked") == "4 of 36 decided"
     assert page.locator('.card[data-decision="accept"]').count() == 4
     tab.press("z")
-    assert page.inner_text("#looked") == "0 of 36 looked at"
+    assert page.inner_text("#looked") == "0 of 36 decided"
     page.click("#select-all")
     tab.press("x")
-    assert page.inner_text("#looked") == "36 of 36 looked at"
+    assert page.inner_text("#looked") == "36 of 36 decided"
     assert "Review" in page.inner_text("nav.tabs")
     assert "left" not in page.inner_text("nav.tabs")
 
@@ -358,13 +358,13 @@ def test_it_works_by_touch_on_a_small_screen(new_tab: Callable[..., Any], run: P
     page.tap("#acts .relabel")
     page.locator("#picker-list li", has_text="dog").tap()
     page.tap("#undo")
-    assert page.inner_text("#looked") == "2 of 36 looked at"
+    assert page.inner_text("#looked") == "2 of 36 decided"
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.tap('[data-mode="grid"]')
     page.wait_for_selector(".card img")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     page.locator(".card[data-decision=''] .quick .accept").first.tap()
-    assert page.inner_text("#looked") == "3 of 36 looked at"
+    assert page.inner_text("#looked") == "3 of 36 decided"
 
 
 def test_notes_stay_and_are_downloaded(new_tab: Callable[..., Any], run: Path) -> None:

@@ -108,7 +108,11 @@
   const storageKey = () => `labelaudit:${index.run}`;
   const now = () => new Date().toISOString().replace(/\.\d+Z$/, "Z");
 
-  function remember(at, state) { if (state) { decisions.set(at, state); } else { decisions.delete(at); } }
+  const cleared = new Set(); // decided once, and no longer: the page may have been written with a decision
+
+  function remember(at, state) {
+    if (state) { decisions.set(at, state); cleared.delete(at); } else { decisions.delete(at); cleared.add(at); }
+  }
 
   function change(places, make, words) {
     const group = [];
@@ -129,7 +133,11 @@
   function decide(decision, label) {
     const places = chosen();
     if (!places.length) { return; }
-    if (places.length > 1 && !window.confirm(`Decide about ${places.length} suspects at once?`)) { return; }
+    if (places.length > 1) {
+      const again = places.filter((at) => decisionOf(at)).length;
+      const words = again ? ` ${count(again)} of them ${again === 1 ? "is" : "are"} decided already and would change.` : "";
+      if (!window.confirm(`Decide about ${count(places.length)} suspects at once?${words}`)) { return; }
+    }
     const done = change(places, (at, before) => {
       const given = suspects.given[at], suggested = suspects.suggested[at];
       let what = decision, name = "";
@@ -197,6 +205,7 @@
     saving = 0;
     const held = {};
     for (const [at, s] of decisions) { held[suspects.id[at]] = [s.decision, s.label, s.note, s.reviewer, s.at]; }
+    for (const at of cleared) { held[suspects.id[at]] = ["", "", "", reviewer, now()]; }
     try {
       window.localStorage.setItem(storageKey(), JSON.stringify({ reviewer, held }));
     } catch (error) {
@@ -227,29 +236,29 @@
       });
   }
 
+  function take(rows) {
+    const place = new Map(suspects.id.map((id, at) => [id, at]));
+    for (const row of rows) {
+      const at = place.get(row.sample_id);
+      if (at !== undefined) {
+        decisions.set(at, { decision: row.decision, label: row.corrected_label, note: row.note, reviewer: row.reviewer, at: row.reviewed_at });
+      }
+    }
+  }
+
   function restore() {
     if (live) {
-      return fetch("decisions").then((answer) => answer.json()).then((rows) => {
-        const place = new Map(suspects.id.map((id, at) => [id, at]));
-        for (const row of rows) {
-          const at = place.get(row.sample_id);
-          if (at !== undefined) {
-            decisions.set(at, { decision: row.decision, label: row.corrected_label, note: row.note, reviewer: row.reviewer, at: row.reviewed_at });
-          }
-        }
-      });
+      return fetch("decisions").then((answer) => answer.json()).then(take);
     }
+    const written = byId("data-decisions"); // those that the run folder held when the page was written
+    if (written) { take(JSON.parse(written.textContent)); }
     try {
       const kept = JSON.parse(window.localStorage.getItem(storageKey()) || "null");
       if (kept) {
         reviewer = kept.reviewer || "";
         byId("reviewer").value = reviewer;
-        suspects.id.forEach((id, at) => {
-          if (Object.prototype.hasOwnProperty.call(kept.held, id)) {
-            const [decision, label, note, by, when] = kept.held[id];
-            decisions.set(at, { decision, label, note, reviewer: by, at: when });
-          }
-        });
+        take(Object.entries(kept.held).map(([id, [decision, label, note, by, when]]) => (
+          { sample_id: id, decision, corrected_label: label, note, reviewer: by, reviewed_at: when })));
       }
     } catch (error) {
       complain("This browser does not keep the decisions. Download corrections.csv before you close the page.");
@@ -338,7 +347,6 @@
     const all = listed.length === suspects.id.length;
     byId("matches").textContent = all ? `${count(listed.length)} suspects` : `${count(listed.length)} of ${count(suspects.id.length)}`;
     byId("nothing").hidden = listed.length > 0;
-    byId("select-all").textContent = `Select all ${count(listed.length)}`;
     layOut();
     reveal();
     render();
@@ -408,10 +416,15 @@
     if (index.probability && wrong + right >= 20) {
       words += ` Of ${count(wrong + right)} judged, ${count(wrong)} were wrong; ${count(expected)} were expected.`;
     }
-    byId("progress-words").textContent = words;
+    if (total && looked === total) {
+      words += live ? " That was all: end the review with Ctrl-C in the terminal, which names the next step."
+        : " That was all: download corrections.csv, and give it to labelaudit apply.";
+    }
+    byId("progress-words").textContent = `· ${words}`;
+    byId("download").classList.toggle("strong", !live);
     byId("progress-bar").max = Math.max(total, 1);
     byId("progress-bar").value = looked;
-    byId("looked").textContent = `${count(looked)} of ${count(total)} looked at`;
+    byId("looked").textContent = `${count(looked)} of ${count(total)} decided`;
     byId("open-count").textContent = total - looked ? ` (${count(total - looked)} left)` : "";
     byId("download").disabled = looked === 0;
   }
@@ -431,7 +444,7 @@
     const least = (pictured ? (room < 26 * rem ? 9 : 11) : 19) * rem;
     shape.columns = Math.max(1, Math.floor((room + shape.gap) / (least + shape.gap)));
     shape.width = (room - (shape.columns - 1) * shape.gap) / shape.columns;
-    shape.height = (pictured ? 15.2 : 16.5) * rem;
+    shape.height = (pictured ? 15.8 : 16.5) * rem;
     floor.style.height = `${Math.ceil(listed.length / shape.columns) * (shape.height + shape.gap) + shape.gap}px`;
     for (const card of cards.values()) { card.remove(); }
     cards.clear();
@@ -575,22 +588,27 @@
     for (const button of document.querySelectorAll("#acts [data-decision]")) {
       button.setAttribute("aria-pressed", String(button.dataset.decision === decision));
     }
+    // The truth, where it is known, is shown to who has decided.
+    const truth = suspects.truth ? suspects.truth[at] : -1;
+    byId("one-truth").hidden = truth < 0 || !decision;
+    if (truth >= 0) { byId("one-truth-name").textContent = className(truth); }
     const seen = evidence(at, () => { drawn = -1; schedule(); });
     if (drawn === at) { return; }
     drawn = seen ? at : -1;
     byId("note").value = state ? state.note : "";
     const given = className(suspects.given[at]), suggested = className(suspects.suggested[at]);
     byId("one-rank").textContent = `#${count(suspects.rank[at])}`;
-    for (const [id, words] of [["one-given", given], ["one-suggested", suggested], ["one-id", suspects.id[at]]]) {
+    for (const [id, words] of [["one-given", given], ["one-suggested", suggested], ["one-id", suspects.id[at]],
+      ["brief-given", given], ["brief-suggested", suggested]]) {
       byId(id).replaceChildren(element("bdi", "", words));
       byId(id).title = words;
     }
     byId("accept-name").textContent = suggested;
     byId("keep-name").textContent = given;
     byId("one-score").textContent = scoreWords(suspects.score[at]);
-    byId("one-ambiguity").textContent = ambiguityWords(suspects.ambiguity[at]);
-    byId("one-truth").hidden = !(suspects.truth && suspects.truth[at] >= 0);
-    if (suspects.truth && suspects.truth[at] >= 0) { byId("one-truth-name").textContent = className(suspects.truth[at]); }
+    const share = suspects.ambiguity[at];
+    byId("one-ambiguity").textContent = share === null ? "–"
+      : `${share < index.clear ? "people would hardly disagree" : share < index.disputed ? "some people would disagree" : "many people would disagree"} (${percent(share)})`;
     drawPicture(at, seen);
     byId("one-details").replaceChildren(...(index.noun === "images" && !(suspects.details && suspects.details[at].some(Boolean)) ? [] : [detailsList(at, 99)]));
     drawBars(at, seen);
@@ -694,6 +712,9 @@
     byId("selection").hidden = mode !== "grid";
     byId("selected-count").textContent = selection.size ? `${count(selection.size)} selected: a decision is about all of them` : "";
     byId("select-none").hidden = !selection.size;
+    const open = listed.filter((at) => !decisionOf(at)).length;
+    byId("select-all").textContent = open === listed.length ? `Select all ${count(open)}` : `Select the ${count(open)} that are not decided`;
+    byId("select-all").disabled = !open;
     if (mode === "grid") { drawGrid(); } else { drawOne(); }
   }
 
@@ -739,7 +760,7 @@
     const holds = query ? names.filter((name) => !name.toLowerCase().startsWith(query) && name.toLowerCase().includes(query)) : [];
     offered = [...starts, ...holds].slice(0, MOST_OPTIONS).map((name) => ({ name, words: name }));
     const exact = typed.value.trim();
-    if (exact && !names.includes(exact)) { offered.push({ name: exact, words: `New class “${exact}”` }); }
+    if (exact && !names.includes(exact)) { offered.push({ name: exact, words: `New class “${exact}” (labelaudit apply then needs --allow-new-classes)` }); }
     marked = 0;
     options.replaceChildren(...offered.map((one, i) => {
       const item = element("li", "", one.words);
@@ -781,7 +802,11 @@
     if (views.review.hidden || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) { return; }
     const field = event.target.closest("input, textarea, select");
     if (field) {
-      if (event.key === "Escape") { field.blur(); }
+      if (event.key === "Escape") {
+        // Browsers empty a search field by themselves, and say so to nobody.
+        event.preventDefault();
+        if (field.id === "search" && field.value) { field.value = ""; filter(); } else { field.blur(); }
+      }
       return;
     }
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
@@ -851,7 +876,10 @@
     byId("next").addEventListener("click", () => { step(1); render(); });
     byId("download").addEventListener("click", download);
     byId("show-help").addEventListener("click", () => byId("help").showModal());
-    byId("select-all").addEventListener("click", () => { listed.forEach((at) => selection.add(at)); render(); });
+    byId("select-all").addEventListener("click", () => {
+      listed.filter((at) => !decisionOf(at)).forEach((at) => selection.add(at));
+      render();
+    });
     byId("select-none").addEventListener("click", () => { selection.clear(); render(); });
     byId("note").addEventListener("change", () => {
       const at = drawn;
