@@ -44,15 +44,13 @@ def review(
 ) -> None:
     """Review suspects in a browser; every decision is saved to RUN/corrections.csv at once."""
     with for_people(interrupted="Interrupted."):
-        import getpass
         import webbrowser
+        from threading import Thread
 
-        from labelaudit.corrections.run import read_run
         from labelaudit.reporting.review_server import ReviewServer
 
-        read_run(run)
         console = Console()
-        name = getpass.getuser() if reviewer is None else reviewer
+        name = _user() if reviewer is None else reviewer
         with ReviewServer(run, name, port) as server:
             console.print(
                 f"Review at: {server.address}#review", soft_wrap=True, highlight=False, markup=False
@@ -60,12 +58,17 @@ def review(
             console.print(
                 "Decisions are saved as they are made. Ctrl-C ends the review.", highlight=False
             )
-            if not no_browser:
-                webbrowser.open(f"{server.address}#review")
+            # In a thread, for a browser may stay in the foreground until it is closed.
+            serving = Thread(target=server.serve_forever, daemon=True)
+            serving.start()
             try:
-                server.serve_forever()
+                if not no_browser:
+                    webbrowser.open(f"{server.address}#review")
+                while serving.is_alive():
+                    serving.join(1.0)
             except KeyboardInterrupt:
                 console.print()
+            server.shutdown()
             rows = server.corrections.rows()
         decided = sum(row["decision"] != "" for row in rows)
         console.print(
@@ -76,10 +79,20 @@ def review(
         )
         if decided:
             console.print(
-                f"Next:  labelaudit apply LABELS {plain(str(server.corrections.path))}",
+                f"Next:  labelaudit apply LABELS {plain(str(run))}",
                 soft_wrap=True,
                 highlight=False,
             )
+
+
+def _user() -> str:
+    """Give the user's name, "" where the system knows none."""
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return ""
 
 
 def apply(
@@ -128,9 +141,8 @@ def apply(
     force: Force = False,
 ) -> None:
     """Write the labels anew with the corrections, in the format that they have."""
-    with for_people(interrupted="Interrupted; nothing was written."):
+    with for_people(interrupted="Interrupted; run it again with --force."):
         from labelaudit.corrections.apply import apply_corrections
-        from labelaudit.corrections.run import suggestions_near
 
         applied = apply_corrections(
             labels,
@@ -140,7 +152,6 @@ def apply(
             image_column=image_column,
             id_column=id_column,
             split=split,
-            suggestions=suggestions_near(corrections),
             allow_new_classes=allow_new_classes,
             drop_excluded=drop_excluded,
             dry_run=dry_run,
@@ -162,9 +173,10 @@ def _show_applied(applied: Applied) -> None:
         if len(rows) > SHOWN_ROWS:
             table.add_row("…", f"{len(rows) - SHOWN_ROWS:,} more pairs", "")
         console.print(table)
-    would = "would be" if applied.out is None else "were"
+    would = "would be" if applied.out is None else "was" if len(applied.changes) == 1 else "were"
     console.print(
-        f"{len(applied.changes):,} labels {would} changed; {applied.num_verified:,} are verified,"
+        f"{len(applied.changes):,} {'label' if len(applied.changes) == 1 else 'labels'} {would}"
+        f" changed; {applied.num_verified:,} verified,"
         f" {applied.num_excluded:,} excluded, {applied.num_unsure:,} unsure.",
         highlight=False,
     )
@@ -266,12 +278,17 @@ def export(
     """Hand suspects over to another tool: Label Studio, FiftyOne, cleanlab, CVAT or plain CSV."""
     with for_people(interrupted="Interrupted."):
         from labelaudit.corrections.exports import export_run
+        from labelaudit.corrections.run import read_run
 
         paths = export_run(
             run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
         )
         for path in paths:
             Console().print(plain(str(path)), soft_wrap=True, highlight=False)
+        if not read_run(run).trusted:
+            Console(stderr=True).print(
+                "[yellow]warning:[/yellow] this run should not be trusted; its report says why"
+            )
 
 
 def report(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,3 +54,43 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+LOCK_SECONDS = 10.0  # waited for somebody else; a lock that is older was left behind
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time read a file, change what it holds, and write it.
+
+    A lock file lies beside it meanwhile. One that a killed process has left is taken over.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it need not be there.
+
+    Raises
+    ------
+    OutputError
+        If the folder cannot be written to.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    started = time.monotonic()
+    while True:
+        try:
+            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            break
+        except FileExistsError:
+            if time.monotonic() - started > LOCK_SECONDS:
+                with suppress(OSError):
+                    lock.unlink()
+                started = time.monotonic()
+            time.sleep(0.01)
+        except OSError as error:
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            lock.unlink()

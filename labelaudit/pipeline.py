@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from labelaudit import distributed
-from labelaudit.corrections.reviewed import Review, open_review, take_review
+from labelaudit.corrections.reviewed import Review, open_review, take_review, tell_of_gone
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.feature_tables import FeatureSource, TableSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
@@ -457,7 +457,7 @@ def _run(
                 max_suspects=audit.options.max_suspects,
                 reporter=reporter,
             )
-            review.carry_over(result.samples, folder.path)
+            tell_of_gone(review.carry_over(result.samples, folder.path), reporter)
     except BaseException:
         if folder and not EpsilonHistory(place / EPSILON_FOLDER).epochs:
             folder.abandon()

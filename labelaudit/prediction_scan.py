@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelaudit.corrections.reviewed import Review
+from labelaudit.corrections.reviewed import Review, tell_of_gone
 from labelaudit.data.manifest import check_trainable
 from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import OptionError
@@ -199,7 +199,7 @@ def scan_predictions(
         write_results(
             folder, result, source, evidence, max_suspects=max_suspects, reporter=reporter
         )
-        review.carry_over(samples, folder.path)
+        tell_of_gone(review.carry_over(samples, folder.path), reporter)
     except BaseException:
         folder.abandon()
         raise

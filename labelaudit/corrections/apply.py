@@ -22,6 +22,7 @@ from labelaudit.corrections.label_files import (
 )
 from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
 from labelaudit.corrections.reading import read_corrections
+from labelaudit.corrections.run import suggestions_near
 from labelaudit.corrections.table import (
     CORRECTIONS_FILE,
     EXCLUDE,
@@ -148,7 +149,7 @@ def apply_corrections(
     if isinstance(corrections, pd.DataFrame):
         table = check_corrections(corrections, "the corrections", suggestions)
     else:
-        table = read_corrections(corrections, suggestions)
+        table = read_corrections(corrections, suggestions or suggestions_near(corrections))
     decided: list[Decision] = [
         {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
     ]

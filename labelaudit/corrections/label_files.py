@@ -25,6 +25,7 @@ from labelaudit.data.label_tables import (
     ID_COLUMNS,
     LABEL_COLUMNS,
     SPLIT_COLUMN,
+    VERIFIED_COLUMN,
     Columns,
     column_called,
     suffix_of,
@@ -32,7 +33,6 @@ from labelaudit.data.label_tables import (
 from labelaudit.data.manifest import as_text
 from labelaudit.errors import SourceError
 
-VERIFIED_COLUMN = "verified"
 """Name of the column that says which labels a person has verified."""
 
 YES = "yes"

@@ -64,9 +64,16 @@ def read_json(path: Path) -> pd.DataFrame:
     text = read_text(path)
     try:
         items = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceError(f"{path} is not JSON: {error}; export it anew") from error
     items = items if isinstance(items, list) else [items]
+    try:
+        return _decisions_of(items, path)
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:
+        raise SourceError(f"{path} is no export of Label Studio, or a damaged one") from error
+
+
+def _decisions_of(items: list[Any], path: Path) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for item in items:
         if not isinstance(item, dict):
@@ -111,7 +118,10 @@ def read_table(path: Path) -> pd.DataFrame:
     rows: list[dict[str, str]] = []
     for row in cells:
         several = SEVERAL.match(row.get(LABEL_CONTROL) or "")
-        values = {**row, LABEL_CONTROL: json.loads(row[LABEL_CONTROL])} if several else row
+        try:
+            values = {**row, LABEL_CONTROL: json.loads(row[LABEL_CONTROL])} if several else row
+        except ValueError as error:
+            raise SourceError(f"{path} has a damaged cell {row[LABEL_CONTROL]!r}") from error
         rows += _decision(values, row, path)
     return _frame(rows)
 

@@ -15,12 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.run import Run, read_run
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
     CORRECTIONS_FILE,
     EXCLUDE,
+    GIVEN_LABEL,
     KEEP,
     RELABEL,
     label_before,
@@ -30,7 +32,11 @@ from labelaudit.data.feature_tables import FeatureSource
 from labelaudit.data.manifest import UNLABELED, Source, count, some, text_array
 from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import SourceError
+from labelaudit.progress import Reporter
 from labelaudit.suspects.checked import CheckedScores, check_scores
+
+BEFORE_FILE = "corrections.before.csv"
+"""Decisions of a replaced run that do not hold for the new one: of samples or labels that are gone."""
 
 # Decisions that say which label is right.
 ABOUT_LABELS = (ACCEPT, KEEP, RELABEL)
@@ -62,9 +68,13 @@ class Decisions:
     def of(cls, run: Run) -> Decisions:
         """Take those of a run."""
         about = run.samples[run.samples["sample_id"].isin(run.corrections["sample_id"])]
+        given = _by_id(about, "given_label")
+        if GIVEN_LABEL in run.corrections:
+            # What was carried over from an earlier run was decided about the label of that time.
+            given |= _by_id(run.corrections[run.corrections[GIVEN_LABEL] != ""], GIVEN_LABEL)
         return cls(
             run.corrections,
-            _by_id(about, "given_label"),
+            given,
             _by_id(about, "first_label") if "first_label" in about else {},
         )
 
@@ -83,13 +93,23 @@ class Decisions:
             joined(self.first_labels, later.first_labels),
         )
 
-    def still_about(self, samples: pd.DataFrame) -> Decisions:
-        """Leave out those about samples that are gone, and kept labels that are other ones now."""
+    @property
+    def table(self) -> pd.DataFrame:
+        """The corrections with the label that each was decided about."""
+        given = self.corrections["sample_id"].map(dict(self.given_labels)).fillna("")
+        return self.corrections.assign(**{GIVEN_LABEL: given.astype("str")})
+
+    def still_about(self, samples: pd.DataFrame) -> tuple[Decisions, Decisions]:
+        """Part them from those about samples that are gone, and kept labels that are other ones now."""
         now = dict(zip(samples["sample_id"], samples["given_label"], strict=True))
         names = self.corrections["sample_id"]
-        same = np.array([now.get(name) == self.given_labels.get(name) for name in names], bool)
+        then = [self.given_labels.get(name, now.get(name)) for name in names]
+        same = np.array([now.get(n) == given for n, given in zip(names, then, strict=True)], bool)
         holds = names.isin(list(now)) & ((self.corrections["decision"] != KEEP) | same)
-        return replace(self, corrections=self.corrections[holds])
+        return (
+            replace(self, corrections=self.corrections[holds]),
+            replace(self, corrections=self.corrections[~holds]),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +131,7 @@ class DecidedScores:
     def of(cls, run: Run) -> DecidedScores | None:
         """Take those of a run; None where there are none, or scores are no probabilities."""
         decided = run.corrections[run.corrections["decision"].isin(ABOUT_LABELS)]
+        decided = decided.drop(columns=GIVEN_LABEL, errors="ignore")
         # What had been verified before the run has no score of it.
         table = _doubtful(run.samples).merge(decided, on="sample_id")
         if not len(table) or not _are_probabilities(run.summary):
@@ -167,8 +188,11 @@ class Review:
             return None
         return self.last.check(_doubtful(samples)["suspect_score"]).as_dict()
 
-    def carry_over(self, samples: pd.DataFrame, folder: Path) -> None:
+    def carry_over(self, samples: pd.DataFrame, folder: Path) -> int:
         """Write all decisions into the new run folder; the standing ones as far as they still hold.
+
+        The others are kept in `BEFORE_FILE`. What stands in the folder is read again, for somebody may
+        have gone on reviewing meanwhile.
 
         Parameters
         ----------
@@ -177,14 +201,44 @@ class Review:
         folder : Path
             The run folder.
 
+        Returns
+        -------
+        int
+            How many decisions hold no longer.
+
         Raises
         ------
         OutputError
-            The file cannot be written.
+            A file cannot be written.
         """
-        all_of_them = self.decisions.followed_by(self.standing.still_about(samples))
+        standing = self.standing
+        if (folder / CORRECTIONS_FILE).exists():
+            here = read_corrections(folder / CORRECTIONS_FILE, _by_id(samples, "suggested_label"))
+            given = _by_id(here, GIVEN_LABEL) if GIVEN_LABEL in here else {}
+            given = {name: label for name, label in given.items() if label}
+            standing = standing.followed_by(Decisions(here, {**standing.given_labels, **given}))
+        holding, gone = standing.still_about(samples)
+        if len(gone.corrections):
+            before = [gone.table]
+            if (folder / BEFORE_FILE).exists():
+                before.insert(0, read_corrections(folder / BEFORE_FILE))
+            kept = pd.concat(before, ignore_index=True).drop_duplicates("sample_id", keep="last")
+            write_corrections(kept.fillna(""), folder / BEFORE_FILE)
+        all_of_them = self.decisions.followed_by(holding)
         if len(all_of_them.corrections):
-            write_corrections(all_of_them.corrections, folder / CORRECTIONS_FILE)
+            write_corrections(all_of_them.table, folder / CORRECTIONS_FILE)
+        elif (folder / CORRECTIONS_FILE).exists():
+            (folder / CORRECTIONS_FILE).unlink()
+        return len(gone.corrections)
+
+
+def tell_of_gone(number: int, reporter: Reporter) -> None:
+    """Warn of decisions that `Review.carry_over` has set aside."""
+    if number:
+        reporter.warn(
+            f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples or"
+            f" labels that are gone; see {BEFORE_FILE} in the run folder"
+        )
 
 
 def open_review(
@@ -320,8 +374,13 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
             absent.append(name)
             continue
         now, then = names[labels[at]], decisions.given_labels.get(name, "")
+        # Nobody has decided about another label, or about another sample of the same name.
+        known = ("", label, decisions.first_labels.get(name, then))
+        if now != then and (decision == KEEP or (then and now not in known)):
+            changed.append(name)
+            continue
         if decision == KEEP:
-            if not now or now != then:
+            if not now:
                 changed.append(name)
                 continue
         elif fixed and label not in index:
@@ -342,8 +401,8 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
         )
     if changed:
         warnings.append(
-            f"{count(changed, 'label that was kept is', 'labels that were kept are')} other ones now:"
-            f" {some(changed)}; not taken as verified"
+            f"{count(changed, 'label that was decided about is', 'labels that were decided about are')}"
+            f" other ones now: {some(changed)}; these decisions are passed over"
         )
     if unknown:
         warnings.append(

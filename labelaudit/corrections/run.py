@@ -50,7 +50,7 @@ class Run:
         One row per sample of the data set, in its order.
     corrections : DataFrame
         Decisions in corrections.csv, or in a suspects.csv that somebody has filled in, with the columns
-        `CORRECTION_COLUMNS`; no row where there is no
+        `CORRECTION_COLUMNS`, and maybe ``given_label``; no row where there is no
         such file.
     version : str
         Version of labelaudit that made the run.
@@ -162,6 +162,8 @@ def read_run(path: str | Path) -> Run:
         )
     summary = _read_object(path / SUMMARY_FILE)
     _require(path / SUMMARY_FILE, "the key", _KEYS, summary)
+    if not isinstance(summary["class_names"], list) or not isinstance(summary["trust"], dict):
+        raise SourceError(f"{path / SUMMARY_FILE} is damaged; scan again with --force")
     samples = _read_samples(path / SAMPLES_FILE)
     corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
     run = Run(path, summary, samples, corrections, _version(summary, marker))
@@ -169,7 +171,7 @@ def read_run(path: str | Path) -> Run:
     if file is None:
         return run
     decided = read_corrections(file, run.suggestions)
-    return Run(path, summary, samples, decided[list(CORRECTION_COLUMNS)], run.version)
+    return Run(path, summary, samples, decided, run.version)
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

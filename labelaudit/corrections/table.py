@@ -29,6 +29,10 @@ CORRECTION_COLUMNS = (
 )
 """Columns of corrections.csv, in order."""
 
+GIVEN_LABEL = "given_label"
+"""One more column, of tables that labelaudit writes: the label that was decided about. Where it is
+there, no decision is taken over to a sample that has another label by now."""
+
 CORRECTIONS_FILE = "corrections.csv"
 """What the table is called in a run folder."""
 
@@ -39,7 +43,7 @@ def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     Parameters
     ----------
     corrections : DataFrame
-        With the columns `CORRECTION_COLUMNS`, all text.
+        With the columns `CORRECTION_COLUMNS`, and maybe `GIVEN_LABEL`, all text.
     path : Path
         The file to write.
 
@@ -48,7 +52,8 @@ def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     OutputError
         If the file cannot be written.
     """
-    write_csv(corrections.loc[:, list(CORRECTION_COLUMNS)], path)
+    more = [GIVEN_LABEL] if GIVEN_LABEL in corrections else []
+    write_csv(corrections.loc[:, [*CORRECTION_COLUMNS, *more]], path)
 
 
 def check_corrections(
@@ -67,6 +72,8 @@ def check_corrections(
         See `labelaudit.corrections.reading.read_corrections`.
     """
     for name in ("sample_id", "decision"):
+        if list(frame.columns).count(name) > 1:
+            raise SourceError(f'{where} has two columns "{name}"; rename one')
         if name not in frame:
             raise SourceError(
                 f'{where} has no column "{name}"; columns there: {", ".join(map(str, frame))}'

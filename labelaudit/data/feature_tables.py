@@ -44,8 +44,8 @@ Floats = npt.NDArray[np.float32]
 
 # Rows converted or checked at a time, to bound what lies in memory twice.
 BLOCK_ROWS = 4096
-# Columns of a table that the report shows where there are no pictures.
-SHOWN_COLUMNS = 8
+# Columns of a table that are read for the report, which shows those that tell most.
+SHOWN_COLUMNS = 24
 FEATURE_COLUMNS = ("features", "embedding", "embeddings", "vector")
 
 

@@ -27,6 +27,7 @@ LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
 # Beside a column of verified labels: what these were at first. `labelaudit apply` writes it.
 FIRST_LABEL_COLUMN = "first_label"
+VERIFIED_COLUMN = "verified"  # as `labelaudit apply` writes it
 # What the cells of a column of verified labels mean, whatever their case.
 MARKS = {
     **dict.fromkeys(("yes", "true", "1", "y", "verified"), VERIFIED),
@@ -89,6 +90,7 @@ class LabelTable:
     schema lists, in its order. `others` are the columns read besides. `marks` say of each label whether
     it is `VERIFIED`, or the row `EXCLUDED`, where a column of that was asked for. `first` are then the
     verified labels as they were given at first, "" where that is not known, and for the others.
+    `marks_passed_over` says that `labelaudit apply` wrote the table, and nobody asked for its marks.
     """
 
     files: tuple[Path, ...]
@@ -104,6 +106,7 @@ class LabelTable:
     embedded: str | None = None
     marks: list[str] | None = None
     first: list[str] | None = None
+    marks_passed_over: bool = False
 
     @property
     def where(self) -> str:
@@ -182,7 +185,11 @@ def read_table(
         embedded=image if cells.embedded and images_needed else None,
     )
     if verified is None:
-        return table
+        applied = (
+            column_called(VERIFIED_COLUMN, cells.names),
+            column_called(FIRST_LABEL_COLUMN, cells.names),
+        )
+        return replace(table, marks_passed_over=None not in applied)
     marks = _read_marks(table, verified, cells.texts[verified])
     if first is None:
         return replace(table, marks=marks)

@@ -18,6 +18,7 @@ from labelaudit.data.images import ImageFiles, Indices, ParquetImages
 from labelaudit.data.label_tables import (
     IMAGE_COLUMNS,
     TABLE_SUFFIXES,
+    VERIFIED_COLUMN,
     Columns,
     LabelTable,
     concatenate,
@@ -581,7 +582,12 @@ def _choose_split(
 def rows_of_split(
     table: LabelTable, split: str | None, warnings: list[str]
 ) -> npt.NDArray[np.bool_]:
-    """Return the mask (R,) of the rows to read."""
+    """Return the mask (R,) of the rows to read; warn where labels are verified and nobody asked."""
+    if table.marks_passed_over:
+        warnings.append(
+            f"{table.where} says which labels are verified, and that is passed over; take them as right"
+            f" with verified_column (--verified-column {VERIFIED_COLUMN})"
+        )
     there = sorted(set(table.splits or ()) - {""})
     if not there and split is None:
         return np.ones(len(table.labels), bool)

@@ -20,7 +20,13 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 
 from labelaudit.data.feature_tables import FeatureSource, Floats, source_from_table
 from labelaudit.data.images import Indices
-from labelaudit.data.label_tables import FIRST_LABEL_COLUMN, ID_COLUMNS, Columns, read_table
+from labelaudit.data.label_tables import (
+    FIRST_LABEL_COLUMN,
+    ID_COLUMNS,
+    VERIFIED_COLUMN,
+    Columns,
+    read_table,
+)
 from labelaudit.data.manifest import UNLABELED
 from labelaudit.errors import SourceError
 
@@ -87,7 +93,8 @@ def read_tabular(
         if _tells_the_same(rows.details[name], labels)
     }
     if FIRST_LABEL_COLUMN in names:
-        left_out[FIRST_LABEL_COLUMN] = "left out: written by labelaudit apply"
+        for name in {VERIFIED_COLUMN, FIRST_LABEL_COLUMN}.intersection(names):
+            left_out[name] = "left out: written by labelaudit apply"
     try:
         features, notes = tabular_features(rows.details, exclude=left_out)
     except SourceError as error:

@@ -14,7 +14,7 @@ from labelaudit.inputs import Inputs
 from labelaudit.networks.encoders import PixelStatistics
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
-from labelaudit.reporting.html import write_report
+from labelaudit.reporting.html import render_page, write_page
 from labelaudit.reporting.plots import (
     plot_class_pairs,
     plot_embedding,
@@ -117,8 +117,7 @@ def write_results(
         reporter=reporter,
     )
     listed = len(result.suspects)
-    write_report(
-        folder.path / "report.html",
+    page = render_page(
         suspects=result.suspects,
         summary=result.summary,
         plots=write_plots(folder.path / "plots", result),
@@ -127,6 +126,7 @@ def write_results(
         noun="samples" if evidence.pictures is None else "images",
         num_listed=listed if max_suspects is None else min(max_suspects, listed),
     )
+    write_page(folder.path / "report.html", page)
 
 
 def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:

@@ -109,8 +109,7 @@ class ClassPair:
     listed: bool  # whether the review lists any of them
 
 
-def write_report(
-    path: Path,
+def render_page(
     *,
     suspects: pd.DataFrame,
     summary: Mapping[str, Any],
@@ -121,15 +120,14 @@ def write_report(
     noun: str = "images",
     num_listed: int | None = None,
     checked: CheckedScores | None = None,
-) -> None:
-    """Write the report page, atomically; what it shows of single suspects lies beside it.
+    live: bool = False,
+) -> str:
+    """Render the report page; what it shows of single suspects lies beside it.
 
     Its size is bounded whatever the data: tables are cut with a note that says so.
 
     Parameters
     ----------
-    path : Path
-        The HTML file to write.
     suspects : DataFrame
         The flagged ones, worst first, as `labelaudit.reporting.tables.suspects_table` gives them.
     summary : mapping
@@ -149,11 +147,8 @@ def write_report(
         How many suspects the review lists; by default all.
     checked : CheckedScores, optional
         The scores against what a person decided.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
+    live : bool
+        Whether the page is served by `labelaudit review`.
     """
     # Most suspects first, so that a table that is cut still has the classes that matter.
     classes = sorted(summary["per_class"], key=lambda row: -row["num_suspects"])
@@ -163,7 +158,8 @@ def write_report(
     pairs = class_pairs(suspects, summary["class_names"], num_listed)
     page = _environment().get_template("report.html.j2")
     carried = [*blocks, *([Block("decisions", block_text(decisions))] if decisions else [])]
-    html = page.render(
+    return page.render(
+        live=live,
         style=Markup(page_text("report.css")),
         script=Markup(page_text("report.js")),
         summary=summary,
@@ -189,6 +185,23 @@ def write_report(
         max_warnings=MAX_WARNINGS,
         config=json.dumps(summary["config"], indent=2, ensure_ascii=False, default=str),
     )
+
+
+def write_page(path: Path, html: str) -> None:
+    """Write the report page, atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The HTML file to write.
+    html : str
+        From `render_page`.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
     with atomic_write(path) as temporary:
         # A file name that is not Unicode must not cost the report: it is shown with "?" instead.
         temporary.write_bytes(html.encode("utf-8", errors="replace"))

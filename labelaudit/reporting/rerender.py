@@ -5,20 +5,16 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import jinja2
 import numpy as np
 import pandas as pd
 
-from labelaudit.corrections.reviewed import check_run
 from labelaudit.corrections.run import Run, read_run, rows_of
-from labelaudit.data.images import ImageFiles
-from labelaudit.data.manifest import text_array
+from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
 from labelaudit.reporting.blocks import DATA_FOLDER, INDEX, Block, read_block, stored_blocks
-from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
-from labelaudit.reporting.html import PLOT_TEXTS, write_report
-from labelaudit.reporting.review_data import write_review_data
+from labelaudit.reporting.html import PLOT_TEXTS, render_page, write_page
 from labelaudit.reporting.tables import suspects_table
-from labelaudit.training.recorder import EpsilonHistory
 
 
 def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
@@ -42,41 +38,70 @@ def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
     Raises
     ------
     SourceError
-        If the folder is none of labelaudit's, or incomplete.
+        If the folder is none of labelaudit's, incomplete or damaged.
     OutputError
         If the page cannot be written.
     """
     found = read_run(run)
-    folder = found.path
-    suspects = suspects_table(found.samples)
-    if (folder / DATA_FOLDER / f"{INDEX}.js").exists():
-        blocks = stored_blocks(folder)
-    else:
-        blocks = _blocks_of_earlier_version(found, reporter or Reporter())
-    index = read_block(folder, INDEX)
-    plots = {key: folder / "plots" / f"{key}.png" for key in PLOT_TEXTS}
-    path = folder / "report.html"
-    write_report(
-        path,
-        suspects=suspects,
-        summary=found.summary,
-        plots={key: file for key, file in plots.items() if file.exists()},
-        blocks=blocks,
-        decisions=rows_of(found.corrections),
-        epochs=index["epochs"],
-        noun=index["noun"],
-        num_listed=len(index["suspects"]["id"]),
-        checked=check_run(folder),
-    )
+    if not (found.path / DATA_FOLDER / f"{INDEX}.js").exists():
+        _write_blocks_of_earlier_version(found, reporter or Reporter())
+    path = found.path / "report.html"
+    write_page(path, page_of(found))
     return path
 
 
-def _blocks_of_earlier_version(run: Run, reporter: Reporter) -> list[Block]:
+def page_of(run: Run, *, live: bool = False) -> str:
+    """Render the page of a run folder.
+
+    Parameters
+    ----------
+    run : Run
+        With the blocks of the page's data in its folder.
+    live : bool
+        Whether `labelaudit review` serves it.
+
+    Raises
+    ------
+    SourceError
+        If a file in the folder is missing or damaged.
+    """
+    from labelaudit.corrections.reviewed import check_run
+
+    folder = run.path
+    index = read_block(folder, INDEX)
+    plots = {key: folder / "plots" / f"{key}.png" for key in PLOT_TEXTS}
+    try:
+        return render_page(
+            suspects=suspects_table(run.samples),
+            summary=run.summary,
+            plots={key: file for key, file in plots.items() if file.exists()},
+            blocks=stored_blocks(folder),
+            decisions=[] if live else rows_of(run.corrections),
+            epochs=index["epochs"],
+            noun=index["noun"],
+            num_listed=len(index["suspects"]["id"]),
+            checked=check_run(folder),
+            live=live,
+        )
+    except (AttributeError, KeyError, TypeError, jinja2.UndefinedError) as error:
+        raise SourceError(
+            f"{folder} is damaged: what it holds does not fit together ({error!r}); scan again with"
+            " --force"
+        ) from error
+
+
+def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> list[Block]:
     """Write the blocks of a folder that has none, with what can still be had."""
+    from labelaudit.data.images import ImageFiles
+    from labelaudit.data.manifest import text_array
+    from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
+    from labelaudit.reporting.review_data import write_review_data
+    from labelaudit.training.recorder import EpsilonHistory
+
     folder, samples = run.path, run.samples
     paths = samples["path"].fillna("").astype(str)
     pictures = None
-    if (samples["path"].fillna("") != "").all() and Path(paths.iloc[0]).exists():
+    if (paths != "").all() and Path(paths.iloc[0]).exists():
         pictures = source_pictures(ImageFiles(text_array(paths.tolist())))
     neighbors = None
     if (folder / "embeddings.npy").exists():

@@ -24,18 +24,28 @@ from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 
+from labelaudit.corrections.run import read_run
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
     CORRECTIONS_FILE,
     DECISIONS,
+    GIVEN_LABEL,
     RELABEL,
     write_corrections,
 )
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.errors import LabelauditError, OptionError, SourceError
-from labelaudit.reporting.blocks import INDEX, SHOWN_BY_BROWSERS, block_json, read_block
+from labelaudit.files import locked
+from labelaudit.reporting.blocks import (
+    DATA_FOLDER,
+    INDEX,
+    SHOWN_BY_BROWSERS,
+    block_json,
+    read_block,
+)
 from labelaudit.reporting.html import page_text, source_hash
+from labelaudit.reporting.rerender import page_of
 from labelaudit.reporting.tables import read_csv
 
 HOST = "127.0.0.1"
@@ -44,7 +54,6 @@ MOST_BYTES = 1 << 25  # of a request: decisions about all suspects at once
 MOST_LETTERS = 10_000  # of a label or note
 _BLOCK = re.compile(r"report-data/(index|chunk-\d{5})\.json")
 _IMAGE = re.compile(r"image/(\d{1,9})")
-_POLICY_TAG = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
 _KINDS = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "ico": "x-icon"}
 
 
@@ -55,8 +64,8 @@ class CorrectionsFile:
     ----------
     path
         The file; it need not be there yet.
-    sample_ids
-        Of the samples that may be decided about.
+    given_labels
+        Of the samples that may be decided about, by sample id.
 
     Raises
     ------
@@ -64,21 +73,23 @@ class CorrectionsFile:
         If there is such a file and it cannot be read.
     """
 
-    def __init__(self, path: Path, sample_ids: Sequence[str]) -> None:
+    def __init__(self, path: Path, given_labels: Mapping[str, str]) -> None:
         self.path = path
-        self._known = frozenset(sample_ids)
+        self._given = dict(given_labels)
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
         self._rows: dict[str, dict[str, str]] = {}
         self._read()
 
     def rows(self) -> list[dict[str, str]]:
-        """Give all rows, with the columns `CORRECTION_COLUMNS`."""
+        """Give all rows, with the columns `CORRECTION_COLUMNS` and `GIVEN_LABEL`."""
         with self._lock:
             self._read()
             return list(self._rows.values())
 
-    def update(self, changes: Sequence[Mapping[str, str]], reviewer: str) -> int:
+    def update(
+        self, changes: Sequence[Mapping[str, Any]], reviewer: str
+    ) -> tuple[int, list[tuple[str, str]]]:
         """Write changed decisions; one without decision and note takes the row away.
 
         Parameters
@@ -90,46 +101,52 @@ class CorrectionsFile:
 
         Returns
         -------
-        int
-            How many samples are decided about now.
+        tuple
+            How many samples are decided about now; and the changes that make no sense, which are not
+            written: the sample and why.
 
         Raises
         ------
-        OptionError
-            If a change makes no sense; nothing is written then.
         OutputError
             If the file cannot be written.
         """
-        checked = [self._check(change) for change in changes]
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with self._lock:
+        refused = []
+        with self._lock, locked(self.path):
             self._read()
             rows = dict(self._rows)
-            for change in checked:
-                sample = change["sample_id"]
-                if change["decision"] or change["note"]:
-                    rows[sample] = {**change, "reviewer": reviewer, "reviewed_at": now}
+            for change in changes:
+                told = {name: change.get(name, "") for name in CORRECTION_COLUMNS[:4]}
+                trouble = self._trouble(told)
+                if trouble:
+                    refused.append((str(told["sample_id"]), trouble))
+                    continue
+                sample = told["sample_id"]
+                if told["decision"] not in (ACCEPT, RELABEL):
+                    told["corrected_label"] = ""
+                if told["decision"] or told["note"]:
+                    who = {"reviewer": reviewer, "reviewed_at": now}
+                    rows[sample] = {**told, **who, GIVEN_LABEL: self._given[sample]}
                 else:
                     rows.pop(sample, None)
-            frame = pd.DataFrame(list(rows.values()), columns=list(CORRECTION_COLUMNS), dtype="str")
+            columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
+            frame = pd.DataFrame(list(rows.values()), columns=columns, dtype="str").fillna("")
             write_corrections(frame, self.path)
             self._rows = rows
             self._seen = self._state()
-        return sum(row["decision"] != "" for row in rows.values())
+        return sum(row["decision"] != "" for row in rows.values()), refused
 
-    def _check(self, change: Mapping[str, Any]) -> dict[str, str]:
-        told = {name: change.get(name, "") for name in CORRECTION_COLUMNS[:4]}
+    def _trouble(self, told: Mapping[str, Any]) -> str:
+        """Say why a change makes no sense, "" if it does."""
         if not all(isinstance(text, str) and len(text) <= MOST_LETTERS for text in told.values()):
-            raise OptionError("a decision is made of short texts")
-        if told["sample_id"] not in self._known:
-            raise OptionError("a decision names a sample that this run does not list")
+            return "a decision is made of short texts"
+        if told["sample_id"] not in self._given:
+            return "this run does not list the sample"
         if told["decision"] not in ("", *DECISIONS):
-            raise OptionError(f"a decision is one of {', '.join(DECISIONS)}")
-        if told["decision"] not in (ACCEPT, RELABEL):
-            told["corrected_label"] = ""
-        elif not told["corrected_label"]:
-            raise OptionError("a decision to relabel needs a label")
-        return told
+            return f"a decision is one of {', '.join(DECISIONS)}"
+        if told["decision"] in (ACCEPT, RELABEL) and not told["corrected_label"]:
+            return "a label without a name cannot be set"
+        return ""
 
     def _state(self) -> tuple[int, int] | None:
         try:
@@ -151,8 +168,12 @@ class CorrectionsFile:
                 raise SourceError(
                     f"{self.path} has no column {missing[0]!r}; move it away, or mend its header"
                 )
-            for row in frame[list(CORRECTION_COLUMNS)].fillna("").astype(str).to_dict("records"):
-                self._rows[row["sample_id"]] = {str(name): text for name, text in row.items()}
+            frame[GIVEN_LABEL] = frame.get(GIVEN_LABEL, pd.Series("", index=frame.index))
+            columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
+            for row in frame[columns].fillna("").astype(str).to_dict("records"):
+                told = {str(name): text for name, text in row.items()}
+                told["decision"] = told["decision"].strip().lower()  # as a person may write it
+                self._rows[told["sample_id"]] = told
         self._seen = state
 
 
@@ -182,17 +203,28 @@ class ReviewServer(ThreadingHTTPServer):
         self.run = Path(run)
         self.reviewer = reviewer
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
-        self.page = _live_page(self.run)
-        index = read_block(self.run, INDEX)
-        suspects = index["suspects"]
-        self.corrections = CorrectionsFile(self.run / CORRECTIONS_FILE, suspects["id"])
-        self.corrections.rows()
-        links = suspects["link"] or [""] * len(suspects["id"])
-        self.images = {
-            rank: self.run / unquote(link)
-            for rank, link in zip(suspects["rank"], links, strict=True)
-            if link and suffix_of(unquote(link)) in SHOWN_BY_BROWSERS
-        }
+        found = read_run(run)
+        # Rendered here and not read from the folder: whoever has sent it cannot have changed the page.
+        self.page = page_of(found, live=True).encode("utf-8", errors="replace")
+        self._index_state = _state(self.run)
+        try:
+            index = read_block(self.run, INDEX)
+            suspects, classes = index["suspects"], [*index["classes"], ""]
+            given = {
+                sample: classes[code]
+                for sample, code in zip(suspects["id"], suspects["given"], strict=True)
+            }
+            links = suspects["link"] or [""] * len(suspects["id"])
+            self.images = {
+                rank: self.run / unquote(link)
+                for rank, link in zip(suspects["rank"], links, strict=True)
+                if link and suffix_of(unquote(link)) in SHOWN_BY_BROWSERS
+            }
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise SourceError(
+                f"{self.run} is damaged: its list of suspects is no such list; scan again with --force"
+            ) from error
+        self.corrections = CorrectionsFile(self.run / CORRECTIONS_FILE, given)
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
@@ -206,27 +238,22 @@ class ReviewServer(ThreadingHTTPServer):
         """Where the page is, with its token."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the run was replaced by another one meanwhile."""
+        return _state(self.run) != self._index_state
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing where a browser has gone away in the middle of an answer."""
 
 
-def _live_page(run: Path) -> bytes:
-    """Read the page, and let it talk to the server."""
-    path = run / "report.html"
-    mend = f"write it anew with: labelaudit report {run}"
+def _state(run: Path) -> tuple[int, int] | None:
+    """Give what changes where a run is replaced."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SourceError(f"{path} cannot be read ({error}); {mend}") from error
-    known = (
-        f"<script>{page_text('report.js')}</script>",
-        f"<style>{page_text('report.css')}</style>",
-    )
-    if not all(part in text for part in known):
-        raise SourceError(f"{path} was written by another version of labelaudit; {mend}")
-    # The policy goes into a header, which a run folder of somebody else cannot change.
-    text = _POLICY_TAG.sub("", text, count=1)
-    return text.replace('data-review="disk"', 'data-review="live"', 1).encode()
+        found = (run / DATA_FOLDER / f"{INDEX}.js").stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def _policy() -> str:
@@ -254,7 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "":
             self._send(self.server.page, "text/html; charset=utf-8")
         elif path == "decisions":
-            self._send_json(self.server.corrections.rows())
+            self._send_decisions()
         elif match := _BLOCK.fullmatch(path):
             try:
                 self._send(block_json(self.server.run, match[1]).encode(), "application/json")
@@ -281,11 +308,24 @@ class _Handler(BaseHTTPRequestHandler):
             changes = json.loads(self.rfile.read(int(size)))
             if not isinstance(changes, list) or not all(isinstance(one, dict) for one in changes):
                 raise OptionError("decisions come as a list of objects")
-            saved = self.server.corrections.update(changes, self.server.reviewer)
-        except (ValueError, OSError) as error:  # LabelauditError among them
-            self._send(str(error).encode(), "text/plain; charset=utf-8", HTTPStatus.BAD_REQUEST)
+            if self.server.is_stale:
+                raise OptionError("the run was replaced by another one; start the review again")
+            saved, refused = self.server.corrections.update(changes, self.server.reviewer)
+        except (ValueError, OSError, RecursionError) as error:  # LabelauditError among them
+            self._complain(error)
             return
-        self._send_json({"saved": saved})
+        self._send_json({"saved": saved, "refused": refused})
+
+    def _send_decisions(self) -> None:
+        try:
+            rows = self.server.corrections.rows()
+        except (ValueError, OSError) as error:
+            self._complain(error)
+            return
+        self._send_json({"reviewer": self.server.reviewer, "rows": rows})
+
+    def _complain(self, error: Exception) -> None:
+        self._send(str(error).encode(), "text/plain; charset=utf-8", HTTPStatus.BAD_REQUEST)
 
     def _path(self) -> str | None:
         """Give what is asked for below the token, None to those who may not ask."""

@@ -15,6 +15,7 @@ from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
 
 MARKER = "labelaudit.json"
+KEPT = ("corrections.csv", "corrections.before.csv")
 
 
 class RunFolder:
@@ -139,6 +140,11 @@ class RunFolder:
                 self._replaced = self.path.with_name(f".{self.path.name}.replaced-{uuid4().hex}")
                 self.path.replace(self._replaced)
             self.path.mkdir(parents=True)
+            if self._replaced is not None:
+                # What a person has decided outlives the run, however this one ends.
+                for name in KEPT:
+                    if (self._replaced / name).is_file():
+                        shutil.copy2(self._replaced / name, self.path / name)
         except OSError as error:
             self._restore()
             raise OutputError(

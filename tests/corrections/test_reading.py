@@ -66,7 +66,7 @@ def test_a_run_whose_suspects_were_filled_in_has_these_decisions(
     pd.DataFrame({"sample_id": ["x"], "decision": ["keep"]}).to_csv(
         folder / "corrections.csv", index=False
     )
-    with pytest.raises(SourceError, match="both .* hold decisions"):
+    with pytest.raises(SourceError, match=r"both .* hold decisions"):
         read_corrections(folder)
 
 

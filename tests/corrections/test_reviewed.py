@@ -134,7 +134,8 @@ def test_a_label_that_was_kept_and_has_changed_since_is_not_verified() -> None:
     taken = take_review(source(), review(("s0", "keep"), ("s1", "keep"), given={"s0": "b"}))
     assert taken.verified is None
     assert taken.warnings == (
-        '2 labels that were kept are other ones now: "s0", "s1"; not taken as verified',
+        '2 labels that were decided about are other ones now: "s0", "s1"; these decisions are passed'
+        " over",
     )
 
 
@@ -253,7 +254,11 @@ def test_a_reviewed_scan_trusts_what_was_decided(labels, first, tmp_path) -> Non
 def test_decisions_are_carried_over_so_that_the_last_run_is_enough(labels, first, tmp_path) -> None:
     kept = read_corrections(first.run_dir)
     second = audit(labels, tmp_path / "second", reviewed=[first.run_dir])
-    pd.testing.assert_frame_equal(read_corrections(second.run_dir), kept)
+    carried = read_corrections(second.run_dir)
+    pd.testing.assert_frame_equal(carried[list(CORRECTION_COLUMNS)], kept)
+    # What each was decided about is written beside it.
+    given = first.samples.set_index("sample_id")["given_label"]
+    assert carried["given_label"].tolist() == given[carried["sample_id"]].tolist()
     assert check_run(second.run_dir) is None  # they were decided before its scores
     more = decide_all(second.suspects, labels[1])
     write_corrections(pd.concat([kept, more]), second.run_dir / "corrections.csv")
@@ -324,10 +329,36 @@ def test_a_run_that_is_replaced_keeps_its_decisions(labels, first) -> None:
     kept = read_corrections(first.run_dir)
     again = audit(labels, first.run_dir, force=True)
     assert again.summary["num_verified"] == 0  # they are not taken unasked
-    pd.testing.assert_frame_equal(read_corrections(first.run_dir), kept)
+    columns = list(CORRECTION_COLUMNS)
+    pd.testing.assert_frame_equal(read_corrections(first.run_dir)[columns], kept)
     taken = audit(labels, first.run_dir, force=True, reviewed=first.run_dir)
     assert taken.summary["num_verified"] == len(kept)
-    pd.testing.assert_frame_equal(read_corrections(first.run_dir), kept)
+    pd.testing.assert_frame_equal(read_corrections(first.run_dir)[columns], kept)
+
+
+def test_decisions_about_samples_that_are_gone_are_set_aside(labels, first, lines) -> None:
+    kept = read_corrections(first.run_dir)
+    gone = kept["sample_id"][:5].tolist()
+    table_of_labels = pd.read_csv(labels[0] / "labels.csv", dtype=str)
+    probs = np.load(labels[0] / "p.npy")
+    name = table_of_labels.columns[0]
+    left = ~table_of_labels[name].isin(gone)
+    folder = first.run_dir.parent / "fewer"
+    folder.mkdir()
+    table_of_labels[left].to_csv(folder / "labels.csv", index=False)
+    np.save(folder / "p.npy", probs[left.to_numpy()])
+    audit((folder, labels[1]), first.run_dir, force=True, reporter=lines)
+    assert len(read_corrections(first.run_dir)) == len(kept) - 5
+    aside = read_corrections(first.run_dir / "corrections.before.csv")
+    assert aside["sample_id"].tolist() == gone
+    assert any("corrections.before.csv" in line for line in lines.warned)
+
+
+def test_a_label_that_has_changed_since_is_not_corrected() -> None:
+    now = take_review(source(), review(("s0", "relabel", "c"), given={"s0": "c"}))
+    before = named(source(), source().manifest.noisy_labels)
+    assert named(now, now.manifest.noisy_labels) == before
+    assert "passed over" in now.warnings[-1]
 
 
 def test_decisions_that_hold_no_more_are_not_kept() -> None:
@@ -336,8 +367,9 @@ def test_decisions_that_hold_no_more_are_not_kept() -> None:
         table(("x", "keep"), ("y", "keep"), ("z", "exclude"), ("w", "unsure")), given
     )
     samples = pd.DataFrame({"sample_id": ["x", "y", "z"], "given_label": ["a", "b", "b"]})
-    left = standing.still_about(samples).corrections
-    assert left["sample_id"].tolist() == ["x", "z"]
+    left, gone = standing.still_about(samples)
+    assert left.corrections["sample_id"].tolist() == ["x", "z"]
+    assert gone.corrections["sample_id"].tolist() == ["y", "w"]
 
 
 def test_a_run_is_checked_against_its_own_review(labels, tmp_path) -> None:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelaudit.data.label_tables import ID_COLUMNS, Columns, concatenate, read_table
-from labelaudit.data.sources import read_source
+from labelaudit.data.sources import read_source, rows_of_split
 from labelaudit.errors import SourceError
 
 # --- columns besides ---------------------------------------------------------------------------
@@ -371,3 +371,15 @@ def test_other_marks_are_refused_with_their_place(tmp_path: Path, write: Any) ->
         read_table(file, Columns(None, None, None, verified="done"), images_needed=False)
     with pytest.raises(SourceError, match='no column "gone" for verified labels'):
         read_table(file, Columns(None, None, None, verified="gone"), images_needed=False)
+
+
+def test_marks_that_nobody_asked_for_are_told(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("id,label,verified,first_label\na,x,yes,y\nb,y,,\n")
+    told: list[str] = []
+    rows_of_split(read_table(path, Columns(None, None, None), images_needed=False), None, told)
+    assert "--verified-column" in told[0]
+    asked = Columns(None, None, None, verified="verified")
+    told.clear()
+    rows_of_split(read_table(path, asked, images_needed=False), None, told)
+    assert told == []

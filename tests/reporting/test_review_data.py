@@ -23,12 +23,17 @@ from labelaudit.reporting import blocks as blocks_module
 from labelaudit.reporting import review_data
 from labelaudit.reporting.blocks import Block, block_json, read_block, stored_blocks
 from labelaudit.reporting.evidence import Evidence
-from labelaudit.reporting.html import write_report
+from labelaudit.reporting.html import render_page, write_page
 from labelaudit.reporting.pictures import encode_picture
 from labelaudit.reporting.review_data import columns_that_matter, write_review_data
 from labelaudit.reporting.tables import suspects_table
 
 NO_DETAILS = pd.DataFrame()
+
+
+def write_report(path: Path, **options: Any) -> None:
+    """Render a page, and write it."""
+    write_page(path, render_page(**options))
 
 
 def digit(row: int) -> Image.Image:

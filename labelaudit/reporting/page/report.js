@@ -108,10 +108,11 @@
   const storageKey = () => `labelaudit:${index.run}`;
   const now = () => new Date().toISOString().replace(/\.\d+Z$/, "Z");
 
-  const cleared = new Set(); // decided once, and no longer: the page may have been written with a decision
+  const touched = new Set(); // changed on this page: another tab may have changed others
 
   function remember(at, state) {
-    if (state) { decisions.set(at, state); cleared.delete(at); } else { decisions.delete(at); cleared.add(at); }
+    touched.add(at);
+    if (state) { decisions.set(at, state); } else { decisions.delete(at); }
   }
 
   function change(places, make, words) {
@@ -141,7 +142,7 @@
     const done = change(places, (at, before) => {
       const given = suspects.given[at], suggested = suspects.suggested[at];
       let what = decision, name = "";
-      if (what === "accept" && suggested < 0) { return undefined; }
+      if (what === "accept" && !index.classes[suggested]) { return undefined; } // none, or one without a name
       if (what === "accept") { name = index.classes[suggested]; }
       if (what === "relabel") {
         name = label;
@@ -203,10 +204,12 @@
     if (!saving) { return; }
     window.clearTimeout(saving);
     saving = 0;
-    const held = {};
-    for (const [at, s] of decisions) { held[suspects.id[at]] = [s.decision, s.label, s.note, s.reviewer, s.at]; }
-    for (const at of cleared) { held[suspects.id[at]] = ["", "", "", reviewer, now()]; }
     try {
+      const held = (JSON.parse(window.localStorage.getItem(storageKey()) || "null") || { held: {} }).held;
+      for (const at of touched) {
+        const s = decisions.get(at) || { decision: "", label: "", note: "", reviewer, at: now() };
+        held[suspects.id[at]] = [s.decision, s.label, s.note, s.reviewer, s.at];
+      }
       window.localStorage.setItem(storageKey(), JSON.stringify({ reviewer, held }));
     } catch (error) {
       complain("This browser does not keep the decisions. Download corrections.csv before you close the page.");
@@ -223,12 +226,20 @@
       const s = decisions.get(at) || { decision: "", label: "", note: "" };
       return { sample_id: suspects.id[at], decision: s.decision, corrected_label: s.label, note: s.note };
     });
-    fetch("decisions", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(changes), keepalive: changes.length < 100 })
+    const body = JSON.stringify(changes);
+    // What is sent while the page closes may be no larger than 64 KiB, in bytes.
+    const options = { method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive: body.length < 20000 };
+    fetch("decisions", options)
       .then((answer) => {
         if (!answer.ok) { return answer.text().then((words) => { throw new Error(words); }); }
         return answer.json();
       })
-      .then(() => { sending = false; byId("trouble").hidden = true; send(); })
+      .then((told) => {
+        sending = false;
+        byId("trouble").hidden = told.refused.length === 0;
+        for (const [id, why] of told.refused) { complain(`The decision about ${id} is not saved: ${why}.`); }
+        send();
+      })
       .catch((error) => {
         sending = false;
         for (const at of batch) { unsaved.set(at, true); }
@@ -246,9 +257,18 @@
     }
   }
 
+  function takeStored(held) {
+    take(Object.entries(held).map(([id, [decision, label, note, by, when]]) => (
+      { sample_id: id, decision, corrected_label: label, note, reviewer: by, reviewed_at: when })));
+  }
+
   function restore() {
     if (live) {
-      return fetch("decisions").then((answer) => answer.json()).then(take);
+      return fetch("decisions").then((answer) => {
+        if (!answer.ok) { return answer.text().then((words) => { throw new Error(words); }); }
+        return answer.json();
+      }).then((told) => { reviewer = told.reviewer; take(told.rows); },
+        (error) => complain(`What was decided before cannot be read: ${error.message}`));
     }
     const written = byId("data-decisions"); // those that the run folder held when the page was written
     if (written) { take(JSON.parse(written.textContent)); }
@@ -257,8 +277,7 @@
       if (kept) {
         reviewer = kept.reviewer || "";
         byId("reviewer").value = reviewer;
-        take(Object.entries(kept.held).map(([id, [decision, label, note, by, when]]) => (
-          { sample_id: id, decision, corrected_label: label, note, reviewer: by, reviewed_at: when })));
+        takeStored(kept.held);
       }
     } catch (error) {
       complain("This browser does not keep the decisions. Download corrections.csv before you close the page.");
@@ -277,11 +296,12 @@
   }
 
   function correctionsCsv() {
-    const lines = ['"sample_id","decision","corrected_label","note","reviewer","reviewed_at"'];
+    const lines = ['"sample_id","decision","corrected_label","note","reviewer","reviewed_at","given_label"'];
     for (const at of [...decisions.keys()].sort((a, b) => a - b)) {
       const s = decisions.get(at);
       if (s.decision || s.note) {
-        lines.push([suspects.id[at], s.decision, s.label, s.note, s.reviewer, s.at].map(cell).join(","));
+        const given = suspects.given[at] < 0 ? "" : index.classes[suspects.given[at]];
+        lines.push([suspects.id[at], s.decision, s.label, s.note, s.reviewer, s.at, given].map(cell).join(","));
       }
     }
     return `${lines.join("\n")}\n`;
@@ -386,7 +406,14 @@
     return `${percent(score)}: ${words}`;
   }
 
-  function tell(words) { byId("said").textContent = words; }
+  let telling = 0;
+
+  function tell(words) {
+    byId("said").textContent = words;
+    byId("said").classList.add("shown");
+    window.clearTimeout(telling);
+    telling = window.setTimeout(() => byId("said").classList.remove("shown"), 3500);
+  }
 
   function complain(words) {
     byId("trouble").textContent = words;
@@ -407,7 +434,7 @@
       const whole = Math.max(index.expected_wrong, wrong);
       parts.push(`${count(wrong)} of about ${count(whole)} wrong labels found`);
       const ahead = [];
-      for (let at = 0; at < total && ahead.length < 50; at += 1) { if (!decisionOf(at)) { ahead.push(suspects.score[at]); } }
+      for (let i = 0; i < listed.length && ahead.length < 50; i += 1) { if (!decisionOf(listed[i])) { ahead.push(suspects.score[listed[i]]); } }
       if (ahead.length) { parts.push(`the next ${ahead.length} should hold ${count(ahead.reduce((a, b) => a + b, 0))}`); }
     } else {
       parts.push(`${count(wrong)} wrong labels found`);
@@ -505,6 +532,11 @@
       card.append(detailsList(at, 4));
     }
     card.append(element("span", "rank", `#${count(suspects.rank[at])}`));
+    const pick = element("input", "pick");
+    pick.type = "checkbox";
+    pick.tabIndex = -1;
+    pick.setAttribute("aria-label", `Select ${suspects.id[at]}`);
+    card.append(pick);
     const change = element("p", "change");
     change.append(named("span", "given", className(suspects.given[at])),
       named("span", "suggested", className(suspects.suggested[at])));
@@ -541,6 +573,7 @@
     card.dataset.decision = decision;
     card.classList.toggle("current", place === current);
     card.classList.toggle("selected", selection.has(at));
+    card.querySelector(".pick").checked = selection.has(at);
     card.tabIndex = place === current ? 0 : -1;
     card.setAttribute("aria-label", `#${suspects.rank[at]} ${suspects.id[at]}: given ${className(suspects.given[at])}, suggested ${className(suspects.suggested[at])}, ${decision ? sayDecision(at) : "not decided"}`);
     card.querySelector(".verdict-badge").textContent = decision ? sayDecision(at) : "";
@@ -572,7 +605,8 @@
 
   // --- one suspect ---------------------------------------------------------------------------------
 
-  let drawn = -1; // the suspect that the view shows
+  let drawn = -1; // the suspect that the view shows in full
+  let noteOf = -1; // the suspect that the note is about
 
   function drawOne() {
     const at = listed[current];
@@ -595,7 +629,8 @@
     const seen = evidence(at, () => { drawn = -1; schedule(); });
     if (drawn === at) { return; }
     drawn = seen ? at : -1;
-    byId("note").value = state ? state.note : "";
+    if (document.activeElement !== byId("note") || noteOf !== at) { byId("note").value = state ? state.note : ""; }
+    noteOf = at;
     const given = className(suspects.given[at]), suggested = className(suspects.suggested[at]);
     byId("one-rank").textContent = `#${count(suspects.rank[at])}`;
     for (const [id, words] of [["one-given", given], ["one-suggested", suggested], ["one-id", suspects.id[at]],
@@ -712,6 +747,8 @@
     byId("selection").hidden = mode !== "grid";
     byId("selected-count").textContent = selection.size ? `${count(selection.size)} selected: a decision is about all of them` : "";
     byId("select-none").hidden = !selection.size;
+    byId("selection-acts").hidden = !selection.size;
+    byId("undo-several").disabled = !undone.length;
     const open = listed.filter((at) => !decisionOf(at)).length;
     byId("select-all").textContent = open === listed.length ? `Select all ${count(open)}` : `Select the ${count(open)} that are not decided`;
     byId("select-all").disabled = !open;
@@ -756,9 +793,12 @@
   function offer() {
     const query = typed.value.trim().toLowerCase();
     const names = index.classes.slice(0, index.num_classes);
-    const starts = names.filter((name) => name.toLowerCase().startsWith(query));
+    const starts = names.filter((name) => name.toLowerCase().startsWith(query))
+      .sort((a, b) => (b.toLowerCase() === query) - (a.toLowerCase() === query)); // an exact one first
     const holds = query ? names.filter((name) => !name.toLowerCase().startsWith(query) && name.toLowerCase().includes(query)) : [];
-    offered = [...starts, ...holds].slice(0, MOST_OPTIONS).map((name) => ({ name, words: name }));
+    const found = [...starts, ...holds].filter(Boolean); // a class without a name cannot be set
+    byId("picker-more").textContent = found.length > MOST_OPTIONS ? `${count(found.length - MOST_OPTIONS)} more: type on` : "";
+    offered = found.slice(0, MOST_OPTIONS).map((name) => ({ name, words: name }));
     const exact = typed.value.trim();
     if (exact && !names.includes(exact)) { offered.push({ name: exact, words: `New class “${exact}” (labelaudit apply then needs --allow-new-classes)` }); }
     marked = 0;
@@ -790,17 +830,22 @@
 
   // --- hands -----------------------------------------------------------------------------------------
 
+  function help() {
+    byId("help").showModal();
+    byId("help-title").focus(); // the button at the end would scroll there
+  }
+
   const KEYS = {
     a: () => decide("accept"), k: () => decide("keep"), r: pickClass, x: () => decide("exclude"),
     u: () => decide("unsure"), z: undo, Backspace: clear,
     n: () => { if (mode === "one") { byId("note").focus(); } },
     g: () => setMode(mode === "grid" ? "one" : "grid"),
-    "/": () => byId("search").focus(), "?": () => byId("help").showModal(),
+    "/": () => byId("search").focus(), "?": help,
   };
 
   function onKey(event) {
     if (views.review.hidden || event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) { return; }
-    const field = event.target.closest("input, textarea, select");
+    const field = event.target.closest("input:not([type=checkbox]), textarea, select");
     if (field) {
       if (event.key === "Escape") {
         // Browsers empty a search field by themselves, and say so to nobody.
@@ -809,7 +854,10 @@
       }
       return;
     }
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    let key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    // On a keyboard of another script the place of the key counts.
+    if (key.length === 1 && key > "~" && /^Key[A-Z]$/.test(event.code)) { key = event.code[3].toLowerCase(); }
+    if (event.repeat && (KEYS[key] || key === "Enter")) { event.preventDefault(); return; } // held, and not meant
     const onButton = event.target.closest("button, a, summary");
     let done = true;
     if (KEYS[key]) { KEYS[key](); } else if (mode === "grid" && ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "PageDown", "PageUp", "Home", "End"].includes(key)) {
@@ -846,7 +894,7 @@
       decide(button.dataset.decision);
     } else if (event.shiftKey) {
       go(place, true);
-    } else if (event.ctrlKey || event.metaKey) {
+    } else if (event.ctrlKey || event.metaKey || event.target.closest(".pick")) {
       const at = listed[place];
       if (selection.has(at)) { selection.delete(at); } else { selection.add(at); }
       current = place;
@@ -868,21 +916,22 @@
       filter();
     });
     for (const button of document.querySelectorAll("[data-mode]")) { button.addEventListener("click", () => setMode(button.dataset.mode)); }
-    for (const button of document.querySelectorAll("#acts [data-decision]")) {
+    for (const button of document.querySelectorAll("#acts [data-decision], #selection [data-decision]")) {
       button.addEventListener("click", () => (button.dataset.decision === "relabel" ? pickClass() : decide(button.dataset.decision)));
     }
     byId("undo").addEventListener("click", undo);
+    byId("undo-several").addEventListener("click", undo);
     byId("previous").addEventListener("click", () => { step(-1); render(); });
     byId("next").addEventListener("click", () => { step(1); render(); });
     byId("download").addEventListener("click", download);
-    byId("show-help").addEventListener("click", () => byId("help").showModal());
+    byId("show-help").addEventListener("click", help);
     byId("select-all").addEventListener("click", () => {
       listed.filter((at) => !decisionOf(at)).forEach((at) => selection.add(at));
       render();
     });
     byId("select-none").addEventListener("click", () => { selection.clear(); render(); });
     byId("note").addEventListener("change", () => {
-      const at = drawn;
+      const at = noteOf;
       if (at < 0) { return; }
       const note = byId("note").value.trim();
       change([at], (_, before) => ({ decision: "", label: "", reviewer, at: now(), ...before, note }), () => "The note is kept.");
@@ -903,12 +952,15 @@
     typed.addEventListener("keydown", (event) => {
       if (event.key === "ArrowDown") { mark(marked + 1); event.preventDefault(); }
       if (event.key === "ArrowUp") { mark(marked - 1); event.preventDefault(); }
-      if (event.key === "Enter") { pick(marked); event.preventDefault(); }
+      if (event.key === "Enter" && !event.isComposing) { pick(marked); event.preventDefault(); }
     });
     grid.addEventListener("scroll", schedule, { passive: true });
     grid.addEventListener("click", onGridClick);
     new ResizeObserver(() => { layOut(); schedule(); }).observe(grid);
     window.addEventListener("pagehide", saveHere);
+    window.addEventListener("storage", (event) => { // another tab of the same page
+      if (!live && event.key === storageKey() && event.newValue) { takeStored(JSON.parse(event.newValue).held); drawn = -1; render(); }
+    });
     window.addEventListener("beforeunload", (event) => { if (sending || unsaved.size) { event.preventDefault(); } });
     window.addEventListener("hashchange", route);
     window.addEventListener("beforeprint", () => { if (mode === "grid") { drawGrid(true); } });
