@@ -156,6 +156,7 @@ def test_a_table_is_audited_and_its_columns_are_told(tmp_path, monkeypatch, gaus
     assert suspects["sample_id"].str.startswith("key ").all()
 
 
+@pytest.mark.slow  # .ci/run runs the demo as well
 def test_demo_scores_itself_against_the_truth_and_may_be_run_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("labelaudit.methods.umn.EPOCH_RANGE", (2, 2))  # the whole demo is CI's

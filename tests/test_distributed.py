@@ -155,6 +155,7 @@ def test_processes_judge_by_the_same_statistics_of_batch_norm(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path):
     (tmp_path / "steps.py").write_text(STEPS)
     subprocess.run([sys.executable, "steps.py", "one"], cwd=tmp_path, env=ONE_THREAD, check=True)

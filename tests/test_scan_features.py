@@ -288,6 +288,7 @@ def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path, line
     np.testing.assert_array_equal(again.pred_probs, result.pred_probs)
 
 
+@pytest.mark.slow
 def test_a_backbone_may_be_trained_on(photos, weights, tmp_path) -> None:
     settings = {
         "encoder": "resnet18",

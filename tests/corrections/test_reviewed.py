@@ -451,7 +451,7 @@ def test_verified_suspects_help_to_find_the_others(tmp_path) -> None:
     assert np.mean(gains) > 0.0
 
 
-@pytest.mark.parametrize("kind", ["pixels", "features"])
+@pytest.mark.parametrize("kind", [pytest.param("pixels", marks=pytest.mark.slow), "features"])
 def test_a_killed_run_resumes_to_its_twin_and_keeps_its_decisions(
     kind, noisy_digits, gaussians, tmp_path, killed_in_third_epoch
 ) -> None:
