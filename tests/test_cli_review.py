@@ -160,6 +160,8 @@ def test_review_serves_until_ctrl_c_and_says_what_is_next(texts: Path) -> None:
         [sys.executable, "-m", "labelaudit", "review", str(texts / "run"), "--no-browser",
          "--reviewer", "Zoë"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell that starts tests in the background lets them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
     )  # fmt: skip
     try:

@@ -206,6 +206,7 @@ def test_two_processes_find_what_one_finds(scans):
     assert abs(f1[0] - f1[1]) < 0.05
 
 
+@pytest.mark.slow
 def test_the_first_alone_tells_and_nothing_is_left_behind(scans):
     said = (scans / "said.txt").read_text()
     assert said.count("Found 599 images") == 1
@@ -265,6 +266,7 @@ def test_two_processes_train_a_pretrained_network_on(scans):
     (scans / "resnet18.pth").unlink()
 
 
+@pytest.mark.slow
 def test_batches_too_small_to_share_are_refused(scans):
     done = torchrun(
         *(

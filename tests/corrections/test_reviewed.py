@@ -434,6 +434,7 @@ def people(seed):
     return features, said, clean
 
 
+@pytest.mark.slow
 def test_verified_suspects_help_to_find_the_others(tmp_path) -> None:
     gains = []
     for seed in range(3):
