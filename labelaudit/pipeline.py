@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from labelaudit import distributed
-from labelaudit.corrections.reviewed import Review, open_review, take_review, tell_of_gone
+from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.data.feature_tables import FeatureSource, TableSource
 from labelaudit.data.manifest import Manifest, Source, check_trainable
@@ -430,6 +430,7 @@ def _run(
         if folder is not None:
             place = folder.path
             folder.claim(installed_version(), fingerprint, audit.settings())
+            review.keep_standing(folder.path)
         elif distributed.leads():
             temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
             place = Path(temporary.name)
@@ -457,7 +458,7 @@ def _run(
                 max_suspects=audit.options.max_suspects,
                 reporter=reporter,
             )
-            tell_of_gone(review.carry_over(result.samples, folder.path), reporter)
+            review.carry_over(result.samples, folder.path, reporter)
     except BaseException:
         if folder and not EpsilonHistory(place / EPSILON_FOLDER).epochs:
             folder.abandon()

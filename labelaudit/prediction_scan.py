@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelaudit.corrections.reviewed import Review, tell_of_gone
+from labelaudit.corrections.reviewed import Review
 from labelaudit.data.manifest import check_trainable
 from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import OptionError
@@ -194,12 +194,13 @@ def scan_predictions(
         return result
     folder.claim(installed_version(), source.fingerprint(), config)
     try:
+        review.keep_standing(folder.path)
         result = replace(result, run_dir=folder.path)
         evidence = evidence_of_files(manifest.images, samples, data.details, features=data.features)
         write_results(
             folder, result, source, evidence, max_suspects=max_suspects, reporter=reporter
         )
-        tell_of_gone(review.carry_over(samples, folder.path), reporter)
+        review.carry_over(samples, folder.path, reporter)
     except BaseException:
         folder.abandon()
         raise

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from labelaudit.corrections.reading import read_corrections
-from labelaudit.corrections.run import Run, read_run
+from labelaudit.corrections.reading import file_of_decisions, read_corrections
+from labelaudit.corrections.run import SUMMARY_FILE, Run, read_run
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
@@ -68,13 +68,10 @@ class Decisions:
     def of(cls, run: Run) -> Decisions:
         """Take those of a run."""
         about = run.samples[run.samples["sample_id"].isin(run.corrections["sample_id"])]
-        given = _by_id(about, "given_label")
-        if GIVEN_LABEL in run.corrections:
-            # What was carried over from an earlier run was decided about the label of that time.
-            given |= _by_id(run.corrections[run.corrections[GIVEN_LABEL] != ""], GIVEN_LABEL)
         return cls(
             run.corrections,
-            given,
+            # What was carried over from an earlier run was decided about the label of that time.
+            _by_id(about, "given_label") | _labels_decided_about(run.corrections),
             _by_id(about, "first_label") if "first_label" in about else {},
         )
 
@@ -96,8 +93,8 @@ class Decisions:
     @property
     def table(self) -> pd.DataFrame:
         """The corrections with the label that each was decided about."""
-        given = self.corrections["sample_id"].map(dict(self.given_labels)).fillna("")
-        return self.corrections.assign(**{GIVEN_LABEL: given.astype("str")})
+        given = [self.given_labels.get(name, "") for name in self.corrections["sample_id"]]
+        return self.corrections.assign(**{GIVEN_LABEL: given})
 
     def still_about(self, samples: pd.DataFrame) -> tuple[Decisions, Decisions]:
         """Part them from those about samples that are gone, and kept labels that are other ones now."""
@@ -188,7 +185,24 @@ class Review:
             return None
         return self.last.check(_doubtful(samples)["suspect_score"]).as_dict()
 
-    def carry_over(self, samples: pd.DataFrame, folder: Path) -> int:
+    def keep_standing(self, folder: Path) -> None:
+        """Write what stood in the output folder into the new one, before anything else can fail.
+
+        Parameters
+        ----------
+        folder : Path
+            Just made.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        file = folder / CORRECTIONS_FILE
+        if len(self.standing.corrections) and not file.exists():
+            write_corrections(self.standing.table, file)
+
+    def carry_over(self, samples: pd.DataFrame, folder: Path, reporter: Reporter) -> None:
         """Write all decisions into the new run folder; the standing ones as far as they still hold.
 
         The others are kept in `BEFORE_FILE`. What stands in the folder is read again, for somebody may
@@ -200,11 +214,8 @@ class Review:
             The new run's.
         folder : Path
             The run folder.
-
-        Returns
-        -------
-        int
-            How many decisions hold no longer.
+        reporter : Reporter
+            Warned of decisions that hold no longer.
 
         Raises
         ------
@@ -214,9 +225,8 @@ class Review:
         standing = self.standing
         if (folder / CORRECTIONS_FILE).exists():
             here = read_corrections(folder / CORRECTIONS_FILE, _by_id(samples, "suggested_label"))
-            given = _by_id(here, GIVEN_LABEL) if GIVEN_LABEL in here else {}
-            given = {name: label for name, label in given.items() if label}
-            standing = standing.followed_by(Decisions(here, {**standing.given_labels, **given}))
+            given = {**standing.given_labels, **_labels_decided_about(here)}
+            standing = standing.followed_by(Decisions(here, given))
         holding, gone = standing.still_about(samples)
         if len(gone.corrections):
             before = [gone.table]
@@ -229,16 +239,11 @@ class Review:
             write_corrections(all_of_them.table, folder / CORRECTIONS_FILE)
         elif (folder / CORRECTIONS_FILE).exists():
             (folder / CORRECTIONS_FILE).unlink()
-        return len(gone.corrections)
-
-
-def tell_of_gone(number: int, reporter: Reporter) -> None:
-    """Warn of decisions that `Review.carry_over` has set aside."""
-    if number:
-        reporter.warn(
-            f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples or"
-            f" labels that are gone; see {BEFORE_FILE} in the run folder"
-        )
+        if number := len(gone.corrections):
+            reporter.warn(
+                f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples"
+                f" or labels that are gone; see {BEFORE_FILE} in the run folder"
+            )
 
 
 def open_review(
@@ -259,14 +264,7 @@ def open_review(
     SourceError
         A folder is no run folder, nothing was decided in it yet, or its corrections cannot be read.
     """
-    standing = Decisions()
-    if out is not None and (out / CORRECTIONS_FILE).exists():
-        try:
-            standing = Decisions.of(read_run(out))
-        except SourceError as error:
-            raise SourceError(
-                f"{error}. Its decisions would be lost: move {CORRECTIONS_FILE} elsewhere first"
-            ) from error
+    standing = Decisions() if out is None else _standing(out)
     if reviewed is None:
         return Review(standing=standing)
     paths = [reviewed] if isinstance(reviewed, str | Path) else list(reviewed)
@@ -279,6 +277,22 @@ def open_review(
             )
         decisions, last = decisions.followed_by(Decisions.of(run)), DecidedScores.of(run)
     return Review(decisions, last, standing)
+
+
+def _standing(out: Path) -> Decisions:
+    """Read what was decided about the run in a folder, or before it began if it is unfinished."""
+    try:
+        file = file_of_decisions(out)
+        if file is None:
+            return Decisions()
+        if (out / SUMMARY_FILE).exists():
+            return Decisions.of(read_run(out))
+        table = read_corrections(file)
+    except SourceError as error:
+        raise SourceError(
+            f"{error}. Its decisions would be lost: move {CORRECTIONS_FILE} elsewhere first"
+        ) from error
+    return Decisions(table, _labels_decided_about(table))
 
 
 def take_review(data: Data, review: Review) -> Data:
@@ -307,13 +321,13 @@ def take_review(data: Data, review: Review) -> Data:
     return replace(data.subset(~excluded) if excluded.any() else data, source=left)
 
 
-def check_run(run: str | Path) -> CheckedScores | None:
+def check_run(run: Run | str | Path) -> CheckedScores | None:
     """Hold a run's scores against what was decided about its suspects.
 
     Parameters
     ----------
-    run : str or Path
-        The run folder.
+    run : Run, str or Path
+        The run, or its folder.
 
     Returns
     -------
@@ -325,7 +339,7 @@ def check_run(run: str | Path) -> CheckedScores | None:
     SourceError
         The folder is no run folder, or its corrections cannot be read.
     """
-    found = read_run(run)
+    found = run if isinstance(run, Run) else read_run(run)
     decided = DecidedScores.of(found)
     if decided is None:
         return None
@@ -339,6 +353,13 @@ def _by_id(samples: pd.DataFrame, column: str) -> dict[str, str]:
     """Give a column by sample id, without what is missing."""
     there = samples[samples[column].notna()]
     return dict(zip(there["sample_id"], there[column], strict=True))
+
+
+def _labels_decided_about(corrections: pd.DataFrame) -> dict[str, str]:
+    """Give the label that each row is about by sample id, where the table says it."""
+    if GIVEN_LABEL not in corrections:
+        return {}
+    return _by_id(corrections[corrections[GIVEN_LABEL] != ""], GIVEN_LABEL)
 
 
 def _are_probabilities(summary: Mapping[str, Any]) -> bool:
@@ -375,19 +396,19 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
             continue
         now, then = names[labels[at]], decisions.given_labels.get(name, "")
         # Nobody has decided about another label, or about another sample of the same name.
-        known = ("", label, decisions.first_labels.get(name, then))
-        if now != then and (decision == KEEP or (then and now not in known)):
+        if decision == KEEP:
+            holds = bool(now) and now == then
+        else:
+            known = ("", then, label, decisions.first_labels.get(name, then))
+            holds = not then or now in known
+        if not holds:
             changed.append(name)
             continue
-        if decision == KEEP:
-            if not now:
-                changed.append(name)
+        if decision != KEEP:
+            if fixed and label not in index:
+                unknown.append(label)
+                labels[at] = UNLABELED
                 continue
-        elif fixed and label not in index:
-            unknown.append(label)
-            labels[at] = UNLABELED
-            continue
-        else:
             labels[at] = index.setdefault(label, len(index))
         # What the source says reaches back the farthest, and then what earlier runs say.
         earlier = first[at] or decisions.first_labels.get(name, "")

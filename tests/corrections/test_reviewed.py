@@ -336,6 +336,31 @@ def test_a_run_that_is_replaced_keeps_its_decisions(labels, first) -> None:
     pd.testing.assert_frame_equal(read_corrections(first.run_dir)[columns], kept)
 
 
+def test_a_replaced_run_that_was_killed_is_gone_on_with_and_keeps_its_decisions(
+    gaussians, tmp_path, killed_in_third_epoch
+) -> None:
+    features, noisy, _ = gaussians
+    settings = {"out": tmp_path / "run", "epochs": 4, "device": "cpu"}
+    run = labelaudit.scan(features, noisy, out=tmp_path / "run", epochs=1, device="cpu")
+    ids = run.suspects["sample_id"].head(3)
+    write_corrections(table(*((name, "keep") for name in ids)), run.run_dir / "corrections.csv")
+    with killed_in_third_epoch():
+        labelaudit.scan(features, noisy, force=True, **settings)
+    labelaudit.scan(features, noisy, resume=True, **settings)
+    assert read_corrections(run.run_dir)["sample_id"].tolist() == ids.tolist()
+
+
+def test_an_edited_suspects_csv_outlives_a_run_that_is_replaced(labels, tmp_path) -> None:
+    run = audit(labels, tmp_path / "run")
+    edited = labelaudit.read_csv(run.run_dir / "suspects.csv")
+    edited["decision"] = ["keep"] * 4 + [None] * (len(edited) - 4)
+    edited.to_csv(run.run_dir / "suspects.csv", index=False)
+    audit(labels, run.run_dir, force=True)
+    kept = read_corrections(run.run_dir)
+    assert kept["sample_id"].tolist() == edited["sample_id"].head(4).tolist()
+    assert set(kept["decision"]) == {"keep"}
+
+
 def test_decisions_about_samples_that_are_gone_are_set_aside(labels, first, lines) -> None:
     kept = read_corrections(first.run_dir)
     gone = kept["sample_id"][:5].tolist()
