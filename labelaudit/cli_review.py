@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from labelaudit.errors import UntrustedResultWarning
 from labelaudit.progress import plain
 from labelaudit.terminal import for_people, reporter
 
@@ -278,17 +280,16 @@ def export(
     """Hand suspects over to another tool: Label Studio, FiftyOne, cleanlab, CVAT or plain CSV."""
     with for_people(interrupted="Interrupted."):
         from labelaudit.corrections.exports import export_run
-        from labelaudit.corrections.run import read_run
 
-        paths = export_run(
-            run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
-        )
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always", UntrustedResultWarning)
+            paths = export_run(
+                run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
+            )
         for path in paths:
             Console().print(plain(str(path)), soft_wrap=True, highlight=False)
-        if not read_run(run).trusted:
-            Console(stderr=True).print(
-                "[yellow]warning:[/yellow] this run should not be trusted; its report says why"
-            )
+        for warning in told:
+            reporter().warn(str(warning.message))
 
 
 def report(run: Run) -> None:

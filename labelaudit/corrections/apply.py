@@ -21,16 +21,17 @@ from labelaudit.corrections.label_files import (
     plan_edits,
 )
 from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
-from labelaudit.corrections.reading import read_corrections
+from labelaudit.corrections.reading import corrections_path, read_corrections
 from labelaudit.corrections.run import suggestions_near
 from labelaudit.corrections.table import (
-    CORRECTIONS_FILE,
     EXCLUDE,
+    GIVEN_LABEL,
     KEEP,
     UNSURE,
     check_corrections,
     decision_meant,
     label_before,
+    told_meant,
 )
 from labelaudit.data.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
 from labelaudit.data.manifest import EXCLUDED, VERIFIED
@@ -146,10 +147,14 @@ def apply_corrections(
     OutputError
         `out` is there already, is a file that is read, or cannot be written.
     """
+    read = []  # files that must stay as they are
     if isinstance(corrections, pd.DataFrame):
         table = check_corrections(corrections, "the corrections", suggestions)
     else:
-        table = read_corrections(corrections, suggestions or suggestions_near(corrections))
+        file_of_corrections = corrections_path(corrections)
+        read.append(file_of_corrections)
+        near = suggestions or suggestions_near(file_of_corrections)
+        table = read_corrections(file_of_corrections, near)
     decided: list[Decision] = [
         {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
     ]
@@ -172,10 +177,7 @@ def apply_corrections(
     if opened.shards:
         changes_path = target / "changes.csv"
     if not dry_run:
-        read = [opened.path, *(file.path for file in opened.files)]
-        if not isinstance(corrections, pd.DataFrame):
-            path = Path(corrections)
-            read.append(path / CORRECTIONS_FILE if path.is_dir() else path)
+        read = [opened.path, *(file.path for file in opened.files), *read]
         _check_targets(opened, target, [*targets, changes_path], read, force)
         for file, write in zip(targets, plans, strict=True):
             _write(file, write)
@@ -251,7 +253,7 @@ def _edit(
 
 def _check_given(opened: OpenedLabels, decision: Decision, current: str) -> None:
     """Raise where a label is neither the one that was decided about nor the corrected one."""
-    given = decision.get("given_label", "")
+    given = decision.get(GIVEN_LABEL, "")
     if given and current not in (given, decision_meant(decision)[1] or given):
         has = f'has the label "{current}"' if current else "has no label"
         raise SourceError(
@@ -276,7 +278,7 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
     current = file.labels[row]
     first = ""
     if mark == VERIFIED and not file.first[row]:  # the first label is the first
-        first = label_before(label, current, decision.get("given_label", ""))
+        first = label_before(label, current, decision.get(GIVEN_LABEL, ""))
     return Edit(
         label=label if label and label != current else None,
         verified=word if said != mark else None,
@@ -287,13 +289,9 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
 def _conflict(opened: OpenedLabels, one: Decision, other: Decision) -> SourceError:
     return SourceError(
         f'"{one["sample_id"]}" and "{other["sample_id"]}" are the same row of {opened.name}, and it is'
-        f" decided differently about them: {_told(one)} and {_told(other)}; keep one of the decisions"
+        f" decided differently about them: {told_meant(decision_meant(one))} and"
+        f" {told_meant(decision_meant(other))}; keep one of the decisions"
     )
-
-
-def _told(decision: Decision) -> str:
-    meant, label = decision_meant(decision)
-    return f'label "{label}"' if label else meant
 
 
 def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: bool) -> list[str]:

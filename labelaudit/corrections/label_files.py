@@ -33,10 +33,11 @@ from labelaudit.data.label_tables import (
 from labelaudit.data.manifest import as_text
 from labelaudit.errors import SourceError
 
-"""Name of the column that says which labels a person has verified."""
-
 YES = "yes"
-"""What it says then, unless it holds truth values or numbers."""
+"""What the column `VERIFIED_COLUMN` says of a verified label.
+
+A column that holds truth values or numbers keeps its type.
+"""
 
 Write = Callable[[Path], None]
 # A row's cells as spans of the text, and where the next row starts.

@@ -20,12 +20,13 @@ from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
     EXCLUDE,
+    GIVEN_LABEL,
     KEEP,
     RELABEL,
     UNSURE,
 )
 from labelaudit.errors import SourceError
-from labelaudit.reporting.tables import read_text
+from labelaudit.reporting.tables import read_text, separator_of
 
 LABEL_CONTROL = "label"
 # Not "decision": in Label Studio's CSV the controls are columns, and a column of that name would make
@@ -88,14 +89,16 @@ def _decisions_of(items: list[Any], path: Path) -> pd.DataFrame:
     return _frame(rows)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(text: str, path: Path) -> pd.DataFrame:
     """Read decisions from an export of Label Studio as CSV or TSV.
 
     Parameters
     ----------
+    text : str
+        What the file holds. Label Studio does not quote text in a way that tells it from numbers.
+        So every cell is text here: a class "1.50" is not 1.5.
     path : Path
-        The file. Label Studio does not quote text in a way that tells it from numbers, so every cell is
-        text here: a class "1.50" is not 1.5.
+        The file, for messages.
 
     Returns
     -------
@@ -107,9 +110,7 @@ def read_table(path: Path) -> pd.DataFrame:
     SourceError
         As `read_json`.
     """
-    text = read_text(path)
-    header = text.partition("\n")[0]
-    sign = next((sign for sign in "\t;," if sign in header), ",")
+    sign = separator_of(text)
     try:
         cells = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=sign, strict=True))
     except csv.Error as error:
@@ -246,4 +247,4 @@ def _check_is_ours(names: Iterable[Any], path: Path) -> None:
 
 
 def _frame(rows: list[dict[str, str]]) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=[*CORRECTION_COLUMNS, "given_label"], dtype="str")
+    return pd.DataFrame(rows, columns=[*CORRECTION_COLUMNS, GIVEN_LABEL], dtype="str")

@@ -13,11 +13,12 @@ from labelaudit.corrections.label_studio_answers import read_json, read_table
 from labelaudit.corrections.table import (
     CORRECTION_COLUMNS,
     CORRECTIONS_FILE,
+    GIVEN_LABEL,
     check_corrections,
 )
 from labelaudit.data.label_tables import suffix_of
 from labelaudit.errors import SourceError
-from labelaudit.reporting.tables import REVIEW_COLUMNS, parse_csv, read_text
+from labelaudit.reporting.tables import REVIEW_COLUMNS, parse_csv, read_text, separator_of
 
 SUSPECTS_FILE = "suspects.csv"
 
@@ -50,12 +51,7 @@ def read_corrections(
         The file is not there or not one of these, a decision is not known, a label is missing, or two
         rows decide differently about a sample.
     """
-    path = Path(path)
-    if path.is_dir():
-        found = file_of_decisions(path)
-        if found is None:
-            raise SourceError(f"nothing was decided in {path} yet; run: labelaudit review {path}")
-        path = found
+    path = corrections_path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; check the path of the corrections")
     suffix = suffix_of(path.name)
@@ -66,6 +62,23 @@ def read_corrections(
         )
     frame = read_json(path) if suffix == "json" else _read_table(path)
     return check_corrections(frame, str(path), suggestions)
+
+
+def corrections_path(path: str | Path) -> Path:
+    """Give the file that a path means: itself, or that of a run folder which holds decisions.
+
+    Raises
+    ------
+    SourceError
+        If nothing was decided in the folder yet, or two files hold decisions.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    found = file_of_decisions(path)
+    if found is None:
+        raise SourceError(f"nothing was decided in {path} yet; run: labelaudit review {path}")
+    return found
 
 
 def file_of_decisions(folder: Path) -> Path | None:
@@ -100,17 +113,16 @@ def file_of_decisions(folder: Path) -> Path | None:
 def _read_table(path: Path) -> pd.DataFrame:
     """Read a CSV or TSV file, with the comma or another separator, as ours or as Label Studio's."""
     text = read_text(path)
+    sign = separator_of(text)
     header = text.partition("\n")[0]
-    # Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
-    sign = next((sign for sign in "\t;," if sign in header), ",")
     if "annotation_id" in [name.strip(' "\r') for name in header.split(sign)]:
-        return read_table(path)
+        return read_table(text, path)
     frame: pd.DataFrame = parse_csv(_with_commas(text, sign, path) if sign != "," else text, path)
     return frame
 
 
 def _with_commas(text: str, sign: str, path: Path) -> str:
-    """Write a table with another separator anew, cells quoted; decimal commas become points."""
+    """Write the columns of text of a table with another separator anew, cells quoted."""
     out = io.StringIO()
     writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
     try:
@@ -122,7 +134,7 @@ def _with_commas(text: str, sign: str, path: Path) -> str:
     wanted = [
         place
         for place, name in enumerate(names)
-        if name in (*CORRECTION_COLUMNS, "given_label", "suggested_label")
+        if name in (*CORRECTION_COLUMNS, GIVEN_LABEL, "suggested_label")
     ]
     for row in rows:
         if any(row):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,8 @@ class Run:
     samples : DataFrame
         One row per sample of the data set, in its order.
     corrections : DataFrame
-        Decisions in corrections.csv, or in a suspects.csv that somebody has filled in, with the columns
-        `CORRECTION_COLUMNS`, and maybe ``given_label``; no row where there is no
-        such file.
+        Decisions in corrections.csv, or in a suspects.csv that somebody has filled in. It has the
+        columns `CORRECTION_COLUMNS`, and maybe `GIVEN_LABEL`; no row where nothing was decided.
     version : str
         Version of labelaudit that made the run.
     """
@@ -86,8 +85,7 @@ class Run:
     @cached_property
     def suggestions(self) -> dict[str, str]:
         """The suggested label of each sample that has one, by sample id."""
-        suggested = self.samples[self.samples["suggested_label"].notna()]
-        return dict(zip(suggested["sample_id"], suggested["suggested_label"], strict=True))
+        return _suggestions(self.samples)
 
     def image_files(self, frame: pd.DataFrame) -> list[str]:
         """Give the absolute paths of the image files of samples.
@@ -171,7 +169,7 @@ def read_run(path: str | Path) -> Run:
     if file is None:
         return run
     decided = read_corrections(file, run.suggestions)
-    return Run(path, summary, samples, decided, run.version)
+    return replace(run, corrections=decided)
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -220,14 +218,20 @@ def _version(summary: dict[str, Any], marker: dict[str, Any]) -> str:
     return str(versions.get("labelaudit") or marker.get("labelaudit") or "unknown")
 
 
-def suggestions_near(corrections: str | Path) -> dict[str, str]:
-    """Give the suggested labels of the run that corrections lie in, by sample id; {} if in none.
+def suggestions_near(corrections: Path) -> dict[str, str]:
+    """Give the suggested labels of the run that a file of corrections lies in; {} if in none.
 
     Parameters
     ----------
-    corrections : str or Path
-        A run folder, or a file.
+    corrections : Path
+        The file.
     """
-    path = Path(corrections)
-    folder = path if path.is_dir() else path.parent
-    return read_run(folder).suggestions if (folder / MARKER).is_file() else {}
+    folder = corrections.parent
+    if not (folder / MARKER).is_file() or not (folder / SAMPLES_FILE).is_file():
+        return {}
+    return _suggestions(_read_samples(folder / SAMPLES_FILE))
+
+
+def _suggestions(samples: pd.DataFrame) -> dict[str, str]:
+    suggested = samples[samples["suggested_label"].notna()]
+    return dict(zip(suggested["sample_id"], suggested["suggested_label"], strict=True))

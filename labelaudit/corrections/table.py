@@ -81,7 +81,7 @@ def check_corrections(
     texts = pd.DataFrame(
         {
             name: frame[name].astype(object).where(frame[name].notna(), "").astype(str)
-            for name in (*CORRECTION_COLUMNS, "given_label", "suggested_label")
+            for name in (*CORRECTION_COLUMNS, GIVEN_LABEL, "suggested_label")
             if name in frame
         }
     )
@@ -108,13 +108,13 @@ def check_corrections(
         if sample in seen:
             if seen[sample] != meant:
                 raise SourceError(
-                    f'{where} decides twice about "{sample}": {_told(seen[sample])} and'
-                    f" {_told(meant)}; keep one of the rows"
+                    f'{where} decides twice about "{sample}": {told_meant(seen[sample])} and'
+                    f" {told_meant(meant)}; keep one of the rows"
                 )
             continue
         seen[sample] = meant
         rows.append(row)
-    columns = [*CORRECTION_COLUMNS, *(["given_label"] if "given_label" in texts else [])]
+    columns = [*CORRECTION_COLUMNS, *([GIVEN_LABEL] if GIVEN_LABEL in texts else [])]
     return pd.DataFrame(rows, columns=columns, dtype="str")
 
 
@@ -148,7 +148,7 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     """Give the label that a decision sets, "" if it sets none."""
     decision, sample, label = row["decision"], row["sample_id"], row["corrected_label"]
     if decision not in (ACCEPT, RELABEL):
-        if label and not (decision == KEEP and label == row.get("given_label", "")):
+        if label and not (decision == KEEP and label == row.get(GIVEN_LABEL, "")):
             raise SourceError(
                 f'{where}: the decision about "{sample}" is {decision}, and corrected_label is'
                 f' "{label}"; write {RELABEL}, or empty corrected_label'
@@ -170,5 +170,6 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     return label
 
 
-def _told(meant: tuple[str, str]) -> str:
+def told_meant(meant: tuple[str, str]) -> str:
+    """Put in words what `decision_meant` gives."""
     return f'label "{meant[1]}"' if meant[0] == "label" else meant[0]

@@ -1,8 +1,9 @@
-"""The report page: one self-contained HTML file that needs no network and cannot reach one.
+"""The report page: an HTML file that needs no network and cannot reach one.
 
 Everything that comes from the data (names, ids, warnings) passes through Jinja's autoescape, and a
-content security policy stands behind it: the page may run its own script and style, known by
-their hashes, show images that it carries itself, and nothing else.
+content security policy stands behind it. The page may run its own script and style, known by their
+hashes, read the blocks of `labelaudit.reporting.blocks` beside it, and show images that it carries or
+that lie on the same disk.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ PLOT_TEXTS = {
         "described above. The panel on the right is the last epoch in full.",
     ),
 }
-"""Titles and captions by the keys of `write_report`'s `plots`, in the order of the page."""
+"""Titles and captions by the keys of `render_page`'s `plots`, in the order of the page."""
 
 
 @dataclass(frozen=True)

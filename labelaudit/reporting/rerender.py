@@ -12,7 +12,7 @@ import pandas as pd
 from labelaudit.corrections.run import Run, read_run, rows_of
 from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
-from labelaudit.reporting.blocks import DATA_FOLDER, INDEX, Block, read_block, stored_blocks
+from labelaudit.reporting.blocks import DATA_FOLDER, INDEX, read_block, stored_blocks
 from labelaudit.reporting.html import PLOT_TEXTS, render_page, write_page
 from labelaudit.reporting.tables import suspects_table
 
@@ -80,7 +80,7 @@ def page_of(run: Run, *, live: bool = False) -> str:
             epochs=index["epochs"],
             noun=index["noun"],
             num_listed=len(index["suspects"]["id"]),
-            checked=check_run(folder),
+            checked=check_run(run),
             live=live,
         )
     except (AttributeError, KeyError, TypeError, jinja2.UndefinedError) as error:
@@ -90,7 +90,7 @@ def page_of(run: Run, *, live: bool = False) -> str:
         ) from error
 
 
-def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> list[Block]:
+def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> None:
     """Write the blocks of a folder that has none, with what can still be had."""
     from labelaudit.data.images import ImageFiles
     from labelaudit.data.manifest import text_array
@@ -109,7 +109,7 @@ def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> list[Block
         neighbors = partial(nearest_right_labeled, embeddings, samples)
     history = EpsilonHistory(folder / "epsilon")
     probs = folder / "pred_probs.npy"
-    return write_review_data(
+    write_review_data(
         folder,
         samples=samples,
         suspects=suspects_table(samples),

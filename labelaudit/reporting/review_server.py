@@ -54,6 +54,7 @@ MOST_BYTES = 1 << 25  # of a request: decisions about all suspects at once
 MOST_LETTERS = 10_000  # of a label or note
 _BLOCK = re.compile(r"report-data/(index|chunk-\d{5})\.json")
 _IMAGE = re.compile(r"image/(\d{1,9})")
+Stamp = tuple[int, int, int]
 _KINDS = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "ico": "x-icon"}
 
 
@@ -77,7 +78,7 @@ class CorrectionsFile:
         self.path = path
         self._given = dict(given_labels)
         self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
+        self._seen: Stamp | None = None
         self._rows: dict[str, dict[str, str]] = {}
         self._read()
 
@@ -133,7 +134,7 @@ class CorrectionsFile:
             frame = pd.DataFrame(list(rows.values()), columns=columns, dtype="str").fillna("")
             write_corrections(frame, self.path)
             self._rows = rows
-            self._seen = self._state()
+            self._seen = _stamp(self.path)
         return sum(row["decision"] != "" for row in rows.values()), refused
 
     def _trouble(self, told: Mapping[str, Any]) -> str:
@@ -148,16 +149,9 @@ class CorrectionsFile:
             return "a label without a name cannot be set"
         return ""
 
-    def _state(self) -> tuple[int, int] | None:
-        try:
-            found = self.path.stat()
-        except FileNotFoundError:
-            return None
-        return found.st_mtime_ns, found.st_size
-
     def _read(self) -> None:
         """Read the file again if something else has written it, so that nobody's decisions are lost."""
-        state = self._state()
+        state = _stamp(self.path)
         if state == self._seen:
             return
         self._rows = {}
@@ -206,7 +200,8 @@ class ReviewServer(ThreadingHTTPServer):
         found = read_run(run)
         # Rendered here and not read from the folder: whoever has sent it cannot have changed the page.
         self.page = page_of(found, live=True).encode("utf-8", errors="replace")
-        self._index_state = _state(self.run)
+        self.policy = _policy()
+        self._index_stamp = _stamp(self._index)
         try:
             index = read_block(self.run, INDEX)
             suspects, classes = index["suspects"], [*index["classes"], ""]
@@ -241,19 +236,23 @@ class ReviewServer(ThreadingHTTPServer):
     @property
     def is_stale(self) -> bool:
         """Whether the run was replaced by another one meanwhile."""
-        return _state(self.run) != self._index_state
+        return _stamp(self._index) != self._index_stamp
+
+    @property
+    def _index(self) -> Path:
+        return self.run / DATA_FOLDER / f"{INDEX}.js"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing where a browser has gone away in the middle of an answer."""
 
 
-def _state(run: Path) -> tuple[int, int] | None:
-    """Give what changes where a run is replaced."""
+def _stamp(path: Path) -> Stamp | None:
+    """Give what changes where a file is written anew, None where there is no file."""
     try:
-        found = (run / DATA_FOLDER / f"{INDEX}.js").stat()
-    except OSError:
+        found = path.stat()
+    except FileNotFoundError:
         return None
-    return found.st_ino, found.st_mtime_ns
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _policy() -> str:
@@ -372,7 +371,7 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in (
             ("Content-Type", kind),
             ("Content-Length", str(size)),
-            ("Content-Security-Policy", _policy()),
+            ("Content-Security-Policy", self.server.policy),
             ("X-Content-Type-Options", "nosniff"),
             ("Referrer-Policy", "no-referrer"),
             ("Cross-Origin-Resource-Policy", "same-origin"),

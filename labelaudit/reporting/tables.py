@@ -193,6 +193,15 @@ def read_text(path: Path) -> str:
         ) from error
 
 
+def separator_of(text: str) -> str:
+    """Give the character between the cells of a table, by its header.
+
+    Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
+    """
+    header = text.partition("\n")[0]
+    return next((sign for sign in "\t;," if sign in header), ",")
+
+
 def parse_csv(text: str, path: Path) -> pd.DataFrame:
     """Parse the text of a table as `read_csv` does.
 

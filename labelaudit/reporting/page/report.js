@@ -201,7 +201,6 @@
   }
 
   function saveHere() {
-    if (!saving) { return; }
     window.clearTimeout(saving);
     saving = 0;
     try {
@@ -394,9 +393,12 @@
   const count = (value) => Math.round(value).toLocaleString("en-US");
   const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : share < 1 && share > 0.999 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
 
-  function ambiguityWords(share) {
+  const BRIEFLY = ["clear", "unsure", "disputed"];
+  const AT_LENGTH = ["people would hardly disagree", "some people would disagree", "many people would disagree"];
+
+  function ambiguityWords(share, words) {
     if (share === null) { return "–"; }
-    return `${share < index.clear ? "clear" : share < index.disputed ? "unsure" : "disputed"} (${percent(share)})`;
+    return `${words[share < index.clear ? 0 : share < index.disputed ? 1 : 2]} (${percent(share)})`;
   }
 
   function scoreWords(score) {
@@ -421,11 +423,11 @@
   }
 
   function progress() {
-    let looked = 0, wrong = 0, right = 0, expected = 0, other = 0;
+    let looked = 0, wrong = 0, right = 0, expected = 0;
     for (const [at, s] of decisions) {
       if (!s.decision) { continue; }
       looked += 1;
-      if (s.decision === "accept" || s.decision === "relabel") { wrong += 1; } else if (s.decision === "keep") { right += 1; } else { other += 1; }
+      if (s.decision === "accept" || s.decision === "relabel") { wrong += 1; } else if (s.decision === "keep") { right += 1; }
       if (s.decision !== "exclude" && s.decision !== "unsure") { expected += suspects.score[at]; }
     }
     const total = suspects.id.length;
@@ -454,6 +456,9 @@
     byId("looked").textContent = `${count(looked)} of ${count(total)} decided`;
     byId("open-count").textContent = total - looked ? ` (${count(total - looked)} left)` : "";
     byId("download").disabled = looked === 0;
+    const open = listed.filter((at) => !decisionOf(at)).length;
+    byId("select-all").textContent = open === listed.length ? `Select all ${count(open)}` : `Select the ${count(open)} that are not decided`;
+    byId("select-all").disabled = !open;
   }
 
   // --- the grid: only cards near the window exist --------------------------------------------------
@@ -541,7 +546,7 @@
     change.append(named("span", "given", className(suspects.given[at])),
       named("span", "suggested", className(suspects.suggested[at])));
     card.append(change);
-    card.append(element("p", "small", `${suspects.score[at].toFixed(3)} · ${ambiguityWords(suspects.ambiguity[at])}`));
+    card.append(element("p", "small", `${suspects.score[at].toFixed(3)} · ${ambiguityWords(suspects.ambiguity[at], BRIEFLY)}`));
     const buttons = element("p", "quick");
     for (const [decision, words, label] of [["accept", "Accept", "Accept the suggestion"], ["keep", "Keep", "Keep the given label"]]) {
       const button = element("button", `act ${decision}`, words);
@@ -641,12 +646,10 @@
     byId("accept-name").textContent = suggested;
     byId("keep-name").textContent = given;
     byId("one-score").textContent = scoreWords(suspects.score[at]);
-    const share = suspects.ambiguity[at];
-    byId("one-ambiguity").textContent = share === null ? "–"
-      : `${share < index.clear ? "people would hardly disagree" : share < index.disputed ? "some people would disagree" : "many people would disagree"} (${percent(share)})`;
+    byId("one-ambiguity").textContent = ambiguityWords(suspects.ambiguity[at], AT_LENGTH);
     drawPicture(at, seen);
     byId("one-details").replaceChildren(...(index.noun === "images" && !(suspects.details && suspects.details[at].some(Boolean)) ? [] : [detailsList(at, 99)]));
-    drawBars(at, seen);
+    drawBars(at);
     drawNear(at, seen, "given", given);
     drawNear(at, seen, "suggested", suggested);
     drawTraining(at, seen);
@@ -749,9 +752,6 @@
     byId("select-none").hidden = !selection.size;
     byId("selection-acts").hidden = !selection.size;
     byId("undo-several").disabled = !undone.length;
-    const open = listed.filter((at) => !decisionOf(at)).length;
-    byId("select-all").textContent = open === listed.length ? `Select all ${count(open)}` : `Select the ${count(open)} that are not decided`;
-    byId("select-all").disabled = !open;
     if (mode === "grid") { drawGrid(); } else { drawOne(); }
   }
 
@@ -937,7 +937,7 @@
       change([at], (_, before) => ({ decision: "", label: "", reviewer, at: now(), ...before, note }), () => "The note is kept.");
       render();
     });
-    byId("reviewer").addEventListener("change", () => { reviewer = byId("reviewer").value.trim(); saving = saving || 1; saveHere(); });
+    byId("reviewer").addEventListener("change", () => { reviewer = byId("reviewer").value.trim(); saveHere(); });
     byId("one-picture").addEventListener("click", () => {
       const shown = byId("one-picture").querySelector("img");
       if (!shown) { return; }
@@ -957,7 +957,7 @@
     grid.addEventListener("scroll", schedule, { passive: true });
     grid.addEventListener("click", onGridClick);
     new ResizeObserver(() => { layOut(); schedule(); }).observe(grid);
-    window.addEventListener("pagehide", saveHere);
+    window.addEventListener("pagehide", () => { if (saving) { saveHere(); } });
     window.addEventListener("storage", (event) => { // another tab of the same page
       if (!live && event.key === storageKey() && event.newValue) { takeStored(JSON.parse(event.newValue).held); drawn = -1; render(); }
     });
