@@ -124,7 +124,7 @@ def report() -> None:
         "",
         "Written by `python benchmarks/reviewed.py`, which says how it is done. Rows of several",
         "seeds are means. “Alone” is verified labels whose first ones are not known. Where all",
-        "suspects were looked at, F1 before is 0: every label that the first audit flagged is verified.",
+        "suspects were looked at, F1 before is 0: all that was flagged first is verified.",
         "",
         "| data | seeds | share of suspects verified | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 3) + "|",
