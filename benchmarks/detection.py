@@ -31,11 +31,11 @@ from rich.console import Console
 
 from labelaudit.benchmark.cells import Cell, Noise
 from labelaudit.benchmark.datasets import Dataset
-from labelaudit.benchmark.metrics import expected_calibration_error
+from labelaudit.benchmark.evaluation import open_dataset
 from labelaudit.benchmark.sweep import Sweep, run_sweep
-from labelaudit.evaluation import open_dataset
 from labelaudit.progress import ConsoleReporter, Reporter
 from labelaudit.reporting.tables import read_csv
+from labelaudit.suspects.metrics import expected_calibration_error
 
 HERE = Path(__file__).parent
 NUM_IMAGES = 10_000

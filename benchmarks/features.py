@@ -46,10 +46,10 @@ from labelaudit.benchmark.corruptions import (
     corrupt_pair,
     corrupt_symmetric,
 )
-from labelaudit.benchmark.metrics import detection_metrics
-from labelaudit.data.sources import read_source
 from labelaudit.methods.confident_learning import confident_learning
 from labelaudit.progress import ConsoleReporter
+from labelaudit.sources.folders import read_source
+from labelaudit.suspects.metrics import detection_metrics
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "features.csv"

@@ -36,8 +36,8 @@ from sklearn.preprocessing import StandardScaler
 
 import labelaudit
 from labelaudit.benchmark.corruptions import corrupt_symmetric
-from labelaudit.benchmark.metrics import detection_metrics, f1_at_true_count
 from labelaudit.methods.confident_learning import confident_learning
+from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "people.csv"

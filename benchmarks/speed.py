@@ -34,18 +34,19 @@ from sklearn.metrics import f1_score
 from torch.utils.flop_counter import FlopCounterMode
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
-from labelaudit.data.batches import TrainingImages, epoch_batches
-from labelaudit.data.images import ImageFiles, decode_images
-from labelaudit.evaluation import open_dataset
+from labelaudit.benchmark.evaluation import open_dataset
+from labelaudit.images.decode import ImageFiles, decode_images
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
+from labelaudit.methods.task import Task, Verdict
 from labelaudit.methods.umn import UMN, UMNConfig, UncertaintyMining
 from labelaudit.networks.encoders import EncoderName
-from labelaudit.training.loop import fit, wait_for
+from labelaudit.training.batches import TrainingImages, epoch_batches
+from labelaudit.training.device import wait_for
+from labelaudit.training.loop import fit
 from labelaudit.training.method import Method
 from labelaudit.training.recorder import record_epoch
-from labelaudit.training.task import Task, Verdict
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "speed.csv"

@@ -14,13 +14,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labelaudit.benchmark.evaluation import EvalResult, evaluate
     from labelaudit.corrections.apply import Applied, apply_corrections
     from labelaudit.corrections.diff import RunDiff, diff_runs
     from labelaudit.corrections.exports import export_run
     from labelaudit.corrections.reading import read_corrections
-    from labelaudit.data.manifest import Source, source_from_arrays
-    from labelaudit.data.sources import read_source
-    from labelaudit.embedding import embed
     from labelaudit.errors import (
         LabelauditError,
         LabelauditWarning,
@@ -29,12 +27,14 @@ if TYPE_CHECKING:
         SourceError,
         UntrustedResultWarning,
     )
-    from labelaudit.evaluation import EvalResult, evaluate
+    from labelaudit.features.embed import embed
     from labelaudit.pipeline import scan
-    from labelaudit.predictions import LabelIssues, find_label_issues
-    from labelaudit.reporting.rerender import render_report
     from labelaudit.reporting.tables import read_csv
-    from labelaudit.result import ScanResult
+    from labelaudit.review.rerender import render_report
+    from labelaudit.sources.folders import read_source
+    from labelaudit.sources.manifest import Source, source_from_arrays
+    from labelaudit.suspects.predictions import LabelIssues, find_label_issues
+    from labelaudit.suspects.result import ScanResult
     from labelaudit.training.recorder import EpsilonHistory, EpsilonRecorder
 
 __all__ = [
@@ -71,29 +71,29 @@ _HOMES = {
     "Applied": "labelaudit.corrections.apply",
     "EpsilonHistory": "labelaudit.training.recorder",
     "EpsilonRecorder": "labelaudit.training.recorder",
-    "EvalResult": "labelaudit.evaluation",
-    "LabelIssues": "labelaudit.predictions",
+    "EvalResult": "labelaudit.benchmark.evaluation",
+    "LabelIssues": "labelaudit.suspects.predictions",
     "LabelauditError": "labelaudit.errors",
     "LabelauditWarning": "labelaudit.errors",
     "OptionError": "labelaudit.errors",
     "OutputError": "labelaudit.errors",
     "RunDiff": "labelaudit.corrections.diff",
-    "ScanResult": "labelaudit.result",
-    "Source": "labelaudit.data.manifest",
+    "ScanResult": "labelaudit.suspects.result",
+    "Source": "labelaudit.sources.manifest",
     "SourceError": "labelaudit.errors",
     "UntrustedResultWarning": "labelaudit.errors",
     "apply_corrections": "labelaudit.corrections.apply",
     "diff_runs": "labelaudit.corrections.diff",
-    "embed": "labelaudit.embedding",
-    "evaluate": "labelaudit.evaluation",
+    "embed": "labelaudit.features.embed",
+    "evaluate": "labelaudit.benchmark.evaluation",
     "export_run": "labelaudit.corrections.exports",
-    "find_label_issues": "labelaudit.predictions",
+    "find_label_issues": "labelaudit.suspects.predictions",
     "read_corrections": "labelaudit.corrections.reading",
     "read_csv": "labelaudit.reporting.tables",
-    "read_source": "labelaudit.data.sources",
-    "render_report": "labelaudit.reporting.rerender",
+    "read_source": "labelaudit.sources.folders",
+    "render_report": "labelaudit.review.rerender",
     "scan": "labelaudit.pipeline",
-    "source_from_arrays": "labelaudit.data.manifest",
+    "source_from_arrays": "labelaudit.sources.manifest",
 }
 
 

@@ -16,8 +16,8 @@ from labelaudit.progress import plain
 from labelaudit.terminal import EXIT_INTERRUPTED, for_people, reporter
 
 if TYPE_CHECKING:
-    from labelaudit.evaluation import EvalResult
-    from labelaudit.result import ScanResult
+    from labelaudit.benchmark.evaluation import EvalResult
+    from labelaudit.suspects.result import ScanResult
 
 app = typer.Typer(
     name="labelaudit",
@@ -207,8 +207,8 @@ def scan(
 ) -> None:
     """Find suspect labels and write them to suspects.csv, with a page to look at."""
     with for_people(several_processes=True):
-        from labelaudit.data.sources import source_name
         from labelaudit.pipeline import scan as run_scan
+        from labelaudit.sources.folders import source_name
 
         result = run_scan(
             source,
@@ -275,7 +275,7 @@ def embed(
 ) -> None:
     """Write the features that a pretrained network sees in images, for scan --features."""
     with for_people():
-        from labelaudit.embedding import embed as run_embed
+        from labelaudit.features.embed import embed as run_embed
 
         run_embed(
             source,
@@ -408,7 +408,7 @@ def evaluate(
 ) -> None:
     """Plant label errors and compare how well each method finds them."""
     with for_people():
-        from labelaudit import evaluation
+        from labelaudit.benchmark import evaluation
         from labelaudit.benchmark.cells import Noise
 
         told = reporter()
@@ -494,7 +494,7 @@ def _rates(texts: list[str] | None) -> list[float] | None:
 
 def _end_of_eval(result: EvalResult) -> None:
     """End with a table a cell and where the files are."""
-    from labelaudit.reporting.comparison import comparison_tables
+    from labelaudit.benchmark.comparison import comparison_tables
 
     console = Console()
     measures = ("f1", "precision", "recall", "auroc", "test_error", "seconds")

@@ -49,7 +49,7 @@ def review(
         import webbrowser
         from threading import Thread
 
-        from labelaudit.reporting.review_server import ReviewServer
+        from labelaudit.review.server import ReviewServer
 
         console = Console()
         name = _user() if reviewer is None else reviewer
@@ -295,7 +295,7 @@ def export(
 def report(run: Run) -> None:
     """Write RUN/report.html anew, with what was decided since."""
     with for_people(interrupted="Interrupted."):
-        from labelaudit.reporting.rerender import render_report
+        from labelaudit.review.rerender import render_report
 
         path = render_report(run, reporter())
         Console().print(f"To look at:  {plain(str(path))}", soft_wrap=True, highlight=False)

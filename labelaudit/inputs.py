@@ -21,34 +21,22 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from labelaudit import distributed, embedding
-from labelaudit.data.feature_tables import (
-    FeatureSource,
-    TableSource,
-    features_of_rows,
-    join_features,
-    read_labels_with_features,
+from labelaudit.errors import OptionError, SourceError
+from labelaudit.features import embed as embedding
+from labelaudit.features.backbones import (
+    DEFAULT_WEIGHTS,
+    Backbone,
+    cached_weights,
+    open_backbone,
 )
-from labelaudit.data.images import (
+from labelaudit.images.decode import (
     ImageFiles,
     ImagePlan,
     NoImages,
     decode_source,
     plan_images,
 )
-from labelaudit.data.label_tables import suffix_of
-from labelaudit.data.manifest import Source, source_from_arrays, text_array
-from labelaudit.data.prediction_files import are_by_row, read_labels_alone
-from labelaudit.data.sources import IMAGE_SUFFIXES, read_source
-from labelaudit.data.store import PREFIX, keep_rows, make_store, map_file, writable
-from labelaudit.data.tabular import read_tabular
-from labelaudit.errors import OptionError, SourceError
-from labelaudit.networks.backbones import (
-    DEFAULT_WEIGHTS,
-    Backbone,
-    cached_weights,
-    open_backbone,
-)
+from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.networks.encoders import (
     ENCODER_NAMES,
     EncoderChoice,
@@ -57,6 +45,19 @@ from labelaudit.networks.encoders import (
 )
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
+from labelaudit.sources.feature_tables import (
+    FeatureSource,
+    TableSource,
+    features_of_rows,
+    join_features,
+    read_labels_with_features,
+)
+from labelaudit.sources.folders import IMAGE_SUFFIXES, read_source
+from labelaudit.sources.label_tables import suffix_of
+from labelaudit.sources.manifest import Source, source_from_arrays, text_array
+from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
+from labelaudit.sources.tabular import read_tabular
+from labelaudit.training import distributed
 
 # Larger color images are taken for photos, which a pretrained network knows better than one that
 # has seen nothing else; of these the first whose weights are there is proposed.
@@ -462,7 +463,7 @@ def extract(
     source
         What was read.
     encoder, weights, image_size
-        See `labelaudit.networks.backbones.open_backbone`.
+        See `labelaudit.features.backbones.open_backbone`.
     device
         Where it runs.
     reporter

@@ -17,12 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labelaudit import distributed
 from labelaudit.corrections.reviewed import Review, open_review, take_review
-from labelaudit.data.batches import BatchPlan, TrainingImages, are_few, plan_batches
-from labelaudit.data.feature_tables import FeatureSource, TableSource
-from labelaudit.data.manifest import Manifest, Source, check_trainable
-from labelaudit.data.prediction_files import join_predictions
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.inputs import (
     Inputs,
@@ -43,12 +38,13 @@ from labelaudit.methods.umn import (
 )
 from labelaudit.networks.encoders import ENCODER_NAMES, training_shift
 from labelaudit.prediction_scan import as_list, refuse_training_options, scan_predictions
-from labelaudit.predictions import warn_of_distrust
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of, write_results
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
-from labelaudit.result import ScanResult
+from labelaudit.sources.feature_tables import FeatureSource, TableSource
+from labelaudit.sources.manifest import Manifest, Source, check_trainable
+from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.suspects.decision import (
     Threshold,
     assess_trust,
@@ -58,18 +54,16 @@ from labelaudit.suspects.decision import (
     unknown_first_warning,
 )
 from labelaudit.suspects.duplicates import conflicting_duplicates, searched
+from labelaudit.suspects.predictions import warn_of_distrust
+from labelaudit.suspects.result import ScanResult
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import Predicted, samples_table
+from labelaudit.training import distributed
+from labelaudit.training.batches import BatchPlan, TrainingImages, are_few, plan_batches
 from labelaudit.training.compiled import first_lines
-from labelaudit.training.loop import (
-    FitResult,
-    choose_device,
-    fit,
-    measure_step,
-    predict_all,
-    seeded,
-)
+from labelaudit.training.device import choose_device, seeded
+from labelaudit.training.loop import FitResult, fit, measure_step, predict_all
 from labelaudit.training.recorder import EpsilonHistory, record_epoch
 
 EPSILON_FOLDER = "epsilon"
@@ -267,8 +261,8 @@ def scan(
     force, resume
         Replace a run that labelaudit wrote to `out`, or go on with one that was cut off.
     image_column, label_column, id_column, split, clean_label_column
-        How to read the source; see `labelaudit.data.sources.read_source`, and for `id_column`
-        `labelaudit.data.feature_tables.read_labels_with_features`. Clean labels are never seen in
+        How to read the source; see `labelaudit.sources.folders.read_source`, and for `id_column`
+        `labelaudit.sources.feature_tables.read_labels_with_features`. Clean labels are never seen in
         training, and only used to score the report.
     verified_column
         Column of the table that says which labels a person has verified: these are taken as right, are

@@ -13,24 +13,24 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.corrections.reviewed import Review
-from labelaudit.data.manifest import check_trainable
-from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import OptionError
 from labelaudit.inputs import tell_verified
-from labelaudit.predictions import (
+from labelaudit.progress import Reporter
+from labelaudit.reporting.files import evidence_of_files, write_results
+from labelaudit.reporting.run_folder import RunFolder
+from labelaudit.reporting.tables import suspects_table
+from labelaudit.sources.manifest import check_trainable
+from labelaudit.sources.prediction_files import PredictionSource
+from labelaudit.suspects.decision import unknown_first_warning
+from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, searched
+from labelaudit.suspects.predictions import (
     add_features,
     check_predictions,
     judge_predictions,
     read_models,
     sparse_warnings,
 )
-from labelaudit.progress import Reporter
-from labelaudit.reporting.files import evidence_of_files, write_results
-from labelaudit.reporting.run_folder import RunFolder
-from labelaudit.reporting.tables import suspects_table
-from labelaudit.result import ScanResult
-from labelaudit.suspects.decision import unknown_first_warning
-from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, searched
+from labelaudit.suspects.result import ScanResult
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import samples_table

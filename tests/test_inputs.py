@@ -11,13 +11,13 @@ from PIL import Image
 from torchvision import models
 
 from labelaudit import inputs
-from labelaudit.data.feature_tables import FeatureSource
-from labelaudit.data.images import ImageFiles, NoImages
-from labelaudit.data.manifest import Source, source_from_arrays
-from labelaudit.embedding import embed
 from labelaudit.errors import OptionError, SourceError
+from labelaudit.features.embed import embed
+from labelaudit.images.decode import ImageFiles, NoImages
 from labelaudit.inputs import decode, extract, read_samples, take_features, tell_notes
 from labelaudit.progress import Reporter
+from labelaudit.sources.feature_tables import FeatureSource
+from labelaudit.sources.manifest import Source, source_from_arrays
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError, pipeline
-from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN
+from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.loop import measure_step
 

@@ -16,12 +16,12 @@ from torchvision import models
 import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError
 from labelaudit.benchmark.corruptions import corrupt_symmetric
-from labelaudit.data.batches import plan_batches
-from labelaudit.data.feature_tables import features_of_rows
-from labelaudit.data.manifest import source_from_arrays
 from labelaudit.methods.umn import UMN, UMNConfig
 from labelaudit.reporting.blocks import read_block
+from labelaudit.sources.feature_tables import features_of_rows
+from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.suspects import duplicates
+from labelaudit.training.batches import plan_batches
 
 FAST = {"epochs": 3, "device": "cpu"}
 TOPICS = np.array(["complaint", "praise", "question", "order"])

@@ -22,18 +22,18 @@ from labelaudit.benchmark.corruptions import (
     realised_matrix,
 )
 from labelaudit.benchmark.datasets import Dataset
-from labelaudit.benchmark.metrics import (
+from labelaudit.benchmark.systems import METHODS, NEEDS_TRUSTED
+from labelaudit.errors import OptionError
+from labelaudit.methods.task import Task, Verdict
+from labelaudit.networks.encoders import choose_encoder
+from labelaudit.progress import Reporter
+from labelaudit.reporting.tables import write_csv
+from labelaudit.suspects.metrics import (
     detection_metrics,
     expected_calibration_error,
     f1_at_true_count,
 )
-from labelaudit.errors import OptionError
-from labelaudit.methods.systems import METHODS, NEEDS_TRUSTED
-from labelaudit.networks.encoders import choose_encoder
-from labelaudit.progress import Reporter
-from labelaudit.reporting.tables import write_csv
-from labelaudit.training.loop import choose_device
-from labelaudit.training.task import Task, Verdict
+from labelaudit.training.device import choose_device
 
 # Labels known to be right that a system which needs them is given: this share of the labeled images,
 # balanced by class, at least one a class.
@@ -182,7 +182,7 @@ class Cell:
     Attributes
     ----------
     method
-        A key of `labelaudit.methods.systems.METHODS`.
+        A key of `labelaudit.benchmark.systems.METHODS`.
     noise, num_labeled, seed
         The corruption.
     encoder

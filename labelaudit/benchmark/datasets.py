@@ -12,11 +12,11 @@ from sklearn.model_selection import train_test_split
 from torchvision import datasets as torchvision_datasets
 
 from labelaudit.benchmark.demo import digits
-from labelaudit.data.images import decode_source, plan_images
-from labelaudit.data.manifest import UNLABELED, Source, count, some, text_array
-from labelaudit.data.sources import read_source, source_name
 from labelaudit.errors import OptionError, SourceError
+from labelaudit.images.decode import decode_source, plan_images
 from labelaudit.progress import Reporter
+from labelaudit.sources.folders import read_source, source_name
+from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
 
 DIGIT_NAMES = tuple("0123456789")
 CIFAR10_NAMES = (
@@ -227,7 +227,7 @@ def dataset_from_source(
     Parameters
     ----------
     source
-        Whatever `labelaudit.data.sources.read_source` reads.
+        Whatever `labelaudit.sources.folders.read_source` reads.
     test
         Another source, the test set; it may have no class that `source` has not.
     labels, image_column, label_column

@@ -10,9 +10,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
-from labelaudit.data.manifest import Source, source_from_arrays
 from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
+from labelaudit.sources.manifest import Source, source_from_arrays
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:

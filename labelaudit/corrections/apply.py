@@ -33,11 +33,11 @@ from labelaudit.corrections.table import (
     label_before,
     told_meant,
 )
-from labelaudit.data.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
-from labelaudit.data.manifest import EXCLUDED, VERIFIED
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.files import atomic_write
 from labelaudit.reporting.tables import write_csv
+from labelaudit.sources.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
+from labelaudit.sources.manifest import EXCLUDED, VERIFIED
 
 CHANGE_COLUMNS = ("sample_id", "from", "to", "decision", "note", "reviewer", "reviewed_at")
 """Columns of the table of changes, in order."""

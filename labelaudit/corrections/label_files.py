@@ -19,8 +19,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelaudit.data import label_tables
-from labelaudit.data.label_tables import (
+from labelaudit.errors import SourceError
+from labelaudit.sources import label_tables
+from labelaudit.sources.label_tables import (
     FIRST_LABEL_COLUMN,
     ID_COLUMNS,
     LABEL_COLUMNS,
@@ -30,8 +31,7 @@ from labelaudit.data.label_tables import (
     column_called,
     suffix_of,
 )
-from labelaudit.data.manifest import as_text
-from labelaudit.errors import SourceError
+from labelaudit.sources.manifest import as_text
 
 YES = "yes"
 """What the column `VERIFIED_COLUMN` says of a verified label.

@@ -11,11 +11,11 @@ from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
 from labelaudit.corrections.label_files import YES, Edit, LabelFile, read_label_file
-from labelaudit.data import sources
-from labelaudit.data.label_tables import Columns, suffix_of
-from labelaudit.data.manifest import some
-from labelaudit.data.sources import IMAGE_SUFFIXES, METADATA_FILES, read_source
 from labelaudit.errors import SourceError
+from labelaudit.sources import folders as sources
+from labelaudit.sources.folders import IMAGE_SUFFIXES, METADATA_FILES, read_source
+from labelaudit.sources.label_tables import Columns, suffix_of
+from labelaudit.sources.manifest import some
 
 _ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")

@@ -16,9 +16,9 @@ from labelaudit.corrections.table import (
     GIVEN_LABEL,
     check_corrections,
 )
-from labelaudit.data.label_tables import suffix_of
 from labelaudit.errors import SourceError
 from labelaudit.reporting.tables import REVIEW_COLUMNS, parse_csv, read_text, separator_of
+from labelaudit.sources.label_tables import suffix_of
 
 SUSPECTS_FILE = "suspects.csv"
 

@@ -28,11 +28,11 @@ from labelaudit.corrections.table import (
     label_before,
     write_corrections,
 )
-from labelaudit.data.feature_tables import FeatureSource
-from labelaudit.data.manifest import UNLABELED, Source, count, some, text_array
-from labelaudit.data.prediction_files import PredictionSource
 from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
+from labelaudit.sources.feature_tables import FeatureSource
+from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
+from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.suspects.checked import CheckedScores, check_scores
 
 BEFORE_FILE = "corrections.before.csv"

@@ -27,8 +27,8 @@ from labelaudit.methods.supervised import (
     SupervisedConfig,
     train_classifier,
 )
+from labelaudit.methods.task import Task, Verdict, predict_test
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, Verdict, predict_test
 
 RUNS = 2
 

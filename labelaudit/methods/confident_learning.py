@@ -24,8 +24,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
+from labelaudit.methods.task import Task, Verdict, predict_probs, predict_test
 from labelaudit.training.method import Method
-from labelaudit.training.task import Task, Verdict, predict_probs, predict_test
 
 # All that `cleanlab.filter.find_label_issues` offers.
 FILTERS = (

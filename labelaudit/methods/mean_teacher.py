@@ -24,13 +24,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from labelaudit.data.batches import mirror, translate
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
+from labelaudit.methods.task import Task, Verdict, judge_by_prediction
 from labelaudit.networks.classifier import PlainClassifier
+from labelaudit.training.batches import mirror, translate
+from labelaudit.training.device import autocast
 from labelaudit.training.guider import make_guider, noisy_eval
-from labelaudit.training.loop import autocast
 from labelaudit.training.method import Batch, Predictions
-from labelaudit.training.task import Task, Verdict, judge_by_prediction
 
 
 @dataclass(frozen=True)

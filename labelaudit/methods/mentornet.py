@@ -35,9 +35,9 @@ from torch.nn import functional as F
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.training.loop import autocast
+from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.training.device import autocast
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, Verdict, judge_by_prediction
 
 EPOCH_BINS = 100  # the mentor knows the training's progress in hundredths
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from labelaudit.errors import OptionError
+from labelaudit.methods.task import Task, Verdict, judge_by_prediction, train_on
 from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
-from labelaudit.training.loop import autocast
+from labelaudit.training.device import autocast
 from labelaudit.training.method import Predictions
-from labelaudit.training.task import Task, Verdict, judge_by_prediction, train_on
 
 
 class MislabeledVAE(UMN):

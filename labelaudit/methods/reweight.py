@@ -23,11 +23,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from labelaudit.data.batches import TrainingImages
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import SampleMeans, SupervisedConfig, train_classifier
+from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.training.batches import TrainingImages
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, Verdict, judge_by_prediction
 
 
 @dataclass(frozen=True)

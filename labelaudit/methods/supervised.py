@@ -23,12 +23,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional as F
 
-from labelaudit.data.batches import BatchPlan, memory_format
-from labelaudit.networks.classifier import PlainClassifier
-from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
-from labelaudit.training.loop import autocast
-from labelaudit.training.method import Batch, Method, Predictions
-from labelaudit.training.task import (
+from labelaudit.methods.task import (
     Task,
     Verdict,
     judge_by_prediction,
@@ -36,6 +31,11 @@ from labelaudit.training.task import (
     predict_test,
     train_on,
 )
+from labelaudit.networks.classifier import PlainClassifier
+from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
+from labelaudit.training.batches import BatchPlan, memory_format
+from labelaudit.training.device import autocast
+from labelaudit.training.method import Batch, Method, Predictions
 
 MIN_PROB = 1e-12
 MIN_VARIANCE = 1e-4  # added to the mixture's variances

@@ -35,8 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaudit import distributed
-from labelaudit.data.batches import BatchPlan, TrainingImages, memory_format
+from labelaudit.methods.task import Task, Verdict, predict_test, train_on
 from labelaudit.networks.encoders import (
     BackboneEncoder,
     EncoderName,
@@ -46,12 +45,14 @@ from labelaudit.networks.encoders import (
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
 from labelaudit.suspects.decision import decide
 from labelaudit.suspects.scores import hear_witnesses, score_labels
+from labelaudit.training import distributed
+from labelaudit.training.batches import BatchPlan, TrainingImages, memory_format
 from labelaudit.training.compiled import CompiledLoss
+from labelaudit.training.device import autocast
 from labelaudit.training.guider import make_guider, noisy_eval
-from labelaudit.training.loop import autocast, predict_all
+from labelaudit.training.loop import predict_all
 from labelaudit.training.method import Batch, Predictions
 from labelaudit.training.recorder import EpsilonHistory, record_epoch
-from labelaudit.training.task import Task, Verdict, predict_test, train_on
 
 # Share of an image's input values that the labeled term weighs (method.md's 78 on MNIST is 0.1 D).
 LABEL_WEIGHT_PER_INPUT = 0.1
@@ -376,7 +377,7 @@ class UMN:
         self.compiled = CompiledLoss(self.loss, options)
 
     def distribute(self) -> None:
-        """Average gradients over the processes from now on; see `labelaudit.distributed`."""
+        """Average gradients over the processes from now on; see `labelaudit.training.distributed`."""
         pretrained = isinstance(self.network.encoder, BackboneEncoder)
         self.shared = distributed.parallel(self.network, self.device, pretrained=pretrained)
 

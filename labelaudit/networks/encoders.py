@@ -326,7 +326,7 @@ class ResNetEncoder(Encoder):
 class BackboneEncoder(Encoder):
     """A pretrained network without its head, trained on with the rest.
 
-    Its own weights are loaded into `trunk`, see `labelaudit.networks.backbones.Backbone.network`.
+    Its own weights are loaded into `trunk`, see `labelaudit.features.backbones.Backbone.network`.
     """
 
     at_once_on_cpu = 128
@@ -339,7 +339,7 @@ class BackboneEncoder(Encoder):
         za_size: int = 128,
     ) -> None:
         # Here, not above: libraries that take seconds to import, and only this needs them.
-        from labelaudit.networks.backbones import build_trunk
+        from labelaudit.features.backbones import build_trunk
 
         super().__init__()
         self.za_shape = (za_size,)

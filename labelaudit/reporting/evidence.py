@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelaudit.data.images import Images, Indices, Pixels, load_visited, visit_images
+from labelaudit.images.decode import Images, Indices, Pixels, load_visited, visit_images
 
 NUM_NEIGHBORS = 3
 # Rows compared at a time, to bound what lies in memory.

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from labelaudit.data.images import Images, NoImages
-from labelaudit.data.manifest import Source
+from labelaudit.images.decode import Images, NoImages
 from labelaudit.inputs import Inputs
 from labelaudit.networks.encoders import PixelStatistics
 from labelaudit.progress import Reporter
@@ -25,7 +24,8 @@ from labelaudit.reporting.plots import (
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import write_csv, write_parquet
-from labelaudit.result import ScanResult
+from labelaudit.sources.manifest import Source
+from labelaudit.suspects.result import ScanResult
 
 
 def evidence_of(inputs: Inputs, result: ScanResult) -> Evidence:

@@ -41,7 +41,7 @@ def encode_picture(image: Image.Image, side: int) -> Picture:
     Parameters
     ----------
     image
-        Of any mode; of more than 8 bits, as `labelaudit.data.images` scales it.
+        Of any mode; of more than 8 bits, as `labelaudit.images.decode` scales it.
     side
         In pixels.
     """

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from labelaudit.data.manifest import Verified
 from labelaudit.errors import OptionError
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.label_model import MistakeKinds, number_interval
 from labelaudit.suspects.scores import Scores
 

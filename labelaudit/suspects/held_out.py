@@ -23,7 +23,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
-from labelaudit.data.manifest import Verified
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.label_model import calibrating_exponent, log_of
 from labelaudit.suspects.nearest import (
     BLOCK_VALUES,

@@ -45,7 +45,7 @@ from scipy.optimize import brentq, minimize, minimize_scalar
 from scipy.sparse import csr_array
 from scipy.special import logsumexp, ndtr, softmax
 
-from labelaudit.data.manifest import Verified
+from labelaudit.sources.manifest import Verified
 
 Floats = npt.NDArray[np.floating]
 

@@ -17,9 +17,8 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from labelaudit.data.batches import are_few
-from labelaudit.data.manifest import Verified
 from labelaudit.errors import OptionError
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.held_out import HeldOut, enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
     FIT_SAMPLES,
@@ -32,6 +31,7 @@ from labelaudit.suspects.label_model import (
 )
 from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
 from labelaudit.suspects.noise_model import fit_noise_model
+from labelaudit.training.batches import are_few
 from labelaudit.training.recorder import EpsilonHistory
 
 MIN_PROB = 1e-12

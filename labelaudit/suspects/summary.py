@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from labelaudit.benchmark.metrics import METRIC_NAMES, detection_metrics
-from labelaudit.data.manifest import Manifest
+from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import (
     Decision,
     Trust,
@@ -18,6 +17,7 @@ from labelaudit.suspects.decision import (
     review_curve,
     to_review,
 )
+from labelaudit.suspects.metrics import METRIC_NAMES, detection_metrics
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.table import wrong_labels
 

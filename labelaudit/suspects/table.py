@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from labelaudit.data.manifest import Manifest
+from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import Decision
 from labelaudit.suspects.scores import Scores, Witnesses
 

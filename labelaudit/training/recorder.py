@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
-from labelaudit import distributed
-from labelaudit.data.batches import TrainingImages
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import atomic_write
+from labelaudit.training import distributed
+from labelaudit.training.batches import TrainingImages
 from labelaudit.training.guider import make_guider
 from labelaudit.training.loop import predict
 from labelaudit.training.method import Method

@@ -9,8 +9,8 @@ from labelaudit.benchmark import cells as cells_module
 from labelaudit.benchmark.cells import Cell, Noise, corrupt, keep_labels, resized, run_cell
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.methods.task import Verdict
 from labelaudit.reporting.tables import read_csv
-from labelaudit.training.task import Verdict
 
 RNG = np.random.default_rng(0)
 

@@ -19,12 +19,12 @@ from PIL import Image
 from labelaudit.corrections.apply import CHANGE_COLUMNS, apply_corrections
 from labelaudit.corrections.label_files import csv_rows
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
-from labelaudit.data.feature_tables import source_from_table
-from labelaudit.data.label_tables import ID_COLUMNS, Columns, read_table
-from labelaudit.data.manifest import Source, as_text
-from labelaudit.data.sources import read_source
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.reporting.tables import read_csv, write_csv
+from labelaudit.sources.feature_tables import source_from_table
+from labelaudit.sources.folders import read_source
+from labelaudit.sources.label_tables import ID_COLUMNS, Columns, read_table
+from labelaudit.sources.manifest import Source, as_text
 
 CSV = "path,label\na.png,cat\nb.png,dog\nc.png,dog\n"
 

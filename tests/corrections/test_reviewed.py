@@ -22,8 +22,8 @@ from labelaudit.corrections.reviewed import (
     take_review,
 )
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
-from labelaudit.data.feature_tables import features_of_rows
-from labelaudit.data.prediction_files import join_predictions
+from labelaudit.sources.feature_tables import features_of_rows
+from labelaudit.sources.prediction_files import join_predictions
 
 CLASSES = ["a", "b", "c", "d"]
 

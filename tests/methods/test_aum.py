@@ -15,8 +15,8 @@ from labelaudit.methods.aum import (
     margins,
     threshold_samples,
 )
+from labelaudit.methods.task import Task
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task
 
 CPU = torch.device("cpu")
 

@@ -15,8 +15,8 @@ from labelaudit.methods.confident_learning import (
     ConfidentLearningConfig,
     confident_learning,
 )
+from labelaudit.methods.task import Task
 from labelaudit.progress import Reporter
-from labelaudit.training.task import Task
 
 CPU = torch.device("cpu")
 

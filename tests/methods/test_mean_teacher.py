@@ -15,9 +15,9 @@ from labelaudit.methods.mean_teacher import (
     MeanTeacherConfig,
     ramp_up,
 )
+from labelaudit.methods.task import Task, train_on
 from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, train_on
 
 CPU = torch.device("cpu")
 

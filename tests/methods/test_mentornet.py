@@ -19,9 +19,9 @@ from labelaudit.methods.mentornet import (
     leave_out,
     predefined_weights,
 )
+from labelaudit.methods.task import Task, train_on
 from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, train_on
 
 CPU = torch.device("cpu")
 CLEAN = digits()[1][:600]

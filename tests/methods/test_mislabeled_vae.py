@@ -8,11 +8,11 @@ from sklearn.metrics import roc_auc_score
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.mislabeled_vae import KnownRateVAE, MislabeledVAE
+from labelaudit.methods.task import Task
 from labelaudit.methods.umn import UMNConfig
 from labelaudit.networks.encoders import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task
 
 CPU = torch.device("cpu")
 WEIGHTS = (1.0, 1.0, 1.0)

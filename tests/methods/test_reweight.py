@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from labelaudit import OptionError
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.demo import digits
-from labelaudit.data.batches import TrainingImages
 from labelaudit.methods.reweight import Reweight, ReweightAudit, ReweightConfig, example_weights
+from labelaudit.methods.task import Task, train_on
+from labelaudit.training.batches import TrainingImages
 from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task, train_on
 
 CPU = torch.device("cpu")
 CLEAN = digits()[1][:600]

@@ -12,9 +12,9 @@ from labelaudit.methods.supervised import (
     SupervisedResNet101,
     larger_losses,
 )
+from labelaudit.methods.task import Task
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.training.method import Batch
-from labelaudit.training.task import Task
 
 CPU = torch.device("cpu")
 

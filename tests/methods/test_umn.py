@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit.data.batches import plan_batches
 from labelaudit.methods.umn import (
     UMN,
     UMNConfig,
@@ -21,6 +20,7 @@ from labelaudit.methods.umn import (
 )
 from labelaudit.networks.encoders import EncoderName, PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
+from labelaudit.training.batches import plan_batches
 from labelaudit.training.guider import noisy_eval
 from labelaudit.training.method import Batch
 

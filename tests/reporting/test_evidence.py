@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from labelaudit.data.images import ImageFiles, NoImages
-from labelaudit.data.manifest import text_array
+from labelaudit.images.decode import ImageFiles, NoImages
 from labelaudit.reporting import evidence
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures
 from labelaudit.reporting.files import evidence_of_files
+from labelaudit.sources.manifest import text_array
 
 
 def table(given: Any, flagged: Any) -> pd.DataFrame:

@@ -26,7 +26,7 @@ from labelaudit.corrections.table import CORRECTION_COLUMNS
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.reporting import blocks, review_data
 from labelaudit.reporting.blocks import read_block
-from labelaudit.reporting.review_server import ReviewServer
+from labelaudit.review.server import ReviewServer
 
 KEYS = "aakaxuaakraaaakxaaua"  # twenty decisions, one of them by typing
 WORDS = {"a": "accept", "k": "keep", "x": "exclude", "u": "unsure", "r": "relabel"}

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from labelaudit import OptionError
-from labelaudit.data.manifest import Verified
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.decision import (
     Threshold,
     assess_trust,

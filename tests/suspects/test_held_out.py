@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
-from labelaudit.data.manifest import Verified
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects import held_out, nearest
 from labelaudit.suspects.held_out import (
     agree,

@@ -3,7 +3,7 @@ import pytest
 from scipy.special import logsumexp, softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
-from labelaudit.data.manifest import Verified
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.label_model import (
     FOLLOW_SHARES,
     Explanation,

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from labelaudit import EpsilonHistory, OptionError
-from labelaudit.data.manifest import Verified
+from labelaudit.sources.manifest import Verified
 from labelaudit.suspects import scores as scores_module
 from labelaudit.suspects.scores import (
     Witnesses,

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from labelaudit import OptionError, OutputError
-from labelaudit.data.batches import TrainingImages, plan_batches
 from labelaudit.progress import Reporter
 from labelaudit.training import loop
-from labelaudit.training.loop import choose_device, fit, measure_step, predict, seeded
+from labelaudit.training.batches import TrainingImages, plan_batches
+from labelaudit.training.device import choose_device, seeded
+from labelaudit.training.loop import fit, measure_step, predict
 from labelaudit.training.method import Predictions
 
 CPU = torch.device("cpu")

@@ -1,0 +1,436 @@
+"""evaluate(): systems side by side on corrupted labels, scored against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from labelaudit.benchmark.cells import Cell, Noise, corrupt
+from labelaudit.benchmark.comparison import (
+    CELL,
+    cell_title,
+    plot_by_rate,
+    plot_curves,
+    plot_precision_recall_of,
+    protocol_table,
+    summarize,
+    write_markdown,
+)
+from labelaudit.benchmark.datasets import (
+    DATASET_NAMES,
+    Dataset,
+    dataset_from_source,
+    load_dataset,
+)
+from labelaudit.benchmark.protocols import PROTOCOLS
+from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.benchmark.systems import METHODS
+from labelaudit.errors import OptionError, SourceError
+from labelaudit.progress import Reporter
+from labelaudit.reporting.tables import read_csv, write_csv
+from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
+
+DEFAULT_METHODS = (
+    "umn", "supervised", "mean-teacher", "mislabeled-vae", "aum", "small-loss",
+    "confident-learning",
+)  # fmt: skip
+DEFAULT_RATES = (0.2, 0.4)
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """What an evaluation found.
+
+    Attributes
+    ----------
+    results
+        A row a data set, noise, rate, seed and method; what results.csv holds.
+    summary
+        Means, deviations and intervals over seeds; see `labelaudit.benchmark.comparison.summarize`.
+    failures
+        Cells that broke, with the reason.
+    folder
+        Where the files are.
+    """
+
+    results: pd.DataFrame
+    summary: pd.DataFrame
+    failures: list[tuple[str, str]]
+    folder: Path
+
+
+def evaluate(
+    dataset: str | Dataset = "digits",
+    *,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    noise: Sequence[str] = ("symmetric",),
+    rates: Sequence[float] = DEFAULT_RATES,
+    seeds: Sequence[int] = (0,),
+    num_labeled: int | None = None,
+    limit: int | None = None,
+    encoder: str = "auto",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    flip: bool = False,
+    device: str = "auto",
+    out: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    jobs: int = 1,
+    curves: bool = False,
+    reporter: Reporter | None = None,
+) -> EvalResult:
+    """Corrupt labels that are known, let every method find the errors, and compare.
+
+    Parameters
+    ----------
+    dataset
+        "digits", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar100", or a `Dataset`.
+    methods
+        Names of `labelaudit.benchmark.systems.METHODS`, or "all".
+    noise
+        "symmetric", "pair", "asymmetric", "instance", "matrix:FILE", "column:NAME".
+    rates
+        Shares of wrong labels, for the kinds that take one.
+    seeds
+        Each decides a corruption and everything random in the training on it.
+    num_labeled
+        Keep so many labels, balanced by class; the other images become unlabeled.
+    limit
+        Use so many training images, the same for every seed.
+    encoder
+        What all methods share, except those that are defined by their network.
+    epochs, batch_size
+        For every method; None leaves each its own.
+    flip
+        Mirror training images at random, as in `labelaudit.scan`.
+    device
+        As in `labelaudit.scan`.
+    out
+        Folder of the sweep, by default ``labelaudit-eval-NAME``. What it holds already is not run
+        again.
+    data_dir, download
+        Where the data set's files are, and whether to fetch them.
+    jobs
+        Cells side by side.
+    curves
+        Work out the test error after every epoch.
+    reporter
+        Told of progress.
+
+    Raises
+    ------
+    OptionError, OutputError, SourceError
+        If something cannot be used; nothing is run then.
+    """
+    reporter = reporter or Reporter()
+    names = check_methods(methods)
+    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, data_dir, download)
+    data = limited(data, limit)
+    noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
+    cells = [
+        Cell(name, one, seed, num_labeled, encoder, epochs, batch_size, device, flip)
+        for seed in seeds
+        for one in noises
+        for name in names
+    ]
+    for one in noises:
+        corrupt(data, one, num_labeled, seeds[0])  # what does not fit is told before any training
+    settings = {
+        "dataset": data.name,
+        "limit": limit,
+        "num_labeled": num_labeled,
+        "encoder": encoder,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "flip": flip or None,  # None as in sweeps from before there was such a setting
+    }
+    sweep = Sweep(Path(out or f"labelaudit-eval-{data.name}"), settings)
+    failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
+    summary = summarize(sweep.results)
+    write_reports(sweep, summary, data)
+    told = [(str(cell), reason) for cell, reason in failures]
+    return EvalResult(sweep.results, summary, told, sweep.folder)
+
+
+def run_protocol(
+    name: str,
+    *,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    first_seed: int = 0,
+    rates: Sequence[float] | None = None,
+    epochs: int | None = None,
+    dataset: Dataset | None = None,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> tuple[EvalResult, list[str]]:
+    """Run an experiment of the paper and set our numbers beside its.
+
+    Parameters
+    ----------
+    name
+        A key of `labelaudit.benchmark.protocols.PROTOCOLS`.
+    methods, seeds, rates, epochs
+        To run a part of it, or shorter; the table says so.
+    first_seed
+        Where the protocol's own number of seeds begins, if `seeds` does not say.
+    dataset
+        Instead of loading the protocol's own.
+    reporter
+        Told of progress.
+    **settings
+        `out`, `limit`, `data_dir`, `download`, `device`, `jobs` of `evaluate`.
+
+    Returns
+    -------
+    result, table
+        And the table as lines of Markdown, also in the folder's ``protocol.md``.
+    """
+    if name not in PROTOCOLS:
+        raise OptionError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[name]
+    out = Path(settings.pop("out", None) or f"labelaudit-eval-{name}")
+    parts = []
+    for labels in protocol.num_labeled:
+        several = len(protocol.num_labeled) > 1
+        parts.append(
+            evaluate(
+                dataset or protocol.dataset,
+                methods=methods or protocol.methods,
+                rates=rates or protocol.rates,
+                seeds=seeds or range(first_seed, first_seed + protocol.runs),
+                num_labeled=labels,
+                limit=settings.get("limit", protocol.limit),
+                epochs=epochs or protocol.epochs,
+                batch_size=protocol.batch_size,
+                out=out / f"{labels}-labels" if several else out,
+                curves=protocol.curves,
+                reporter=reporter,
+                **{name: value for name, value in settings.items() if name != "limit"},
+            )
+        )
+    results = pd.concat([part.results for part in parts], ignore_index=True)
+    summary = summarize(results)
+    table = protocol_table(summary, protocol, epochs)
+    (out / "protocol.md").write_text("\n".join(table), encoding="utf-8")
+    failures = [failure for part in parts for failure in part.failures]
+    return EvalResult(results, summary, failures, out), table
+
+
+def open_dataset(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    download: bool = False,
+    test: str | None = None,
+    label_column: str | None = None,
+    noise: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> Dataset:
+    """Load a data set by name, or read a source and take its labels as clean.
+
+    Parameters
+    ----------
+    name
+        One of `labelaudit.benchmark.datasets.DATASET_NAMES`, or a path.
+    data_dir, download
+        For data sets by name.
+    test, label_column
+        For sources: the test split's name, or a source of its own; the column of clean labels.
+    noise
+        Kinds of noise that are wanted: columns that they name are read as well.
+    reporter
+        Told that the labels may not be clean.
+
+    Raises
+    ------
+    OptionError, SourceError
+        If the data cannot be used.
+    """
+    reporter = reporter or Reporter()
+    columns = [kind.partition(":")[2] for kind in noise if kind.startswith("column:")]
+    if name in DATASET_NAMES and not Path(name).exists():
+        return load_dataset(name, data_dir, download)
+    if not Path(name).exists():
+        raise OptionError(
+            f"{name!r} is neither a data set ({', '.join(DATASET_NAMES)}) nor a file or folder"
+        )
+    reporter.warn(
+        f"the labels of {name} are taken as the truth; what is wrong with them already counts"
+        " against every method that finds it"
+    )
+    other = test if test is not None and Path(test).exists() else None
+    return dataset_from_source(
+        name,
+        other,
+        label_column=label_column,
+        test_split=test if other is None else None,
+        extra_columns=columns,
+        reporter=reporter,
+    )
+
+
+def check_methods(methods: Sequence[str]) -> list[str]:
+    """Expand "all" and refuse what is unknown.
+
+    Raises
+    ------
+    OptionError
+        If a name is unknown.
+    """
+    names = list(METHODS) if "all" in methods else list(dict.fromkeys(methods))
+    unknown = [name for name in names if name not in METHODS]
+    if unknown:
+        raise OptionError(f"unknown method {unknown[0]!r}: choose among all, {', '.join(METHODS)}")
+    return names
+
+
+def default_methods(reporter: Reporter) -> list[str]:
+    """Give the methods of a plain ``labelaudit eval``, without those whose library is missing."""
+    if find_spec("cleanlab") is not None:
+        return list(DEFAULT_METHODS)
+    reporter.warn(
+        'confident learning is left out: it needs cleanlab, pip install "labelaudit[peers]"'
+    )
+    return [name for name in DEFAULT_METHODS if name != "confident-learning"]
+
+
+def limited(dataset: Dataset, limit: int | None) -> Dataset:
+    """Give the data set with so many training images, drawn once and for all seeds the same.
+
+    Raises
+    ------
+    OptionError
+        If there are not so many.
+    """
+    if limit is None:
+        return dataset
+    total = len(dataset.pixels)
+    if not 2 <= limit <= total:
+        raise OptionError(f"--limit is {limit}; {dataset.name} has {total:,} training images")
+    rows = np.sort(np.random.default_rng(0).permutation(total)[:limit])
+    return replace(
+        dataset,
+        pixels=dataset.pixels[rows],
+        clean_labels=dataset.clean_labels[rows],
+        sample_ids=dataset.sample_ids[rows],
+        extra_labels={name: labels[rows] for name, labels in dataset.extra_labels.items()},
+    )
+
+
+def score_file(
+    path: str | Path,
+    dataset: Dataset,
+    noise: Noise,
+    *,
+    seed: int,
+    num_labeled: int | None = None,
+    threshold: float | None = None,
+) -> dict[str, float | None]:
+    """Score a finished run, or somebody else's scores, on one corruption.
+
+    Parameters
+    ----------
+    path
+        A run folder of `labelaudit scan`, or a CSV or parquet file with the columns sample_id and
+        suspect_score (high = suspect); is_label_issue, if it is there, says what is flagged.
+    dataset, noise, seed, num_labeled
+        The corruption that the scores are about.
+    threshold
+        Flag scores above it, where the file does not say what is flagged.
+
+    Returns
+    -------
+    dict
+        `labelaudit.suspects.metrics.METRIC_NAMES` and ``f1_at_true_count``; what needs a cut is
+        None where neither file nor threshold gives one.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read or does not cover the labeled samples.
+    """
+    scores = _read_scores(Path(path))
+    corruption = corrupt(dataset, noise, num_labeled, seed)
+    ids = np.asarray(dataset.sample_ids, dtype=object)[corruption.labeled]
+    aligned = scores.reindex(ids)
+    missing = aligned["suspect_score"].isna()
+    if missing.any():
+        raise SourceError(
+            f"{path} has no score for {int(missing.sum()):,} of {len(ids):,} labeled samples, for"
+            f" example {ids[missing.to_numpy()][0]!r}; every labeled sample needs one"
+        )
+    values = aligned["suspect_score"].to_numpy(dtype=np.float64)
+    flagged = None
+    if threshold is not None:
+        flagged = values > threshold
+    elif "is_label_issue" in aligned:
+        flagged = aligned["is_label_issue"].to_numpy(dtype=bool)
+    metrics = detection_metrics(
+        values, np.zeros(len(values), bool) if flagged is None else flagged, corruption.wrong
+    )
+    if flagged is None:
+        metrics |= {"precision": None, "recall": None, "f1": None}
+    return {**metrics, "f1_at_true_count": f1_at_true_count(values, corruption.wrong)}
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    if path.is_dir():
+        path = path / "samples.parquet"
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; give a run folder or a table of scores")
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read as a table of scores: {error}") from error
+    needed = {"sample_id", "suspect_score"}
+    if not needed <= set(frame.columns):
+        raise SourceError(
+            f"{path} needs the columns sample_id and suspect_score; it has"
+            f" {', '.join(map(str, frame.columns))}"
+        )
+    frame = frame.assign(sample_id=frame["sample_id"].astype(str))
+    if frame["sample_id"].duplicated().any():
+        twice = frame.loc[frame["sample_id"].duplicated(), "sample_id"].iloc[0]
+        raise SourceError(f"{path} has sample_id {twice!r} more than once")
+    return frame.set_index("sample_id")
+
+
+def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None:
+    """Write results.md, summary.csv and the plots of a sweep."""
+    if summary.empty:
+        return
+    folder = sweep.folder
+    write_csv(summary, folder / "summary.csv")
+    settings = ", ".join(f"{k} {v}" for k, v in sweep.settings.items() if v is not None)
+    write_markdown(
+        folder / "results.md",
+        summary,
+        f"Finding planted label errors in {dataset.name}",
+        [
+            f"Settings: {settings}. F1, precision and recall are at each method's own threshold."
+            " `confident-learning (best filter)` was chosen by the truth; no user could."
+        ],
+    )
+    plot_by_rate(summary, folder / "plots" / "f1_by_rate.png")
+    if not sweep.curves.empty:
+        plot_curves(sweep.curves, folder / "plots" / "test_error.png")
+    for _, cell in sweep.results.groupby(CELL, sort=False, dropna=False):
+        first = cell.iloc[0]
+        rate = None if pd.isna(first["rate"]) else float(first["rate"])
+        stem = Cell("", Noise(first["noise"], rate), int(first["seed"])).stem
+        paths = {m: folder / "scores" / f"{stem}-{m}.parquet" for m in METHODS}
+        scores = {m: pd.read_parquet(path) for m, path in paths.items() if path.exists()}
+        scores = {m: frame for m, frame in scores.items() if frame["is_wrong"].any()}
+        if scores:
+            title = f"{cell_title(first)}, seed {first['seed']}"
+            plot_precision_recall_of(
+                scores, title, folder / "plots" / f"precision_recall-{stem}.png"
+            )

@@ -1,0 +1,165 @@
+"""embed(): from a source of images to a table of features."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelaudit.errors import OutputError
+from labelaudit.features.backbones import Backbone, open_backbone
+from labelaudit.features.cache import ExtractedFeatures, Floats, extract_features
+from labelaudit.files import atomic_write
+from labelaudit.images.store import make_store
+from labelaudit.progress import Reporter
+from labelaudit.sources.folders import read_source
+from labelaudit.sources.manifest import Source, Texts
+from labelaudit.training.device import choose_device
+
+ROW_GROUP = 4096
+
+
+def embed(
+    source: str | Path | Source,
+    labels: str | Path | None = None,
+    *,
+    encoder: str,
+    weights: str | Path | None = None,
+    image_size: int | None = None,
+    out: str | Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    split: str | None = None,
+    device: str = "auto",
+    cache_dir: str | Path | None = None,
+    reporter: Reporter | None = None,
+) -> pd.DataFrame | Path:
+    """Give the features of a source's images by a pretrained network.
+
+    Parameters
+    ----------
+    source, labels, image_column, label_column, split
+        What `labelaudit.read_source` reads, or a `Source`. A folder of nothing but images needs no
+        labels.
+    encoder
+        A network of torchvision, "resnet50", or of timm, "timm:NAME".
+    weights
+        "DEFAULT" for the network's own, downloaded if need be; a file with a state dict; or None
+        for its own if they are on this machine.
+    image_size
+        Side of the square that the network reads, in pixels; by default what it was made for.
+    out
+        A parquet file to write, replaced if it is there. None returns the table.
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    cache_dir
+        Where features are kept for the next time; by default the folder that the environment
+        variable LABELAUDIT_CACHE names, or the user's cache folder.
+    reporter
+        Told of progress; silent by default.
+
+    Returns
+    -------
+    DataFrame or Path
+        Columns ``sample_id`` and ``features``, ``(d,)`` float32 each, in the order of the source,
+        without the images that cannot be read; or the file that was written, with the same columns,
+        for `labelaudit.scan(..., features=FILE)`.
+
+    Raises
+    ------
+    SourceError, OptionError, OutputError
+        If the images, an option or the output cannot be used.
+    """
+    reporter = reporter or Reporter()
+    path = None if out is None else _writable(Path(out))
+    chosen = choose_device(device)
+    if not isinstance(source, Source):
+        source = read_source(
+            source,
+            labels,
+            image_column=image_column,
+            label_column=label_column,
+            split=split,
+            require_labels=False,
+        )
+    for warning in source.warnings:
+        reporter.warn(warning)
+    backbone = open_backbone(encoder, weights, chosen, image_size)
+    beside = None if path is None else path.absolute().parent
+    allocate = partial(make_store, dtype=np.float32, scratch=beside)
+    found = extract(source, backbone, reporter, cache_dir, allocate)
+    manifest = source.manifest
+    if found.unreadable:
+        source = source.without_unreadable(found.unreadable)
+        reporter.warn(source.warnings[-1])
+    kept = np.setdiff1d(np.arange(manifest.num_samples), list(found.unreadable))
+    if path is None:
+        return pd.DataFrame(
+            {"sample_id": manifest.sample_ids[kept], "features": list(found.features[kept])}
+        )
+    _write(path, manifest.sample_ids, found.features, kept, backbone)
+    return path
+
+
+def extract(
+    source: Source,
+    backbone: Backbone,
+    reporter: Reporter,
+    cache_dir: str | Path | None = None,
+    allocate: Callable[[tuple[int, int]], Floats] | None = None,
+) -> ExtractedFeatures:
+    """Extract the features of a source's images and tell of it; see `extract_features`."""
+    images = source.manifest.images
+    size = backbone.image_size
+    reporter.say(
+        f"Encoder {backbone.name} on {backbone.device.type}, weights {backbone.weights}, reading"
+        f" {size}x{size} color: {backbone.feature_size:,} features for each of {len(images):,}"
+        " images."
+    )
+    with reporter.bar("extracting features", total=len(images)) as bar:
+        found = extract_features(
+            images,
+            backbone,
+            cache_dir=cache_dir,
+            allocate=allocate or partial(make_store, dtype=np.float32),
+            on_progress=bar.reach,
+        )
+    known = len(images) - len(found.unreadable) - found.num_computed
+    if known:
+        reporter.say(f"{known:,} of the images were known from earlier; their features are reused.")
+    return found
+
+
+def _writable(path: Path) -> Path:
+    """Refuse a file that cannot be written before hours are spent on it."""
+    if path.suffix.lower() != ".parquet":
+        raise OutputError(f"cannot write {path}: features are written as parquet; name it .parquet")
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        reason = "it is a folder" if path.is_dir() else "its folder does not exist"
+        raise OutputError(f"cannot write {path}: {reason}; choose another output file")
+    return path
+
+
+def _write(
+    path: Path, sample_ids: Texts, values: Floats, kept: np.ndarray, backbone: Backbone
+) -> None:
+    kind = pa.list_(pa.float32(), values.shape[1])
+    settings = json.dumps({"encoder": backbone.settings()})
+    schema = pa.schema(
+        [("sample_id", pa.string()), ("features", kind)], metadata={"labelaudit": settings}
+    )
+    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, len(kept), ROW_GROUP):
+            rows = kept[start : start + ROW_GROUP]
+            flat = pa.array(values[rows].reshape(-1))
+            columns = [
+                pa.array(sample_ids[rows].tolist(), pa.string()),
+                pa.FixedSizeListArray.from_arrays(flat, type=kind),
+            ]
+            writer.write_table(pa.Table.from_arrays(columns, schema=schema))

@@ -1,0 +1,343 @@
+"""Predictions of somebody's own model, from files, beside the labels that they are about."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pc
+import pyarrow.parquet as pq
+
+from labelaudit.errors import SourceError
+from labelaudit.images.decode import Indices
+from labelaudit.images.store import make_store
+from labelaudit.sources.feature_tables import (
+    SHOWN_COLUMNS,
+    FeatureSource,
+    TableSource,
+    id_text,
+    source_from_table,
+)
+from labelaudit.sources.label_tables import (
+    ID_COLUMNS,
+    LABEL_COLUMNS,
+    SPLIT_COLUMN,
+    Columns,
+    read_table,
+    suffix_of,
+)
+from labelaudit.sources.manifest import Source, some
+
+Floats = npt.NDArray[np.floating]
+SUFFIXES = ("npy", "parquet", "csv", "tsv")
+BATCH_ROWS = 16_384
+# What pandas calls an index that it writes without a name.
+PANDAS_INDEX = "__index_level_0__"
+CSV_BLOCK = 1 << 24  # bytes of a CSV file parsed at a time; no line may be longer
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionSource:
+    """Samples, their labels, and predictions for them.
+
+    Attributes
+    ----------
+    source : Source
+        Its class names are those of the predictions' columns, in their order.
+    models : tuple of arrays (N, C)
+        One for each file, in the order of the samples; not checked yet.
+    details : DataFrame (N, k) of str
+        What a person may want to see of a sample without a picture.
+    features : array (N, D) float32, or None
+        Where they came along.
+    """
+
+    source: Source
+    models: tuple[Floats, ...]
+    details: pd.DataFrame
+    features: npt.NDArray[np.float32] | None = None
+
+    def subset(self, keep: npt.NDArray[np.bool_]) -> PredictionSource:
+        """Return the samples that `keep`, an (N,) mask, picks."""
+        return PredictionSource(
+            self.source.subset(keep),
+            tuple(model[keep] for model in self.models),
+            self.details[keep].reset_index(drop=True),
+            None if self.features is None else self.features[keep],
+        )
+
+
+def read_labels_alone(
+    labels: str | Path,
+    *,
+    by_row: bool,
+    label_column: str | None = None,
+    id_column: str | None = None,
+    split: str | None = None,
+    clean_label_column: str | None = None,
+    verified_column: str | None = None,
+) -> TableSource:
+    """Read a table of labels; neither images nor features are needed.
+
+    Parameters
+    ----------
+    labels : str or Path
+        CSV, TSV, JSONL or parquet with one row per sample.
+    by_row : bool
+        Whether rows may be called by their number where ids are missing or repeat.
+    label_column, id_column, split, clean_label_column, verified_column : str, optional
+        See `labelaudit.sources.feature_tables.read_labels_with_features`.
+
+    Raises
+    ------
+    SourceError
+        The file is not there or not readable, ids are needed and missing, or there are fewer than two
+        classes.
+    """
+    columns = Columns(
+        id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
+    )
+    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
+    return source_from_table(table, by_row=by_row, id_column=id_column, split=split)
+
+
+def are_by_row(files: Sequence[str | Path | Floats]) -> bool:
+    """Whether all predictions belong to samples by their row, and none by an id."""
+    return all(isinstance(file, np.ndarray) or suffix_of(str(file)) == "npy" for file in files)
+
+
+def join_predictions(
+    data: Source | FeatureSource | TableSource,
+    files: Sequence[str | Path | Floats],
+    *,
+    rows_known: bool = True,
+    unneeded: Collection[str] = (),
+) -> PredictionSource:
+    """Put predictions beside the samples that they are about.
+
+    Parameters
+    ----------
+    data
+        N samples and their labels.
+    files
+        One for each model. A file .npy, or an array, ``(R, C)``: row i belongs to row i of the table of
+        labels; its columns are the classes that the labels name, sorted (as numbers if all are). A file
+        .parquet, .csv or .tsv: by id, with one column per class, called like it.
+    rows_known
+        Whether the samples are in the order of a table or arrays, so that rows can belong to them.
+    unneeded
+        Ids of samples that will be left out: these may have no predictions by id.
+
+    Raises
+    ------
+    SourceError
+        A file cannot be read, samples or classes have no predictions, or models differ in their
+        classes.
+    """
+    source = data if isinstance(data, Source) else data.source
+    details = pd.DataFrame(index=range(source.manifest.num_samples))
+    features = None
+    rows: tuple[Indices, int] | None = None
+    if isinstance(data, TableSource):
+        details, rows = data.details, (data.table_rows, data.num_rows)
+    elif isinstance(data, FeatureSource):
+        details, features = data.details, data.features
+    if not rows_known and any(are_by_row([file]) for file in files):
+        raise SourceError(
+            "images are sorted by their path, so that rows of predictions cannot be told to belong"
+            " to them; give predictions as .parquet or .csv with the images' paths as ids"
+        )
+    read = [_read(source, file, rows, unneeded) for file in files]
+    extras = [extra for _, extra in read]
+    for file, extra in zip(files, extras, strict=True):
+        if odd := sorted(set(extra) ^ set(extras[0])):
+            raise SourceError(
+                f"{files[0]} and {file} predict different classes: {some(odd)} is in one of them alone;"
+                " give files with the same columns"
+            )
+    models = []
+    for values, extra in read:
+        # Further classes come after those that labels name, in the first file's order.
+        order = [extra.index(name) for name in extras[0]]
+        known = values.shape[1] - len(extra)
+        same = order == sorted(order)
+        models.append(values if same else values[:, [*range(known), *(known + i for i in order)]])
+    manifest = source.manifest
+    named = replace(manifest, class_names=(*manifest.class_names, *extras[0]))
+    return PredictionSource(replace(source, manifest=named), tuple(models), details, features)
+
+
+def _read(
+    source: Source,
+    file: str | Path | Floats,
+    rows: tuple[Indices, int] | None,
+    unneeded: Collection[str],
+) -> tuple[Floats, list[str]]:
+    """Give predictions ``(N, C)`` of the source's samples, and the classes that no label names."""
+    if isinstance(file, np.ndarray):
+        return _of_rows(source, file, "the array of predictions", rows), []
+    path = Path(file)
+    suffix = suffix_of(path.name)
+    if suffix not in SUFFIXES:
+        raise SourceError(
+            f'"{file}" is no .npy, .parquet, .csv or .tsv file; write the predictions as one of these'
+        )
+    if not path.is_file():
+        raise SourceError(f"{path} does not exist; check the path of the predictions")
+    if suffix != "npy":
+        return _by_id(source, path, suffix, unneeded)
+    try:
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise SourceError(
+            f"{path} is not a file of numbers that numpy.save wrote, or a damaged one"
+        ) from error
+    if not isinstance(values, np.ndarray):
+        raise SourceError(f"{path} holds several arrays; save the predictions with numpy.save")
+    return _of_rows(source, values, str(path), rows), []
+
+
+def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int] | None) -> Floats:
+    """Give the rows of an array that belong to the samples."""
+    manifest = source.manifest
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise SourceError(
+            f"{name} has the shape {values.shape} and holds {values.dtype}; give numbers (rows,"
+            " classes)"
+        )
+    if values.shape[1] != manifest.num_classes:
+        raise SourceError(
+            f"{name} has {values.shape[1]} columns and the labels name {manifest.num_classes} classes"
+            f" ({some(list(manifest.class_names))}); give one column per class, in this order, or a"
+            " parquet or CSV file whose columns are called like the classes"
+        )
+    total = manifest.num_samples if rows is None else rows[1]
+    if len(values) != total:
+        raise SourceError(
+            f"{name} has {len(values):,} rows and there are {total:,} labels; row i of one belongs to"
+            " row i of the other"
+        )
+    return values if rows is None or len(rows[0]) == total else values[rows[0]]
+
+
+def _by_id(
+    source: Source, path: Path, suffix: str, unneeded: Collection[str]
+) -> tuple[Floats, list[str]]:
+    """Read predictions by the samples' ids."""
+    manifest = source.manifest
+    with _batches(path, suffix) as (names, batches):
+        id_column, given = _id_column(names), list(manifest.class_names)
+        lowered = {name.strip().lower(): name for name in reversed(names)}
+        missing = [name for name in given if name not in names]
+        if missing:
+            raise SourceError(
+                f"{len(missing)} of the labels' classes have no column in {path}: {some(missing)}; its"
+                f" columns are {some([name for name in names if name != id_column])}"
+            )
+        passed_over = {id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN))}
+        passed_over |= {"", PANDAS_INDEX}
+        extra = [name for name in names if name not in given and name not in passed_over]
+        place = pd.Index(manifest.sample_ids)
+        values: Floats = make_store((manifest.num_samples, len(given) + len(extra)), np.float32)
+        found = np.zeros(manifest.num_samples, dtype=bool)
+        seen = 0
+        example = ""
+        for batch in batches:
+            cells = batch.column(id_column).to_pylist()
+            ids = [id_text(path, seen + row, value) for row, value in enumerate(cells)]
+            seen += len(ids)
+            example = example or (ids[0] if ids else "")
+            where = place.get_indexer(pd.Index(ids))
+            kept = where >= 0
+            once = pd.Series(where[kept])
+            if found[where[kept]].any() or once.duplicated().any():
+                again = found[where[kept]] | once.duplicated().to_numpy()
+                names_again = manifest.sample_ids[where[kept][again]].tolist()
+                raise SourceError(
+                    f"ids in {path} repeat: {some(names_again)}; keep one row of each"
+                )
+            found[where[kept]] = True
+            for column, name in enumerate([*given, *extra]):
+                values[where[kept], column] = _numbers(batch.column(name), name, path, given)[kept]
+    if not seen:
+        raise SourceError(f"{path} has no rows below its header; check that it was written whole")
+    found |= place.isin(unneeded)
+    if not found.all():
+        lacking = manifest.sample_ids[~found].tolist()
+        raise SourceError(
+            f"{len(lacking):,} of {len(found):,} samples have no predictions in {path}:"
+            f" {some(lacking)};"
+            f' its ids, in the column "{id_column}", are like "{example}"'
+        )
+    return values, extra
+
+
+def _id_column(names: Sequence[str]) -> str:
+    """Choose the column of ids: by a usual name, else pandas' index, else the first."""
+    lowered = {name.strip().lower(): name for name in reversed(names)}
+    known = ("sample_id", "id", *ID_COLUMNS, PANDAS_INDEX)
+    return next((lowered[name] for name in known if name in lowered), names[0])
+
+
+def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> Floats:
+    kind = column.type
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        mend = "mend its cells" if name in given else "leave out columns that are no class"
+        raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {mend}')
+    return np.asarray(column.to_numpy(zero_copy_only=False))
+
+
+@contextmanager
+def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
+    """Open a table; give its columns' names, and its rows a batch at a time."""
+    try:
+        if suffix == "parquet":
+            with pq.ParquetFile(path) as opened:
+                names = list(opened.schema_arrow.names)
+                _refuse_few(names, path)
+                yield names, opened.iter_batches(batch_size=BATCH_ROWS)
+            return
+        delimiter = "\t" if suffix == "tsv" else ","
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            names = next(csv.reader(text, delimiter=delimiter), [])
+        _refuse_few(names, path)
+        with pc.open_csv(
+            path,
+            read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
+            parse_options=pc.ParseOptions(delimiter=delimiter),
+            # An id such as 007 or NA is text, and stays as it is.
+            convert_options=pc.ConvertOptions(
+                column_types={_id_column(names): pa.string()}, strings_can_be_null=False
+            ),
+        ) as reader:
+            yield names, iter(partial(_next_batch, reader), None)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise SourceError(f"{path} cannot be read as a table of predictions: {first}") from error
+
+
+def _next_batch(reader: Any) -> pa.RecordBatch | None:
+    try:
+        return reader.read_next_batch()
+    except StopIteration:
+        return None
+
+
+def _refuse_few(names: list[str], path: Path) -> None:
+    if len(names) == 1 and ";" in names[0]:
+        raise SourceError(f"{path} is parted by semicolons; save it with commas, or as parquet")
+    if len(names) < 3 or len(set(names)) < len(names):
+        raise SourceError(
+            f"{path} has the columns {some(names)}; give a column of ids and one column per class, with"
+            " different names"
+        )

@@ -1,0 +1,229 @@
+"""Which images share a batch, and how they are augmented, on the device."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from labelaudit.training import distributed
+from labelaudit.training.method import Batch
+
+# Labeled images are at least this share of a batch (section 4.2: 5 of 100 on MNIST, 5% on SVHN).
+MIN_LABELED_SHARE = 0.05
+# With a smaller share of labeled images each label is drawn many times an epoch and spreads to the
+# unlabeled images around it.
+FEW_LABELED_SHARE = 0.05
+# Devices keep the whole uint8 store when it takes no more than this share of their free memory.
+RESIDENT_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How an epoch is cut into batches.
+
+    Attributes
+    ----------
+    steps
+        Batches an epoch.
+    labeled_draws, unlabeled_draws
+        Labeled and unlabeled images drawn an epoch. Every image is drawn at least once; labeled
+        ones more often where there are few of them.
+    """
+
+    steps: int
+    labeled_draws: int
+    unlabeled_draws: int
+    num_labeled: int
+
+    @property
+    def draws_per_label(self) -> float:
+        """How often an epoch draws each labeled image, at least 1."""
+        return self.labeled_draws / self.num_labeled
+
+
+def are_few(num_labeled: int, num_samples: int) -> bool:
+    """Whether so few images are labeled that what is learned comes from the unlabeled ones."""
+    return num_labeled < FEW_LABELED_SHARE * num_samples
+
+
+def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> BatchPlan:
+    """Lay out an epoch in which labeled and unlabeled images share each batch.
+
+    Parameters
+    ----------
+    num_labeled, num_unlabeled
+        Images of each kind; at least one labeled.
+    batch_size
+        Images a batch, at least 2; batches are evened out, so some are smaller by a few.
+    """
+    total = num_labeled + num_unlabeled
+    if num_unlabeled == 0:
+        return BatchPlan(max(1, math.ceil(total / batch_size)), num_labeled, 0, num_labeled)
+    share = max(MIN_LABELED_SHARE, num_labeled / total)
+    labeled = min(max(1, round(batch_size * share)), batch_size - 1, num_labeled)
+    steps = max(
+        math.ceil(num_unlabeled / (batch_size - labeled)), math.ceil(num_labeled / batch_size)
+    )
+    return BatchPlan(steps, max(num_labeled, steps * labeled), num_unlabeled, num_labeled)
+
+
+def epoch_batches(
+    noisy_labels: np.ndarray, plan: BatchPlan, *, seed: int, epoch: int
+) -> Iterator[np.ndarray]:
+    """Give the rows of each batch of an epoch, int64, labeled ones first.
+
+    The order depends on nothing but the seed and the epoch, so that a resumed run draws what the
+    uninterrupted one would have drawn.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    labeled = np.flatnonzero(noisy_labels >= 0)
+    rounds = math.ceil(plan.labeled_draws / len(labeled))
+    draws = np.concatenate([rng.permutation(labeled) for _ in range(rounds)])[: plan.labeled_draws]
+    unlabeled = rng.permutation(np.flatnonzero(noisy_labels < 0))
+    for ours, others in zip(
+        np.array_split(draws, plan.steps), np.array_split(unlabeled, plan.steps), strict=True
+    ):
+        yield np.concatenate([ours, others])
+
+
+def one_of_each_size(
+    noisy_labels: np.ndarray, plan: BatchPlan, *, seed: int
+) -> Iterator[np.ndarray]:
+    """Give the rows of a batch of each size in an epoch: up to four, for some are larger by one."""
+    seen = set()
+    for rows in epoch_batches(noisy_labels, plan, seed=seed, epoch=0):
+        size = len(rows), int((noisy_labels[rows] >= 0).sum())
+        if size not in seen:
+            seen.add(size)
+            yield rows
+
+
+def translate(images: Tensor, max_shift: int) -> Tensor:
+    """Shift each image by up to ±`max_shift` pixels a side, edges repeated: ``(B, C, H, W)``."""
+    batch, _, height, width = images.shape
+    padded = F.pad(images, (max_shift,) * 4, mode="replicate")
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (B, C, down, right, H, W)
+    down, right = torch.randint(0, 2 * max_shift + 1, (2, batch), device=images.device)
+    return windows[torch.arange(batch, device=images.device), :, down, right]
+
+
+def mirror(images: Tensor) -> Tensor:
+    """Mirror each image left to right, or leave it, as a coin falls: ``(B, C, H, W)``."""
+    heads = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+    return torch.where(heads, images.flip(3), images)
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How images and filters lie in memory: channels last on CUDA, as its matrix units read them."""
+    return torch.channels_last if device.type == "cuda" else torch.contiguous_format
+
+
+class TrainingImages:
+    """The store of pixels, or of features, and the noisy labels, handed out as batches on a device.
+
+    Parameters
+    ----------
+    pixels
+        ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32, in memory or memory-mapped. It is
+        copied to the device once where it fits there, else batch by batch.
+    noisy_labels
+        ``(N,)`` int64, -1 where unlabeled.
+    device
+        Where batches are wanted.
+    max_shift
+        Random translation of training batches, in pixels (Table 4: 2; 0 for none).
+    flip
+        Whether training batches are mirrored at random.
+    verified
+        ``(N,)`` bool, labels that a person has verified; None where none is.
+    """
+
+    def __init__(
+        self,
+        pixels: np.ndarray,
+        noisy_labels: np.ndarray,
+        device: torch.device,
+        max_shift: int = 0,
+        flip: bool = False,
+        verified: np.ndarray | None = None,
+    ) -> None:
+        self.device = device
+        self.max_shift = max_shift
+        self.flip = flip
+        self.noisy_labels = noisy_labels
+        self._pixels = _as_tensor(pixels)
+        self._labels = torch.from_numpy(np.ascontiguousarray(noisy_labels)).to(device)
+        self._verified = None if verified is None else torch.from_numpy(verified).to(device)
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if self._pixels.nbytes <= RESIDENT_SHARE * free:
+                self._pixels = self._pixels.to(device)
+        elif device.type == "mps":
+            self._pixels = self._pixels.to(device)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)``."""
+        channels, height, width = self._pixels.shape[1:]
+        return (channels, height, width)
+
+    def images(self, indices: np.ndarray) -> Tensor:
+        """Give un-augmented images ``(B, C, H, W)`` float32 on the device.
+
+        Pixels in [0, 1], features as they are.
+        """
+        rows = torch.from_numpy(indices)
+        if self._pixels.device.type == "cpu":
+            images = self._copied(self._pixels.index_select(0, rows))
+        else:
+            images = self._pixels.index_select(0, self._copied(rows))
+        images = images.contiguous(memory_format=memory_format(self.device))
+        return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+    def batch(self, indices: np.ndarray) -> Batch:
+        """Give an augmented training batch of these rows, or this process's share of them.
+
+        Parameters
+        ----------
+        indices
+            ``(B,)`` int64, labeled rows first, as `epoch_batches` gives them.
+        """
+        total = len(indices)
+        indices = distributed.shard(indices)
+        weight = len(indices) * distributed.size() / total
+        is_labeled = self.noisy_labels[indices] >= 0
+        num_labeled = int(is_labeled.sum())
+        assert is_labeled[:num_labeled].all(), "labeled rows come first"
+        images = self.images(indices)
+        if self.max_shift:
+            images = translate(images, self.max_shift)
+        if self.flip:
+            images = mirror(images)
+        images = images.contiguous(memory_format=memory_format(self.device))
+        rows = self._copied(torch.from_numpy(indices))
+        verified = None if self._verified is None else self._verified[rows[:num_labeled]]
+        return Batch(images, self._labels[rows], rows, num_labeled, weight, verified)
+
+    def _copied(self, tensor: Tensor) -> Tensor:
+        """Give a tensor of the CPU's on the device; a GPU copies it when it gets there."""
+        if self.device.type == "cuda":
+            # From other memory than pinned the copy would wait for all that the GPU has yet to do.
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+def _as_tensor(pixels: np.ndarray) -> Tensor:
+    with warnings.catch_warnings():
+        # torch warns of read-only arrays (a memory map opened for reading); nothing writes here.
+        warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)
+        return torch.from_numpy(pixels)

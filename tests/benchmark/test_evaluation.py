@@ -1,0 +1,202 @@
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from labelaudit import OptionError, SourceError, evaluate
+from labelaudit.benchmark.cells import Noise, corrupt
+from labelaudit.benchmark.datasets import load_dataset
+from labelaudit.benchmark.evaluation import (
+    check_methods,
+    limited,
+    open_dataset,
+    run_protocol,
+    score_file,
+)
+from labelaudit.benchmark.systems import METHODS
+from labelaudit.cli import app
+from labelaudit.reporting.tables import read_csv, write_csv
+
+RUNNER = CliRunner()
+QUICK = {"epochs": 25, "limit": 300, "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    return evaluate(
+        "digits",
+        methods=("umn", "supervised"),
+        rates=(0.2, 0.4),
+        out=tmp_path_factory.mktemp("eval") / "sweep",
+        **QUICK,
+    )
+
+
+def test_methods_side_by_side_on_the_same_corruption(result):
+    own = result.results[~result.results["method"].str.contains(":")]
+    assert len(own) == 4
+    assert set(own["method"]) == {"umn", "supervised"}
+    for rate, cell in own.groupby("rate"):
+        assert len(set(cell["num_wrong"])) == 1
+        assert cell["num_wrong"].iloc[0] == pytest.approx(rate * 300, abs=5)
+    assert (own["auroc"] > 0.6).all()
+    assert own["test_error"].between(0, 1).all()
+
+
+def test_what_lies_in_the_folder(result):
+    names = {p.relative_to(result.folder).as_posix() for p in result.folder.rglob("*.*")}
+    assert {
+        "settings.json", "results.csv", "summary.csv", "results.md", "plots/f1_by_rate.png",
+        "plots/precision_recall-symmetric-0.2-seed0.png", "scores/symmetric-0.4-seed0-umn.parquet",
+        "corruptions/labels-symmetric-0.2-seed0.csv",
+    } <= names  # fmt: skip
+    results = read_csv(result.folder / "results.csv")
+    assert {
+        "precision", "recall", "f1", "f1_at_true_count", "auroc", "average_precision", "test_error",
+        "seconds", "device", "num_labeled", "num_trusted", "epochs",
+    } <= set(results.columns)  # fmt: skip
+
+
+def test_finished_cells_are_not_run_again(result, monkeypatch):
+    monkeypatch.setitem(METHODS, "umn", None)  # running it would break
+    again = evaluate("digits", methods=("umn",), rates=(0.2, 0.4), out=result.folder, **QUICK)
+    assert again.failures == []
+
+
+def test_scores_of_others_are_judged_on_the_same_corruption(result, tmp_path):
+    data = limited(load_dataset("digits"), 300)
+    noise = Noise("symmetric", 0.4)
+    path = result.folder / "scores" / "symmetric-0.4-seed0-umn.parquet"
+    metrics = score_file(path, data, noise, seed=0)
+    row = result.results.query("method == 'umn' and rate == 0.4").iloc[0]
+    for name in ("f1", "auroc", "average_precision", "f1_at_true_count"):
+        assert metrics[name] == pytest.approx(row[name])
+
+    corruption = corrupt(data, noise, None, 0)
+    truth = pd.DataFrame(
+        {"sample_id": data.sample_ids, "suspect_score": corruption.wrong.astype(float)}
+    )
+    write_csv(truth[::-1], tmp_path / "truth.csv")  # the order of rows does not matter
+    metrics = score_file(tmp_path / "truth.csv", data, noise, seed=0)
+    assert metrics["auroc"] == metrics["f1_at_true_count"] == 1
+    assert metrics["f1"] is None  # nobody said what is flagged
+    assert score_file(tmp_path / "truth.csv", data, noise, seed=0, threshold=0.5)["f1"] == 1
+
+    write_csv(truth[:-1], tmp_path / "short.csv")
+    with pytest.raises(SourceError, match="no score for 1 of 300"):
+        score_file(tmp_path / "short.csv", data, noise, seed=0)
+    write_csv(truth.rename(columns={"suspect_score": "score"}), tmp_path / "named.csv")
+    with pytest.raises(SourceError, match="suspect_score"):
+        score_file(tmp_path / "named.csv", data, noise, seed=0)
+
+
+def test_a_protocol_prints_ours_beside_the_papers(tmp_path):
+    result, lines = run_protocol(
+        "table3",
+        dataset=limited(load_dataset("digits"), 400),
+        seeds=(0,),
+        rates=(0.2,),
+        epochs=2,
+        out=tmp_path / "p",
+        device="cpu",
+        limit=None,
+    )
+    text = "\n".join(lines)
+    assert "2 epochs instead of the paper's 350" in text
+    assert "0.670" in text
+    assert result.results["num_labeled"].eq(100).all()
+    assert (tmp_path / "p" / "protocol.md").read_text(encoding="utf-8") == text
+    with pytest.raises(OptionError, match="table1-mnist"):
+        run_protocol("table9")
+
+
+def test_unknown_names_are_refused_before_anything_runs(tmp_path):
+    with pytest.raises(OptionError, match="confident-learning"):
+        check_methods(["co-teaching"])
+    assert check_methods(["all"]) == list(METHODS)
+    with pytest.raises(OptionError, match="neither a data set"):
+        open_dataset("minst")
+    with pytest.raises(OptionError, match="--limit"):
+        limited(load_dataset("digits"), 10**6)
+    with pytest.raises(OptionError, match="column"):
+        evaluate("digits", noise=["column:worker"], out=tmp_path / "s", **QUICK)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_any_source_can_be_evaluated_with_a_warning(digit_files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    table = pd.read_csv(digit_files / "labels.csv")
+    table["path"] = "images/" + table["path"]
+    table.to_csv(digit_files / "clean.csv", index=False)
+    done = RUNNER.invoke(
+        app,
+        ["eval", str(digit_files / "clean.csv"), "--label-column", "clean", "--method",
+         "supervised", "--rate", "0.3", "--epochs", "3", "--noise", "pair", "--device", "cpu"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "taken as the truth" in done.output
+    assert "clean, pair 30%, 600 labeled" in done.output
+    assert (tmp_path / "labelaudit-eval-clean" / "results.md").exists()
+
+
+def test_bad_rates_are_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for rates in ("a", "0.1,,0.2", "2"):
+        done = RUNNER.invoke(app, ["eval", "--rate", rates])
+        assert done.exit_code == 2
+        assert "rate" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow  # starts two processes that import torch
+def test_cells_side_by_side_give_the_same_numbers(result, tmp_path):
+    side = evaluate(
+        "digits", methods=("supervised",), rates=(0.2, 0.4), out=tmp_path / "s", jobs=2, **QUICK
+    )
+    ours = result.results.query("method == 'supervised'").sort_values("rate")
+    theirs = side.results.sort_values("rate")
+    np.testing.assert_allclose(ours["auroc"], theirs["auroc"], atol=0.02)
+
+
+@pytest.mark.slow  # starts two processes that import torch
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes in /proc")
+def test_a_killed_sweep_leaves_no_workers_behind(tmp_path):
+    code = (
+        "from labelaudit import evaluate\n"
+        "if __name__ == '__main__':\n"
+        "    evaluate('digits', methods=['umn'], rates=[0.2, 0.3], seeds=range(50), jobs=2,"
+        f" out={str(tmp_path / 'sweep')!r})\n"
+    )
+    (tmp_path / "run.py").write_text(code)
+    with subprocess.Popen([sys.executable, tmp_path / "run.py"]) as parent:
+        workers = wait_for(lambda: [p for p in children(parent.pid) if p[1] > 1.0], 120)
+        parent.kill()
+    assert len(workers) >= 1
+    assert wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid, _ in workers), 30)
+
+
+def wait_for(look, seconds):
+    """Give the first true answer, or the last one."""
+    end = time.monotonic() + seconds
+    while not (answer := look()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return answer
+
+
+def children(pid):
+    """Give the ids of a process's children, with the seconds of CPU that each has used."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == pid:
+                ticks = int(fields[11]) + int(fields[12])
+                found.append((int(stat.parent.name), ticks / os.sysconf("SC_CLK_TCK")))
+    return found
