@@ -43,7 +43,7 @@ from labelaudit.reporting.files import evidence_of, write_results
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
-from labelaudit.sources.manifest import Manifest, Source, check_trainable
+from labelaudit.sources.manifest import Manifest, Source, are_few, check_trainable
 from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.suspects.decision import (
     Threshold,
@@ -54,13 +54,14 @@ from labelaudit.suspects.decision import (
     unknown_first_warning,
 )
 from labelaudit.suspects.duplicates import conflicting_duplicates, searched
+from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.suspects.predictions import warn_of_distrust
 from labelaudit.suspects.result import ScanResult
 from labelaudit.suspects.scores import SCORE_NAMES, Scores, hear_witnesses, score_labels
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.training import distributed
-from labelaudit.training.batches import BatchPlan, TrainingImages, are_few, plan_batches
+from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches
 from labelaudit.training.compiled import first_lines
 from labelaudit.training.device import choose_device, seeded
 from labelaudit.training.loop import FitResult, fit, measure_step, predict_all
@@ -732,12 +733,14 @@ def judge(
     manifest, options = audit.manifest, audit.options
     source = audit.inputs.source
     verified = source.verified_labels
+    means = EpochMeans.of_history(
+        history, manifest.num_labeled, manifest.num_classes, audit.config.min_epsilon
+    )
     witnesses = hear_witnesses(
-        history,
+        means,
         pred_probs,
         embeddings,
         manifest.noisy_labels,
-        min_epsilon=audit.config.min_epsilon,
         seed=options.seed,
         features=audit.inputs.features if audit.inputs.are_features else None,
         device=audit.device,

@@ -16,7 +16,8 @@ import torch
 
 from labelaudit.networks.encoders import EncoderName, ImageShape, PixelStatistics, training_shift
 from labelaudit.progress import Reporter
-from labelaudit.training.batches import BatchPlan, TrainingImages, are_few, plan_batches
+from labelaudit.sources.manifest import are_few
+from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches
 from labelaudit.training.device import seeded
 from labelaudit.training.loop import fit, predict_all
 from labelaudit.training.method import Method

@@ -44,6 +44,7 @@ from labelaudit.networks.encoders import (
 )
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
 from labelaudit.suspects.decision import decide
+from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.suspects.scores import hear_witnesses, score_labels
 from labelaudit.training import distributed
 from labelaudit.training.batches import BatchPlan, TrainingImages, memory_format
@@ -599,12 +600,14 @@ class UncertaintyMining:
                 lambda method, epoch: record_epoch(folder, epoch, method, images, sample_ids),
             )
             pred_probs, embeddings = predict_all(method, images)
+            means = EpochMeans.of_history(
+                EpsilonHistory(folder), len(task.labeled), task.num_classes, config.min_epsilon
+            )
             witnesses = hear_witnesses(
-                EpsilonHistory(folder),
+                means,
                 pred_probs,
                 embeddings,
                 task.noisy_labels,
-                min_epsilon=config.min_epsilon,
                 seed=task.seed,
                 features=task.pixels[:, :, 0, 0] if task.encoder == "features" else None,
                 device=task.device,

@@ -25,12 +25,20 @@ from labelaudit.errors import SourceError
 from labelaudit.images.decode import ImageArrays, Images, Indices, NoImages
 
 UNLABELED = -1
+# With a smaller share of labeled samples each label is drawn many times in each epoch and spreads to
+# the unlabeled samples around it.
+FEW_LABELED_SHARE = 0.05
 # What a row may say of its label besides.
 VERIFIED, EXCLUDED = "verified", "excluded"
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
 Texts = npt.NDArray[np.object_]
+
+
+def are_few(num_labeled: int, num_samples: int) -> bool:
+    """Whether so few samples are labeled that what is learned comes from the unlabeled ones."""
+    return num_labeled < FEW_LABELED_SHARE * num_samples
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.errors import OptionError
-from labelaudit.sources.manifest import Verified
+from labelaudit.sources.manifest import Verified, are_few
+from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.suspects.held_out import HeldOut, enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
     FIT_SAMPLES,
@@ -31,10 +32,7 @@ from labelaudit.suspects.label_model import (
 )
 from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
 from labelaudit.suspects.noise_model import fit_noise_model
-from labelaudit.training.batches import are_few
-from labelaudit.training.recorder import EpsilonHistory
 
-MIN_PROB = 1e-12
 MAX_NEIGHBORS = 30
 # Where fewer images are labeled than this share, neighbors are looked for among the unlabeled ones.
 MOST_UNLABELED_SHARE = 0.5
@@ -164,39 +162,6 @@ def trust_verified(scores: Scores, verified: Verified | None) -> Scores:
     )
 
 
-def posterior_wrong(
-    epsilon: np.ndarray, guider_prob: np.ndarray, num_classes: int, min_epsilon: float
-) -> np.ndarray:
-    """Probability that the given label is wrong, by Bayes with the channel of Eq. 9.
-
-    ::
-
-        P(y ≠ ỹ | x, ỹ) = ε/(C-1) (1 - q'(ỹ)) / [(1-ε) q'(ỹ) + ε/(C-1) (1 - q'(ỹ))]
-
-    Parameters
-    ----------
-    epsilon
-        ``(L,)`` in [0, 1]; clamped to [ε_min, 1 - 1/C - ε_min] first.
-    guider_prob
-        ``(L,)`` in [0, 1], q'(ỹ).
-    num_classes
-        C, at least 2.
-    min_epsilon
-        ε_min.
-
-    Returns
-    -------
-    np.ndarray
-        ``(L,)`` float64 in [0, 1].
-    """
-    epsilon = np.asarray(epsilon, dtype=np.float64)
-    guider_prob = np.asarray(guider_prob, dtype=np.float64)
-    epsilon = np.clip(epsilon, min_epsilon, 1.0 - 1.0 / num_classes - min_epsilon)
-    wrong = epsilon / (num_classes - 1) * (1.0 - guider_prob)
-    right = (1.0 - epsilon) * guider_prob
-    return np.asarray(wrong / np.maximum(wrong + right, MIN_PROB))
-
-
 def neighbor_probs(
     embeddings: np.ndarray,
     pred_probs: np.ndarray,
@@ -288,29 +253,26 @@ def search_on(
 
 
 def hear_witnesses(
-    history: EpsilonHistory,
+    means: EpochMeans,
     pred_probs: np.ndarray,
     embeddings: np.ndarray,
     noisy_labels: np.ndarray,
     *,
-    min_epsilon: float,
     seed: int,
     features: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
 ) -> Witnesses:
-    """Sum up the history and ask the neighbors.
+    """Ask the neighbors, and put what they say beside what was recorded.
 
     Parameters
     ----------
-    history
-        Recorded epochs, rows in the order of the labeled samples.
+    means
+        What was recorded, rows in the order of the labeled samples; at least one epoch.
     pred_probs, embeddings
         The guider's last word on every image, ``(N, C)`` and ``(N, d)``.
     noisy_labels
         ``(N,)`` int64, -1 where unlabeled.
-    min_epsilon
-        ε_min of the posterior.
     seed
         Decides which images are looked among where there are very many.
     features
@@ -322,13 +284,6 @@ def hear_witnesses(
         Of the labeled samples' labels; see `labelaudit.suspects.held_out.hear_held_out`.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
-    num_classes = pred_probs.shape[1]
-    posterior = np.zeros(len(labeled))
-    epsilon_mean = np.zeros(len(labeled))
-    last: dict[str, np.ndarray] = {}
-    for _, last in history:
-        posterior += posterior_wrong(last["epsilon"], last["guider_prob"], num_classes, min_epsilon)
-        epsilon_mean += last["epsilon"]
     mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
     reference = (
         np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
@@ -342,14 +297,14 @@ def hear_witnesses(
             features, noisy_labels, opinion, seed=seed, device=device, verified=verified
         )
     return Witnesses(
-        posterior=posterior / len(history.epochs),
+        posterior=means.posterior,
         neighbor_probs=heard.probs,
         held_out=heard.weight,
         sharpness=heard.sharpness,
-        epsilon=last["epsilon"],
-        epsilon_mean=epsilon_mean / len(history.epochs),
-        learner_prob=last["learner_prob"],
-        guider_prob=last["guider_prob"],
+        epsilon=means.epsilon,
+        epsilon_mean=means.epsilon_mean,
+        learner_prob=means.learner_prob,
+        guider_prob=means.guider_prob,
     )
 
 

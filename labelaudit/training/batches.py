@@ -17,9 +17,6 @@ from labelaudit.training.method import Batch
 
 # Labeled images are at least this share of a batch (section 4.2: 5 of 100 on MNIST, 5% on SVHN).
 MIN_LABELED_SHARE = 0.05
-# With a smaller share of labeled images each label is drawn many times an epoch and spreads to the
-# unlabeled images around it.
-FEW_LABELED_SHARE = 0.05
 # Devices keep the whole uint8 store when it takes no more than this share of their free memory.
 RESIDENT_SHARE = 0.5
 
@@ -46,11 +43,6 @@ class BatchPlan:
     def draws_per_label(self) -> float:
         """How often an epoch draws each labeled image, at least 1."""
         return self.labeled_draws / self.num_labeled
-
-
-def are_few(num_labeled: int, num_samples: int) -> bool:
-    """Whether so few images are labeled that what is learned comes from the unlabeled ones."""
-    return num_labeled < FEW_LABELED_SHARE * num_samples
 
 
 def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> BatchPlan:

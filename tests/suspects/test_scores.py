@@ -2,35 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit import EpsilonHistory, OptionError
+from labelaudit import OptionError
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects import scores as scores_module
+from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.suspects.scores import (
     Witnesses,
     hear_witnesses,
     neighbor_probs,
-    posterior_wrong,
     score_labels,
     search_on,
 )
-from labelaudit.training.recorder import write_part
-
-
-@pytest.mark.parametrize("classes", [2, 10])
-def test_posterior_is_bayes_rule_over_the_two_explanations(classes):
-    rng = np.random.default_rng(0)
-    epsilon, q = rng.uniform(0.01, 0.4, 50), rng.uniform(0, 1, 50)
-    # p(ỹ|y) summed over y: the given class with q, each of the others with (1-q)/(C-1).
-    right = (1 - epsilon) * q
-    wrong = (classes - 1) * (epsilon / (classes - 1)) * ((1 - q) / (classes - 1))
-    expected = wrong / (right + wrong)
-    np.testing.assert_allclose(posterior_wrong(epsilon, q, classes, 0.001), expected, rtol=1e-9)
-
-
-def test_posterior_stays_finite_at_the_edges():
-    epsilon, q = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
-    values = posterior_wrong(epsilon, q, 10, 0.001)
-    np.testing.assert_allclose(values, [1, 0, 1, 0], atol=1e-6)
 
 
 def test_neighbors_are_the_nearest_others_by_brute_force():
@@ -81,26 +63,7 @@ def test_large_references_are_sampled_with_the_seed(monkeypatch):
     assert not np.array_equal(first, neighbor_probs(embeddings, probs, rows, rows, seed=2))
 
 
-def test_witnesses_average_the_posterior_over_epochs(tmp_path):
-    rng = np.random.default_rng(3)
-    labels = np.array([0, 1, -1, 1, 0, 0])
-    learner, guider = rng.uniform(size=(2, 3, 5)).astype(np.float32)
-    for epoch in range(3):
-        write_part(tmp_path, epoch + 1, list("abcde"), learner[epoch], guider[epoch])
-    probs = rng.dirichlet(np.ones(2), 6).astype(np.float32)
-    heard = hear_witnesses(
-        EpsilonHistory(tmp_path), probs, rng.normal(size=(6, 2)).astype(np.float32), labels,
-        min_epsilon=0.001, seed=0,
-    )  # fmt: skip
-    epsilon = np.abs(guider - learner)
-    np.testing.assert_allclose(heard.epsilon, epsilon[-1])
-    np.testing.assert_allclose(heard.epsilon_mean, epsilon.mean(0), rtol=1e-6)
-    expected = np.mean([posterior_wrong(e, g, 2, 0.001) for e, g in zip(epsilon, guider, strict=True)], 0)  # noqa: E501  # fmt: skip
-    np.testing.assert_allclose(heard.posterior, expected)
-    assert heard.neighbor_probs.shape == (5, 2)
-
-
-def test_few_labels_are_judged_by_unlabeled_neighbors_alone(tmp_path):
+def test_few_labels_are_judged_by_unlabeled_neighbors_alone():
     labels = np.full(60, -1)
     labels[:2] = [0, 1]
     embeddings = np.zeros((60, 1), np.float32)
@@ -108,10 +71,9 @@ def test_few_labels_are_judged_by_unlabeled_neighbors_alone(tmp_path):
     probs = np.tile(np.float32([[0.9, 0.1]]), (60, 1))
     probs[1::2] = [0.2, 0.8]
     probs[:2] = [[0.0, 1.0], [1.0, 0.0]]  # what the model says of the labeled ones does not count
-    write_part(tmp_path, 1, ["a", "b"], np.float32([0.5, 0.5]), np.float32([0.5, 0.5]))
-    heard = hear_witnesses(
-        EpsilonHistory(tmp_path), probs, embeddings, labels, min_epsilon=0.001, seed=0
-    )
+    means = EpochMeans(2, 2, 0.001)
+    means.add(*np.float32([[0.0, 0.0], [0.5, 0.5], [0.5, 0.5]]))
+    heard = hear_witnesses(means, probs, embeddings, labels, seed=0)
     scored = score_labels(heard, probs, labels)
     assert scored.name == "neighbors"
     # What neighbors believe on average is squared; how far they are at odds is not.
