@@ -35,18 +35,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.evaluation import open_dataset
+from labelaudit.benchmark.systems import UncertaintyMining
 from labelaudit.images.decode import ImageFiles, decode_images
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
 from labelaudit.methods.task import Task, Verdict
-from labelaudit.methods.umn import UMN, UMNConfig, UncertaintyMining
+from labelaudit.methods.umn import UMN, UMNConfig
 from labelaudit.networks.encoders import EncoderName
 from labelaudit.training.batches import TrainingImages, epoch_batches
 from labelaudit.training.device import wait_for
 from labelaudit.training.loop import fit
 from labelaudit.training.method import Method
-from labelaudit.training.recorder import record_epoch
+from labelaudit.training.recorder import look_at_labels, write_part
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "speed.csv"
@@ -195,7 +196,8 @@ def recorder(bench: Bench) -> Rows:
             start = time.perf_counter()
             with tempfile.TemporaryDirectory() as folder:
                 ids = np.arange(len(images)).astype(str)
-                record_epoch(Path(folder), epoch, method, images, ids)
+                seen = look_at_labels(method, images)
+                write_part(Path(folder), epoch, ids, seen.learner_prob, seen.guider_prob)
             spent.append(time.perf_counter() - start)
 
         ended = fit(

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from labelaudit.auditor import LabelAuditor
     from labelaudit.benchmark.evaluation import EvalResult, evaluate
     from labelaudit.corrections.apply import Applied, apply_corrections
     from labelaudit.corrections.diff import RunDiff, diff_runs
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
     )
     from labelaudit.features.embed import embed
     from labelaudit.pipeline import scan
+    from labelaudit.reporting.result import ScanResult
     from labelaudit.reporting.tables import read_csv
     from labelaudit.review.rerender import render_report
     from labelaudit.sources.folders import read_source
     from labelaudit.sources.manifest import Source, source_from_arrays
     from labelaudit.suspects.predictions import LabelIssues, find_label_issues
-    from labelaudit.suspects.result import ScanResult
     from labelaudit.training.recorder import EpsilonHistory, EpsilonRecorder
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "EpsilonHistory",
     "EpsilonRecorder",
     "EvalResult",
+    "LabelAuditor",
     "LabelIssues",
     "LabelauditError",
     "LabelauditWarning",
@@ -72,13 +74,14 @@ _HOMES = {
     "EpsilonHistory": "labelaudit.training.recorder",
     "EpsilonRecorder": "labelaudit.training.recorder",
     "EvalResult": "labelaudit.benchmark.evaluation",
+    "LabelAuditor": "labelaudit.auditor",
     "LabelIssues": "labelaudit.suspects.predictions",
     "LabelauditError": "labelaudit.errors",
     "LabelauditWarning": "labelaudit.errors",
     "OptionError": "labelaudit.errors",
     "OutputError": "labelaudit.errors",
     "RunDiff": "labelaudit.corrections.diff",
-    "ScanResult": "labelaudit.suspects.result",
+    "ScanResult": "labelaudit.reporting.result",
     "Source": "labelaudit.sources.manifest",
     "SourceError": "labelaudit.errors",
     "UntrustedResultWarning": "labelaudit.errors",

@@ -17,7 +17,7 @@ from labelaudit.terminal import EXIT_INTERRUPTED, for_people, reporter
 
 if TYPE_CHECKING:
     from labelaudit.benchmark.evaluation import EvalResult
-    from labelaudit.suspects.result import ScanResult
+    from labelaudit.reporting.result import ScanResult
 
 app = typer.Typer(
     name="labelaudit",

@@ -7,7 +7,6 @@ dataclasses below. Nothing here imports torch, so that ``labelaudit --help`` ans
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
 
 from labelaudit.errors import OptionError
@@ -60,10 +59,56 @@ class AuditOptions:
     score: str = option("auto", "Ranking: auto, posterior or epsilon.")
     threshold: str = option("auto", "Which labels are flagged.")
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether the encoder is a pretrained backbone: by its name, or as it is given weights."""
+        from labelaudit.networks.encoders import ENCODER_NAMES
 
-def check_least(options: Any) -> None:
-    """Raise `OptionError` where an option is smaller than its `least`."""
-    for one in fields(options):
-        least, value = one.metadata.get("least"), getattr(options, one.name)
+        return self.weights is not None or self.encoder not in ("auto", *ENCODER_NAMES)
+
+    def refuse_encoder(self, what: str) -> None:
+        """Raise where options about images were set and `what` gives features instead."""
+        for option, value in (
+            ("--encoder", None if self.encoder == "auto" else self.encoder),
+            ("--weights", self.weights),
+            ("--image-size", self.image_size),
+            ("--flip", self.flip or None),
+        ):
+            if value is not None:
+                raise OptionError(
+                    f"{what} gives the features, and {option} is for images; leave {option} out"
+                )
+
+
+def check_audit_options(options: AuditOptions) -> None:
+    """Raise `OptionError` where an option's value cannot be used, alone or beside another."""
+    from labelaudit.suspects.decision import Threshold
+    from labelaudit.suspects.scores import SCORE_NAMES
+
+    for one in fields(AuditOptions):
+        least, value = one.metadata["least"], getattr(options, one.name)
         if least is not None and value is not None and value < least:
-            raise OptionError(f"{one.name} is {value}; it must be {least:g} or more")
+            name = one.name.replace("_", "-")
+            raise OptionError(f"--{name} is {value}; it must be {least} or more")
+    if options.time_budget is not None and not options.time_budget > 0:
+        raise OptionError(f"--time-budget is {options.time_budget} minutes; it must be above 0")
+    if options.score not in SCORE_NAMES:
+        raise OptionError(
+            f"unknown score {options.score!r}: choose one of {', '.join(SCORE_NAMES)}"
+        )
+    Threshold.parse(options.threshold)
+    if options.weights is not None and options.encoder in ("auto", "mlp", "conv13"):
+        raise OptionError(
+            f"--weights are those of a pretrained network, and --encoder is {options.encoder}; name"
+            " the network with --encoder"
+        )
+    if options.fine_tune and not options.pretrained:
+        raise OptionError(
+            "--fine-tune trains a pretrained network on; name one with --encoder (the other"
+            " encoders are trained from fresh weights anyway)"
+        )
+    if options.flip and options.pretrained and not options.fine_tune:
+        raise OptionError(
+            "--flip mirrors images while training, and a frozen network looks at each image once;"
+            " leave --flip out, or add --fine-tune"
+        )

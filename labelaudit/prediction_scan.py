@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,11 @@ import pandas as pd
 from labelaudit.corrections.reviewed import Review
 from labelaudit.errors import OptionError
 from labelaudit.inputs import tell_verified
+from labelaudit.networks.encoders import standardizing_scale
+from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
-from labelaudit.reporting.files import evidence_of_files, write_results
+from labelaudit.reporting.files import evidence_of
+from labelaudit.reporting.result import RunContents, ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.sources.manifest import check_trainable
@@ -30,47 +32,34 @@ from labelaudit.suspects.predictions import (
     read_models,
     sparse_warnings,
 )
-from labelaudit.suspects.result import ScanResult
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import samples_table
 
-# Options of `labelaudit.scan` that are about training.
-TRAINING_OPTIONS = (
-    "encoder",
-    "weights",
-    "fine_tune",
-    "tabular",
-    "image_size",
-    "epochs",
-    "batch_size",
-    "flip",
-    "time_budget",
-    "compile",
-    "score",
-)
+# Options of an audit that also serve where nothing is trained.
+WITHOUT_TRAINING = ("device", "seed", "threshold")
 
 
-def refuse_training_options(
-    options: Mapping[str, Any], usual: Mapping[str, Any], *, resume: bool
-) -> None:
+def refuse_training_options(options: AuditOptions, *, tabular: bool, resume: bool) -> None:
     """Raise `OptionError` where an option about training was set beside predictions.
 
     Parameters
     ----------
     options
-        Values by the names of `labelaudit.scan`'s options.
-    usual
-        What they are without being asked for.
-    resume
-        Whether a run is to be gone on with.
+        As the user set them.
+    tabular, resume
+        See `labelaudit.scan`.
     """
-    for name in TRAINING_OPTIONS:
-        if options[name] != usual[name]:
-            option = f"--{name.replace('_', '-')}"
-            raise OptionError(
-                f"--pred-probs brings the predictions and trains nothing; leave {option} out"
-            )
+    usual = AuditOptions()
+    names = [one.name for one in fields(AuditOptions) if one.name not in WITHOUT_TRAINING]
+    changed = [name for name in names if getattr(options, name) != getattr(usual, name)]
+    if tabular:
+        changed.insert(0, "tabular")
+    if changed:
+        raise OptionError(
+            f"--pred-probs brings the predictions and trains nothing; leave"
+            f" --{changed[0].replace('_', '-')} out"
+        )
     if resume:
         raise OptionError(
             "an audit of predictions is short and not resumed; leave --resume out, or use --force"
@@ -188,6 +177,18 @@ def scan_predictions(
         pred_probs=predictions.probs(),
         embeddings=None,
         history=None,
+        contents=RunContents(
+            fingerprint=source.fingerprint(),
+            settings=config,
+            skipped=source.skipped,
+            evidence=evidence_of(
+                manifest.images,
+                samples,
+                data.details,
+                points=data.features,
+                scale=None if data.features is None else standardizing_scale(data.features),
+            ),
+        ),
     )
     summary["checked"] = review.check(samples, summary)
     if folder is None:
@@ -195,11 +196,7 @@ def scan_predictions(
     folder.claim(installed_version(), source.fingerprint(), config)
     try:
         review.keep_standing(folder.path)
-        result = replace(result, run_dir=folder.path)
-        evidence = evidence_of_files(manifest.images, samples, data.details, features=data.features)
-        write_results(
-            folder, result, source, evidence, max_suspects=max_suspects, reporter=reporter
-        )
+        result = result.written_to(folder, max_suspects=max_suspects, reporter=reporter)
         review.carry_over(samples, folder.path, reporter)
     except BaseException:
         folder.abandon()

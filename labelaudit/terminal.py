@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,6 +55,14 @@ def for_people(
             f"[bold red]error:[/bold red] {plain(str(error))}", soft_wrap=True, highlight=False
         )
         raise typer.Exit(EXIT_BAD_INPUT) from None
+    except SystemExit as done:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            # A process that has helped ends at once: gloo's threads sometimes abort an interpreter
+            # that shuts down, and torchrun would end all other processes then.
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(int(done.code or 0))
+        raise
     except KeyboardInterrupt:
         if leads():
             errors.print(interrupted)

@@ -11,7 +11,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import labelaudit
-from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError, pipeline
+from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
+from labelaudit.audit import fitting
 from labelaudit.methods.umn import UMN
 from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.training.compiled import CompiledLoss
@@ -327,7 +328,7 @@ def test_a_step_is_compiled_where_that_works_and_pays(
         return float(slower == (method.compiled is not None))
 
     monkeypatch.setattr(UMN, "compile", compile_by_backend)
-    monkeypatch.setattr(pipeline, "measure_step", measure)
+    monkeypatch.setattr(fitting, "measure_step", measure)
     result = labelaudit.scan(images, labels, compile=True, reporter=lines, **FAST)
     assert re.search(said, "\n".join(lines.said + lines.warned))
     assert len(compiled) == (2 if said == "training with it" else 1)
@@ -338,7 +339,7 @@ def test_a_step_is_compiled_where_that_works_and_pays(
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch compiles for CPUs by g++")
 def test_a_compiled_scan_finds_planted_errors(noisy_digits, monkeypatch, lines):
     images, labels, clean = noisy_digits
-    monkeypatch.setattr(pipeline, "measure_step", always_faster())
+    monkeypatch.setattr(fitting, "measure_step", always_faster())
     source = source_from_arrays(images, labels, clean_labels=clean)
     result = labelaudit.scan(source, device="cpu", compile=True, reporter=lines)
     assert "training with it" in "\n".join(lines.said)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import numpy as np
+
+from labelaudit.auditor import LabelAuditor
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.mean_teacher import MeanTeacherAudit
@@ -12,8 +15,9 @@ from labelaudit.methods.mentornet import LearnedMentorNetAudit, MentorNetAudit
 from labelaudit.methods.mislabeled_vae import KnownRateVAE
 from labelaudit.methods.reweight import ReweightAudit
 from labelaudit.methods.supervised import SmallLoss, Supervised, SupervisedResNet101
-from labelaudit.methods.task import Task, Verdict
-from labelaudit.methods.umn import UncertaintyMining
+from labelaudit.methods.task import Task, Verdict, predict_probs, predict_test
+from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
+from labelaudit.sources.manifest import Source, source_from_arrays
 
 
 class System(Protocol):
@@ -22,6 +26,60 @@ class System(Protocol):
     def audit(self, task: Task) -> Verdict:
         """Train on the task and judge its labels."""
         ...
+
+
+class UncertaintyMining:
+    """UMN, by the `LabelAuditor` that `labelaudit scan` fits: the same ranking and the same cut.
+
+    Parameters
+    ----------
+    score
+        As in `LabelAuditor`.
+    """
+
+    def __init__(self, score: str = "auto") -> None:
+        self.score = score
+
+    def audit(self, task: Task) -> Verdict:
+        """Fit a `LabelAuditor` on the task."""
+        auditor = LabelAuditor(
+            encoder="auto" if task.encoder == "features" else task.encoder,
+            epochs=task.epochs,
+            batch_size=task.batch_size,
+            flip=task.flip,
+            device=str(task.device),
+            seed=task.seed,
+            score=self.score,
+        )
+
+        def watch(auditor: LabelAuditor, epoch: int) -> None:
+            if task.watch is not None and task.test_pixels is not None:
+                task.watch(epoch, predict_probs(auditor.method_, task.test_pixels, task))
+
+        auditor.fit(source_of(task), reporter=task.reporter, on_epoch=watch)
+        rank = np.empty(len(task.noisy_labels))
+        rank[auditor.ranking_] = np.arange(len(auditor.ranking_), 0, -1)
+        rows = task.labeled
+        scores = auditor.audited_.judgement.scores
+        return Verdict(
+            suspect_score=rank[rows],  # finer than the score, which rounds to 1
+            flagged=auditor.is_label_issue_[rows],
+            epochs=auditor.n_iter_,
+            test_probs=predict_test(auditor.method_, task),
+            variants={"epsilon > 0": auditor.epsilon_[rows] > 0},  # the paper's rule, section 4.3
+            wrong_prob=auditor.suspect_score_[rows] if scores.is_probability else None,
+            wrong_interval=auditor.expected_wrong_interval_,
+        )
+
+
+def source_of(task: Task) -> Source | FeatureSource:
+    """Return the task's samples and labels as `LabelAuditor.fit` takes them."""
+    class_names = [str(number) for number in range(task.num_classes)]
+    if task.encoder == "features":
+        labels = source_from_arrays(None, task.noisy_labels, class_names=class_names)
+        return features_of_rows(labels, task.pixels[:, :, 0, 0])
+    images = np.moveaxis(task.pixels, 1, 3)  # (N, C, H, W) to (N, H, W, C)
+    return source_from_arrays(images, task.noisy_labels, class_names=class_names)
 
 
 METHODS: dict[str, Callable[[], System]] = {

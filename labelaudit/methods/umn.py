@@ -25,17 +25,14 @@ the data (`default_label_weight`).
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaudit.methods.task import Task, Verdict, predict_test, train_on
 from labelaudit.networks.encoders import (
     BackboneEncoder,
     EncoderName,
@@ -43,17 +40,12 @@ from labelaudit.networks.encoders import (
     reconstructed_size,
 )
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
-from labelaudit.suspects.decision import decide
-from labelaudit.suspects.epoch_means import EpochMeans
-from labelaudit.suspects.scores import hear_witnesses, score_labels
 from labelaudit.training import distributed
-from labelaudit.training.batches import BatchPlan, TrainingImages, memory_format
+from labelaudit.training.batches import BatchPlan, memory_format
 from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.device import autocast
 from labelaudit.training.guider import make_guider, noisy_eval
-from labelaudit.training.loop import predict_all
 from labelaudit.training.method import Batch, Predictions
-from labelaudit.training.recorder import EpsilonHistory, record_epoch
 
 # Share of an image's input values that the labeled term weighs (method.md's 78 on MNIST is 0.1 D).
 LABEL_WEIGHT_PER_INPUT = 0.1
@@ -565,63 +557,3 @@ class UMN:
                 # Saved on another device they lie in memory as the weights did there, and Adam reads
                 # both in the order of memory.
                 moments[name] = torch.empty_like(weight).copy_(moments[name])
-
-
-class UncertaintyMining:
-    """UMN as `labelaudit scan` runs it by default: the same ranking and the same cut.
-
-    Parameters
-    ----------
-    score
-        As in `labelaudit.suspects.scores.score_labels`.
-    """
-
-    def __init__(self, score: str = "auto") -> None:
-        self.score = score
-
-    def build(self, task: Task, config: UMNConfig) -> UMN:
-        """Make the method to train."""
-        return UMN(config, task.device)
-
-    def audit(self, task: Task) -> Verdict:
-        """Train on all images, record every epoch, hear the witnesses and decide."""
-        plan = task.plan(default_batch_size(len(task.pixels), task.device.type, task.encoder))
-        config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
-        epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
-        images = TrainingImages(task.pixels, task.noisy_labels, task.device)
-        sample_ids = task.labeled.astype(str)
-        with tempfile.TemporaryDirectory(prefix="labelaudit-") as temporary:
-            folder = Path(temporary)
-            method = train_on(
-                task,
-                lambda: self.build(task, config),
-                plan,
-                epochs,
-                lambda method, epoch: record_epoch(folder, epoch, method, images, sample_ids),
-            )
-            pred_probs, embeddings = predict_all(method, images)
-            means = EpochMeans.of_history(
-                EpsilonHistory(folder), len(task.labeled), task.num_classes, config.min_epsilon
-            )
-            witnesses = hear_witnesses(
-                means,
-                pred_probs,
-                embeddings,
-                task.noisy_labels,
-                seed=task.seed,
-                features=task.pixels[:, :, 0, 0] if task.encoder == "features" else None,
-                device=task.device,
-            )
-        scores = score_labels(witnesses, pred_probs, task.noisy_labels, self.score, seed=task.seed)
-        rank = np.empty(len(scores.order))
-        rank[scores.order] = np.arange(len(rank), 0, -1)
-        decision = decide(scores)
-        return Verdict(
-            suspect_score=rank,  # finer than the score, which rounds to 1
-            flagged=decision.is_label_issue,
-            epochs=epochs,
-            test_probs=predict_test(method, task),
-            variants={"epsilon > 0": witnesses.epsilon > 0},  # the paper's rule, section 4.3
-            wrong_prob=scores.suspect_score if scores.is_probability else None,
-            wrong_interval=decision.expected_wrong_interval,
-        )

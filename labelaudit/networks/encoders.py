@@ -68,6 +68,14 @@ class PixelStatistics:
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
 
+def standardizing_scale(features: np.ndarray) -> np.ndarray:
+    """Return ``(D,)`` factors that give features ``(N, D)`` unit variance, as their encoder does.
+
+    So a feature of large numbers does not decide alone which samples are near.
+    """
+    return 1 / np.array(PixelStatistics.of(features[:, :, None, None]).std)
+
+
 def evenly_spaced(pixels: np.ndarray) -> np.ndarray:
     """Give evenly spaced images of ``(N, C, H, W)``, as many as statistics want, as a view."""
     most = max(1, min(STATISTICS_SAMPLE, STATISTICS_VALUES // math.prod(pixels.shape[1:])))

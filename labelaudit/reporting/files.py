@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from labelaudit.images.decode import Images, NoImages
-from labelaudit.inputs import Inputs
-from labelaudit.networks.encoders import PixelStatistics
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
 from labelaudit.reporting.html import render_page, write_page
@@ -21,44 +20,38 @@ from labelaudit.reporting.plots import (
     plot_precision_recall,
     plot_review,
 )
+from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import write_csv, write_parquet
-from labelaudit.sources.manifest import Source
-from labelaudit.suspects.result import ScanResult
 
 
-def evidence_of(inputs: Inputs, result: ScanResult) -> Evidence:
-    """Gather what there is to show of samples that a network was trained on."""
-    if inputs.are_features:
-        images = inputs.source.manifest.images
-        return evidence_of_files(images, result.samples, inputs.details, features=inputs.features)
-    assert result.embeddings is not None
-    neighbors = partial(nearest_right_labeled, result.embeddings, result.samples)
-    return Evidence(source_pictures(inputs.source.manifest.images), neighbors, inputs.details)
-
-
-def evidence_of_files(
-    images: Images, samples: pd.DataFrame, details: pd.DataFrame, *, features: np.ndarray | None
+def evidence_of(
+    images: Images,
+    samples: pd.DataFrame,
+    details: pd.DataFrame,
+    *,
+    points: np.ndarray | None,
+    scale: np.ndarray | None = None,
 ) -> Evidence:
-    """Gather what there is to show of images where they lie, and of features.
+    """Gather what there is to show beside a suspect.
 
     Parameters
     ----------
     images
         Of the N samples.
     samples
-        N rows, judged.
+        N rows, as in `ScanResult.samples`.
     details
-        N rows.
-    features
-        ``(N, D)``, or None.
+        N rows of text.
+    points
+        Embeddings or features ``(N, d)``, in which neighbors are looked for; None for no neighbors.
+    scale
+        ``(d,)``, what the points are multiplied with first.
     """
     neighbors = None
-    if features is not None:
-        # Standardized, as the encoder reads them: one of large numbers is not all that counts.
-        scale = 1 / np.array(PixelStatistics.of(features[:, :, None, None]).std)
-        neighbors = partial(nearest_right_labeled, features, samples, scale=scale)
+    if points is not None:
+        neighbors = partial(nearest_right_labeled, points, samples, scale=scale)
     pictures = None if isinstance(images, NoImages) else source_pictures(images)
     return Evidence(pictures, neighbors, details)
 
@@ -66,13 +59,11 @@ def evidence_of_files(
 def write_results(
     folder: RunFolder,
     result: ScanResult,
-    source: Source,
-    evidence: Evidence,
     *,
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write tables, arrays, plots and the page; each file whole or not at all.
+    """Write tables, arrays, weights, plots and the page; each file whole or not at all.
 
     Parameters
     ----------
@@ -80,33 +71,53 @@ def write_results(
         Claimed.
     result
         What was found.
-    source
-        What was read.
-    evidence
-        Rows in the order of `result.samples`.
     max_suspects
-        How many of the worst the page shows; by default all.
+        How many of the worst suspects the page shows; by default all.
     reporter
         Shows progress.
     """
+    contents = result.contents
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
-    for name, table in (("skipped", source.skipped), ("duplicates", result.duplicates)):
+    for name, table in (("skipped", contents.skipped), ("duplicates", result.duplicates)):
         path = folder.path / f"{name}.csv"
         if len(table):
             write_csv(table, path)
-        else:  # an interrupted run that was gone on with may have had some
+        else:  # An interrupted run that was resumed may have had some.
             path.unlink(missing_ok=True)
-    if result.embeddings is not None:  # predictions that were brought along are there already
+    if result.embeddings is not None:  # The user has predictions of a model of their own already.
         for name, array in (
             ("pred_probs.npy", result.pred_probs),
             ("embeddings.npy", result.embeddings),
         ):
             with folder.file(name) as path, path.open("wb") as file:
                 np.save(file, array)
+    if contents.model is not None:
+        with folder.file("model.pt") as path:
+            torch.save(contents.model, path)
     folder.write_json("summary.json", result.summary)
+    write_report(folder.path / "report.html", result, max_suspects=max_suspects, reporter=reporter)
+
+
+def write_report(
+    path: Path,
+    result: ScanResult,
+    *,
+    max_suspects: int | None = None,
+    reporter: Reporter | None = None,
+) -> None:
+    """Write the page, with plots and data of the suspects in folders beside it.
+
+    Parameters
+    ----------
+    path
+        The HTML file.
+    result, max_suspects, reporter
+        See `write_results`.
+    """
+    evidence = result.contents.evidence
     blocks = write_review_data(
-        folder.path,
+        path.parent,
         samples=result.samples,
         suspects=result.suspects,
         summary=result.summary,
@@ -120,13 +131,13 @@ def write_results(
     page = render_page(
         suspects=result.suspects,
         summary=result.summary,
-        plots=write_plots(folder.path / "plots", result),
+        plots=write_plots(path.parent / "plots", result),
         blocks=blocks,
         epochs=[] if result.history is None else list(result.history.epochs),
         noun="samples" if evidence.pictures is None else "images",
         num_listed=listed if max_suspects is None else min(max_suspects, listed),
     )
-    write_page(folder.path / "report.html", page)
+    write_page(path, page)
 
 
 def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -56,6 +56,13 @@ def leads() -> bool:
     return rank() == 0
 
 
+class ProcessDone(SystemExit):
+    """Ends a process that torchrun started to help, when its work is done: process 0 goes on alone.
+
+    A SystemExit, so that a script under torchrun ends without a word in all processes but the first.
+    """
+
+
 @contextmanager
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started, if it did, for as long as the context lasts.
@@ -77,21 +84,10 @@ def joined() -> Iterator[None]:
             raise
         time.sleep(PATIENCE)
         sys.stderr.write(f"process {rank()}: {error}\n")
-        end(code=2)
+        raise ProcessDone(2) from None
     finally:
         _joined, _ended = False, True
         dist.destroy_process_group()
-
-
-def end(code: int = 0) -> NoReturn:
-    """End a process that was there to help: process 0 goes on alone.
-
-    At once: gloo's threads sometimes abort an interpreter that shuts down, and torchrun would take all
-    others with it.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 @contextmanager
@@ -232,5 +228,5 @@ def _raise_first(found: list[LabelauditError | None]) -> None:
     if first is None:
         return
     if not leads():
-        end()  # process 0 tells; torchrun waits for it, as this one ends well
+        raise ProcessDone(0)  # process 0 tells; torchrun waits for it, as this one ends well
     raise first

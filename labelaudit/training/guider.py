@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+
+class Average:
+    """torch's exponential moving average, as an object that can be pickled and copied.
+
+    Parameters
+    ----------
+    decay
+        γ, the weight on the old value, in (0, 1).
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+
+    def __call__(
+        self, own: Sequence[Tensor], other: Sequence[Tensor], num_averaged: Tensor | int
+    ) -> None:
+        """Move the values of `own` towards `other`, in place."""
+        move = get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
+        move(own, other, num_averaged)
 
 
 class Guider(AveragedModel):
@@ -48,8 +70,7 @@ def make_guider(module: nn.Module, ema_decay: float) -> Guider:
     ema_decay
         γ, the weight on the old value, in (0, 1).
     """
-    average = get_ema_multi_avg_fn(ema_decay)  # type: ignore[no-untyped-call]
-    guider = Guider(module, multi_avg_fn=average, use_buffers=True)
+    guider = Guider(module, multi_avg_fn=Average(ema_decay), use_buffers=True)
     guider.requires_grad_(False)
     return guider.eval()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -78,32 +79,41 @@ def write_part(
     return path
 
 
-def record_epoch(
-    folder: Path,
-    epoch: int,
-    method: Method,
-    images: TrainingImages,
-    sample_ids: Sequence[str] | np.ndarray,
-) -> Path | None:
-    """Look at every labeled image with learner and guider, and write the epoch's part.
+@dataclass(frozen=True, eq=False)
+class GivenLabelProbs:
+    """What learner and guider say of every given label after an epoch.
 
-    Of several processes each looks at some of them, and the first writes; None in the others.
+    Attributes
+    ----------
+    learner_prob, guider_prob
+        ``(L,)`` float32 in [0, 1], the probability of the given label.
+    """
+
+    learner_prob: np.ndarray
+    guider_prob: np.ndarray
+
+    @property
+    def epsilon(self) -> np.ndarray:
+        """ε (Eq. 11), not clamped, ``(L,)`` float32 in [0, 1]."""
+        return np.asarray(np.abs(self.guider_prob - self.learner_prob))
+
+
+def look_at_labels(method: Method, images: TrainingImages) -> GivenLabelProbs:
+    """Let learner and guider predict every labeled image, without noise.
+
+    Of several processes each looks at its part, and the first gets all of it.
 
     Parameters
     ----------
-    folder, epoch
-        As in `write_part`.
     method
         A method in training.
     images
         ``(N,)`` images, L of them labeled.
-    sample_ids
-        ``(L,)`` text, of the labeled ones.
     """
     labeled = np.flatnonzero(images.noisy_labels >= 0)
     given = images.noisy_labels[labeled]
     mine = given[distributed.part(len(labeled))]
-    probs = np.empty((len(mine), 2), dtype=np.float32)  # learner's and guider's
+    probs = np.empty((len(mine), 2), dtype=np.float32)  # of the learner and of the guider
 
     def take(
         learner_probs: np.ndarray, guider_probs: np.ndarray, _: np.ndarray, part: slice
@@ -114,9 +124,7 @@ def record_epoch(
 
     predict(method, images, labeled, take)
     whole = distributed.gather_rows(probs, len(labeled))
-    if not distributed.leads():
-        return None
-    return write_part(folder, epoch, sample_ids, whole[:, 0], whole[:, 1])
+    return GivenLabelProbs(whole[:, 0], whole[:, 1])
 
 
 class EpsilonHistory:

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from labelaudit.images.decode import ImageFiles, NoImages
+from labelaudit.networks.encoders import standardizing_scale
 from labelaudit.reporting import evidence
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures
-from labelaudit.reporting.files import evidence_of_files
+from labelaudit.reporting.files import evidence_of
 from labelaudit.sources.manifest import text_array
 
 
@@ -91,7 +92,13 @@ def test_large_features_do_not_drown_the_small_ones() -> None:
     """Features are standardized: the first one varies by thousands and tells nothing here."""
     features = np.array([[0, 0.0], [5000, 0.1], [1, 9.0], [4000, 0.2], [9000, 8.0]], np.float32)
     samples = table(["b", "a", "a", "a", "a"], [True, False, False, False, False])
-    found = evidence_of_files(NoImages(5), samples, pd.DataFrame(index=range(5)), features=features)
+    found = evidence_of(
+        NoImages(5),
+        samples,
+        pd.DataFrame(index=range(5)),
+        points=features,
+        scale=standardizing_scale(features),
+    )
     assert found.pictures is None
     assert found.neighbors is not None
     plain = nearest_right_labeled(features, samples, np.array([0]), names_of(["a"]))
@@ -103,9 +110,7 @@ def test_large_features_do_not_drown_the_small_ones() -> None:
 def test_without_features_nothing_tells_what_lies_near(tmp_path: Path) -> None:
     Image.new("L", (4, 4), 200).save(tmp_path / "one.png")
     images = ImageFiles(text_array([str(tmp_path / "one.png")]))
-    found = evidence_of_files(
-        images, table(["a"], [True]), pd.DataFrame({"k": ["v"]}), features=None
-    )
+    found = evidence_of(images, table(["a"], [True]), pd.DataFrame({"k": ["v"]}), points=None)
     assert found.neighbors is None
     assert found.pictures is not None
     assert found.details["k"].tolist() == ["v"]

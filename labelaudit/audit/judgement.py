@@ -1,0 +1,211 @@
+"""From a trained UMN to scores, a decision, and the tables and summary of a `ScanResult`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from labelaudit.audit.fitting import Fitted
+from labelaudit.audit.plan import AuditPlan
+from labelaudit.inputs import Inputs
+from labelaudit.networks.encoders import standardizing_scale
+from labelaudit.reporting.evidence import Evidence
+from labelaudit.reporting.files import evidence_of
+from labelaudit.reporting.result import RunContents, ScanResult
+from labelaudit.reporting.tables import suspects_table
+from labelaudit.suspects.decision import Decision, Trust, assess_trust, decide
+from labelaudit.suspects.duplicates import conflicting_duplicates, searched
+from labelaudit.suspects.scores import Scores, Witnesses, hear_witnesses, score_labels
+from labelaudit.suspects.summary import summarize, versions
+from labelaudit.suspects.table import Predicted, samples_table
+from labelaudit.training.recorder import EpsilonHistory
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What is concluded about the L given labels, in order.
+
+    Attributes
+    ----------
+    evidence
+        What networks and classifiers say of each label.
+    scores, decision, trust
+        What follows from it.
+    """
+
+    evidence: Witnesses
+    scores: Scores
+    decision: Decision
+    trust: Trust
+
+
+@dataclass(frozen=True, eq=False)
+class Audited:
+    """An audit that is done: the plan, what was trained, and what follows.
+
+    Attributes
+    ----------
+    plan, fitted, judgement
+        In this order, each rests on those before it.
+    history
+        ε of every label after every epoch; None where it was not recorded.
+    seconds
+        How long it took.
+    """
+
+    plan: AuditPlan
+    fitted: Fitted
+    judgement: Judgement
+    history: EpsilonHistory | None
+    seconds: float
+
+
+def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
+    """Score every given label, flag labels, and say whether to trust the result.
+
+    Parameters
+    ----------
+    plan
+        What was audited, and the options.
+    fitted
+        What was trained.
+    """
+    manifest, options = plan.manifest, plan.options
+    verified = plan.inputs.source.verified_labels
+    evidence = hear_witnesses(
+        fitted.means,
+        fitted.pred_probs,
+        fitted.embeddings,
+        manifest.noisy_labels,
+        seed=options.seed,
+        features=plan.inputs.features if plan.inputs.are_features else None,
+        device=plan.device,
+        verified=verified,
+    )
+    scores = score_labels(
+        evidence,
+        fitted.pred_probs,
+        manifest.noisy_labels,
+        options.score,
+        seed=options.seed,
+        verified=verified,
+    )
+    trust = assess_trust(
+        evidence.neighbor_probs.argmax(axis=1),
+        manifest.noisy_labels[manifest.labeled],
+        manifest.class_names,
+        doubt=float(scores.doubt.mean()),
+    )
+    return Judgement(evidence, scores, decide(scores, options.threshold), trust)
+
+
+def result_of(audited: Audited) -> ScanResult:
+    """Lay an audit out as tables and a summary."""
+    plan, fitted, judgement = audited.plan, audited.fitted, audited.judgement
+    manifest, source = plan.manifest, plan.inputs.source
+    samples = samples_table(
+        manifest,
+        judgement.scores,
+        judgement.decision,
+        Predicted.of(fitted.pred_probs),
+        trusted=judgement.trust.trustworthy,
+        witnesses=judgement.evidence,
+        clean_labels=source.clean_labels,
+    )
+    duplicates = find_duplicates(plan, fitted.embeddings, judgement.scores)
+    summary = summarize(
+        manifest,
+        judgement.scores,
+        judgement.decision,
+        judgement.trust,
+        source.clean_labels,
+        num_excluded=source.num_excluded,
+    )
+    summary |= _settings_of(audited) | {"num_conflicting_duplicates": len(duplicates)}
+    return ScanResult(
+        samples=samples,
+        suspects=suspects_table(samples),
+        duplicates=duplicates,
+        summary=summary,
+        pred_probs=fitted.pred_probs,
+        embeddings=fitted.embeddings,
+        history=audited.history,
+        contents=RunContents(
+            fingerprint=source.fingerprint(),
+            settings=plan.settings(),
+            skipped=source.skipped,
+            evidence=_evidence_of(plan.inputs, samples, fitted.embeddings),
+            model=fitted.method.portable(manifest.class_names),
+        ),
+    )
+
+
+def _evidence_of(inputs: Inputs, samples: pd.DataFrame, embeddings: np.ndarray) -> Evidence:
+    """Gather what the report shows: neighbors in the features, else in the embedding."""
+    images = inputs.source.manifest.images
+    if not inputs.are_features:
+        return evidence_of(images, samples, inputs.details, points=embeddings)
+    scale = standardizing_scale(inputs.features)
+    return evidence_of(images, samples, inputs.details, points=inputs.features, scale=scale)
+
+
+def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> pd.DataFrame:
+    """List samples that are the same, or nearly, and have different labels.
+
+    Parameters
+    ----------
+    plan
+        Its features are searched.
+    embeddings
+        ``(N, d)``, searched where there are only pixels.
+    scores
+        The most suspect labels come first where there are very many.
+
+    Returns
+    -------
+    pd.DataFrame
+        See `labelaudit.suspects.duplicates.conflicting_duplicates`.
+    """
+    manifest, inputs = plan.manifest, plan.inputs
+    queries = searched(
+        np.flatnonzero(manifest.labeled)[scores.order],
+        manifest.num_samples,
+        share=1.0 if inputs.are_features else 0.0,  # Pixels of large data are not searched.
+    )
+    return conflicting_duplicates(
+        inputs.features if inputs.are_features else embeddings,
+        manifest.noisy_labels,
+        manifest.sample_ids,
+        manifest.class_names,
+        content_hashes=inputs.content_hashes,
+        queries=queries,
+        device=plan.device,
+    )
+
+
+def _settings_of(audited: Audited) -> dict[str, Any]:
+    """Return how the audit was done, for summary.json."""
+    plan, training = audited.plan, audited.fitted.training
+    device = plan.device
+    return {
+        "encoder": {
+            "name": plan.inputs.encoder,
+            "reason": plan.inputs.choice.reason,
+            "image_shape": plan.image_shape,
+        },
+        "columns": dict(plan.inputs.notes),
+        "status": training.status,
+        "epochs": training.epochs,
+        "seconds": round(audited.seconds, 1),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "seed": plan.options.seed,
+        "versions": versions(),
+        "warnings": list(plan.inputs.source.warnings),
+        # As JSON has it, so that summary.json reads back as this.
+        "config": json.loads(json.dumps({"options": asdict(plan.options), **plan.settings()})),
+    }

@@ -1,0 +1,205 @@
+"""Everything that is settled before the first training step: inputs, batches, settings of UMN."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from labelaudit.inputs import (
+    Inputs,
+    decode,
+    decode_for_backbone,
+    extract,
+    take_features,
+    tell_notes,
+    tell_verified,
+)
+from labelaudit.methods.umn import UMNConfig, default_batch_size, default_epochs
+from labelaudit.networks.encoders import training_shift
+from labelaudit.options import AuditOptions
+from labelaudit.progress import Reporter
+from labelaudit.sources.feature_tables import FeatureSource
+from labelaudit.sources.manifest import Manifest, Source, are_few, check_trainable
+from labelaudit.suspects.decision import (
+    few_labels_warning,
+    thin_classes_warning,
+    unknown_first_warning,
+)
+from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches
+from labelaudit.training.device import choose_device
+
+
+@dataclass(frozen=True)
+class AuditPlan:
+    """What is trained, on what, and for how long.
+
+    Attributes
+    ----------
+    inputs
+        Pixels or features of the N samples, and where they come from.
+    config
+        Settings of UMN.
+    batches
+        How an epoch is cut into batches.
+    batch_size, epochs
+        As set by the user, or as they follow from the data.
+    options
+        What the user set.
+    device
+        Where the networks run.
+    """
+
+    inputs: Inputs
+    config: UMNConfig
+    batches: BatchPlan
+    batch_size: int
+    epochs: int
+    options: AuditOptions
+    device: torch.device
+
+    @property
+    def manifest(self) -> Manifest:
+        """The samples and their labels."""
+        return self.inputs.source.manifest
+
+    @property
+    def image_shape(self) -> list[int] | None:
+        """``[C, H, W]``, None where features are read."""
+        return None if self.inputs.are_features else list(self.inputs.choice.image_shape)
+
+    @property
+    def max_shift(self) -> int:
+        """Largest random translation of training images, in pixels."""
+        few = are_few(self.manifest.num_labeled, self.manifest.num_samples)
+        return training_shift(self.inputs.choice.name, self.inputs.choice.image_shape, few)
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that decides the outcome, as it is saved with every result."""
+        umn = asdict(self.config)
+        if self.inputs.are_features:
+            # They follow from the features, and may be thousands of numbers.
+            del umn["network"]["statistics"]
+        return {
+            "encoder": self.inputs.encoder,
+            "features": dict(self.inputs.origin),
+            "image_shape": self.image_shape,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "seed": self.options.seed,
+            "max_shift": self.max_shift,
+            "flip": self.options.flip,
+            "umn": umn,
+        }
+
+    def training_images(self) -> TrainingImages:
+        """Return the samples as they are trained on, shifted and mirrored at random."""
+        return TrainingImages(
+            self.inputs.store,
+            self.manifest.noisy_labels,
+            self.device,
+            self.max_shift,
+            self.options.flip,
+            self.inputs.source.verified,
+        )
+
+
+def prepare(
+    data: Source | FeatureSource,
+    options: AuditOptions,
+    reporter: Reporter,
+    scratch: Path | None = None,
+) -> AuditPlan:
+    """Settle the encoder, the pixels or features, the batches and the weights of the loss.
+
+    Parameters
+    ----------
+    data
+        What was read.
+    options
+        What the user set.
+    reporter
+        Told what was found and chosen.
+    scratch
+        Folder for decoded images that do not fit into memory.
+
+    Raises
+    ------
+    SourceError, OptionError
+        If the images or labels cannot be trained on, or not with these options.
+    """
+    device = choose_device(options.device)
+    if isinstance(data, FeatureSource):
+        options.refuse_encoder("the source")
+        inputs = take_features(data)
+    else:
+        read = (options.image_size, device, reporter, scratch)
+        if options.fine_tune:
+            inputs = decode_for_backbone(data, options.encoder, options.weights, *read)
+        elif options.pretrained:
+            inputs = extract(data, options.encoder, options.weights, *read)
+        else:
+            inputs = decode(data, options.encoder, *read)
+    source = check_trainable(inputs.source)
+    manifest = source.manifest
+    given = manifest.noisy_labels[manifest.labeled]
+    warnings = (
+        few_labels_warning(given, manifest.class_names),
+        thin_classes_warning(given, manifest.num_classes),
+        unknown_first_warning(source.verified_labels),
+    )
+    source = replace(source, warnings=source.warnings + tuple(filter(None, warnings)))
+
+    name = inputs.choice.name
+    batch_size = options.batch_size or default_batch_size(manifest.num_samples, device.type, name)
+    batches = plan_batches(
+        manifest.num_labeled, manifest.num_samples - manifest.num_labeled, batch_size
+    )
+    config = UMNConfig.for_data(inputs.store, given, manifest.num_classes, name, batches)
+    if inputs.fine_tuning is not None:
+        config = replace(config, network=inputs.fine_tuning.configure(config.network))
+    plan = AuditPlan(
+        inputs=replace(inputs, source=source),
+        config=config,
+        batches=batches,
+        batch_size=batch_size,
+        epochs=options.epochs or default_epochs(batches.steps, batches.draws_per_label, name),
+        options=options,
+        device=device,
+    )
+    _introduce(plan, reporter)
+    return plan
+
+
+def _introduce(plan: AuditPlan, reporter: Reporter) -> None:
+    """Say what was found and chosen."""
+    manifest, inputs = plan.manifest, plan.inputs
+    counts = np.bincount(manifest.noisy_labels[manifest.labeled], minlength=manifest.num_classes)
+    unlabeled = manifest.num_samples - manifest.num_labeled
+    reporter.say(
+        f"Found {manifest.num_samples:,} {inputs.noun}, {manifest.num_labeled:,} labeled and"
+        f" {unlabeled:,} unlabeled, {manifest.num_classes} classes with {counts.min():,} to"
+        f" {counts.max():,} labels ({_class_sizes(manifest, counts)})."
+    )
+    tell_verified(inputs.source, reporter)
+    for warning in inputs.source.warnings:
+        reporter.warn(warning)
+    tell_notes(inputs.notes, reporter)
+    if inputs.are_features:
+        reading = f"UMN on {plan.device.type}, reading {inputs.choice.reason}."
+    else:
+        channels, height, width = inputs.choice.image_shape
+        reading = (
+            f"Encoder {inputs.choice.name} on {plan.device.type}, reading {width}x{height}"
+            f" {'grey' if channels == 1 else 'color'} ({inputs.choice.reason})."
+        )
+    reporter.say(f"{reading} {plan.epochs} epochs of {plan.batches.steps} steps.")
+
+
+def _class_sizes(manifest: Manifest, counts: np.ndarray, most: int = 10) -> str:
+    order = np.argsort(-counts, kind="stable")
+    shown = [f"{manifest.class_names[c]}: {counts[c]:,}" for c in order[:most]]
+    return ", ".join(shown) + (", …" if len(order) > most else "")

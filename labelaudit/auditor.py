@@ -1,0 +1,285 @@
+"""LabelAuditor: the audit on arrays, in scikit-learn's manner.
+
+`labelaudit.scan` reads files, fits a `LabelAuditor` and writes what it found. `labelaudit eval`
+fits the same object on labels that were corrupted on purpose. So every published figure comes from
+this code.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from labelaudit.audit.fitting import RunFiles, fit_plan
+from labelaudit.audit.judgement import Audited, judge, result_of
+from labelaudit.audit.plan import AuditPlan, prepare
+from labelaudit.errors import OptionError, OutputError
+from labelaudit.methods.umn import UMN
+from labelaudit.options import AuditOptions, check_audit_options
+from labelaudit.progress import Reporter
+from labelaudit.reporting.result import ScanResult
+from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
+from labelaudit.sources.manifest import Source, as_text, source_from_arrays
+from labelaudit.training.recorder import EpsilonHistory
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
+    """Train Uncertainty Mining Net (UMN) on samples and their labels, and score every label.
+
+    Parameters
+    ----------
+    **options
+        The options of `labelaudit.options.AuditOptions`, by keyword: ``encoder``, ``epochs``,
+        ``device``, ``seed``, ``score``, ``threshold`` and so on.
+
+    Attributes
+    ----------
+    classes_ : array (C,)
+        The classes, in the order of all columns below. They have the type of the labels.
+    suspect_score_ : array (N,) of float64
+        How suspect each label is, in [0, 1]. With the default score it is the probability that the
+        label is wrong. NaN for unlabeled samples.
+    is_label_issue_ : array (N,) of bool
+        Whether the label is flagged.
+    suggested_label_ : array (N,)
+        The most probable class other than the given one. Unlabeled samples have -1, or None where
+        labels are text.
+    ranking_ : array (L,) of int64
+        Rows of the L labeled samples, the most suspect first. It is finer than the score, which
+        rounds to 1.
+    pred_probs_ : array (N, C) of float32
+        Class probabilities by the trained guider. It was trained on the given labels.
+    oos_probs_ : array (N, C) of float32
+        Out-of-sample class probabilities, which the scores rest on: no label decides its own row.
+        NaN for unlabeled samples.
+    ambiguity_ : array (N,) of float64
+        Probability that two people label the sample differently, in [0, 1]. NaN for unlabeled
+        samples.
+    epsilon_, epsilon_mean_ : array (N,) of float64
+        Label uncertainty ε of the last epoch, and its mean over all epochs. NaN for unlabeled
+        samples.
+    transition_matrix_ : array (C, C) of float64, or None
+        ``T[i, j] = P(given j | right i)``; rows sum to 1. None for scores without a label model.
+    expected_wrong_ : float
+        Expected number of wrong labels.
+    expected_wrong_interval_ : tuple of two floats, or None
+        The number of wrong labels lies in it in nine of ten cases.
+    trust_ : Trust
+        Whether the result can be trusted, and the reasons where it cannot.
+    embeddings_ : array (N, d) of float32
+        The guider's embedding of every sample.
+    n_iter_ : int
+        Number of epochs that were trained.
+    status_ : str
+        "complete", "interrupted" or "out of time".
+    method_ : UMN
+        The trained networks.
+    audited_ : Audited
+        All of the above as the modules of labelaudit hand it on.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> images, labels = load_digits(return_X_y=True)
+    >>> auditor = LabelAuditor(epochs=10, seed=0).fit(images, labels)
+    >>> suspects = auditor.ranking_[:10]
+
+    References
+    ----------
+    "Is the Label Trustful: Training Better Deep Learning Model via Uncertainty Mining Net", ICLR
+    2020 submission.
+    """
+
+    verbose: bool | None = None
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        verified: npt.ArrayLike | None = None,
+        record_to: str | Path | None = None,
+        on_epoch: Callable[[Self, int], object] | None = None,
+        reporter: Reporter | None = None,
+    ) -> Self:
+        """Train on all samples, and judge every given label.
+
+        Parameters
+        ----------
+        X : array (N, D), array (N, H, W) or (N, H, W, C), or what `labelaudit.scan` takes
+            Features, or images (uint8, or floats in [0, 1]). Also a `Source`, which has labels.
+        y : array (N,)
+            Given labels: integers or text. -1, None, NaN and "" are unlabeled.
+        verified : array (N,) of bool, optional
+            Labels that a person has verified. They are taken as right and never flagged.
+        record_to : path, optional
+            Folder to write ε of every label to, one parquet file per epoch. It must be new or empty.
+        on_epoch : callable, optional
+            Called with the auditor and the epoch's number, from 1, after each epoch. Only
+            `method_` is set then.
+        reporter : Reporter, optional
+            Told of progress.
+
+        Raises
+        ------
+        SourceError, OptionError
+            If samples, labels or options cannot be used. Both are a ValueError.
+        KeyboardInterrupt
+            If interrupted before the first epoch ended. Later the ranking so far is kept, and
+            `status_` is "interrupted".
+        """
+        started = time.monotonic()
+        reporter = reporter or Reporter()
+        data, classes = self._read(X, y, verified)
+        plan = self.prepare(data, reporter)
+        files = RunFiles(history=None if record_to is None else _new_folder(record_to))
+        return self.fit_plan(
+            plan, files, reporter, started=started, on_epoch=on_epoch, classes=classes
+        )
+
+    def options(self) -> AuditOptions:
+        """Return the options alone, checked.
+
+        Raises
+        ------
+        OptionError
+            If an option's value cannot be used.
+        """
+        options = AuditOptions(
+            **{one.name: getattr(self, one.name) for one in fields(AuditOptions)}
+        )
+        check_audit_options(options)
+        return options
+
+    def prepare(
+        self, data: Source | FeatureSource, reporter: Reporter, scratch: Path | None = None
+    ) -> AuditPlan:
+        """Settle everything before the first training step; see `labelaudit.preparation.prepare`."""
+        return prepare(data, self.options(), reporter, scratch)
+
+    def fit_plan(
+        self,
+        plan: AuditPlan,
+        files: RunFiles,
+        reporter: Reporter,
+        *,
+        started: float | None = None,
+        on_epoch: Callable[[Self, int], object] | None = None,
+        classes: np.ndarray | None = None,
+    ) -> Self:
+        """Train by a plan and judge; `fit` is `prepare` and this.
+
+        Parameters
+        ----------
+        plan
+            From `prepare`.
+        files
+            Where epochs and checkpoints are kept.
+        reporter
+            Told of progress.
+        started
+            When the audit began, by `time.monotonic`.
+        on_epoch
+            See `fit`.
+        classes
+            ``(C,)``, the classes as the caller has them; by default their names.
+        """
+        started = time.monotonic() if started is None else started
+
+        def after(method: UMN, epoch: int) -> None:
+            self.method_ = method
+            if on_epoch is not None:
+                on_epoch(self, epoch)
+
+        fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
+        reporter.say("Ranking the labels.")
+        judgement = judge(plan, fitted)
+        history = None
+        if files.history is not None:
+            history = EpsilonHistory(files.history, fitted.training.epochs, owner=files.owner)
+        self.audited_ = Audited(plan, fitted, judgement, history, time.monotonic() - started)
+        names = np.array(plan.manifest.class_names, dtype=object)
+        self._set_results(self.audited_, names if classes is None else classes)
+        return self
+
+    def _read(
+        self, X: Any, y: Any, verified: npt.ArrayLike | None
+    ) -> tuple[Source | FeatureSource, np.ndarray | None]:
+        """Return samples with labels, and the classes in the type of the labels."""
+        if isinstance(X, Source | FeatureSource):
+            if y is not None or verified is not None:
+                raise OptionError("a Source has its labels already; leave y and verified out")
+            return X, None
+        if y is None:
+            raise OptionError(
+                "LabelAuditor requires y to be passed, but the target y is None; give one label for"
+                " each sample"
+            )
+        labels = np.asarray(y)
+        images = np.ndim(X) > 2
+        if not images:
+            X = validate_data(self, X, dtype="numeric")
+        source = source_from_arrays(X if images else None, labels, verified=verified)
+        known = {as_text(value): value for value in np.unique(labels[labels != np.array(None)])}
+        kind = labels.dtype if labels.dtype.kind in "biuf" else object
+        classes = np.array([known[name] for name in source.manifest.class_names], dtype=kind)
+        return (source if images else features_of_rows(source, X)), classes
+
+    def _set_results(self, audited: Audited, classes: np.ndarray) -> None:
+        """Spread what is known of the L labeled samples over all N."""
+        plan, fitted, judgement = audited.plan, audited.fitted, audited.judgement
+        manifest, scores, evidence = plan.manifest, judgement.scores, judgement.evidence
+        rows = np.flatnonzero(manifest.labeled)
+
+        def spread(values: np.ndarray, absent: Any = np.nan) -> np.ndarray:
+            whole = np.full((manifest.num_samples, *values.shape[1:]), absent, values.dtype)
+            whole[rows] = values
+            return whole
+
+        self.classes_ = classes
+        self.suspect_score_ = spread(scores.suspect_score)
+        self.is_label_issue_ = spread(judgement.decision.is_label_issue, False)
+        self.suggested_label_ = spread(
+            classes[scores.suggested], -1 if classes.dtype.kind in "if" else None
+        )
+        self.ranking_ = rows[scores.order]
+        self.pred_probs_ = fitted.pred_probs
+        self.oos_probs_ = spread(evidence.neighbor_probs)
+        self.ambiguity_ = spread(scores.ambiguity)
+        self.epsilon_ = spread(evidence.epsilon)
+        self.epsilon_mean_ = spread(evidence.epsilon_mean)
+        self.transition_matrix_ = getattr(scores, "transition_matrix", None)
+        self.expected_wrong_ = judgement.decision.expected_wrong
+        self.expected_wrong_interval_ = judgement.decision.expected_wrong_interval
+        self.trust_ = judgement.trust
+        self.embeddings_ = fitted.embeddings
+        self.n_iter_ = fitted.training.epochs
+        self.status_ = fitted.training.status
+
+    def result(self) -> ScanResult:
+        """Return tables, summary and report of the audit, as `labelaudit.scan` does.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `fit` was not called.
+        """
+        check_is_fitted(self)
+        return result_of(self.audited_)
+
+
+def _new_folder(path: str | Path) -> Path:
+    """Return a folder that is new or empty."""
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder} is there already and not empty; choose another record_to")
+    return folder

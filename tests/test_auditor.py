@@ -1,0 +1,197 @@
+"""LabelAuditor: scikit-learn's checks, what it gives, and that scan and eval are the same object."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+import labelaudit
+from labelaudit import LabelAuditor, OptionError, OutputError, SourceError
+from labelaudit.benchmark.cells import Cell, Noise, corrupt, run_cell
+from labelaudit.benchmark.evaluation import open_dataset
+
+# `score` is an option of the auditor, the name of a ranking; scikit-learn calls a method of that name.
+SCORE_IS_AN_OPTION = {
+    "check_fit_score_takes_y": "score is an option, not a method",
+    "check_n_features_in_after_fitting": "score is an option, not a method",
+    "check_pipeline_consistency": "score is an option, not a method",
+}
+
+
+def blobs(size=300, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = np.arange(size) % classes
+    features = rng.normal(size=(size, 8)) + 3 * rng.normal(size=(classes, 8))[truth]
+    given = truth.copy()
+    wrong = rng.choice(size, size // 10, replace=False)
+    given[wrong] = (given[wrong] + 1) % classes
+    return features.astype(np.float32), given, truth
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    features, given, _ = blobs()
+    labels = given.copy()
+    labels[:20] = -1
+    return LabelAuditor(epochs=6, device="cpu").fit(features, labels)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "check"),
+    [
+        pytest.param(estimator, check, id=str(getattr(check, "func", check).__name__))
+        for estimator, check in estimator_checks_generator(
+            LabelAuditor(epochs=1, device="cpu"),
+            expected_failed_checks=SCORE_IS_AN_OPTION,
+            mark="skip",
+        )
+    ],
+)
+def test_scikit_learn_s_checks(estimator, check):
+    check(estimator)
+
+
+def test_parameters_are_those_of_the_options_and_clone_keeps_them():
+    auditor = LabelAuditor(epochs=3, threshold="top:5", seed=4)
+    assert clone(auditor).get_params() == auditor.get_params()
+    assert auditor.get_params()["threshold"] == "top:5"
+    assert auditor.set_params(seed=9).seed == 9
+    assert "epochs=3" in repr(auditor)
+
+
+def test_planted_mistakes_are_found_and_suggestions_have_the_type_of_the_labels():
+    features, given, truth = blobs()
+    auditor = LabelAuditor(epochs=10, device="cpu").fit(features, given)
+    wrong = given != truth
+    assert auditor.trust_.trustworthy
+    assert (auditor.is_label_issue_ == wrong).mean() > 0.95
+    assert (auditor.suggested_label_[wrong] == truth[wrong]).mean() > 0.9
+    assert auditor.suggested_label_.dtype == given.dtype
+    assert auditor.classes_.tolist() == [0, 1, 2]
+    low, high = auditor.expected_wrong_interval_
+    assert low <= wrong.sum() <= high
+
+    names = np.array(["ash", "birch", "cedar"], dtype=object)
+    named = LabelAuditor(epochs=10, device="cpu").fit(features, names[given])
+    np.testing.assert_array_equal(named.suspect_score_, auditor.suspect_score_)
+    np.testing.assert_array_equal(named.suggested_label_, names[auditor.suggested_label_])
+
+
+def test_every_result_has_a_row_per_sample(fitted):
+    unlabeled = np.arange(300) < 20
+    for name in ("suspect_score_", "ambiguity_", "epsilon_", "epsilon_mean_"):
+        values = getattr(fitted, name)
+        assert values.shape == (300,)
+        np.testing.assert_array_equal(np.isnan(values), unlabeled)
+        assert ((values[~unlabeled] >= 0) & (values[~unlabeled] <= 1)).all()
+    assert not fitted.is_label_issue_[unlabeled].any()
+    assert (fitted.suggested_label_[unlabeled] == -1).all()
+    assert sorted(fitted.ranking_) == list(range(20, 300))
+    assert (np.diff(fitted.suspect_score_[fitted.ranking_]) <= 1e-12).all()
+    np.testing.assert_allclose(fitted.pred_probs_.sum(axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(fitted.oos_probs_[20:].sum(axis=1), 1, rtol=1e-5)
+    assert np.isnan(fitted.oos_probs_[:20]).all()
+    assert (fitted.n_iter_, fitted.status_, fitted.n_features_in_) == (6, "complete", 8)
+
+
+def test_scan_is_the_same_audit(fitted):
+    features, given, _ = blobs()
+    given[:20] = -1
+    scanned = labelaudit.scan(features, given, epochs=6, device="cpu")
+    pd.testing.assert_frame_equal(scanned.samples, fitted.result().samples)
+    np.testing.assert_array_equal(scanned.pred_probs, fitted.pred_probs_)
+    np.testing.assert_array_equal(scanned.samples["suspect_score"], fitted.suspect_score_)
+
+
+@pytest.mark.filterwarnings("ignore::labelaudit.UntrustedResultWarning")
+@pytest.mark.parametrize("num_labeled", [None, 100])
+def test_eval_measures_what_scan_finds_to_the_last_digit(num_labeled):
+    data = open_dataset("digits")
+    cell = Cell(
+        "umn", Noise("symmetric", 0.2), seed=3, num_labeled=num_labeled, epochs=2, device="cpu"
+    )
+    measured = run_cell(cell, data).scores
+    corruption = corrupt(data, cell.noise, num_labeled, seed=3)
+    images = data.pixels[:, 0]
+    scanned = labelaudit.scan(images, corruption.noisy_labels, epochs=2, device="cpu", seed=3)
+    labeled = scanned.samples["given_label"].notna().to_numpy()
+    found = scanned.samples[labeled]
+    if "wrong_prob" in measured:
+        np.testing.assert_array_equal(found["suspect_score"], measured["wrong_prob"])
+    np.testing.assert_array_equal(
+        found["is_label_issue"].to_numpy(dtype=bool), measured["is_label_issue"]
+    )
+    order = measured["suspect_score"].rank(ascending=False).astype(int)
+    np.testing.assert_array_equal(found["rank"].astype(int), order)
+
+
+def test_images_are_audited_and_shown():
+    data = open_dataset("digits")
+    images, labels = data.pixels[:200, 0], data.clean_labels[:200]
+    auditor = LabelAuditor(epochs=1, device="cpu", threshold="top:7").fit(images, labels)
+    page = auditor.result()._repr_html_()
+    assert page.count('<img src="data:image/png;base64,') == 7
+    assert "7 of 200 labels flagged" in page
+
+
+def test_epochs_are_recorded_where_asked_for(tmp_path):
+    features, given, _ = blobs(60)
+    seen = []
+    auditor = LabelAuditor(epochs=2, device="cpu").fit(
+        features,
+        given,
+        record_to=tmp_path / "epsilon",
+        on_epoch=lambda _, epoch: seen.append(epoch),
+    )
+    history = auditor.result().history
+    assert seen == history.epochs == [1, 2]
+    np.testing.assert_array_equal(history.read(2)["epsilon"], auditor.epsilon_.astype(np.float32))
+    with pytest.raises(OutputError, match="not empty; choose another record_to"):
+        auditor.fit(features, given, record_to=tmp_path / "epsilon")
+
+
+def test_verified_labels_are_never_flagged():
+    features, given, truth = blobs()
+    auditor = LabelAuditor(epochs=6, device="cpu").fit(features, given, verified=given != truth)
+    assert not auditor.is_label_issue_[given != truth].any()
+
+
+def test_a_result_is_saved_as_scan_writes_it(fitted, tmp_path):
+    saved = fitted.result().save(tmp_path / "run")
+    assert saved.run_dir == tmp_path / "run"
+    features, given, _ = blobs()
+    given[:20] = -1
+    labelaudit.scan(features, given, epochs=6, device="cpu", out=tmp_path / "scan")
+    same = ("suspects.csv", "samples.parquet", "pred_probs.npy", "embeddings.npy")
+    for name in same:
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "scan" / name).read_bytes()
+    with pytest.raises(OutputError, match="is there already"):
+        fitted.result().save(tmp_path / "run")
+    page = fitted.result().report(tmp_path / "elsewhere.html")
+    assert "<html" in page.read_text()
+
+
+def test_what_cannot_be_used_is_said_in_one_line():
+    features, given, _ = blobs(30)
+    with pytest.raises(OptionError, match="requires y"):
+        LabelAuditor().fit(features)
+    with pytest.raises(OptionError, match="epochs"):
+        LabelAuditor(epochs=0).fit(features, given)
+    with pytest.raises(SourceError, match="30 rows and the source has 29"):
+        LabelAuditor().fit(features, given[:-1])
+    with pytest.raises(NotFittedError):
+        LabelAuditor().result()
+
+
+def test_a_fitted_auditor_survives_pickle(fitted):
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copy.suspect_score_, fitted.suspect_score_)
+    images = torch.from_numpy(fitted.audited_.plan.inputs.store)
+    ours, theirs = fitted.method_.predict(images), copy.method_.predict(images)
+    torch.testing.assert_close(ours.guider_probs, theirs.guider_probs, rtol=0, atol=0)
