@@ -24,11 +24,11 @@ from labelaudit.reporting.tables import suspects_table
 from labelaudit.sources.manifest import check_trainable
 from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.suspects.decision import unknown_first_warning
-from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, searched
+from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, duplicate_queries
 from labelaudit.suspects.predictions import (
     add_features,
+    assess_labels,
     check_predictions,
-    judge_predictions,
     read_models,
     sparse_warnings,
 )
@@ -127,7 +127,7 @@ def scan_predictions(
     for line in told:
         reporter.warn(line)
     reporter.say("Ranking the labels.")
-    judged = judge_predictions(
+    judged = assess_labels(
         predictions,
         manifest.noisy_labels,
         manifest.class_names,
@@ -215,7 +215,9 @@ def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
         manifest.noisy_labels,
         manifest.sample_ids,
         manifest.class_names,
-        queries=searched(np.flatnonzero(manifest.labeled)[scores.order], manifest.num_samples),
+        queries=duplicate_queries(
+            np.flatnonzero(manifest.labeled)[scores.order], manifest.num_samples
+        ),
     )
 
 

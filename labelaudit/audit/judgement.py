@@ -19,8 +19,8 @@ from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.result import RunContents, ScanResult
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.suspects.decision import Decision, Trust, assess_trust, decide
-from labelaudit.suspects.duplicates import conflicting_duplicates, searched
-from labelaudit.suspects.scores import Scores, Witnesses, hear_witnesses, score_labels
+from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries
+from labelaudit.suspects.scores import LabelEvidence, Scores, collect_evidence, score_labels
 from labelaudit.suspects.summary import summarize, versions
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.training.recorder import EpsilonHistory
@@ -38,7 +38,7 @@ class Judgement:
         What follows from it.
     """
 
-    evidence: Witnesses
+    evidence: LabelEvidence
     scores: Scores
     decision: Decision
     trust: Trust
@@ -77,7 +77,7 @@ def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
     """
     manifest, options = plan.manifest, plan.options
     verified = plan.inputs.source.verified_labels
-    evidence = hear_witnesses(
+    evidence = collect_evidence(
         fitted.means,
         fitted.pred_probs,
         fitted.embeddings,
@@ -99,7 +99,7 @@ def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
         evidence.neighbor_probs.argmax(axis=1),
         manifest.noisy_labels[manifest.labeled],
         manifest.class_names,
-        doubt=float(scores.doubt.mean()),
+        class_uncertainty=float(scores.class_uncertainty.mean()),
     )
     return Judgement(evidence, scores, decide(scores, options.threshold), trust)
 
@@ -114,7 +114,7 @@ def result_of(audited: Audited) -> ScanResult:
         judgement.decision,
         Predicted.of(fitted.pred_probs),
         trusted=judgement.trust.trustworthy,
-        witnesses=judgement.evidence,
+        evidence=judgement.evidence,
         clean_labels=source.clean_labels,
     )
     duplicates = find_duplicates(plan, fitted.embeddings, judgement.scores)
@@ -172,7 +172,7 @@ def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> 
         See `labelaudit.suspects.duplicates.conflicting_duplicates`.
     """
     manifest, inputs = plan.manifest, plan.inputs
-    queries = searched(
+    queries = duplicate_queries(
         np.flatnonzero(manifest.labeled)[scores.order],
         manifest.num_samples,
         share=1.0 if inputs.are_features else 0.0,  # Pixels of large data are not searched.

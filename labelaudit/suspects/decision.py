@@ -11,7 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from labelaudit.errors import OptionError
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects.label_model import MistakeKinds, number_interval
+from labelaudit.suspects.label_model import MistakeKinds, count_interval
 from labelaudit.suspects.scores import Scores
 
 # Agreement beyond chance between what the neighbors say and the given labels (Cohen's κ) under which
@@ -21,7 +21,7 @@ MIN_KAPPA = 0.1
 # To it comes what chance does: so many standard deviations of κ between unrelated even classes.
 KAPPA_DEVIATIONS = 2.0
 # Of more samples than this share a model may not be mistaken by its own estimate.
-MAX_DOUBT = 0.5
+MAX_CLASS_UNCERTAINTY = 0.5
 MIN_LABELS_PER_CLASS = 5
 # Classes with fewer labels on average are learned roughly.
 THIN_CLASS = 30
@@ -132,7 +132,7 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
     if rule.kind in ("top", "rate"):
         assert rule.value is not None
         count = int(rule.value) if rule.kind == "top" else round(rule.value * total)
-        worst = scores.doubtful_order[:count]
+        worst = scores.unverified_order[:count]
         count = len(worst)
         flagged[worst] = True
         value = float(scores.suspect_score[worst[-1]]) if count else 1.0
@@ -154,8 +154,10 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
     rate = expected / total
     interval = scores.interval
     if interval is None and scores.is_probability:
-        doubtful = scores.doubtful
-        interval = wrong_interval(scores.suspect_score[doubtful], scores.doubt[doubtful])
+        doubtful = scores.unverified
+        interval = wrong_interval(
+            scores.suspect_score[doubtful], scores.class_uncertainty[doubtful]
+        )
     why += f" About {expected:,.0f} of {total:,} labels ({rate:.1%}) are expected to be wrong," + (
         f" between {interval[0]:,.0f} and {interval[1]:,.0f} in nine of ten cases."
         if interval
@@ -164,24 +166,24 @@ def decide(scores: Scores, threshold: str = "auto") -> Decision:
     return Decision(flagged, value, threshold, why, expected, rate, interval)
 
 
-def wrong_interval(suspect_score: np.ndarray, doubt: np.ndarray) -> tuple[float, float]:
+def wrong_interval(suspect_score: np.ndarray, class_uncertainty: np.ndarray) -> tuple[float, float]:
     """Say where the number of wrong labels lies in nine of ten cases, by the scores alone.
 
-    See `labelaudit.suspects.label_model.number_interval`, for a single explanation.
+    See `labelaudit.suspects.label_model.count_interval`, for a single explanation.
 
     Parameters
     ----------
     suspect_score
         ``(L,)``, probabilities that labels are wrong.
-    doubt
+    class_uncertainty
         ``(L,)``, probabilities that the model is mistaken about the image.
     """
     deviation = math.sqrt(float((suspect_score * (1.0 - suspect_score)).sum()))
-    return number_interval(
+    return count_interval(
         np.ones(1),
         np.array([suspect_score.sum()]),
         np.array([deviation]),
-        np.array([doubt.sum()]),
+        np.array([class_uncertainty.sum()]),
         len(suspect_score),
     )
 
@@ -201,7 +203,7 @@ def review_curve(scores: Scores) -> list[dict[str, float]]:
         number of wrong labels: ``reviewed``, ``expected_found`` (their number) and ``expected_share``
         (of all expected wrong labels, in [0, 1]). Empty if the score is no probability.
     """
-    found = np.cumsum(scores.suspect_score[scores.doubtful_order])
+    found = np.cumsum(scores.suspect_score[scores.unverified_order])
     total = len(found)
     if not scores.is_probability or not total:
         return []
@@ -228,7 +230,7 @@ def to_review(scores: Scores) -> dict[str, int] | None:
         Shares of `REVIEW_SHARES` as text to numbers of samples, as expected; None if the score is no
         probability or hardly any label is expected to be wrong.
     """
-    found = np.cumsum(scores.suspect_score[scores.doubtful_order])
+    found = np.cumsum(scores.suspect_score[scores.unverified_order])
     if not scores.is_probability or not len(found) or found[-1] < 0.5:
         return None
     enough = found / found[-1] + 1e-9  # against rounding
@@ -259,7 +261,7 @@ def assess_trust(
     given_labels: np.ndarray,
     class_names: tuple[str, ...],
     *,
-    doubt: float = 0.0,
+    class_uncertainty: float = 0.0,
     advice: str = "More epochs (--epochs), another encoder (--encoder) or more labels may help.",
 ) -> Trust:
     """Judge whether the labels were held against something that knows anything.
@@ -275,7 +277,7 @@ def assess_trust(
         ``(L,)`` int64 in 0..C-1.
     class_names
         Names of the C classes.
-    doubt
+    class_uncertainty
         Share of the samples, in [0, 1], that this is expected to get wrong by its own estimate.
     advice
         What may help.
@@ -301,10 +303,10 @@ def assess_trust(
             f" cases, hardly more often than chance would (Cohen's kappa {kappa:.2f}). Either the model"
             " did not learn, or the labels have little to do with what is in the samples."
         )
-    elif doubt > MAX_DOUBT:
+    elif class_uncertainty > MAX_CLASS_UNCERTAINTY:
         reasons.append(
-            f"By its own estimate the model is mistaken about {doubt:.0%} of the samples. It knows too"
-            " little to say that a label is wrong."
+            f"By its own estimate the model is mistaken about {class_uncertainty:.0%} of the samples."
+            " It knows too little to say that a label is wrong."
         )
     if reasons:
         reasons.append(advice)

@@ -37,7 +37,7 @@ SEARCHED = 50_000
 COLUMNS = ("sample_id_a", "sample_id_b", "label_a", "label_b", "distance", "kind")
 
 
-def searched(
+def duplicate_queries(
     most_suspect: np.ndarray, num_samples: int, *, share: float = 1.0
 ) -> np.ndarray | None:
     """Give the samples whose near duplicates are looked for, None for all.

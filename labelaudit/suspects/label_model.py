@@ -65,7 +65,7 @@ STEPS = np.array([-4.0, -2.75, -1.7, -0.85, 0.0, 0.85, 1.7, 2.75, 4.0])
 # channel alone explains the labels as well as anything does, whatever the truth is.
 FOLLOW_SHARES = np.array([0.0, 0.25, 0.5])
 # Of cross-fitted classifiers that are taught labels as far as these are trusted.
-HELD_OUT_SHARPNESS = 1.15
+CROSS_FIT_SHARPNESS = 1.15
 # Explanations that are left out when labels are judged have less weight than this together.
 LEFT_OUT = 0.05
 
@@ -81,7 +81,7 @@ TOLERANCE = 1e-5  # of the mean log-likelihood between rounds
 
 NORMAL_90 = 1.645  # nine tenths of a normal lie within so many standard deviations
 # Chosen on digits and MNIST, seeds 0-4: see docs/method.md.
-DOUBT_FACTOR = 0.3
+UNCERTAINTY_FACTOR = 0.3
 KIND_ROUNDS, KIND_START = 30, 0.1
 LEAST_FOR_KINDS = 20.0  # with fewer wrong labels nothing is said of their kind
 
@@ -133,17 +133,17 @@ class SharpnessPrior:
         )
 
     @classmethod
-    def of_held_out(cls, sharpness: float | None) -> SharpnessPrior:
+    def of_cross_fitting(cls, sharpness: float | None) -> SharpnessPrior:
         """For classifiers of features, cross-fitted and taught each label as far as it is trusted.
 
         Parameters
         ----------
         sharpness
             The exponent that two of them have shown on each other; see
-            `labelaudit.suspects.held_out.shown_sharpness`. None where they cannot.
+            `labelaudit.suspects.cross_fitting.estimate_sharpness`. None where they cannot.
         """
         return cls(
-            HELD_OUT_SHARPNESS if sharpness is None else sharpness,
+            CROSS_FIT_SHARPNESS if sharpness is None else sharpness,
             0.2,
             (2.0, 1.0, 1.0) if sharpness is None else (1.0, 1.0, 6.0),
             500.0,
@@ -195,7 +195,7 @@ class Explanation:
         W, ``(C, C)``, positive; only ratios within a row matter.
     log_likelihood
         Mean of log P(ỹ | x) over the samples fitted to, in nats.
-    wrong_share, deviation_share, doubt_share
+    wrong_share, deviation_share, uncertainty_share
         Of the samples fitted to whose labels are not verified: the expected share of wrong labels; the
         variance of their number per sample; the expected share that P^s takes for another class than
         they are.
@@ -209,7 +209,7 @@ class Explanation:
     log_likelihood: float
     wrong_share: float = math.nan
     deviation_share: float = math.nan
-    doubt_share: float = math.nan
+    uncertainty_share: float = math.nan
 
     @property
     def transition_matrix(self) -> Floats:
@@ -257,7 +257,7 @@ class LabelQuality:
         ``(L,)`` float64 in [0, 1], its probability given the label.
     ambiguity
         ``(L,)`` float64 in [0, 1]: how probably two people would label the sample differently.
-    doubt
+    class_uncertainty
         ``(L,)`` float64 in [0, 1]: how probably P alone is mistaken about the right class.
     interval
         Where the number of wrong labels lies in nine of ten cases.
@@ -268,7 +268,7 @@ class LabelQuality:
     suggested: npt.NDArray[np.int64]
     suggested_prob: Floats
     ambiguity: Floats
-    doubt: Floats
+    class_uncertainty: Floats
     interval: tuple[float, float]
 
 
@@ -296,7 +296,7 @@ class LabelModel:
     softness: float
     kinds: MistakeKinds | None = None
 
-    def likeliest(self) -> tuple[Explanation, ...]:
+    def likely_explanations(self) -> tuple[Explanation, ...]:
         """Give the explanations that matter, their weights summing to 1."""
         ordered = sorted(self.explanations, key=lambda one: -one.weight)
         total = np.cumsum([one.weight for one in ordered])
@@ -304,7 +304,7 @@ class LabelModel:
         share = float(total[count - 1])
         return tuple(replace(one, weight=one.weight / share) for one in ordered[:count])
 
-    def judge(
+    def infer(
         self,
         read: Callable[[slice], Floats],
         given_labels: npt.NDArray[np.int64],
@@ -322,11 +322,15 @@ class LabelModel:
             Of the L labels: those which the interval leaves out.
         """
         size = len(given_labels)
-        explanations = self.likeliest()
+        explanations = self.likely_explanations()
         num_classes = len(explanations[0].class_bias)
         wrong_prob, log_odds = np.empty(size), np.empty(size)
         suggested = np.empty(size, dtype=np.int64)
-        suggested_prob, ambiguity, doubt = np.empty(size), np.empty(size), np.empty(size)
+        suggested_prob, ambiguity, class_uncertainty = (
+            np.empty(size),
+            np.empty(size),
+            np.empty(size),
+        )
         for part in blocks(size, num_classes):
             # Half the precision of the fit is enough here, and twice as fast.
             log_probs = np.asarray(read(part), dtype=np.float32)
@@ -337,7 +341,7 @@ class LabelModel:
             others[np.arange(len(others)), given_labels[part]] = -1.0
             suggested[part] = others.argmax(axis=1)
             suggested_prob[part] = others.max(axis=1)
-            doubt[part] = seen.doubt
+            class_uncertainty[part] = seen.class_uncertainty
             said = softmax(self.softness * log_probs, axis=1)
             ambiguity[part] = 1.0 - np.square(said).sum(axis=1)
         doubtful = wrong_prob if verified is None else wrong_prob[~verified.labels]
@@ -347,14 +351,14 @@ class LabelModel:
             suggested=suggested,
             suggested_prob=np.clip(suggested_prob, 0.0, 1.0),
             ambiguity=np.clip(ambiguity, 0.0, 1.0),
-            doubt=np.clip(doubt, 0.0, 1.0),
+            class_uncertainty=np.clip(class_uncertainty, 0.0, 1.0),
             interval=self.interval(len(doubtful), float(doubtful.sum())),
         )
 
     def interval(self, size: int, expected: float) -> tuple[float, float]:
         """Say where the number of wrong labels lies in nine of ten cases.
 
-        Every explanation has a number of its own, with a spread as in `number_interval`.
+        Every explanation has a number of its own, with a spread as in `count_interval`.
 
         Parameters
         ----------
@@ -366,24 +370,24 @@ class LabelModel:
         mean = sum(one.weight * one.wrong_share for one in self.explanations) * size
         # The samples fitted to may have a few more, or fewer, than all.
         scale = expected / mean if mean > 0 else 1.0
-        return number_interval(
+        return count_interval(
             np.array([one.weight for one in self.explanations]),
             np.array([one.wrong_share * size * scale for one in self.explanations]),
             np.array([math.sqrt(one.deviation_share * size) for one in self.explanations]),
-            np.array([one.doubt_share * size for one in self.explanations]),
+            np.array([one.uncertainty_share * size for one in self.explanations]),
             size,
         )
 
 
-def number_interval(
-    weights: Floats, expected: Floats, deviation: Floats, doubt: Floats, size: int
+def count_interval(
+    weights: Floats, expected: Floats, deviation: Floats, class_uncertainty: Floats, size: int
 ) -> tuple[float, float]:
     """Say where the number of wrong labels lies in nine of ten cases, under several explanations.
 
     Were an explanation exact and labels independent, their number would be Poisson-binomial. They are
     neither: samples that are hard for the model look like wrong labels, all of them, and some wrong
-    labels look right to it. So the spread is widened by a share, `DOUBT_FACTOR`, of the samples that
-    the model is expected to get wrong. Each explanation's number is taken to be normal.
+    labels look right to it. So the spread is widened by a share, `UNCERTAINTY_FACTOR`, of the samples
+    that the model is expected to get wrong. Each explanation's number is taken to be normal.
 
     Parameters
     ----------
@@ -391,12 +395,12 @@ def number_interval(
         ``(E,)``, sum to 1.
     expected, deviation
         ``(E,)``, mean and standard deviation of the number under each.
-    doubt
+    class_uncertainty
         ``(E,)``, the number of samples that the model is expected to get wrong.
     size
         Number of labels.
     """
-    half = NORMAL_90 * deviation + DOUBT_FACTOR * doubt
+    half = NORMAL_90 * deviation + UNCERTAINTY_FACTOR * class_uncertainty
     spread = np.maximum(half / NORMAL_90, 1e-9)
     tail = float(ndtr(-NORMAL_90))
 
@@ -463,7 +467,7 @@ def fit_label_model(
     )
     softness = softening_exponent(log_probs, fit.given)
     model = LabelModel(explanations, prior, calibration, softness)
-    return replace(model, kinds=_kinds(model, fit.doubtful()))
+    return replace(model, kinds=_kinds(model, fit.unverified()))
 
 
 def fit_rows(
@@ -551,7 +555,7 @@ class Averaged:
     log_wrong: Floats
     log_right: Floats
     clean_probs: Floats
-    doubt: Floats
+    class_uncertainty: Floats
 
 
 def average(
@@ -573,7 +577,7 @@ def average(
     log_wrong = np.full(len(given), -np.inf)
     log_right = np.full(len(given), -np.inf)
     clean_probs = np.zeros(log_probs.shape, dtype=kind)
-    doubt = np.zeros(len(given))
+    class_uncertainty = np.zeros(len(given))
     # Only ratios within a row matter. Several explanations share s, or t, and with it an exponential.
     centered = log_probs - log_probs.max(axis=1, keepdims=True)
     own = centered[rows, given].astype(np.float64)
@@ -585,7 +589,7 @@ def average(
             sharp[one.sharpness] = np.exp(kind.type(one.sharpness) * centered + bias)
         truth = sharp[one.sharpness]  # (B, C)
         sure = truth.max(axis=1) / truth.sum(axis=1)
-        doubt += one.weight * (1.0 - sure.astype(np.float64))
+        class_uncertainty += one.weight * (1.0 - sure.astype(np.float64))
         confusion = one.confusion if one.follow else one.transition_matrix
         joint = confusion.T.astype(kind)[given]  # (B, C), P(ỹ | y = k, x) up to a factor
         log_own = np.log(confusion[given, given]) + one.sharpness * own + one.class_bias[given]
@@ -606,7 +610,7 @@ def average(
         clean_probs[rows, given] += (one.weight * np.exp(log_own - whole)).astype(kind)
         log_right = np.logaddexp(log_right, math.log(one.weight) + log_own - whole)
         log_wrong = np.logaddexp(log_wrong, math.log(one.weight) + log_others - whole)
-    return Averaged(log_wrong, log_right, clean_probs, doubt)
+    return Averaged(log_wrong, log_right, clean_probs, class_uncertainty)
 
 
 @dataclass(frozen=True)
@@ -638,7 +642,7 @@ class _Fit:
         by_given = csr_array((np.ones(size), (given, np.arange(size))), shape=(classes, size))
         return cls(log_probs, given, by_given, mask, known, labels[known])
 
-    def doubtful(self) -> _Fit:
+    def unverified(self) -> _Fit:
         """Give the samples whose labels are not verified."""
         if not self.verified.any():
             return self
@@ -701,7 +705,7 @@ class _Fit:
             log_likelihood=likelihood,
             wrong_share=_mean(wrong),
             deviation_share=_mean(wrong * (1.0 - wrong)),
-            doubt_share=_mean(mistaken),
+            uncertainty_share=_mean(mistaken),
         )
 
 
@@ -756,7 +760,7 @@ def _kinds(model: LabelModel, fit: _Fit) -> MistakeKinds | None:
     given, log_probs = fit.given, fit.log_probs
     size, classes = log_probs.shape
     rows = np.arange(size)
-    wrong = average(model.likeliest(), log_probs, given).clean_probs
+    wrong = average(model.likely_explanations(), log_probs, given).clean_probs
     shares = wrong.sum(axis=0)  # (C,), right classes
     wrong[rows, given] = 0.0
     total = float(wrong.sum())

@@ -55,14 +55,14 @@ class LabelPosterior:
         ``(L,)`` float64, log of its odds; tells apart what rounds to 1.
     clean_probs
         ``(L, C)`` float32, P(y | x, ỹ), rows sum to 1.
-    doubt
+    class_uncertainty
         ``(L,)`` float64 in [0, 1], 1 - max_k p_k(x): how probably the witness alone is mistaken.
     """
 
     wrong_prob: np.ndarray
     log_odds: np.ndarray
     clean_probs: np.ndarray
-    doubt: np.ndarray
+    class_uncertainty: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -83,50 +83,50 @@ class NoiseModel:
     class_bias: np.ndarray
     transition_matrix: np.ndarray
 
-    def judge(self, witness_probs: np.ndarray, given_labels: np.ndarray) -> LabelPosterior:
+    def infer(self, oos_probs: np.ndarray, given_labels: np.ndarray) -> LabelPosterior:
         """Judge labels by Bayes' rule.
 
         Parameters
         ----------
-        witness_probs
+        oos_probs
             ``(L, C)``, rows sum to 1.
         given_labels
             ``(L,)`` int64 in 0..C-1.
         """
-        total, classes = witness_probs.shape
+        total, classes = oos_probs.shape
         log_channel = np.log(self.transition_matrix)
-        log_odds, doubt = np.empty(total), np.empty(total)
+        log_odds, class_uncertainty = np.empty(total), np.empty(total)
         clean_probs = np.empty((total, classes), dtype=np.float32)
         size = max(1, FIT_VALUES // classes)
         for start in range(0, total, size):
             part = slice(start, start + size)
             given = given_labels[part]
             rows = np.arange(len(given))
-            joint = self.sharpness * _log(witness_probs[part]) + self.class_bias
-            doubt[part] = 1.0 - np.exp(joint.max(axis=1) - logsumexp(joint, axis=1))
+            joint = self.sharpness * _log(oos_probs[part]) + self.class_bias
+            class_uncertainty[part] = 1.0 - np.exp(joint.max(axis=1) - logsumexp(joint, axis=1))
             joint += log_channel[:, given].T  # (B, C), not normalized
             right = joint[rows, given].copy()
             clean_probs[part] = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
             joint[rows, given] = -np.inf
             log_odds[part] = logsumexp(joint, axis=1) - right
         wrong_prob = np.exp(-np.logaddexp(0.0, -log_odds))  # without overflow
-        return LabelPosterior(wrong_prob, log_odds, clean_probs, doubt)
+        return LabelPosterior(wrong_prob, log_odds, clean_probs, class_uncertainty)
 
-    def log_likelihood(self, witness_probs: np.ndarray, given_labels: np.ndarray) -> float:
+    def log_likelihood(self, oos_probs: np.ndarray, given_labels: np.ndarray) -> float:
         """Mean of log P(ỹ | x), in nats.
 
         Parameters
         ----------
-        witness_probs
+        oos_probs
             ``(L, C)``, rows sum to 1.
         given_labels
             ``(L,)`` int64 in 0..C-1.
         """
-        probs = _soft(np.r_[np.log(self.sharpness), self.class_bias], _log(witness_probs))
+        probs = _soft(np.r_[np.log(self.sharpness), self.class_bias], _log(oos_probs))
         given_prob = (probs * self.transition_matrix[:, given_labels].T).sum(axis=1)
         return float(np.log(given_prob).mean())
 
-    def known_log_likelihood(self, class_shares: np.ndarray) -> float:
+    def best_log_likelihood(self, class_shares: np.ndarray) -> float:
         """Mean of log P(ỹ | y), in nats: no witness can know more than the right class.
 
         Parameters
@@ -139,7 +139,7 @@ class NoiseModel:
 
 
 def fit_noise_model(
-    witness_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0
+    oos_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0
 ) -> NoiseModel:
     """Fit the model by expectation maximization.
 
@@ -148,19 +148,19 @@ def fit_noise_model(
 
     Parameters
     ----------
-    witness_probs
+    oos_probs
         ``(L, C)``, rows sum to 1: what is said of each image by somebody who has not seen its label.
     given_labels
         ``(L,)`` int64 in 0..C-1.
     seed
         Decides which samples are looked at where there are very many.
     """
-    total, classes = witness_probs.shape
+    total, classes = oos_probs.shape
     most = max(FIT_VALUES // classes, FIT_SAMPLES_A_CLASS * classes)
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
-        witness_probs, given_labels = witness_probs[rows], given_labels[rows]
-    log_probs = _log(witness_probs)
+        oos_probs, given_labels = oos_probs[rows], given_labels[rows]
+    log_probs = _log(oos_probs)
     rows = np.arange(len(given_labels))
     by_given = csr_array((np.ones(len(rows)), (given_labels, rows)), shape=(classes, len(rows)))
     channel = _channel(np.zeros((classes, classes)), FIRST_RATE)

@@ -1,7 +1,7 @@
 """Labels judged by predictions that somebody brings along: nothing is trained.
 
 `find_label_issues` takes arrays and gives a data frame; `labelaudit scan --pred-probs` writes a run
-folder (`labelaudit.prediction_scan`). Both go through `judge_predictions`.
+folder (`labelaudit.prediction_scan`). Both go through `assess_labels`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from labelaudit.sources.manifest import (
     some,
     text_array,
 )
+from labelaudit.suspects.cross_fitting import cross_fit_classifiers, enough_labels
 from labelaudit.suspects.decision import (
     Decision,
     Trust,
@@ -41,7 +42,6 @@ from labelaudit.suspects.decision import (
     decide,
     few_labels_warning,
 )
-from labelaudit.suspects.held_out import enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
     blocks,
     calibrating_exponent,
@@ -151,7 +151,7 @@ class Predictions:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class Assessment:
     """What is said of brought-along predictions' labels: of the L labeled samples, in order."""
 
     scores: Scores
@@ -240,7 +240,7 @@ def find_label_issues(
             predictions, features, given, class_names, seed=seed, verified=known
         )
     told = [*notes, *predictions.warnings, *sparse_warnings(given, class_names)]
-    judged = judge_predictions(
+    judged = assess_labels(
         predictions, given, class_names, threshold=threshold, seed=seed, verified=known
     )
     index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(given))
@@ -290,7 +290,7 @@ def warn_of_distrust(trust: Mapping[str, Any], *, stacklevel: int) -> None:
         )
 
 
-def judge_predictions(
+def assess_labels(
     predictions: Predictions,
     given: npt.NDArray[np.int64],
     class_names: tuple[str, ...],
@@ -298,7 +298,7 @@ def judge_predictions(
     threshold: str,
     seed: int,
     verified: Verified | None = None,
-) -> Judgement:
+) -> Assessment:
     """Judge labels by predictions that were brought along.
 
     Parameters
@@ -342,10 +342,10 @@ def judge_predictions(
         predictions.predicted.classes[rows],
         given[rows],
         class_names,
-        doubt=float(scores.doubt.mean()),
+        class_uncertainty=float(scores.class_uncertainty.mean()),
         advice=ADVICE,
     )
-    return Judgement(scores, decision, trust)
+    return Assessment(scores, decision, trust)
 
 
 # --- labels --------------------------------------------------------------------------------------
@@ -809,6 +809,6 @@ def add_features(
     opinion = np.exp(predictions.log_probs(rows)).astype(np.float32)
     # Unlabeled samples keep what the models say of them.
     added = np.array(predictions.probs(), dtype=np.float32)
-    added[rows] = hear_held_out(values, given, opinion, seed=seed, verified=verified).probs
+    added[rows] = cross_fit_classifiers(values, given, opinion, seed=seed, verified=verified).probs
     checked = check_predictions((*predictions.models, added), given, class_names)
     return replace(checked, warnings=predictions.warnings)

@@ -19,8 +19,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.errors import OptionError
 from labelaudit.sources.manifest import Verified, are_few
+from labelaudit.suspects.cross_fitting import OutOfSample, cross_fit_classifiers, enough_labels
 from labelaudit.suspects.epoch_means import EpochMeans
-from labelaudit.suspects.held_out import HeldOut, enough_labels, hear_held_out
 from labelaudit.suspects.label_model import (
     FIT_SAMPLES,
     THOROUGH_SAMPLES,
@@ -45,7 +45,7 @@ SCORE_NAMES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
 @dataclass(frozen=True)
-class Witnesses:
+class LabelEvidence:
     """What speaks of each label.
 
     Attributes
@@ -64,7 +64,7 @@ class Witnesses:
         In [0, 1], the weight of such classifiers in them.
     sharpness
         How sharp `neighbor_probs` are about the right class, where those classifiers have shown it; see
-        `labelaudit.suspects.held_out.HeldOut`.
+        `labelaudit.suspects.cross_fitting.OutOfSample`.
     """
 
     posterior: np.ndarray
@@ -98,7 +98,7 @@ class Scores:
         A label is an issue when its score is strictly above.
     is_probability
         Whether the score is used as the probability that the label is wrong.
-    doubt
+    class_uncertainty
         ``(L,)`` float64 in [0, 1]: how probably what the label is held against is itself mistaken.
     ambiguity
         ``(L,)`` float64 in [0, 1]: how probably two people would label the sample differently.
@@ -120,7 +120,7 @@ class Scores:
     explanation: str
     default_threshold: float
     is_probability: bool
-    doubt: np.ndarray
+    class_uncertainty: np.ndarray
     ambiguity: np.ndarray
     interval: tuple[float, float] | None = None
     kinds: MistakeKinds | None = None
@@ -128,16 +128,16 @@ class Scores:
     verified: Verified | None = None
 
     @property
-    def doubtful(self) -> np.ndarray:
+    def unverified(self) -> np.ndarray:
         """``(L,)`` bool: whether a label may be wrong, as nobody has verified it."""
         if self.verified is None:
             return np.ones(len(self.suspect_score), dtype=bool)
         return ~self.verified.labels
 
     @property
-    def doubtful_order(self) -> np.ndarray:
+    def unverified_order(self) -> np.ndarray:
         """``(U,)`` int64: `order` without the verified labels."""
-        return np.asarray(self.order[self.doubtful[self.order]])
+        return np.asarray(self.order[self.unverified[self.order]])
 
 
 def trust_verified(scores: Scores, verified: Verified | None) -> Scores:
@@ -252,7 +252,7 @@ def search_on(
     return look
 
 
-def hear_witnesses(
+def collect_evidence(
     means: EpochMeans,
     pred_probs: np.ndarray,
     embeddings: np.ndarray,
@@ -262,7 +262,7 @@ def hear_witnesses(
     features: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
-) -> Witnesses:
+) -> LabelEvidence:
     """Ask the neighbors, and put what they say beside what was recorded.
 
     Parameters
@@ -277,11 +277,11 @@ def hear_witnesses(
         Decides which images are looked among where there are very many.
     features
         ``(N, D)``, where these were trained on: classifiers of them are heard as well
-        (`labelaudit.suspects.held_out`), unless few are labeled.
+        (`labelaudit.suspects.cross_fitting`), unless few are labeled.
     device
         Where neighbors are looked for; by default the CPU.
     verified
-        Of the labeled samples' labels; see `labelaudit.suspects.held_out.hear_held_out`.
+        Of the labeled samples' labels; see `labelaudit.suspects.cross_fitting.cross_fit_classifiers`.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
@@ -291,12 +291,12 @@ def hear_witnesses(
     opinion = neighbor_probs(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
     if are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled)):
         features = None  # nobody to ask
-    heard = HeldOut(opinion)
+    heard = OutOfSample(opinion)
     if features is not None:
-        heard = hear_held_out(
+        heard = cross_fit_classifiers(
             features, noisy_labels, opinion, seed=seed, device=device, verified=verified
         )
-    return Witnesses(
+    return LabelEvidence(
         posterior=means.posterior,
         neighbor_probs=heard.probs,
         held_out=heard.weight,
@@ -309,7 +309,7 @@ def hear_witnesses(
 
 
 def score_labels(
-    witnesses: Witnesses,
+    evidence: LabelEvidence,
     pred_probs: np.ndarray,
     noisy_labels: np.ndarray,
     score: str = "auto",
@@ -321,8 +321,8 @@ def score_labels(
 
     Parameters
     ----------
-    witnesses
-        From `hear_witnesses`.
+    evidence
+        From `collect_evidence`.
     pred_probs
         ``(N, C)``, the guider's.
     noisy_labels
@@ -344,11 +344,11 @@ def score_labels(
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     given = noisy_labels[labeled]
-    opinion = witnesses.neighbor_probs
+    opinion = evidence.neighbor_probs
     if score == "epsilon":
         return _rank(
-            witnesses.epsilon.astype(np.float64),
-            witnesses.epsilon,
+            evidence.epsilon.astype(np.float64),
+            evidence.epsilon,
             pred_probs[labeled],
             given,
             verified,
@@ -364,8 +364,8 @@ def score_labels(
         )
     if score == "posterior":
         return _rank(
-            witnesses.posterior,
-            witnesses.posterior,
+            evidence.posterior,
+            evidence.posterior,
             pred_probs[labeled],
             given,
             verified,
@@ -391,7 +391,7 @@ def score_labels(
             given,
             verified,
             # How far neighbors are at odds, which sharpening hides.
-            doubt=1.0 - opinion.max(axis=1).astype(np.float64),
+            class_uncertainty=1.0 - opinion.max(axis=1).astype(np.float64),
             ambiguity=disagreement(opinion),
             name="neighbors",
             explanation=(
@@ -403,8 +403,8 @@ def score_labels(
         )
     first_given = given if verified is None else verified.as_given(given)
     prior = (
-        SharpnessPrior.of_held_out(witnesses.sharpness)
-        if witnesses.held_out > 0.5
+        SharpnessPrior.of_cross_fitting(evidence.sharpness)
+        if evidence.held_out > 0.5
         else SharpnessPrior.of_neighbors(fit_noise_model(opinion, first_given, seed=seed).sharpness)
     )
     return score_out_of_sample(
@@ -419,7 +419,7 @@ def score_labels(
             " without having been taught this label"
             + (
                 ", and by classifiers of the features that have not seen it either"
-                if witnesses.held_out > 0
+                if evidence.held_out > 0
                 else ""
             )
             + ". Which mistakes the labels contain is estimated from all labels together; the score is"
@@ -466,7 +466,7 @@ def score_out_of_sample(
     rows = fit_rows(len(given), num_classes, seed, samples)
     known = None if verified is None else verified.subset(rows)
     model = fit_label_model(read(rows), given[rows], prior, known)
-    quality = model.judge(read, given, verified)
+    quality = model.infer(read, given, verified)
     scores = Scores(
         suspect_score=quality.wrong_prob,
         order=np.argsort(-quality.log_odds, kind="stable"),
@@ -476,7 +476,7 @@ def score_out_of_sample(
         explanation=explanation,
         default_threshold=0.5,
         is_probability=True,
-        doubt=quality.doubt,
+        class_uncertainty=quality.class_uncertainty,
         ambiguity=quality.ambiguity,
         interval=quality.interval,
         kinds=model.kinds,
@@ -498,7 +498,7 @@ def _rank(
     verified: Verified | None,
     *,
     ambiguity: np.ndarray,
-    doubt: np.ndarray | None = None,
+    class_uncertainty: np.ndarray | None = None,
     name: str,
     explanation: str,
     default_threshold: float = 0.5,
@@ -516,7 +516,9 @@ def _rank(
         explanation=explanation,
         default_threshold=default_threshold,
         is_probability=is_probability,
-        doubt=1.0 - class_probs.max(axis=1).astype(np.float64) if doubt is None else doubt,
+        class_uncertainty=1.0 - class_probs.max(axis=1).astype(np.float64)
+        if class_uncertainty is None
+        else class_uncertainty,
         ambiguity=ambiguity,
     )
     return trust_verified(scores, verified)

@@ -130,7 +130,7 @@ def _metrics(
         return nothing
     known, wrong = wrong_labels(manifest, clean_labels)
     # A verified label is not looked for, right or wrong.
-    known, wrong = known & scores.doubtful, wrong & scores.doubtful
+    known, wrong = known & scores.unverified, wrong & scores.unverified
     if not known.any():
         return nothing
     metrics = detection_metrics(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import Decision
-from labelaudit.suspects.scores import Scores, Witnesses
+from labelaudit.suspects.scores import LabelEvidence, Scores
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def samples_table(
     predicted: Predicted,
     *,
     trusted: bool,
-    witnesses: Witnesses | None = None,
+    evidence: LabelEvidence | None = None,
     clean_labels: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Lay out every image of the data set, in its order.
@@ -47,7 +47,7 @@ def samples_table(
         What every image is taken for.
     trusted
         Whether the result can be trusted; stands in every row.
-    witnesses
+    evidence
         What was recorded in training; adds the columns of ε. None where nothing was trained.
     clean_labels
         ``(N,)`` class names, "" where unknown; adds the column `clean_label`.
@@ -57,7 +57,7 @@ def samples_table(
     pd.DataFrame
         Columns ``sample_id, path, given_label, predicted_label, predicted_prob, suggested_label,
         suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
-        `witnesses` ``epsilon, epsilon_mean, guider_prob, learner_prob``; where labels are verified
+        `evidence` ``epsilon, epsilon_mean, guider_prob, learner_prob``; where labels are verified
         ``verified, first_label``. Labels are class names. What a label is needed for is missing where
         there is none.
     """
@@ -100,11 +100,11 @@ def samples_table(
             "trusted": np.full(manifest.num_samples, trusted),
         }
     )
-    if witnesses is not None:
-        table["epsilon"] = of_labeled(witnesses.epsilon)
-        table["epsilon_mean"] = of_labeled(witnesses.epsilon_mean)
-        table["guider_prob"] = of_labeled(witnesses.guider_prob)
-        table["learner_prob"] = of_labeled(witnesses.learner_prob)
+    if evidence is not None:
+        table["epsilon"] = of_labeled(evidence.epsilon)
+        table["epsilon_mean"] = of_labeled(evidence.epsilon_mean)
+        table["guider_prob"] = of_labeled(evidence.guider_prob)
+        table["learner_prob"] = of_labeled(evidence.learner_prob)
     text = ["sample_id", "path", "given_label", "predicted_label", "suggested_label"]
     if scores.verified is not None:
         first = scores.verified.first_given

@@ -14,7 +14,7 @@ from labelaudit.suspects.decision import (
     unknown_first_warning,
     wrong_interval,
 )
-from labelaudit.suspects.label_model import DOUBT_FACTOR
+from labelaudit.suspects.label_model import UNCERTAINTY_FACTOR
 from labelaudit.suspects.scores import Scores, trust_verified
 
 VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
@@ -78,7 +78,7 @@ def test_top_k_says_the_last_score():
 def test_the_interval_is_that_of_a_poisson_binomial_and_of_what_the_model_may_get_wrong():
     score = np.array([0.25] * 400)
     low, high = wrong_interval(score, np.full(400, 0.1))
-    half = 1.645 * np.sqrt(400 * 0.25 * 0.75) + DOUBT_FACTOR * 40
+    half = 1.645 * np.sqrt(400 * 0.25 * 0.75) + UNCERTAINTY_FACTOR * 40
     assert (low, high) == (pytest.approx(100 - half), pytest.approx(100 + half))
     assert wrong_interval(np.array([0.0, 1.0, 1.0]), np.zeros(3)) == pytest.approx((2, 2))
     assert wrong_interval(np.array([0.01, 0.99]), np.ones(2))[0] >= 0
@@ -133,8 +133,8 @@ def test_a_constant_model_is_not_trusted_and_the_class_is_named():
 
 def test_a_model_that_doubts_itself_is_not_trusted():
     given = np.random.default_rng(0).integers(0, 3, 300)
-    assert assess_trust(given, given, NAMES, doubt=0.4).trustworthy
-    trust = assess_trust(given, given, NAMES, doubt=0.6, advice="Read more.")
+    assert assess_trust(given, given, NAMES, class_uncertainty=0.4).trustworthy
+    trust = assess_trust(given, given, NAMES, class_uncertainty=0.6, advice="Read more.")
     assert not trust.trustworthy
     assert "60% of the samples" in trust.reasons[0]
     assert trust.reasons[-1] == "Read more."

@@ -11,10 +11,10 @@ from labelaudit.suspects.label_model import (
     average,
     calibrating_exponent,
     channel_total,
+    count_interval,
     fit_label_model,
     fit_rows,
     log_of,
-    number_interval,
     softening_exponent,
 )
 from labelaudit.suspects.noise_model import fit_noise_model
@@ -46,7 +46,7 @@ def simulate(*, soft=3.0, know=1.6, planted=0.0, apart=0.25, classes=6, total=60
 
 def judge(log_probs, given, prior=None):
     model = fit_label_model(log_probs, given, prior)
-    return model, model.judge(lambda part: log_probs[part], given)
+    return model, model.infer(lambda part: log_probs[part], given)
 
 
 def f1(wrong, prob):
@@ -64,7 +64,7 @@ def test_mistakes_of_people_are_found_and_counted() -> None:
     assert model.kinds is not None
     assert model.kinds.follow_images > 0.5
     # With a transition matrix alone the labels are taken at their word.
-    earlier = fit_noise_model(np.exp(log_probs), given).judge(np.exp(log_probs), given)
+    earlier = fit_noise_model(np.exp(log_probs), given).infer(np.exp(log_probs), given)
     assert f1(wrong, earlier.wrong_prob) < 0.6 * f1(wrong, oracle)
 
 
@@ -149,7 +149,7 @@ def test_fitting_climbs_and_explanations_are_weighed() -> None:
     assert {round(one.follow / model.calibration, 6) for one in model.explanations} == set(
         FOLLOW_SHARES
     )
-    kept = model.likeliest()
+    kept = model.likely_explanations()
     assert len(kept) < len(model.explanations)
     assert sum(one.weight for one in kept) == pytest.approx(1)
 
@@ -158,7 +158,7 @@ def test_judging_in_blocks_changes_nothing(monkeypatch) -> None:
     log_probs, given, _, _ = simulate(total=1000)
     model, whole = judge(log_probs, given)
     monkeypatch.setattr("labelaudit.suspects.label_model.BLOCK_VALUES", 60)
-    parts = model.judge(lambda part: log_probs[part], given)
+    parts = model.infer(lambda part: log_probs[part], given)
     np.testing.assert_allclose(parts.wrong_prob, whole.wrong_prob, rtol=1e-5)
     np.testing.assert_array_equal(parts.suggested, whole.suggested)
 
@@ -206,14 +206,14 @@ def test_ambiguity_is_how_often_two_people_would_differ() -> None:
 
 
 def test_the_interval_spans_what_explanations_differ_in() -> None:
-    one = number_interval(np.ones(1), np.array([100.0]), np.array([5.0]), np.zeros(1), 1000)
+    one = count_interval(np.ones(1), np.array([100.0]), np.array([5.0]), np.zeros(1), 1000)
     assert one == pytest.approx((100 - 1.645 * 5, 100 + 1.645 * 5), rel=1e-3)
-    two = number_interval(
+    two = count_interval(
         np.array([0.5, 0.5]), np.array([0.0, 200.0]), np.array([5.0, 5.0]), np.zeros(2), 1000
     )
     assert two[0] == 0
     assert two[1] > 200
-    assert number_interval(np.ones(1), np.array([3.0]), np.zeros(1), np.zeros(1), 9) == (
+    assert count_interval(np.ones(1), np.array([3.0]), np.zeros(1), np.zeros(1), 9) == (
         pytest.approx((3, 3))
     )
 
@@ -263,7 +263,7 @@ def test_verified_suspects_leave_the_others_as_suspect_as_they_are(settings) -> 
     labels = np.where(mask, right, given)
     verified = Verified(mask, np.where(mask, given, -1))
     after = fit_label_model(log_probs, labels, verified=verified)
-    quality = after.judge(lambda part: log_probs[part], labels, verified)
+    quality = after.infer(lambda part: log_probs[part], labels, verified)
     rest = ~mask
     assert (
         f1(wrong[rest], quality.wrong_prob[rest]) > f1(wrong[rest], before.wrong_prob[rest]) - 0.01
@@ -298,8 +298,8 @@ def test_labels_whose_first_is_not_known_are_fitted_as_any_other() -> None:
     for one, other in zip(plain.explanations, marked.explanations, strict=True):
         np.testing.assert_array_equal(one.confusion, other.confusion)
         assert one.weight == other.weight
-    quality = marked.judge(lambda part: log_probs[part], given, Verified.of_mask(mask))
-    assert quality.interval[1] < plain.judge(lambda part: log_probs[part], given).interval[1]
+    quality = marked.infer(lambda part: log_probs[part], given, Verified.of_mask(mask))
+    assert quality.interval[1] < plain.infer(lambda part: log_probs[part], given).interval[1]
 
 
 def test_what_was_found_impossible_and_is_so_breaks_nothing() -> None:
@@ -313,6 +313,6 @@ def test_what_was_found_impossible_and_is_so_breaks_nothing() -> None:
     assert np.isfinite([one.log_likelihood for one in model.explanations]).all()
     everything = Verified(np.ones(300, bool), given)
     model = fit_label_model(log_probs, labels, verified=everything)
-    quality = model.judge(lambda part: log_probs[part], labels, everything)
+    quality = model.infer(lambda part: log_probs[part], labels, everything)
     assert quality.interval == pytest.approx((0, 0), abs=1e-6)
     assert model.kinds is None

@@ -41,7 +41,7 @@ def test_a_witness_too_sure_or_too_shy_is_taken_at_its_worth(distortion):
 def test_scores_mean_what_they_say():
     probs, right, given, _ = draw(total=20_000, symmetric=0.2, pair=0.1, confidence=2.0)
     score = fit_noise_model(probs**2 / (probs**2).sum(1, keepdims=True), given)
-    posterior = score.judge(probs**2 / (probs**2).sum(1, keepdims=True), given)
+    posterior = score.infer(probs**2 / (probs**2).sum(1, keepdims=True), given)
     wrong = given != right
     assert posterior.wrong_prob.sum() == pytest.approx(wrong.sum(), rel=0.05)
     for low in (0.1, 0.3, 0.5, 0.7):
@@ -57,7 +57,7 @@ def test_judging_is_bayes_rule():
     seen = probs**2 * np.exp(model.class_bias)
     expected = seen * matrix[:, given].T
     expected /= expected.sum(1, keepdims=True)
-    posterior = model.judge(probs, given)
+    posterior = model.infer(probs, given)
     np.testing.assert_allclose(posterior.clean_probs, expected, rtol=1e-5)
     np.testing.assert_allclose(posterior.wrong_prob, 1 - expected[[0, 1], given], rtol=1e-6)
     np.testing.assert_allclose(
@@ -79,7 +79,7 @@ def test_certain_witnesses_rank_and_stay_finite():
     probs = np.eye(3)[np.zeros(30, int)]
     given = np.zeros(30, int)
     given[:3] = 1
-    posterior = fit_noise_model(probs, given).judge(probs, given)
+    posterior = fit_noise_model(probs, given).infer(probs, given)
     assert np.isfinite(posterior.log_odds).all()
     assert posterior.wrong_prob[:3].min() > 0.5 > posterior.wrong_prob[3:].max()
 
@@ -91,6 +91,6 @@ def test_large_data_is_fitted_on_a_seeded_part(monkeypatch):
     np.testing.assert_array_equal(first.transition_matrix, again.transition_matrix)
     assert not np.array_equal(first.transition_matrix, other.transition_matrix)
     np.testing.assert_allclose(other.transition_matrix, matrix, atol=0.08)
-    whole = first.judge(probs, given)
+    whole = first.infer(probs, given)
     monkeypatch.undo()
-    np.testing.assert_allclose(first.judge(probs, given).wrong_prob, whole.wrong_prob)
+    np.testing.assert_allclose(first.infer(probs, given).wrong_prob, whole.wrong_prob)

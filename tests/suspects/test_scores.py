@@ -7,8 +7,8 @@ from labelaudit.sources.manifest import Verified
 from labelaudit.suspects import scores as scores_module
 from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.suspects.scores import (
-    Witnesses,
-    hear_witnesses,
+    LabelEvidence,
+    collect_evidence,
     neighbor_probs,
     score_labels,
     search_on,
@@ -73,19 +73,19 @@ def test_few_labels_are_judged_by_unlabeled_neighbors_alone():
     probs[:2] = [[0.0, 1.0], [1.0, 0.0]]  # what the model says of the labeled ones does not count
     means = EpochMeans(2, 2, 0.001)
     means.add(*np.float32([[0.0, 0.0], [0.5, 0.5], [0.5, 0.5]]))
-    heard = hear_witnesses(means, probs, embeddings, labels, seed=0)
+    heard = collect_evidence(means, probs, embeddings, labels, seed=0)
     scored = score_labels(heard, probs, labels)
     assert scored.name == "neighbors"
     # What neighbors believe on average is squared; how far they are at odds is not.
     np.testing.assert_allclose(scored.suspect_score, [0.01 / 0.82, 0.04 / 0.68], atol=1e-6)
     np.testing.assert_allclose(scored.suggested_prob, [0.01 / 0.82, 0.04 / 0.68], atol=1e-6)
-    np.testing.assert_allclose(scored.doubt, [0.1, 0.2], atol=1e-6)
+    np.testing.assert_allclose(scored.class_uncertainty, [0.1, 0.2], atol=1e-6)
 
 
-def witnesses(posterior, neighbors, epsilon=None) -> Witnesses:
+def evidence_of(posterior, neighbors, epsilon=None) -> LabelEvidence:
     zero = np.zeros(len(posterior))
     epsilon = zero if epsilon is None else np.asarray(epsilon)
-    return Witnesses(np.asarray(posterior), np.asarray(neighbors), epsilon, zero, zero, zero)
+    return LabelEvidence(np.asarray(posterior), np.asarray(neighbors), epsilon, zero, zero, zero)
 
 
 def test_neighbors_are_judged_through_the_label_model():
@@ -95,7 +95,7 @@ def test_neighbors_are_judged_through_the_label_model():
     neighbors[np.arange(600), right] = 0.96
     given = right.copy()
     given[:120] = (right[:120] + 1) % 3
-    scored = score_labels(witnesses(np.zeros(600), neighbors), neighbors, given)
+    scored = score_labels(evidence_of(np.zeros(600), neighbors), neighbors, given)
     assert scored.name == "neighbors and label model"
     assert scored.is_probability
     assert set(scored.order[:120]) == set(range(120))
@@ -107,14 +107,14 @@ def test_neighbors_are_judged_through_the_label_model():
 def test_ranking_is_finer_than_scores_that_round_to_one():
     given = np.array([1, 1, 1] + [0] * 97)
     neighbors = np.float32([[1 - 1e-3, 1e-3], [1, 0], [1 - 1e-2, 1e-2]] + [[1, 0]] * 97)
-    scored = score_labels(witnesses(np.zeros(100), neighbors), neighbors, given)
+    scored = score_labels(evidence_of(np.zeros(100), neighbors), neighbors, given)
     assert scored.order[:3].tolist() == [1, 0, 2]
 
 
 def test_the_models_own_opinion_can_be_asked_for():
     neighbors = np.full((3, 2), 0.5, np.float32)
     scored = score_labels(
-        witnesses([0.1, 0.8, 0.6], neighbors), neighbors, np.zeros(3, int), "posterior"
+        evidence_of([0.1, 0.8, 0.6], neighbors), neighbors, np.zeros(3, int), "posterior"
     )
     assert scored.order.tolist() == [1, 2, 0]
     np.testing.assert_allclose(scored.suspect_score, [0.1, 0.8, 0.6])
@@ -123,7 +123,7 @@ def test_the_models_own_opinion_can_be_asked_for():
 def test_epsilon_ranks_by_the_last_epoch():
     neighbors = np.full((3, 2), 0.5, np.float32)
     scored = score_labels(
-        witnesses([0.5] * 3, neighbors, [0.1, 0.0, 0.4]), neighbors, np.zeros(3, int), "epsilon"
+        evidence_of([0.5] * 3, neighbors, [0.1, 0.0, 0.4]), neighbors, np.zeros(3, int), "epsilon"
     )
     assert scored.order.tolist() == [2, 0, 1]
     assert scored.default_threshold == 0.0
@@ -133,7 +133,7 @@ def test_epsilon_ranks_by_the_last_epoch():
 def test_unknown_scores_are_refused():
     neighbors = np.full((1, 2), 0.5, np.float32)
     with pytest.raises(OptionError, match="auto, posterior, epsilon"):
-        score_labels(witnesses([0.5], neighbors), neighbors, np.array([0]), "margin")
+        score_labels(evidence_of([0.5], neighbors), neighbors, np.array([0]), "margin")
 
 
 @pytest.mark.parametrize("score", ["auto", "posterior", "epsilon"])
@@ -148,7 +148,7 @@ def test_verified_labels_come_last_by_every_score(score, labeled):
     suspect = np.where(np.arange(labeled) < 8, 0.9, 0.1)
     mask = np.isin(np.arange(labeled), [0, 1, 2, 12])
     scored = score_labels(
-        witnesses(suspect, probs[:labeled], suspect),
+        evidence_of(suspect, probs[:labeled], suspect),
         probs,
         given,
         score,

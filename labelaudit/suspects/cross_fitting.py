@@ -54,11 +54,11 @@ TRIED_SAMPLES, TRIED_VALUES = 10_000, 1_000_000
 # With n labels a class they have n / (n + 25) of the say, but never all, if they know at least this
 # much of what can be known about the labels; none if they know but the lesser share; between, in
 # proportion.
-HALF_SAY_LABELS = 25
-MAX_SAY = 0.95
-KNOWS_LITTLE, KNOWS_ENOUGH = 0.3, 0.6
+HALF_WEIGHT_LABELS = 25
+MAX_MIXING_WEIGHT = 0.95
+LOW_LIKELIHOOD, HIGH_LIKELIHOOD = 0.3, 0.6
 # Opinions brought together at a time, 32 MiB of each.
-AGREED_VALUES = 1 << 23
+MIXED_VALUES = 1 << 23
 # The linear classifier and the vote make some of the same mistakes, so that they agree more often than
 # either with the truth. The exponent that one shows of the other is too large by this factor (CIFAR-10,
 # EfficientNet-Lite0, six kinds of labels: 1.03 to 1.12).
@@ -68,7 +68,7 @@ AS_GOOD = 0.25
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class OutOfSample:
     """Out-of-sample probabilities of labeled samples.
 
     Attributes
@@ -88,15 +88,15 @@ class HeldOut:
     weight: float = 0.0
 
 
-def hear_held_out(
+def cross_fit_classifiers(
     features: np.ndarray,
     noisy_labels: np.ndarray,
-    opinion: np.ndarray,
+    base_probs: np.ndarray,
     *,
     seed: int,
     device: torch.device | None = None,
     verified: Verified | None = None,
-) -> HeldOut:
+) -> OutOfSample:
     """Bring an opinion of labels together with what is said by those who have not seen them.
 
     Parameters
@@ -105,7 +105,7 @@ def hear_held_out(
         ``(N, D)`` float32, maybe memory-mapped.
     noisy_labels
         ``(N,)`` int64 in 0..C-1, -1 where unlabeled; L of them are not.
-    opinion
+    base_probs
         ``(L, C)``, rows sum to 1. It decides at first how far each label is trusted.
     seed
         Decides the folds, and the samples looked at where there are very many.
@@ -116,43 +116,45 @@ def hear_held_out(
 
     Returns
     -------
-    HeldOut
-        With `opinion` itself where there are fewer labels than folds.
+    OutOfSample
+        With `base_probs` itself where there are fewer labels than folds.
     """
     rows = np.flatnonzero(noisy_labels >= 0)
     given_labels = noisy_labels[rows]
     # How labels come about is read off them as they were before anybody corrected them.
     first_given = given_labels if verified is None else verified.as_given(given_labels)
-    num_classes = opinion.shape[1]
+    num_classes = base_probs.shape[1]
     if not enough_labels(len(rows)):
-        return HeldOut(opinion)
+        return OutOfSample(base_probs)
     labels_a_class = min(len(rows), MAX_REFERENCE) / num_classes
-    most_say = min(MAX_SAY, labels_a_class / (labels_a_class + HALF_SAY_LABELS))
-    voters = nearest_others(
+    max_weight = min(MAX_MIXING_WEIGHT, labels_a_class / (labels_a_class + HALF_WEIGHT_LABELS))
+    neighbors = find_neighbors(
         features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
     )
-    heard = opinion
-    say = 0.0
+    mixed = base_probs
+    mixing_weight = 0.0
     most_known = None
     for _ in range(ROUNDS):
-        model = fit_noise_model(heard, first_given, seed=seed)
-        posterior = model.judge(heard, given_labels)
+        model = fit_noise_model(mixed, first_given, seed=seed)
+        posterior = model.infer(mixed, given_labels)
         if most_known is None:
-            most_known = model.known_log_likelihood(posterior.clean_probs.mean(axis=0))
+            most_known = model.best_log_likelihood(posterior.clean_probs.mean(axis=0))
         right_prob = 1.0 - posterior.wrong_prob
         if verified is not None:
             right_prob[verified.labels] = 1.0
-        linear = linear_probs(features, rows, given_labels, num_classes, right_prob, seed=seed)
-        votes = vote_probs(voters, given_labels, num_classes, right_prob)
-        held_out, likelihood = likeliest(linear, votes, first_given, seed=seed)
-        known = share_known(likelihood, most_known, first_given)
-        sure = (known - KNOWS_LITTLE) / (KNOWS_ENOUGH - KNOWS_LITTLE)
-        say = most_say * float(np.clip(sure, 0.0, 1.0))
-        heard = agree(opinion, held_out, say)
-    return HeldOut(heard, shown_sharpness(linear, votes, heard, given_labels, seed=seed), say)
+        linear = cross_fit_linear(features, rows, given_labels, num_classes, right_prob, seed=seed)
+        votes = vote_of_neighbors(neighbors, given_labels, num_classes, right_prob)
+        held_out, likelihood = mix_classifiers(linear, votes, first_given, seed=seed)
+        known = normalized_likelihood(likelihood, most_known, first_given)
+        sure = (known - LOW_LIKELIHOOD) / (HIGH_LIKELIHOOD - LOW_LIKELIHOOD)
+        mixing_weight = max_weight * float(np.clip(sure, 0.0, 1.0))
+        mixed = mix_probs(base_probs, held_out, mixing_weight)
+    return OutOfSample(
+        mixed, estimate_sharpness(linear, votes, mixed, given_labels, seed=seed), mixing_weight
+    )
 
 
-def shown_sharpness(
+def estimate_sharpness(
     linear: np.ndarray,
     votes: np.ndarray,
     probs: np.ndarray,
@@ -209,7 +211,7 @@ def enough_labels(num_labeled: int) -> bool:
     return num_labeled >= FOLDS
 
 
-def share_known(likelihood: float, most: float, given_labels: np.ndarray) -> float:
+def normalized_likelihood(likelihood: float, most: float, given_labels: np.ndarray) -> float:
     """Say how much of what can be known about the given labels somebody knows.
 
     Parameters
@@ -232,7 +234,7 @@ def share_known(likelihood: float, most: float, given_labels: np.ndarray) -> flo
     return 1.0 if most <= least else (likelihood - least) / (most - least)
 
 
-def linear_probs(
+def cross_fit_linear(
     features: np.ndarray,
     rows: np.ndarray,
     given_labels: np.ndarray,
@@ -297,7 +299,7 @@ def linear_probs(
     return probs
 
 
-def nearest_others(
+def find_neighbors(
     features: np.ndarray,
     rows: np.ndarray,
     num_classes: int,
@@ -337,15 +339,15 @@ def nearest_others(
     return found
 
 
-def vote_probs(
-    voters: np.ndarray, given_labels: np.ndarray, num_classes: int, right_prob: np.ndarray
+def vote_of_neighbors(
+    neighbors: np.ndarray, given_labels: np.ndarray, num_classes: int, right_prob: np.ndarray
 ) -> np.ndarray:
     """Let neighbors vote with their labels.
 
     Parameters
     ----------
-    voters
-        ``(L, k)`` int64, from `nearest_others`.
+    neighbors
+        ``(L, k)`` int64, from `find_neighbors`.
     given_labels
         ``(L,)`` int64 in 0..C-1.
     num_classes
@@ -358,14 +360,14 @@ def vote_probs(
     np.ndarray
         ``(L, C)`` float32, rows sum to 1.
     """
-    votes = np.full((len(voters), num_classes), UNDECIDED_VOTES / num_classes, dtype=np.float32)
-    every = np.arange(len(voters))
-    for voter in voters.T:  # one neighbor of each sample at a time: no two votes for one cell
-        votes[every, given_labels[voter]] += right_prob[voter]
+    votes = np.full((len(neighbors), num_classes), UNDECIDED_VOTES / num_classes, dtype=np.float32)
+    every = np.arange(len(neighbors))
+    for neighbor in neighbors.T:  # one neighbor of each sample at a time: no two votes for one cell
+        votes[every, given_labels[neighbor]] += right_prob[neighbor]
     return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
 
-def likeliest(
+def mix_classifiers(
     linear: np.ndarray, votes: np.ndarray, given_labels: np.ndarray, *, seed: int
 ) -> tuple[np.ndarray, float]:
     """Bring two opinions together so that the given labels are likeliest under a noise model of both.
@@ -382,20 +384,20 @@ def likeliest(
     Returns
     -------
     tuple
-        The opinion, ``(L, C)`` float32, rows sum to 1, and the mean of log P(ỹ | x), in nats.
+        The base_probs, ``(L, C)`` float32, rows sum to 1, and the mean of log P(ỹ | x), in nats.
     """
     most = min(TRIED_SAMPLES, TRIED_VALUES // linear.shape[1])
     tried = draw(np.arange(len(given_labels)), most, seed)
     told = given_labels[tried]
     found = []
     for share in VOTE_SHARES:
-        both = agree(linear[tried], votes[tried], share)
+        both = mix_probs(linear[tried], votes[tried], share)
         found.append(fit_noise_model(both, told, seed=seed).log_likelihood(both, told))
     best = int(np.argmax(found))
-    return agree(linear, votes, VOTE_SHARES[best]), found[best]
+    return mix_probs(linear, votes, VOTE_SHARES[best]), found[best]
 
 
-def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
+def mix_probs(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
     """Give the normalized geometric mean of two opinions, ``(L, C)`` float32, rows sum to 1.
 
     Parameters
@@ -406,7 +408,7 @@ def agree(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
         Of the second, in [0, 1].
     """
     mixed = np.empty(first.shape, dtype=np.float32)
-    step = max(1, AGREED_VALUES // first.shape[1])
+    step = max(1, MIXED_VALUES // first.shape[1])
     for start in range(0, len(first), step):
         part = slice(start, start + step)
         log_first = np.log(np.maximum(first[part], MIN_PROB))

@@ -6,15 +6,15 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects import held_out, nearest
-from labelaudit.suspects.held_out import (
-    agree,
-    hear_held_out,
-    likeliest,
-    linear_probs,
-    nearest_others,
-    share_known,
-    vote_probs,
+from labelaudit.suspects import cross_fitting, nearest
+from labelaudit.suspects.cross_fitting import (
+    cross_fit_classifiers,
+    cross_fit_linear,
+    find_neighbors,
+    mix_classifiers,
+    mix_probs,
+    normalized_likelihood,
+    vote_of_neighbors,
 )
 from labelaudit.suspects.noise_model import fit_noise_model
 
@@ -28,7 +28,7 @@ def taught_by_all(features: np.ndarray, noisy: np.ndarray, num_classes: int) -> 
 def taught_by(
     features: np.ndarray, noisy: np.ndarray, num_classes: int, trusted: np.ndarray
 ) -> np.ndarray:
-    return linear_probs(features, np.arange(len(noisy)), noisy, num_classes, trusted, seed=0)
+    return cross_fit_linear(features, np.arange(len(noisy)), noisy, num_classes, trusted, seed=0)
 
 
 def auroc(probs: np.ndarray, noisy: np.ndarray, clean: np.ndarray) -> float:
@@ -76,8 +76,8 @@ def test_few_samples_and_absent_classes_break_nothing() -> None:
 def test_of_large_data_a_part_teaches(gaussians, monkeypatch: pytest.MonkeyPatch) -> None:
     features, noisy, clean = gaussians
     whole = taught_by_all(features, noisy, 4)
-    monkeypatch.setattr(held_out, "MAX_PRODUCTS", 200 * 24 * 10)
-    monkeypatch.setattr(held_out, "BLOCK_VALUES", 100 * 24)
+    monkeypatch.setattr(cross_fitting, "MAX_PRODUCTS", 200 * 24 * 10)
+    monkeypatch.setattr(cross_fitting, "BLOCK_VALUES", 100 * 24)
     taught = []
     fit = LogisticRegression.fit
     monkeypatch.setattr(
@@ -91,7 +91,7 @@ def test_of_large_data_a_part_teaches(gaussians, monkeypatch: pytest.MonkeyPatch
     assert taught == [200] * 5
     assert (probs != whole).any()
     assert auroc(probs, noisy, clean) > 0.9
-    monkeypatch.setattr(held_out, "MAX_PRODUCTS", 15 * 24 * 10)
+    monkeypatch.setattr(cross_fitting, "MAX_PRODUCTS", 15 * 24 * 10)
     np.testing.assert_allclose(taught_by_all(features, noisy, 4), 0.25)  # too few a class
 
 
@@ -102,7 +102,7 @@ def test_the_nearest_others_are_those_of_the_smallest_angle(gaussians) -> None:
     features, *_ = gaussians
     features = features * np.random.default_rng(1).uniform(0.1, 9, (800, 1)).astype(np.float32)
     rows = np.arange(0, 800, 2)
-    found = nearest_others(features, rows, 4, seed=0, device=CPU)
+    found = find_neighbors(features, rows, 4, seed=0, device=CPU)
     exact = NearestNeighbors(n_neighbors=21, metric="cosine").fit(features[rows])
     _, expected = exact.kneighbors(features[rows])
     np.testing.assert_array_equal(np.sort(found), np.sort(expected[:, 1:]))
@@ -113,20 +113,20 @@ def test_of_many_labels_some_drawn_with_the_seed_are_looked_among(
     gaussians, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features, *_ = gaussians
-    monkeypatch.setattr(held_out, "MAX_REFERENCE", 100)
+    monkeypatch.setattr(cross_fitting, "MAX_REFERENCE", 100)
     monkeypatch.setattr(nearest, "BLOCK_VALUES", 300 * 24)
     rows = np.arange(800)
-    found = nearest_others(features, rows, 4, seed=0, device=CPU)
+    found = find_neighbors(features, rows, 4, seed=0, device=CPU)
     assert found.shape == (800, 8)  # a third of 100 / 4
     assert len(np.unique(found)) <= 100
     assert (found != rows[:, None]).all()
-    np.testing.assert_array_equal(found, nearest_others(features, rows, 4, seed=0, device=CPU))
-    assert (found != nearest_others(features, rows, 4, seed=1, device=CPU)).any()
+    np.testing.assert_array_equal(found, find_neighbors(features, rows, 4, seed=0, device=CPU))
+    assert (found != find_neighbors(features, rows, 4, seed=1, device=CPU)).any()
 
 
 def test_votes_weigh_as_much_as_they_are_trusted() -> None:
-    voters = np.array([[1, 2, 3]] * 4)
-    votes = vote_probs(voters, np.array([0, 1, 1, 2]), 3, np.array([1.0, 0.5, 1.0, 0.2]))
+    neighbors = np.array([[1, 2, 3]] * 4)
+    votes = vote_of_neighbors(neighbors, np.array([0, 1, 1, 2]), 3, np.array([1.0, 0.5, 1.0, 0.2]))
     np.testing.assert_allclose(votes, np.tile([[0.1 / 2, 1.6 / 2, 0.3 / 2]], (4, 1)), rtol=1e-6)
 
 
@@ -138,7 +138,7 @@ def test_who_knows_better_is_believed(gaussians) -> None:
     knows = taught_by_all(features, noisy, 4)
     guesses = np.random.default_rng(0).dirichlet(np.ones(4), 800).astype(np.float32)
     for pair in ((knows, guesses), (guesses, knows)):
-        both, likelihood = likeliest(*pair, noisy, seed=0)
+        both, likelihood = mix_classifiers(*pair, noisy, seed=0)
         np.testing.assert_allclose(both.sum(axis=1), 1, atol=1e-5)
         assert auroc(both, noisy, clean) > auroc(knows, noisy, clean) - 0.02
         assert likelihood >= fit_noise_model(knows, noisy).log_likelihood(knows, noisy) - 0.01
@@ -148,24 +148,24 @@ def test_what_is_known_of_labels_lies_between_their_frequencies_and_the_truth(ga
     _, noisy, clean = gaussians
     truth = np.eye(4)[clean]
     model = fit_noise_model(truth, noisy)
-    most = model.known_log_likelihood(truth.mean(axis=0))
+    most = model.best_log_likelihood(truth.mean(axis=0))
     assert most == pytest.approx(model.log_likelihood(truth, noisy), abs=0.02)
-    assert share_known(model.log_likelihood(truth, noisy), most, noisy) == pytest.approx(
+    assert normalized_likelihood(model.log_likelihood(truth, noisy), most, noisy) == pytest.approx(
         1, abs=0.03
     )
     flat = np.full((800, 4), 0.25)
     told = fit_noise_model(flat, noisy).log_likelihood(flat, noisy)
-    assert share_known(told, most, noisy) == pytest.approx(0, abs=0.03)
-    assert share_known(told, -2.0, noisy) == 1.0  # nobody can know more
+    assert normalized_likelihood(told, most, noisy) == pytest.approx(0, abs=0.03)
+    assert normalized_likelihood(told, -2.0, noisy) == 1.0  # nobody can know more
 
 
 def test_opinions_agree_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = np.random.default_rng(0).dirichlet(np.ones(3), (2, 50))
-    whole = agree(first, second, 0.25)
+    whole = mix_probs(first, second, 0.25)
     expected = first**0.75 * second**0.25
     np.testing.assert_allclose(whole, expected / expected.sum(1, keepdims=True), rtol=1e-5)
-    monkeypatch.setattr(held_out, "AGREED_VALUES", 21)
-    np.testing.assert_array_equal(agree(first, second, 0.25), whole)
+    monkeypatch.setattr(cross_fitting, "MIXED_VALUES", 21)
+    np.testing.assert_array_equal(mix_probs(first, second, 0.25), whole)
 
 
 def test_the_likelihood_is_that_of_the_given_labels(gaussians) -> None:
@@ -183,32 +183,34 @@ def test_what_was_learned_by_heart_is_found_out(gaussians) -> None:
     # It excuses a wrong label in two of three cases.
     by_heart = np.random.default_rng(3).random(800) < 0.67
     said = np.where(by_heart, noisy, clean)
-    opinion = np.full((800, 4), 0.02, np.float32)
-    opinion[np.arange(800), said] = 0.94
-    heard = hear_held_out(features, noisy, opinion, seed=0).probs
-    np.testing.assert_allclose(heard.sum(axis=1), 1, atol=1e-5)
-    assert auroc(opinion, noisy, clean) < 0.75
-    assert auroc(heard, noisy, clean) > 0.93
-    np.testing.assert_array_equal(heard, hear_held_out(features, noisy, opinion, seed=0).probs)
+    base_probs = np.full((800, 4), 0.02, np.float32)
+    base_probs[np.arange(800), said] = 0.94
+    mixed = cross_fit_classifiers(features, noisy, base_probs, seed=0).probs
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, atol=1e-5)
+    assert auroc(base_probs, noisy, clean) < 0.75
+    assert auroc(mixed, noisy, clean) > 0.93
+    np.testing.assert_array_equal(
+        mixed, cross_fit_classifiers(features, noisy, base_probs, seed=0).probs
+    )
 
 
 def test_where_labels_are_few_the_first_opinion_stands(gaussians) -> None:
     features, noisy, _ = gaussians
-    opinion = np.tile(np.float32([[0.7, 0.1, 0.1, 0.1]]), (4, 1))
+    base_probs = np.tile(np.float32([[0.7, 0.1, 0.1, 0.1]]), (4, 1))
     few = np.where(np.arange(800) < 4, noisy, -1)
-    heard = hear_held_out(features, few, opinion, seed=0)
-    np.testing.assert_array_equal(heard.probs, opinion)
-    assert heard.weight == 0.0
+    mixed = cross_fit_classifiers(features, few, base_probs, seed=0)
+    np.testing.assert_array_equal(mixed.probs, base_probs)
+    assert mixed.weight == 0.0
 
 
 def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_class() -> None:
     rng = np.random.default_rng(0)
     clean = np.repeat(np.arange(20), 10)
     noisy = np.where(rng.random(200) < 0.2, rng.integers(0, 20, 200), clean)
-    opinion = np.full((200, 20), 0.01, np.float32)
-    opinion[np.arange(200), clean] = 0.81
+    base_probs = np.full((200, 20), 0.01, np.float32)
+    base_probs[np.arange(200), clean] = 0.81
     noise = rng.normal(size=(200, 16)).astype(np.float32)
-    assert auroc(hear_held_out(noise, noisy, opinion, seed=0).probs, noisy, clean) > 0.95
+    assert auroc(cross_fit_classifiers(noise, noisy, base_probs, seed=0).probs, noisy, clean) > 0.95
 
 
 def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_either() -> None:
@@ -218,23 +220,23 @@ def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_e
     noisy = np.where(rng.random(800) < 0.2, 1 - clean, clean)
     points = rng.normal(size=(800, 6))
     points *= ((1 + clean) / np.linalg.norm(points, axis=1))[:, None]
-    opinion = np.full((800, 2), 0.05, np.float32)
-    opinion[np.arange(800), np.where(rng.random(800) < 0.97, clean, noisy)] = 0.95
-    heard = hear_held_out(points.astype(np.float32), noisy, opinion, seed=0).probs
-    assert auroc(heard, noisy, clean) > auroc(opinion, noisy, clean) - 0.001
+    base_probs = np.full((800, 2), 0.05, np.float32)
+    base_probs[np.arange(800), np.where(rng.random(800) < 0.97, clean, noisy)] = 0.95
+    mixed = cross_fit_classifiers(points.astype(np.float32), noisy, base_probs, seed=0).probs
+    assert auroc(mixed, noisy, clean) > auroc(base_probs, noisy, clean) - 0.001
 
 
 def test_hardly_a_trace_of_a_label_comes_back_to_it(gaussians) -> None:
     """It has taught others, and they are trusted more or less for it."""
     features, noisy, clean = gaussians
-    opinion = np.full((800, 4), 0.1, np.float32)
-    opinion[np.arange(800), clean] = 0.7
+    base_probs = np.full((800, 4), 0.1, np.float32)
+    base_probs[np.arange(800), clean] = 0.7
     for row in range(0, 800, 160):
         given, other = noisy[row], (noisy[row] + 1) % 4
         changed = noisy.copy()
         changed[row] = other
         for_given, for_other = (
-            np.log(hear_held_out(features, labels, opinion, seed=0).probs[row])
+            np.log(cross_fit_classifiers(features, labels, base_probs, seed=0).probs[row])
             for labels in (noisy, changed)
         )
         excused = (for_given[given] - for_given[other]) - (for_other[given] - for_other[other])
@@ -245,22 +247,22 @@ def test_verified_labels_teach_and_vote_with_their_full_weight(
     gaussians, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features, given, right = gaussians
-    opinion = np.full((len(given), 4), 0.25, np.float32)
+    base_probs = np.full((len(given), 4), 0.25, np.float32)
     mask = np.arange(len(given)) < 100
     weights = []
-    linear = held_out.linear_probs
+    linear = cross_fitting.cross_fit_linear
 
     def spy(features, rows, labels, num_classes, right_prob, *, seed):
         weights.append(right_prob.copy())
         return linear(features, rows, labels, num_classes, right_prob, seed=seed)
 
-    monkeypatch.setattr(held_out, "linear_probs", spy)
+    monkeypatch.setattr(cross_fitting, "cross_fit_linear", spy)
     labels = np.where(mask, right, given)
     verified = Verified(mask, np.where(mask, given, -1))
-    heard = hear_held_out(features, labels, opinion, seed=0, verified=verified)
-    assert len(weights) == held_out.ROUNDS
+    mixed = cross_fit_classifiers(features, labels, base_probs, seed=0, verified=verified)
+    assert len(weights) == cross_fitting.ROUNDS
     assert all((one[mask] == 1).all() and (one[~mask] < 1).all() for one in weights)
-    plain = hear_held_out(features, given, opinion, seed=0)
+    plain = cross_fit_classifiers(features, given, base_probs, seed=0)
     rows = np.flatnonzero(~mask)
-    gains = np.log(heard.probs[rows, right[rows]]) - np.log(plain.probs[rows, right[rows]])
+    gains = np.log(mixed.probs[rows, right[rows]]) - np.log(plain.probs[rows, right[rows]])
     assert gains.mean() > 0
