@@ -77,7 +77,7 @@ def measure(system: str, folder: Path) -> None:
     if system == "cleanlab":
         from cleanlab.filter import find_label_issues as find
     else:
-        from labelaudit.suspects.predictions import find_label_issues as find
+        from labelaudit import find_label_issues as find
     before, watch = anonymous(), Watch()
     watch.start()
     start = time.perf_counter()

@@ -29,13 +29,13 @@ if TYPE_CHECKING:
         UntrustedResultWarning,
     )
     from labelaudit.features.embed import embed
+    from labelaudit.label_issues import LabelIssues, find_label_issues
     from labelaudit.pipeline import scan
     from labelaudit.reporting.result import ScanResult
     from labelaudit.reporting.tables import read_csv
     from labelaudit.review.rerender import render_report
     from labelaudit.sources.folders import read_source
     from labelaudit.sources.manifest import Source, source_from_arrays
-    from labelaudit.suspects.predictions import LabelIssues, find_label_issues
     from labelaudit.training.recorder import EpsilonHistory, EpsilonRecorder
 
 __all__ = [
@@ -75,7 +75,7 @@ _HOMES = {
     "EpsilonRecorder": "labelaudit.training.recorder",
     "EvalResult": "labelaudit.benchmark.evaluation",
     "LabelAuditor": "labelaudit.auditor",
-    "LabelIssues": "labelaudit.suspects.predictions",
+    "LabelIssues": "labelaudit.label_issues",
     "LabelauditError": "labelaudit.errors",
     "LabelauditWarning": "labelaudit.errors",
     "OptionError": "labelaudit.errors",
@@ -90,7 +90,7 @@ _HOMES = {
     "embed": "labelaudit.features.embed",
     "evaluate": "labelaudit.benchmark.evaluation",
     "export_run": "labelaudit.corrections.exports",
-    "find_label_issues": "labelaudit.suspects.predictions",
+    "find_label_issues": "labelaudit.label_issues",
     "read_corrections": "labelaudit.corrections.reading",
     "read_csv": "labelaudit.reporting.tables",
     "read_source": "labelaudit.sources.folders",

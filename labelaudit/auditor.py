@@ -253,11 +253,11 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         )
         self.ranking_ = rows[scores.order]
         self.pred_probs_ = fitted.pred_probs
-        self.oos_probs_ = spread(evidence.neighbor_probs)
+        self.oos_probs_ = spread(evidence.oos_probs)
         self.ambiguity_ = spread(scores.ambiguity)
         self.epsilon_ = spread(evidence.epsilon)
         self.epsilon_mean_ = spread(evidence.epsilon_mean)
-        self.transition_matrix_ = getattr(scores, "transition_matrix", None)
+        self.transition_matrix_ = scores.transition_matrix
         self.expected_wrong_ = judgement.decision.expected_wrong
         self.expected_wrong_interval_ = judgement.decision.expected_wrong_interval
         self.trust_ = judgement.trust

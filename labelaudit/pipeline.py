@@ -24,8 +24,8 @@ from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import join_predictions
-from labelaudit.suspects.predictions import warn_of_distrust
 from labelaudit.suspects.summary import installed_version
+from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training import distributed
 from labelaudit.training.recorder import EpsilonHistory
 

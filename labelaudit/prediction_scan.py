@@ -23,18 +23,18 @@ from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.sources.manifest import check_trainable
 from labelaudit.sources.prediction_files import PredictionSource
-from labelaudit.suspects.decision import unknown_first_warning
 from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, duplicate_queries
+from labelaudit.suspects.prediction_checks import read_models
 from labelaudit.suspects.predictions import (
     add_features,
     assess_labels,
     check_predictions,
-    read_models,
     sparse_warnings,
 )
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summary import installed_version, summarize, versions
 from labelaudit.suspects.table import samples_table
+from labelaudit.suspects.trust import unknown_first_warning
 
 # Options of an audit that also serve where nothing is trained.
 WITHOUT_TRAINING = ("device", "seed", "threshold")

@@ -18,11 +18,13 @@ from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.result import RunContents, ScanResult
 from labelaudit.reporting.tables import suspects_table
-from labelaudit.suspects.decision import Decision, Trust, assess_trust, decide
+from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries
-from labelaudit.suspects.scores import LabelEvidence, Scores, collect_evidence, score_labels
+from labelaudit.suspects.label_evidence import LabelEvidence, collect_evidence
+from labelaudit.suspects.scores import Scores, score_labels
 from labelaudit.suspects.summary import summarize, versions
 from labelaudit.suspects.table import Predicted, samples_table
+from labelaudit.suspects.trust import Trust, assess_trust
 from labelaudit.training.recorder import EpsilonHistory
 
 
@@ -96,7 +98,7 @@ def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
         verified=verified,
     )
     trust = assess_trust(
-        evidence.neighbor_probs.argmax(axis=1),
+        evidence.oos_probs.argmax(axis=1),
         manifest.noisy_labels[manifest.labeled],
         manifest.class_names,
         class_uncertainty=float(scores.class_uncertainty.mean()),

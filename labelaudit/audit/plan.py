@@ -24,7 +24,7 @@ from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Manifest, Source, are_few, check_trainable
-from labelaudit.suspects.decision import (
+from labelaudit.suspects.trust import (
     few_labels_warning,
     thin_classes_warning,
     unknown_first_warning,

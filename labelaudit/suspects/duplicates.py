@@ -1,7 +1,7 @@
-"""Pairs of samples that are the same, or nearly, and labeled differently: one label is wrong.
+"""Pairs of samples that are the same, or almost, but have different labels: one label is wrong.
 
-This is evidence that needs no model: where two copies of a photo carry two labels, a person sees
-at a glance which of them to mend.
+No model is needed to see this. If two copies of a photo have two labels, a person sees at a glance
+which of them to correct.
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ from torch import Tensor
 from labelaudit.suspects.nearest import BLOCK_VALUES, Axes, nearest
 
 MAX_PAIRS = 1000
-# A pair is nearly the same if it is at most half as far apart as a sample and its nearest neighbor
-# usually are,
+# A pair is almost the same if two conditions hold. Its distance is at most this share of the median
+# distance between a sample and its nearest neighbor,
 NEAR_SHARE = 0.5
-# and out of the ordinary: so many times as far below the median, in logarithms, as the upper
-# quartile is above it. Where samples lie about evenly, one in 400 has a neighbor as near as that, in
-# whatever number of dimensions, for the least of many distances follows Weibull's law; where they
-# crowd in places, fewer. The upper quartile, for it feels least how many duplicates there are.
+# and it is an exception: in logarithms, it lies this many times as far below the median as the upper
+# quartile lies above it. Of evenly spread samples one in 400 has such a near neighbor, whatever the
+# number of dimensions, because the smallest of many distances follows a Weibull distribution; of
+# clustered samples fewer have. The upper quartile depends least on the number of duplicates.
 NEAR_SPREADS = 8.0
-# Neighbors looked at of each sample, and samples that tell how far neighbors usually are.
+# Number of neighbors that are measured for each sample, and number of samples that show how far away
+# nearest neighbors usually are.
 NUM_NEIGHBORS = 8
 NUM_PROBED = 4096
 
-# Near duplicates are looked for among so many samples. Of more, only for the most suspect labels, as
-# far as that takes no longer.
+# Up to this number of samples, all are searched for near duplicates. Of more, only the most suspect
+# ones are, as many as take no longer.
 SEARCHED = 50_000
 
 COLUMNS = ("sample_id_a", "sample_id_b", "label_a", "label_b", "distance", "kind")
@@ -40,7 +41,7 @@ COLUMNS = ("sample_id_a", "sample_id_b", "label_a", "label_b", "distance", "kind
 def duplicate_queries(
     most_suspect: np.ndarray, num_samples: int, *, share: float = 1.0
 ) -> np.ndarray | None:
-    """Give the samples whose near duplicates are looked for, None for all.
+    """Choose the samples whose near duplicates are searched.
 
     Parameters
     ----------
@@ -49,7 +50,12 @@ def duplicate_queries(
     num_samples
         N.
     share
-        Of the time that a search among `SEARCHED` samples takes, in [0, 1].
+        The search may take this share of the time of a search among `SEARCHED` samples, in [0, 1].
+
+    Returns
+    -------
+    np.ndarray or None
+        The first ``(M,)`` of `most_suspect`; None for all samples.
     """
     if num_samples <= SEARCHED:
         return None
@@ -67,43 +73,43 @@ def conflicting_duplicates(
     device: torch.device | None = None,
     max_pairs: int = MAX_PAIRS,
 ) -> pd.DataFrame:
-    """List pairs of labeled samples that are the same, or nearly, and have different labels.
+    """List pairs of labeled samples that are the same, or almost, and have different labels.
 
-    Of many copies of one sample, those with an uncommon label are listed once each, beside one that
-    has the most common label.
+    If a sample has many copies, each copy with an uncommon label is listed once, with one that has the
+    most common label.
 
     Parameters
     ----------
     embeddings
         ``(N, d)`` floats, maybe memory-mapped; distances are Euclidean.
     noisy_labels
-        ``(N,)`` int64, -1 where unlabeled; those samples are left out.
+        ``(N,)`` int64 in 0..C-1, -1 where unlabeled; unlabeled samples are left out.
     sample_ids
         ``(N,)`` names.
     class_names
         C names.
     content_hashes
-        ``(N,)`` of what identifies the content of a sample, such as the hash of its file. By default
-        samples with equal embeddings are the same.
+        ``(N,)`` values that are equal for samples with the same content, such as hashes of files. By
+        default samples with equal embeddings are the same.
     queries
-        ``(M,)`` int64, rows whose near duplicates are looked for; by default all. The search takes
-        time in proportion to M N, and memory in proportion to N: for 50,000 times 50,000 samples of
-        1,280 features half a minute on two CPU cores.
+        ``(M,)`` int64, rows whose near duplicates are searched; by default all. Time grows with M N,
+        and memory with N: 50,000 times 50,000 samples with 1,280 features take half a minute on two
+        CPU cores.
     device
         Where to search; by default the CPU.
     max_pairs
-        At most so many are listed, the nearest ones.
+        Largest number of pairs that are listed; the nearest ones are kept.
 
     Returns
     -------
     pd.DataFrame
-        Columns ``sample_id_a, sample_id_b, label_a, label_b, distance, kind``; labels are class
-        names, kind is "exact" or "near". Exact ones first, then by distance.
+        One row per pair: ``sample_id_a, sample_id_b, label_a, label_b, distance, kind``. Labels are
+        class names, kind is "exact" or "near". Exact pairs come first, then by distance.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     copies = _copies(embeddings, content_hashes, labeled)
     exact = _exact_pairs(copies, noisy_labels, labeled)
-    # Of copies with one label one is enough to be near to something.
+    # Of copies with the same label, one is enough to search for near duplicates.
     content_and_label = copies * len(class_names) + noisy_labels[labeled]
     _, first = np.unique(content_and_label, return_index=True)
     reference = labeled[np.sort(first)]
@@ -134,7 +140,7 @@ def conflicting_duplicates(
 def _copies(
     embeddings: np.ndarray, content_hashes: np.ndarray | None, rows: np.ndarray
 ) -> np.ndarray:
-    """Give each content among some rows a number: ``(M,)`` int64, equal where it is the same."""
+    """Assign a number to the content of each row: ``(M,)`` int64, equal for the same content."""
     if content_hashes is not None:
         return np.unique(content_hashes[rows], return_inverse=True)[1]
     keys = np.empty((len(rows), 2), dtype=np.uint64)
@@ -173,9 +179,9 @@ def _near_pairs(
     device: torch.device,
 ) -> list[tuple[int, int, float]]:
     """Return pairs ``(a, b, distance)``, a < b, with different labels."""
-    if len(reference) < 3 or not len(queries):  # no distribution to speak of, or nothing asked
+    if len(reference) < 3 or not len(queries):  # too few distances, or nothing to search
         return []
-    # Neighbors are looked for along principal axes, and then measured in full.
+    # Neighbors are searched along principal axes; then their full distance is measured.
     points = Axes.of(embeddings, reference).project(embeddings, reference, device)  # (R, s)
     spread = np.linspace(0, len(reference) - 1, min(NUM_PROBED, len(reference))).astype(np.int64)
     near_limit = _near_limit(
@@ -193,9 +199,9 @@ def _near_pairs(
 
 
 def _near_limit(least: Iterable[np.ndarray]) -> float:
-    """Return the distance up to which a pair is nearly the same, from nearest neighbors' distances.
+    """Return the distance up to which a pair is almost the same, from nearest neighbors' distances.
 
-    Copies, at no distance, come as infinity and have no say.
+    Infinite distances, which stand for copies, are ignored.
     """
     distances = np.concatenate(list(least))
     distances = distances[np.isfinite(distances)]
@@ -208,21 +214,21 @@ def _near_limit(least: Iterable[np.ndarray]) -> float:
 def _neighbors(
     embeddings: np.ndarray, points: Tensor, rows: np.ndarray, asked: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Find the nearest other samples of some.
+    """Find the nearest other samples of some samples, in blocks.
 
     Parameters
     ----------
     embeddings
         ``(N, d)``.
     points, rows
-        ``(R, s)`` and ``(R,)``: the rows that are searched, along the axes.
+        ``(R, s)`` along the axes, and ``(R,)`` int64: the samples that are searched.
     asked
-        Which of those R to ask for, ``(M,)``.
+        ``(M,)`` int64 in 0..R-1, those whose neighbors are wanted.
 
     Yields
     ------
     tuple
-        Rows ``(B,)``, their neighbors' rows ``(B, k)`` and distances ``(B, k)`` float32.
+        Rows ``(B,)``, rows of their neighbors ``(B, k)``, and distances ``(B, k)`` float32.
     """
     num_neighbors = min(NUM_NEIGHBORS, len(rows) - 1)
     most = max(1, BLOCK_VALUES // embeddings.shape[1] // 8)
@@ -231,9 +237,7 @@ def _neighbors(
         here = rows[asked[part]]
         own = torch.from_numpy(np.asarray(embeddings[here], dtype=np.float32))
         distance = np.empty(found.shape, dtype=np.float32)
-        for k in range(
-            num_neighbors
-        ):  # one neighbor at a time: all of them take k times the memory
+        for k in range(num_neighbors):  # all neighbors at once would take k times the memory
             other = torch.from_numpy(np.asarray(embeddings[found[:, k]], dtype=np.float32))
             distance[:, k] = (own - other).norm(dim=1).numpy()
         yield here, found, distance

@@ -1,4 +1,4 @@
-"""How well suspects match known errors."""
+"""Metrics: how well scores and flags match labels that are known to be wrong."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ METRIC_NAMES = ("precision", "recall", "f1", "auroc", "average_precision")
 def detection_metrics(
     suspect_score: np.ndarray, flagged: np.ndarray, wrong: np.ndarray
 ) -> dict[str, float | None]:
-    """Score a ranking and its cut against the truth, by scikit-learn.
+    """Compare scores and flags with the truth, by scikit-learn.
 
     Parameters
     ----------
     suspect_score
-        ``(L,)``, high = suspect.
+        ``(L,)`` floats, high = suspect.
     flagged, wrong
-        ``(L,)`` bool: what was flagged, and what is truly wrong.
+        ``(L,)`` bool, which labels are flagged, and which are really wrong.
 
     Returns
     -------
     dict
-        `METRIC_NAMES`, each in [0, 1]. Nothing flagged has precision 0. `recall`, `f1`, `auroc`
-        and `average_precision` are None where no label is wrong (auroc also where all are).
+        `METRIC_NAMES`, each in [0, 1]. Precision is 0 where nothing is flagged. Recall, F1, AUROC and
+        average precision are None where no label is wrong; AUROC also where all are.
     """
     precision, recall, f1, _ = precision_recall_fscore_support(
         wrong, flagged, average="binary", zero_division=0
@@ -47,19 +47,19 @@ def detection_metrics(
 
 
 def f1_at_true_count(suspect_score: np.ndarray, wrong: np.ndarray) -> float | None:
-    """F1 when as many labels are flagged as are wrong: what a perfect threshold would give.
+    """Compute F1 if as many labels are flagged as are wrong.
 
     Parameters
     ----------
     suspect_score
-        ``(L,)``, high = suspect.
+        ``(L,)`` floats, high = suspect.
     wrong
-        ``(L,)`` bool.
+        ``(L,)`` bool, which labels are really wrong.
 
     Returns
     -------
     float or None
-        In [0, 1]; precision and recall are the same there. None where no label is wrong.
+        In [0, 1]; it equals precision and recall. None where no label is wrong.
     """
     count = int(wrong.sum())
     if count == 0:
@@ -71,19 +71,19 @@ def f1_at_true_count(suspect_score: np.ndarray, wrong: np.ndarray) -> float | No
 def expected_calibration_error(
     prob: np.ndarray, outcome: np.ndarray, *, between: tuple[float, float] = (0.0, 1.0)
 ) -> float | None:
-    """Mean distance between what was predicted and what happened, over 15 bins of equal width.
+    """Compute the expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
 
-    The expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599): bins weigh by
-    their samples.
+    It is the mean distance between predicted probability and observed share over 15 bins of equal
+    width, weighted by the number of samples in each bin.
 
     Parameters
     ----------
     prob
-        ``(L,)`` in [0, 1].
+        ``(L,)`` in [0, 1], predicted probabilities.
     outcome
-        ``(L,)`` bool.
+        ``(L,)`` bool, what happened.
     between
-        Look at probabilities in this range alone, ends included.
+        Only probabilities in this range are used, ends included.
 
     Returns
     -------

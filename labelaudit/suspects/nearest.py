@@ -1,6 +1,6 @@
-"""Samples along their principal axes, where the nearest ones are found quickly.
+"""Nearest neighbors, searched along principal axes for speed.
 
-A projection only brings samples nearer, so that what is near stays near.
+A projection only shortens distances, so that near samples stay near.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from torch import Tensor
 
 NUM_AXES = 128
 AXES_SAMPLE = 10_000
-# Neighbors are looked for among at most so many samples, drawn with the seed.
+# Largest number of samples that are searched; of more, as many are drawn with the seed.
 MAX_REFERENCE = 50_000
 MIN_NEIGHBORS = 5
-# Values in memory at a time, 128 MiB of them.
+# Number of values in memory at a time, 128 MiB of them.
 BLOCK_VALUES = 1 << 25
 MIN_NORM = 1e-12
 
@@ -34,7 +34,7 @@ class Axes:
     basis
         ``(d, s)`` float32, s at most `NUM_AXES`.
     unit
-        Whether samples are scaled to unit length first: near is then what has a similar direction.
+        Whether samples are scaled to unit length first, so that near means a similar direction.
     """
 
     mean: Tensor
@@ -43,14 +43,14 @@ class Axes:
 
     @classmethod
     def of(cls, embeddings: np.ndarray, rows: np.ndarray, *, unit: bool = False) -> Axes:
-        """Find the axes of some rows, of which evenly spaced ones are looked at.
+        """Find the principal axes of some rows.
 
         Parameters
         ----------
         embeddings
             ``(N, d)`` floats, maybe memory-mapped.
         rows
-            ``(R,)`` int64.
+            ``(R,)`` int64; of more than `AXES_SAMPLE` rows, evenly spaced ones are used.
         unit
             See the class.
         """
@@ -61,13 +61,13 @@ class Axes:
         if size <= NUM_AXES:
             return cls(mean, torch.eye(size), unit)
         centered = values - mean
-        # From the least variance to the most. In double precision: single fails to converge where
-        # many features are constant.
+        # Axes from the least variance to the most. Single precision fails to converge where many
+        # features are constant.
         _, basis = torch.linalg.eigh((centered.T @ centered).double())
         return cls(mean, basis[:, -NUM_AXES:].float(), unit)
 
     def project(self, embeddings: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
-        """Return some rows along the axes: ``(R, s)`` float32 on the device."""
+        """Project some rows onto the axes: ``(R, s)`` float32 on the device."""
         mean, basis = self.mean.to(device), self.basis.to(device)
         points = torch.empty(len(rows), basis.shape[1], device=device)
         step = max(1, BLOCK_VALUES // embeddings.shape[1])
@@ -90,29 +90,30 @@ def nearest(
     *,
     most: int = BLOCK_VALUES,
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Find the nearest points of each query but one, a block of queries at a time.
+    """Find the nearest points of each query, a block of queries at a time.
 
     Parameters
     ----------
     queries, points
         ``(Q, s)`` and ``(R, s)`` on one device; distances are Euclidean.
     own
-        ``(Q,)`` int64, which point each query is and must not find, -1 where it is none of them.
+        ``(Q,)`` int64, for each query the point that it must not find, which is itself; -1 if there is
+        none.
     num_neighbors
         k, less than R.
     most
-        Queries at a time.
+        Largest number of queries in a block.
 
     Yields
     ------
     tuple
-        Which queries they are, and ``(B, k)`` int64, which of the points, nearest first.
+        The slice of queries, and ``(B, k)`` int64 in 0..R-1, nearest first.
     """
     squares = points.square().sum(1)  # (R,)
     step = max(1, min(most, BLOCK_VALUES // len(points)))
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
-        closeness = 2 * queries[part] @ points.T - squares  # (B, R), as good as minus the distance
+        closeness = 2 * queries[part] @ points.T - squares  # (B, R), falls as the distance grows
         mine = torch.from_numpy(own[part]).to(points.device)
         here = torch.nonzero(mine >= 0).squeeze(1)
         closeness[here, mine[here]] = -torch.inf
@@ -120,12 +121,12 @@ def nearest(
 
 
 def draw(rows: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Draw so many of ``(R,)`` rows at the most, in their order."""
+    """Draw at most `most` of ``(R,)`` rows with the seed, and keep their order."""
     if len(rows) <= most:
         return rows
     return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def default_neighbors(num_reference: int, num_classes: int, most: int) -> int:
-    """Give `most`, and fewer in small data sets: a third of what a class has on average, at least 5."""
+    """Return a third of the average number of samples per class, but at least 5 and at most `most`."""
     return min(most, max(MIN_NEIGHBORS, num_reference // (3 * num_classes)))

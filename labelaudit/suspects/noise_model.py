@@ -1,25 +1,25 @@
-"""A model of how the given labels came about, fitted to them alone.
+"""A noise transition matrix and a calibration, fitted to the given labels alone.
 
-What somebody who has not seen a label says of its image is rarely a probability that can be taken at
-its word: networks are too sure or, averaged over neighbors, not sure enough. And wrong labels are
-rarely spread evenly over the classes. Both can be read off the labels themselves, without a truth,
-for the given labels follow
+Out-of-sample class probabilities are rarely calibrated: networks are too certain, averages over
+neighbors too uncertain. And wrong labels are rarely spread evenly over the classes. Both can be
+estimated from the given labels, without the truth, because these follow
 
     P(ỹ = j | x) = Σ_k p_k(x) T[k, j],      p(x) = softmax(a log n(x) + b)
 
-with n the witness, a its sharpness, b a correction of the class shares and T the transition matrix of
-the noise. a, b and T are where the given labels are likeliest. Then, by Bayes' rule,
+where n are the out-of-sample probabilities, a is their sharpness, b corrects the class shares and T is
+the noise transition matrix. a, b and T are chosen by the likelihood of the given labels. Bayes' rule
+then gives
 
     P(y = k | x, ỹ) = p_k(x) T[k, ỹ] / Σ_l p_l(x) T[l, ỹ].
 
-The channel of Eq. 9 is the special case of a T with equal entries beside its diagonal. Learning T with
+The channel of Eq. 9 is the special case of a T with equal entries beside its diagonal. To learn T and
 a calibrated classifier by expectation maximization is an old idea: Dawid and Skene 1979
 (https://doi.org/10.2307/2346806), with classifiers Mnih and Hinton 2012
 (https://icml.cc/2012/papers/318.pdf) and, for the noise that depends on the class, Patrini et al. 2017
 (https://arxiv.org/abs/1609.03683).
 
-It is as honest as its witness: one that has learned the sample's own label by heart agrees with it, and
-nothing in the labels tells that from being right.
+The probabilities must be out of sample. A classifier that has memorized a sample's label agrees with
+it, and nothing in the labels shows that.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-MIN_PROB = 1e-9  # finer than any witness is right, so that the first ranks are told apart
-# The fit looks at no more samples than make up so many probabilities, or at so many a class.
-FIT_VALUES, FIT_SAMPLES_A_CLASS = 2_000_000, 20
-ROUNDS, STEPS_A_ROUND = 24, 5
+from labelaudit.suspects.calibration import MIN_PROB
+
+# Number of probabilities in a fit; with many classes, at least the second number of samples per class.
+FIT_VALUES, FIT_SAMPLES_PER_CLASS = 2_000_000, 20
+ROUNDS, STEPS_PER_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
-# Pseudo-counts: a class's share of wrong labels leans on that of all classes as if by so many labels,
-# and each kind of mistake on the average of its class as if by one.
+# Pseudo-counts, in labels: a class's share of wrong labels is drawn towards that of all classes, and
+# each cell of T towards the average cell of its class.
 RATE_PSEUDO_COUNT = 20.0
 CELL_PSEUDO_COUNT = 1.0
 FIRST_RATE = 0.2
@@ -45,18 +46,19 @@ FIRST_RATE = 0.2
 
 @dataclass(frozen=True)
 class LabelPosterior:
-    """What the model says of each label.
+    """The model's posterior of L labels.
 
     Attributes
     ----------
     wrong_prob
         ``(L,)`` float64 in [0, 1], P(y ≠ ỹ | x, ỹ).
     log_odds
-        ``(L,)`` float64, log of its odds; tells apart what rounds to 1.
+        ``(L,)`` float64, log-odds of `wrong_prob`; they differ where that rounds to 1.
     clean_probs
         ``(L, C)`` float32, P(y | x, ỹ), rows sum to 1.
     class_uncertainty
-        ``(L,)`` float64 in [0, 1], 1 - max_k p_k(x): how probably the witness alone is mistaken.
+        ``(L,)`` float64 in [0, 1], 1 - max_k p_k(x): probability that the likeliest class without the
+        label is not the right one.
     """
 
     wrong_prob: np.ndarray
@@ -72,7 +74,7 @@ class NoiseModel:
     Attributes
     ----------
     sharpness
-        a > 0: above 1 where the witness is surer than it says.
+        a > 0; above 1 where the probabilities are too uncertain.
     class_bias
         b, ``(C,)``.
     transition_matrix
@@ -84,7 +86,7 @@ class NoiseModel:
     transition_matrix: np.ndarray
 
     def infer(self, oos_probs: np.ndarray, given_labels: np.ndarray) -> LabelPosterior:
-        """Judge labels by Bayes' rule.
+        """Apply Bayes' rule to labels.
 
         Parameters
         ----------
@@ -113,7 +115,7 @@ class NoiseModel:
         return LabelPosterior(wrong_prob, log_odds, clean_probs, class_uncertainty)
 
     def log_likelihood(self, oos_probs: np.ndarray, given_labels: np.ndarray) -> float:
-        """Mean of log P(ỹ | x), in nats.
+        """Return the mean of log P(ỹ | x), in nats.
 
         Parameters
         ----------
@@ -127,12 +129,12 @@ class NoiseModel:
         return float(np.log(given_prob).mean())
 
     def best_log_likelihood(self, class_shares: np.ndarray) -> float:
-        """Mean of log P(ỹ | y), in nats: no witness can know more than the right class.
+        """Return the mean of log P(ỹ | y), in nats: that of a classifier which knows the right class.
 
         Parameters
         ----------
         class_shares
-            ``(C,)``, of the right classes, sum to 1.
+            ``(C,)``, shares of the right classes; they sum to 1.
         """
         channel = self.transition_matrix
         return float((class_shares[:, None] * channel * np.log(channel)).sum())
@@ -143,20 +145,21 @@ def fit_noise_model(
 ) -> NoiseModel:
     """Fit the model by expectation maximization.
 
-    The transition matrix is updated in closed form with the pseudo-counts above; sharpness and class
-    bias, between every few of these, by L-BFGS, held by a standard normal prior on log a and b.
+    The transition matrix is updated in closed form, with the pseudo-counts above. After every few of
+    these updates, sharpness and class bias are updated by L-BFGS, with a standard normal prior on log a
+    and b.
 
     Parameters
     ----------
     oos_probs
-        ``(L, C)``, rows sum to 1: what is said of each image by somebody who has not seen its label.
+        ``(L, C)``, rows sum to 1: class probabilities by a model that has not seen the label.
     given_labels
         ``(L,)`` int64 in 0..C-1.
     seed
-        Decides which samples are looked at where there are very many.
+        Seed of the draw of samples that the model is fitted to, where there are very many.
     """
     total, classes = oos_probs.shape
-    most = max(FIT_VALUES // classes, FIT_SAMPLES_A_CLASS * classes)
+    most = max(FIT_VALUES // classes, FIT_SAMPLES_PER_CLASS * classes)
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
         oos_probs, given_labels = oos_probs[rows], given_labels[rows]
@@ -169,7 +172,7 @@ def fit_noise_model(
     for _ in range(ROUNDS):
         probs = _soft(parameters, log_probs)
         before = rate
-        for _ in range(STEPS_A_ROUND):
+        for _ in range(STEPS_PER_ROUND):
             counts = _expected_counts(probs, channel, given_labels, by_given)
             rate = (counts.sum() - np.trace(counts) + 1.0) / (counts.sum() + 2.0)
             channel = _channel(counts, rate)
@@ -201,14 +204,14 @@ def _soft(parameters: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
 def _expected_counts(
     probs: np.ndarray, channel: np.ndarray, given: np.ndarray, by_given: csr_array
 ) -> np.ndarray:
-    """Count samples of each right and given class, ``(C, C)``, as expected."""
+    """Return the expected number of samples of each right and given class, ``(C, C)``."""
     joint = probs * channel[:, given].T
     joint /= joint.sum(axis=1, keepdims=True)
     return np.asarray((by_given @ joint).T)
 
 
 def _channel(counts: np.ndarray, rate: float) -> np.ndarray:
-    """Estimate T from expected counts and the share of wrong labels in all."""
+    """Estimate T from expected counts and from the share of wrong labels among all."""
     classes = len(counts)
     beside = ~np.eye(classes, dtype=bool)
     wrong = np.where(beside, counts, 0.0)
@@ -223,7 +226,7 @@ def _channel(counts: np.ndarray, rate: float) -> np.ndarray:
 def _loss(
     parameters: np.ndarray, log_probs: np.ndarray, likelihood: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Negative log-posterior of log a and b, and its gradient; likelihood is T[k, ỹ], ``(L, C)``."""
+    """Return the negative log-posterior of log a and b, and its gradient; likelihood is T[k, ỹ]."""
     probs = _soft(parameters, log_probs)
     joint = probs * likelihood
     evidence = joint.sum(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""What an audit found, as plain numbers and words: the part of summary.json that needs no training."""
+"""The part of summary.json that needs no training."""
 
 from __future__ import annotations
 
@@ -9,17 +9,12 @@ from typing import Any
 import numpy as np
 
 from labelaudit.sources.manifest import Manifest
-from labelaudit.suspects.decision import (
-    Decision,
-    Trust,
-    explain_kinds,
-    explain_review,
-    review_curve,
-    to_review,
-)
+from labelaudit.suspects.decision import Decision, explain_review, review_curve, to_review
 from labelaudit.suspects.metrics import METRIC_NAMES, detection_metrics
+from labelaudit.suspects.mistake_kinds import explain_kinds
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.table import wrong_labels
+from labelaudit.suspects.trust import Trust
 
 
 def summarize(
@@ -30,18 +25,18 @@ def summarize(
     clean_labels: np.ndarray | None = None,
     num_excluded: int = 0,
 ) -> dict[str, Any]:
-    """Sum up what was found; docs/run-folder.md lists the keys.
+    """Summarize the result of an audit; docs/run-folder.md lists the keys.
 
     Parameters
     ----------
     manifest
         N samples, L of them labeled.
     scores, decision, trust
-        About the labeled ones.
+        Scores and flags of the L labels, and whether to trust them.
     clean_labels
-        ``(N,)`` class names, "" where unknown; with them the metrics are known.
+        ``(N,)`` class names, "" where unknown; metrics need them.
     num_excluded
-        Samples that a person has excluded; none of the N.
+        Number of samples that a person has excluded; these are not among the N.
     """
     given = manifest.noisy_labels[manifest.labeled]
     flagged = decision.is_label_issue
@@ -106,7 +101,7 @@ def summarize(
 
 
 def installed_version() -> str:
-    """Give labelaudit's version, "unknown" where it runs from a source tree that is not installed."""
+    """Return the version of labelaudit, or "unknown" where it is not installed."""
     try:
         return version("labelaudit")
     except PackageNotFoundError:
@@ -114,7 +109,7 @@ def installed_version() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions that a result rests on, by name."""
+    """Return the versions of Python and of the packages that decide a result, by name."""
     return {
         "labelaudit": installed_version(),
         "python": platform.python_version(),
@@ -129,7 +124,7 @@ def _metrics(
     if clean_labels is None:
         return nothing
     known, wrong = wrong_labels(manifest, clean_labels)
-    # A verified label is not looked for, right or wrong.
+    # Verified labels are never flagged, so they do not count, right or wrong.
     known, wrong = known & scores.unverified, wrong & scores.unverified
     if not known.any():
         return nothing

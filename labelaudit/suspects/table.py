@@ -1,4 +1,4 @@
-"""One row per sample: everything that the reports, the files and a notebook user read."""
+"""The table of samples, one row each, that reports, files and users of a notebook read."""
 
 from __future__ import annotations
 
@@ -9,19 +9,28 @@ import pandas as pd
 
 from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import Decision
-from labelaudit.suspects.scores import LabelEvidence, Scores
+from labelaudit.suspects.label_evidence import LabelEvidence
+from labelaudit.suspects.scores import Scores
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """The likeliest class of each sample, ``(N,)`` int64, and its probability, ``(N,)`` floats."""
+    """The predicted class of each sample.
+
+    Attributes
+    ----------
+    classes
+        ``(N,)`` int64 in 0..C-1, the likeliest class.
+    probs
+        ``(N,)`` floats in [0, 1], its probability.
+    """
 
     classes: np.ndarray
     probs: np.ndarray
 
     @classmethod
     def of(cls, pred_probs: np.ndarray) -> Predicted:
-        """Read it off class probabilities ``(N, C)``."""
+        """Take the likeliest class of class probabilities ``(N, C)``."""
         return cls(pred_probs.argmax(axis=1), pred_probs.max(axis=1))
 
 
@@ -35,22 +44,22 @@ def samples_table(
     evidence: LabelEvidence | None = None,
     clean_labels: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Lay out every image of the data set, in its order.
+    """Make the table of all samples, in the order of the data set.
 
     Parameters
     ----------
     manifest
-        N images, L of them labeled.
+        N samples, L of them labeled.
     scores, decision
-        About the labeled ones.
+        Scores and flags of the L labels.
     predicted
-        What every image is taken for.
+        The predicted class of all N samples.
     trusted
-        Whether the result can be trusted; stands in every row.
+        Whether the result can be trusted; every row repeats it.
     evidence
-        What was recorded in training; adds the columns of ε. None where nothing was trained.
+        What training recorded; it adds the columns of ε. None where nothing was trained.
     clean_labels
-        ``(N,)`` class names, "" where unknown; adds the column `clean_label`.
+        ``(N,)`` class names, "" where unknown; they add the column `clean_label`.
 
     Returns
     -------
@@ -58,8 +67,8 @@ def samples_table(
         Columns ``sample_id, path, given_label, predicted_label, predicted_prob, suggested_label,
         suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
         `evidence` ``epsilon, epsilon_mean, guider_prob, learner_prob``; where labels are verified
-        ``verified, first_label``. Labels are class names. What a label is needed for is missing where
-        there is none.
+        ``verified, first_label``. Labels are class names. Columns about the given label are missing
+        where a sample has none.
     """
     names = np.asarray(manifest.class_names, dtype=object)
     labeled = np.flatnonzero(manifest.labeled)
@@ -119,20 +128,20 @@ def samples_table(
 
 
 def wrong_labels(manifest: Manifest, clean_labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Say which labels are known to be wrong.
+    """Find the labels that are known to be wrong.
 
     Parameters
     ----------
     manifest
-        N images, L of them labeled.
+        N samples, L of them labeled.
     clean_labels
         ``(N,)`` class names, "" where unknown.
 
     Returns
     -------
     known, wrong
-        ``(L,)`` bool each, over the labeled samples: whether the truth is known, and whether the
-        label differs from it (False where unknown).
+        ``(L,)`` bool each: whether the truth is known, and whether the label differs from it (False
+        where the truth is not known).
     """
     labeled = manifest.labeled
     truth = clean_labels[labeled]

@@ -9,8 +9,8 @@ from labelaudit.suspects.checked import (
     SHIFT_DEVIATION,
     check_scores,
     fit_shift,
-    wilson_interval,
 )
+from labelaudit.suspects.intervals import wilson_interval
 
 NONE = np.empty(0)
 
@@ -38,9 +38,9 @@ def test_scores_that_are_right_are_called_so() -> None:
     scores = np.full(80, 0.925)
     checked = check_scores(scores, np.arange(80) < 71, np.full(100, 0.1))
     assert checked.explanation == (
-        "Of 80 labels looked at, 71 were wrong; 74 were expected. The scores are about right. Of the"
-        " other 100 labels about 10 are expected to be wrong; 9 if their scores are off in the same"
-        " way."
+        "Of 80 reviewed labels, 71 were wrong; the scores predicted 74. The scores are about right. Of"
+        " the other 100 labels, about 10 are expected to be wrong, or 9 if their scores are off in the"
+        " same way."
     )
 
 
@@ -49,7 +49,7 @@ def test_scores_that_are_off_are_noticed_and_recalibrated(shift, word) -> None:
     scores, wrong = drawn(400, shift=shift)
     remaining, still_wrong = drawn(4000, shift=shift, seed=1)
     checked = check_scores(scores, wrong, remaining)
-    assert f"The scores are {word}: in nine of ten cases" in checked.explanation
+    assert f"The scores are {word}: they predicted between" in checked.explanation
     assert 0.5 < checked.shift / shift < 1  # it leans on none
     assert checked.num_remaining == 4000
     off = abs(checked.expected_remaining - still_wrong.sum())
@@ -79,7 +79,7 @@ def test_a_slip_among_sure_labels_says_nothing() -> None:
         checked = check_scores(np.full(39, score), np.arange(39) > 0, NONE)
         assert "The scores are about right." in checked.explanation
         more = check_scores(np.full(39, score), np.arange(39) > 4, NONE)
-        assert "too high: in nine of ten cases 38 to 39 would be wrong" in more.explanation
+        assert "too high: they predicted between 38 and 39 wrong labels" in more.explanation
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0, 0.5])
@@ -93,7 +93,7 @@ def test_sure_scores_and_one_sided_decisions_stay_finite(score, wrong) -> None:
 
 def test_nobody_has_looked_yet() -> None:
     checked = check_scores(NONE, np.empty(0, bool), np.array([0.2, 0.4]))
-    assert checked.explanation == "No label has been looked at yet."
+    assert checked.explanation == "No label has been reviewed yet."
     assert (checked.bins, checked.shift, checked.recalibrated_remaining) == ((), None, None)
     assert checked.expected_remaining == pytest.approx(0.6)
 
@@ -101,7 +101,8 @@ def test_nobody_has_looked_yet() -> None:
 def test_few_decisions_say_little() -> None:
     checked = check_scores(np.array([0.9]), np.array([True]), NONE)
     assert checked.explanation == (
-        "Of 1 label looked at, 1 was wrong; 1 was expected. So few say little of the scores."
+        "Of 1 reviewed label, 1 was wrong; the scores predicted 1. These are too few to check the"
+        " scores."
     )
 
 

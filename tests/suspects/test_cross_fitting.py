@@ -200,7 +200,7 @@ def test_where_labels_are_few_the_first_opinion_stands(gaussians) -> None:
     few = np.where(np.arange(800) < 4, noisy, -1)
     mixed = cross_fit_classifiers(features, few, base_probs, seed=0)
     np.testing.assert_array_equal(mixed.probs, base_probs)
-    assert mixed.weight == 0.0
+    assert mixed.mixing_weight == 0.0
 
 
 def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_class() -> None:

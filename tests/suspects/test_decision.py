@@ -5,16 +5,12 @@ from labelaudit import OptionError
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.decision import (
     Threshold,
-    assess_trust,
     decide,
     explain_review,
-    few_labels_warning,
     review_curve,
     to_review,
-    unknown_first_warning,
-    wrong_interval,
 )
-from labelaudit.suspects.label_model import UNCERTAINTY_FACTOR
+from labelaudit.suspects.intervals import UNCERTAINTY_FACTOR, wrong_interval
 from labelaudit.suspects.scores import Scores, trust_verified
 
 VALUES = np.array([0.1, 0.9, 0.5, 0.51, 0.0])
@@ -105,55 +101,6 @@ def test_how_many_to_look_at_for_a_share_of_the_wrong_labels():
     assert explain_review(None) == ""
 
 
-NAMES = ("cat", "dog", "owl")
-
-
-def test_a_model_that_agrees_with_most_labels_is_trusted():
-    rng = np.random.default_rng(0)
-    truth = rng.integers(0, 3, 300)
-    given = np.where(rng.random(300) < 0.5, rng.integers(0, 3, 300), truth)  # a third wrong
-    trust = assess_trust(truth, given, NAMES)
-    assert trust.trustworthy
-    assert trust.reasons == ()
-
-
-def test_a_model_at_chance_is_not_trusted():
-    rng = np.random.default_rng(0)
-    trust = assess_trust(rng.integers(0, 3, 300), rng.integers(0, 3, 300), NAMES)
-    assert not trust.trustworthy
-    assert "chance" in trust.reasons[0]
-
-
-def test_a_constant_model_is_not_trusted_and_the_class_is_named():
-    given = np.random.default_rng(0).integers(0, 3, 300)
-    trust = assess_trust(np.ones(300, int), given, NAMES)
-    assert not trust.trustworthy
-    assert "'dog'" in trust.reasons[0]
-
-
-def test_a_model_that_doubts_itself_is_not_trusted():
-    given = np.random.default_rng(0).integers(0, 3, 300)
-    assert assess_trust(given, given, NAMES, class_uncertainty=0.4).trustworthy
-    trust = assess_trust(given, given, NAMES, class_uncertainty=0.6, advice="Read more.")
-    assert not trust.trustworthy
-    assert "60% of the samples" in trust.reasons[0]
-    assert trust.reasons[-1] == "Read more."
-
-
-def test_imbalance_alone_is_no_reason_for_distrust():
-    given = np.array([0] * 960 + [1] * 20 + [2] * 20)
-    assert assess_trust(given, given, NAMES).trustworthy
-
-
-def test_classes_with_few_labels_are_named():
-    given = np.array([0] * 50 + [1] * 4 + [2] * 5)
-    warning = few_labels_warning(given, NAMES)
-    assert warning is not None
-    assert "'dog'" in warning
-    assert "'owl'" not in warning
-    assert few_labels_warning(given[given == 0], ("cat",)) is None
-
-
 VERIFIED = Verified(np.array([False, True, False, False, True]), np.full(5, -1))
 
 
@@ -187,11 +134,3 @@ def test_where_all_labels_are_verified_nothing_is_left_to_say():
     assert decision.expected_wrong_interval[0] == 0
     assert review_curve(trusted) == []
     assert to_review(trusted) is None
-
-
-def test_corrected_labels_of_which_the_first_is_not_known_are_warned_of():
-    labels = np.arange(200) < 10
-    assert unknown_first_warning(None) is None
-    assert unknown_first_warning(Verified(labels, np.where(labels, 1, -1))) is None
-    warning = unknown_first_warning(Verified(labels, np.full(200, -1)))
-    assert warning.startswith("what 10 of the verified labels were at first is not known")

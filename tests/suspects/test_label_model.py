@@ -4,20 +4,12 @@ from scipy.special import logsumexp, softmax
 from sklearn.metrics import f1_score, roc_auc_score
 
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects.label_model import (
-    FOLLOW_SHARES,
-    Explanation,
-    SharpnessPrior,
-    average,
-    calibrating_exponent,
-    channel_total,
-    count_interval,
-    fit_label_model,
-    fit_rows,
-    log_of,
-    softening_exponent,
-)
+from labelaudit.suspects.calibration import calibrating_exponent, log_of, softening_exponent
+from labelaudit.suspects.explanations import Explanation, average_explanations, channel_total
+from labelaudit.suspects.intervals import count_interval
+from labelaudit.suspects.label_model import FOLLOW_SHARES, fit_label_model, fit_rows
 from labelaudit.suspects.noise_model import fit_noise_model
+from labelaudit.suspects.sharpness_prior import SharpnessPrior
 
 
 def simulate(*, soft=3.0, know=1.6, planted=0.0, apart=0.25, classes=6, total=6000, seed=0):
@@ -44,7 +36,7 @@ def simulate(*, soft=3.0, know=1.6, planted=0.0, apart=0.25, classes=6, total=60
     return np.log(learned), given, given != right, oracle
 
 
-def judge(log_probs, given, prior=None):
+def infer(log_probs, given, prior=None):
     model = fit_label_model(log_probs, given, prior)
     return model, model.infer(lambda part: log_probs[part], given)
 
@@ -56,7 +48,7 @@ def f1(wrong, prob):
 def test_mistakes_of_people_are_found_and_counted() -> None:
     log_probs, given, wrong, oracle = simulate()
     assert 0.04 < wrong.mean() < 0.1
-    model, quality = judge(log_probs, given)
+    model, quality = infer(log_probs, given)
     assert f1(wrong, quality.wrong_prob) > 0.93 * f1(wrong, oracle)
     assert quality.wrong_prob.sum() == pytest.approx(wrong.sum(), rel=0.2)
     low, high = quality.interval
@@ -71,7 +63,7 @@ def test_mistakes_of_people_are_found_and_counted() -> None:
 def test_planted_mistakes_are_found_and_counted_as_well() -> None:
     log_probs, given, wrong, oracle = simulate(soft=1, know=50, planted=0.2)
     assert wrong.mean() == pytest.approx(0.2, abs=0.02)
-    model, quality = judge(log_probs, given)
+    model, quality = infer(log_probs, given)
     assert f1(wrong, quality.wrong_prob) > 0.95 * f1(wrong, oracle)
     assert quality.wrong_prob.sum() == pytest.approx(wrong.sum(), rel=0.1)
     assert quality.interval[0] <= wrong.sum() <= quality.interval[1]
@@ -86,7 +78,7 @@ def test_mistakes_between_two_classes_are_told_from_others() -> None:
     swapped = (right == 1) & (rng.random(4000) < 0.3)
     given = np.where(swapped, 2, right)
     learned = np.log(0.02 / 4 + 0.98 * softmax(logits, 1))
-    model, quality = judge(learned, given)
+    model, quality = infer(learned, given)
     assert model.kinds is not None
     assert model.kinds.between_classes > 0.7
     assert f1(swapped, quality.wrong_prob) > 0.9
@@ -96,7 +88,7 @@ def test_clean_labels_of_a_sure_model_get_hardly_a_flag() -> None:
     rng = np.random.default_rng(1)
     right = rng.integers(0, 5, 4000)
     log_probs = np.log(softmax(9 * np.eye(5)[right] + rng.normal(size=(4000, 5)), 1))
-    model, quality = judge(log_probs, right)
+    model, quality = infer(log_probs, right)
     assert (quality.wrong_prob > 0.5).mean() < 0.005
     assert model.kinds is None  # too few to say
 
@@ -109,7 +101,7 @@ def test_an_average_is_bayes_rule_within_each_explanation_and_weights_between() 
         Explanation(weight, s, t, rng.normal(size=3), rng.uniform(0.2, 4, (3, 3)), -1.0)
         for weight, s, t in ((0.3, 2.0, 0.0), (0.7, 1.5, 0.6))
     )
-    got = average(some, log_probs, given)
+    got = average_explanations(some, log_probs, given)
     clean = np.zeros((5, 3))
     for one in some:
         truth = softmax(one.sharpness * log_probs + one.class_bias, axis=1)
@@ -134,10 +126,36 @@ def test_the_channel_sums_as_written_with_pairs_apart_or_not() -> None:
     )
 
 
-def test_the_transition_matrix_is_the_confusion_with_rows_that_sum_to_one() -> None:
-    rng = np.random.default_rng(3)
-    one = Explanation(1.0, 1.0, 0.0, np.zeros(4), rng.uniform(1, 2, (4, 4)), 0.0)
-    np.testing.assert_allclose(one.transition_matrix.sum(1), 1)
+def planted_transitions(total=6000, certain=6.0, seed=0):
+    """Log P of a classifier that knows the right classes, and labels drawn from a planted T."""
+    rng = np.random.default_rng(seed)
+    right = rng.integers(0, 4, total)
+    log_probs = np.log(softmax(certain * np.eye(4)[right] + rng.normal(size=(total, 4)), 1))
+    planted = np.array(
+        [[0.8, 0.2, 0.0, 0.0], [0.0, 0.95, 0.0, 0.05], [0.1, 0.1, 0.7, 0.1], [0.0, 0.0, 0.3, 0.7]]
+    )
+    given = (planted[right].cumsum(1) > rng.random((total, 1))).argmax(1)
+    return log_probs, given, planted
+
+
+@pytest.mark.parametrize("follow", [(1, 0, 0), (0, 0, 1), (1, 1, 6)])
+def test_a_planted_transition_matrix_is_found(follow) -> None:
+    log_probs, given, planted = planted_transitions()
+    prior = SharpnessPrior(2.0, 0.2, follow, 50.0, "")
+    found = fit_label_model(log_probs, given, prior).transition_matrix
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
+    np.testing.assert_allclose(found, planted, atol=0.03)
+
+
+def test_without_following_images_the_transition_matrix_is_the_confusion_with_normalized_rows() -> (
+    None
+):
+    log_probs, given, _ = planted_transitions(total=800)
+    model = fit_label_model(log_probs, given, SharpnessPrior(2.0, 0.2, (1, 0, 0), 50.0, ""))
+    for one in model.explanations:
+        rows = one.confusion / one.confusion.sum(1, keepdims=True)
+        np.testing.assert_allclose(one.transition_matrix, rows, rtol=1e-5)
 
 
 def test_fitting_climbs_and_explanations_are_weighed() -> None:
@@ -156,7 +174,7 @@ def test_fitting_climbs_and_explanations_are_weighed() -> None:
 
 def test_judging_in_blocks_changes_nothing(monkeypatch) -> None:
     log_probs, given, _, _ = simulate(total=1000)
-    model, whole = judge(log_probs, given)
+    model, whole = infer(log_probs, given)
     monkeypatch.setattr("labelaudit.suspects.label_model.BLOCK_VALUES", 60)
     parts = model.infer(lambda part: log_probs[part], given)
     np.testing.assert_allclose(parts.wrong_prob, whole.wrong_prob, rtol=1e-5)
@@ -164,9 +182,9 @@ def test_judging_in_blocks_changes_nothing(monkeypatch) -> None:
 
 
 def test_many_classes_are_fitted_without_telling_every_pair_apart(monkeypatch) -> None:
-    monkeypatch.setattr("labelaudit.suspects.label_model.MANY_CLASSES", 5)
+    monkeypatch.setattr("labelaudit.suspects.explanations.MANY_CLASSES", 5)
     log_probs, given, wrong, oracle = simulate(total=3000)
-    model, quality = judge(log_probs, given)
+    model, quality = infer(log_probs, given)
     following = next(one for one in model.explanations if one.follow > 0)
     beside = following.confusion[~np.eye(6, dtype=bool)]
     np.testing.assert_allclose(beside, 1)
@@ -176,7 +194,7 @@ def test_many_classes_are_fitted_without_telling_every_pair_apart(monkeypatch) -
 def test_the_sharper_the_prior_the_more_is_wrong() -> None:
     log_probs, given, _, _ = simulate(total=2000)
     told = [
-        judge(log_probs, given, SharpnessPrior(center, 0.05, (1, 0, 0), 1.0, ""))[
+        infer(log_probs, given, SharpnessPrior(center, 0.05, (1, 0, 0), 1.0, ""))[
             1
         ].wrong_prob.sum()
         for center in (1.0, 2.0, 4.0)
@@ -200,7 +218,7 @@ def test_the_calibrating_exponent_is_found(exponent) -> None:
 def test_ambiguity_is_how_often_two_people_would_differ() -> None:
     log_probs = np.log(np.array([[0.5, 0.5], [0.99, 0.01]] * 300))
     given = np.array([0, 0] * 150 + [1, 0] * 150)
-    _, quality = judge(log_probs, given)
+    _, quality = infer(log_probs, given)
     assert quality.ambiguity[0] == pytest.approx(0.5, abs=1e-6)
     assert quality.ambiguity[1] < 0.1
 
@@ -220,7 +238,7 @@ def test_the_interval_spans_what_explanations_differ_in() -> None:
 
 def test_the_ranking_is_no_worse_than_the_predictions_own() -> None:
     log_probs, given, wrong, _ = simulate(planted=0.05)
-    _, quality = judge(log_probs, given)
+    _, quality = infer(log_probs, given)
     own = 1 - np.exp(log_probs[np.arange(len(given)), given])
     assert roc_auc_score(wrong, quality.log_odds) > roc_auc_score(wrong, own) - 0.002
 
@@ -257,7 +275,7 @@ def test_verified_suspects_leave_the_others_as_suspect_as_they_are(settings) -> 
     log_probs, given, wrong, _ = simulate(total=4000, **settings)
     right = rightly_labeled(4000, 0)
     assert ((right != given) == wrong).all()
-    _, before = judge(log_probs, given)
+    _, before = infer(log_probs, given)
     mask = np.zeros(4000, bool)
     mask[np.argsort(-before.log_odds)[: int(0.5 * (before.wrong_prob > 0.5).sum())]] = True
     labels = np.where(mask, right, given)

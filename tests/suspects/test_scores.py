@@ -4,15 +4,15 @@ import torch
 
 from labelaudit import OptionError
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects import scores as scores_module
+from labelaudit.suspects import label_evidence
 from labelaudit.suspects.epoch_means import EpochMeans
-from labelaudit.suspects.scores import (
+from labelaudit.suspects.label_evidence import (
     LabelEvidence,
+    average_neighbors,
     collect_evidence,
-    neighbor_probs,
-    score_labels,
     search_on,
 )
+from labelaudit.suspects.scores import score_labels
 
 
 def test_neighbors_are_the_nearest_others_by_brute_force():
@@ -20,7 +20,7 @@ def test_neighbors_are_the_nearest_others_by_brute_force():
     embeddings = rng.normal(size=(60, 3)).astype(np.float32)
     probs = rng.dirichlet(np.ones(4), 60).astype(np.float32)
     queries, reference = np.arange(0, 60, 3), np.arange(0, 60, 2)
-    got = neighbor_probs(embeddings, probs, queries, reference, seed=0, num_neighbors=5)
+    got = average_neighbors(embeddings, probs, queries, reference, seed=0, num_neighbors=5)
     for row, query in zip(got, queries, strict=True):
         others = reference[reference != query]
         nearest = others[np.argsort(((embeddings[others] - embeddings[query]) ** 2).sum(1))[:5]]
@@ -40,12 +40,12 @@ def test_a_sample_is_never_its_own_neighbor_even_among_copies():
     embeddings = np.zeros((8, 2), dtype=np.float32)
     probs = np.tile(np.float32([[0.0, 1.0]]), (8, 1))
     probs[3] = [1.0, 0.0]
-    got = neighbor_probs(embeddings, probs, np.array([3]), np.arange(8), seed=0, num_neighbors=7)
+    got = average_neighbors(embeddings, probs, np.array([3]), np.arange(8), seed=0, num_neighbors=7)
     np.testing.assert_allclose(got, [[0.0, 1.0]])
 
 
 def test_neighbors_of_a_single_image_are_unknown():
-    got = neighbor_probs(
+    got = average_neighbors(
         np.zeros((1, 2), np.float32), np.ones((1, 4), np.float32), np.array([0]), np.array([0]),
         seed=0,
     )  # fmt: skip
@@ -53,14 +53,14 @@ def test_neighbors_of_a_single_image_are_unknown():
 
 
 def test_large_references_are_sampled_with_the_seed(monkeypatch):
-    monkeypatch.setattr(scores_module, "MAX_REFERENCE", 20)
+    monkeypatch.setattr(label_evidence, "MAX_REFERENCE", 20)
     rng = np.random.default_rng(2)
     embeddings = rng.normal(size=(200, 3)).astype(np.float32)
     probs = rng.dirichlet(np.ones(3), 200).astype(np.float32)
     rows = np.arange(200)
-    first = neighbor_probs(embeddings, probs, rows, rows, seed=1)
-    np.testing.assert_array_equal(first, neighbor_probs(embeddings, probs, rows, rows, seed=1))
-    assert not np.array_equal(first, neighbor_probs(embeddings, probs, rows, rows, seed=2))
+    first = average_neighbors(embeddings, probs, rows, rows, seed=1)
+    np.testing.assert_array_equal(first, average_neighbors(embeddings, probs, rows, rows, seed=1))
+    assert not np.array_equal(first, average_neighbors(embeddings, probs, rows, rows, seed=2))
 
 
 def test_few_labels_are_judged_by_unlabeled_neighbors_alone():

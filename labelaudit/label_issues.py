@@ -1,0 +1,377 @@
+"""Wrong labels found with class probabilities of your own model: arrays in, a data frame out."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from labelaudit.errors import LabelauditWarning, SourceError
+from labelaudit.images.decode import NoImages
+from labelaudit.sources.manifest import (
+    UNLABELED,
+    Manifest,
+    Verified,
+    as_text,
+    checked_mask,
+    some,
+    text_array,
+)
+from labelaudit.suspects.prediction_checks import read_models, to_numpy
+from labelaudit.suspects.predictions import (
+    add_features,
+    assess_labels,
+    check_predictions,
+    sparse_warnings,
+)
+from labelaudit.suspects.summary import summarize
+from labelaudit.suspects.table import samples_table
+from labelaudit.suspects.trust import warn_of_distrust
+
+NO_CODE = -(2**62)  # stands for a text that is no class number
+
+
+class LabelIssues(pd.DataFrame):
+    """The result of `find_label_issues`: a data frame with one row per sample, and a summary.
+
+    Attributes
+    ----------
+    summary : dict
+        Counts, the expected number of wrong labels and its interval, what the mistakes are like, what
+        was assumed, and whether to trust the result. Keys as in summary.json (docs/run-folder.md).
+    """
+
+    _metadata = ["summary"]  # noqa: RUF012 - pandas' own way to carry attributes along
+
+    summary: dict[str, Any]
+
+    @property
+    def _constructor(self) -> type[LabelIssues]:
+        return LabelIssues
+
+    def __repr__(self) -> str:
+        return self._headline() + super().__repr__()
+
+    def _repr_html_(self) -> str | None:
+        table: str | None = super()._repr_html_()  # type: ignore[misc]
+        return None if table is None else f"<p>{html.escape(self._headline())}</p>{table}"
+
+    def _headline(self) -> str:
+        summary = getattr(self, "summary", None)
+        if not summary:
+            return ""
+        found = f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels look wrong"
+        if not summary["trust"]["trustworthy"]:
+            found += f". DO NOT TRUST THIS: {summary['trust']['reasons'][0]}"
+        return found + "\n"
+
+
+def find_label_issues(
+    labels: Any,
+    pred_probs: Any,
+    *,
+    features: npt.ArrayLike | None = None,
+    classes: Sequence[Any] | None = None,
+    verified: npt.ArrayLike | None = None,
+    threshold: str = "auto",
+    seed: int = 0,
+) -> LabelIssues:
+    """Find labels that look wrong to predictions of your own model.
+
+    The predictions must be out of sample: each sample is predicted by a model that was not trained on
+    its label, for example by cross-validation (`sklearn.model_selection.cross_val_predict`).
+
+    Parameters
+    ----------
+    labels : array, list or Series (N,)
+        Given labels: class numbers 0..C-1, or names. -1, None, NaN and "" mean unlabeled.
+    pred_probs : array, DataFrame or Tensor (N, C), or a list of several
+        Class probabilities; rows sum to 1. float16, float32 or float64, maybe memory-mapped. Several
+        models' predictions are averaged, which usually finds more than the best of them alone.
+    features : array (N, D), optional
+        Embeddings of the samples. A logistic regression and a vote of the nearest samples are then
+        cross-fitted on them, and averaged with the predictions.
+    classes : sequence of C, optional
+        Names of the columns of `pred_probs`. By default the columns of a DataFrame, otherwise the
+        class numbers; if labels are names, these names in sorted order.
+    verified : array (N,) of bool, optional
+        Labels that a person has verified. They are taken as right: never flagged, and not expected to
+        be wrong. If many suspects were corrected, fewer of the other wrong labels are found. In that
+        case use `labelaudit.scan` with ``reviewed``, which knows the labels before correction.
+    threshold : str
+        Which labels are flagged: "auto" for those more likely wrong than right, a score from 0 to 1,
+        "top:K" for the K most suspect labels, or "rate:R" for the most suspect share R.
+    seed : int
+        Seed of the draw of samples that the model of the mistakes is fitted to, where there are very
+        many.
+
+    Returns
+    -------
+    LabelIssues
+        A data frame with one row per sample, in their order, and with the index of `labels` if that is
+        a Series. Columns ``sample_id, given_label, predicted_label, predicted_prob, suggested_label,
+        suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
+        `verified` the column ``verified``. The attribute ``summary`` sums them up.
+
+    Raises
+    ------
+    SourceError
+        The predictions or labels cannot be used, or do not fit together. The message says what to do.
+    OptionError
+        The threshold is not understood.
+
+    Warns
+    -----
+    UntrustedResultWarning
+        The result should not be trusted.
+    LabelauditWarning
+        Predictions were normalized, or look as if the model was trained on the labels.
+    """
+    models = read_models(pred_probs)
+    _check_index(labels, [*_as_list(pred_probs), features, verified])
+    class_names, columns_named = _class_names(classes, pred_probs, models[0].shape[1])
+    given, class_names, notes = encode_labels(
+        labels, class_names, models[0].shape[1], columns_named=columns_named
+    )
+    if len(given) != len(models[0]):
+        raise SourceError(
+            f"there are {len(given):,} labels and {len(models[0]):,} rows of predictions; give one row"
+            " for each label"
+        )
+    known = None
+    if verified is not None:
+        known = Verified.of_mask(checked_mask(verified, len(given))[given >= 0])
+    predictions = check_predictions(models, given, class_names)
+    if features is not None:
+        predictions = add_features(
+            predictions, features, given, class_names, seed=seed, verified=known
+        )
+    notes += [*predictions.warnings, *sparse_warnings(given, class_names)]
+    found = assess_labels(
+        predictions, given, class_names, threshold=threshold, seed=seed, verified=known
+    )
+    index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(given))
+    manifest = Manifest(
+        name="predictions",
+        sample_ids=text_array([str(value) for value in index]),
+        paths=text_array([""] * len(given)),
+        noisy_labels=given,
+        class_names=class_names,
+        images=NoImages(len(given)),
+    )
+    samples = samples_table(
+        manifest,
+        found.scores,
+        found.decision,
+        predictions.predicted,
+        trusted=found.trust.trustworthy,
+    )
+    table = LabelIssues(samples.drop(columns=["path", "first_label"], errors="ignore"))
+    table.index = index
+    table.summary = summarize(manifest, found.scores, found.decision, found.trust)
+    table.summary["warnings"] = notes
+    for line in notes:
+        warnings.warn(line, LabelauditWarning, stacklevel=2)
+    warn_of_distrust(table.summary["trust"], stacklevel=3)
+    return table
+
+
+def _as_list(pred_probs: Any) -> list[Any]:
+    return list(pred_probs) if isinstance(pred_probs, list | tuple) else [pred_probs]
+
+
+def _check_index(labels: Any, others: list[Any]) -> None:
+    """Raise where pandas objects of the same length have another index than the labels."""
+    if not isinstance(labels, pd.Series):
+        return
+    for frame in others:
+        if not isinstance(frame, pd.DataFrame | pd.Series) or len(frame) != len(labels):
+            continue
+        if not frame.index.equals(labels.index):
+            raise SourceError(
+                "labels have another index than pred_probs, features or verified, so their rows may"
+                " belong to different samples; give pred_probs.loc[labels.index], or arrays without an"
+                " index"
+            )
+
+
+def _class_names(
+    classes: Sequence[Any] | None, pred_probs: Any, num_classes: int
+) -> tuple[tuple[str, ...] | None, bool]:
+    """Return the names of the columns, if there are any, and whether a data frame gave them."""
+    frames = [one for one in _as_list(pred_probs) if isinstance(one, pd.DataFrame)]
+    if any(list(one.columns) != list(frames[0].columns) for one in frames):
+        raise SourceError(
+            "the data frames of predictions have different columns; give them the same columns in the"
+            " same order"
+        )
+    declared = None if classes is None else _names(classes, "classes")
+    columns = None
+    if frames and not frames[0].columns.equals(pd.RangeIndex(num_classes)):
+        columns = _names(frames[0].columns, "columns of pred_probs")
+    if declared and columns and declared != columns and set(declared) & set(columns):
+        raise SourceError(
+            "classes and the columns of pred_probs differ, or are in another order; leave classes out,"
+            " because the columns have names"
+        )
+    names = columns if declared is None else declared
+    if names is None:
+        return None, False
+    if len(names) != num_classes:
+        raise SourceError(
+            f"there are {len(names)} classes and {num_classes} columns of predictions; name each column"
+        )
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SourceError(f"classes repeat: {some(repeated)}; make them unique")
+    return names, declared is None
+
+
+def _names(values: Any, what: str) -> tuple[str, ...]:
+    if isinstance(values, str | set | frozenset) or not np.iterable(values):
+        raise SourceError(f"{what} are a {type(values).__name__}; give a list of names in order")
+    try:
+        return tuple(as_text(name) for name in values)
+    except TypeError as error:
+        raise SourceError(f"one of the {what} is {error}; give names") from error
+
+
+def encode_labels(
+    labels: Any,
+    class_names: tuple[str, ...] | None,
+    num_classes: int,
+    *,
+    columns_named: bool = False,
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...], list[str]]:
+    """Convert labels to columns of the predictions.
+
+    Parameters
+    ----------
+    labels
+        ``(N,)``, numbers or names; see `find_label_issues`.
+    class_names
+        Names of the columns, if they have any.
+    num_classes
+        C.
+    columns_named
+        Whether the names are those of a data frame; only messages depend on it.
+
+    Returns
+    -------
+    tuple
+        ``(N,)`` int64 in 0..C-1 with -1 where unlabeled, the C names, and notes for the user.
+
+    Raises
+    ------
+    SourceError
+        A label belongs to no column.
+    """
+    if class_names is None and isinstance(getattr(labels, "dtype", None), pd.CategoricalDtype):
+        categories = _names(labels.dtype.categories, "categories")
+        if len(categories) == num_classes:
+            class_names = categories
+    values = _label_values(labels)
+    are_integers = isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.integer)
+    if class_names is None and are_integers:
+        return *_number_codes(values.astype(np.int64), num_classes), []
+    texts, numbers = _label_texts(values)
+    codes, inverse = np.unique(texts, return_inverse=True)
+    known = [str(text) for text in codes]
+    if class_names is None and numbers:
+        whole = np.array([_code_of(text) for text in known], dtype=np.int64)
+        if (whole == NO_CODE).any():
+            row = int(np.flatnonzero(whole[inverse] == NO_CODE)[0])
+            raise SourceError(f"labels[{row}] is {texts[row]}, which is no class number")
+        return *_number_codes(whole[inverse], num_classes), []
+    used = [text for text in known if text not in ("", "-1")]
+    notes = []
+    if class_names is None:
+        class_names = _sorted_classes(used, num_classes)
+        notes.append(
+            "the columns of the predictions were taken for the classes in sorted order, as in"
+            " scikit-learn; give classes=[...] if the order is another"
+        )
+    place = {name: column for column, name in enumerate(class_names)} | {"": UNLABELED}
+    place.setdefault("-1", UNLABELED)
+    missing = [text for text in used if text not in place]
+    if len(missing) == len(used) and numbers and all(0 <= _code_of(t) < num_classes for t in used):
+        place = {text: _code_of(text) for text in known}  # numbers of columns that have names
+    elif missing:
+        where = "columns of the predictions" if columns_named else "classes"
+        raise SourceError(
+            f"{len(missing)} of the labels' classes are not among the {where}: {some(missing)}; the"
+            f" {where} are {some(list(class_names))}"
+        )
+    return np.array([place[text] for text in known], dtype=np.int64)[inverse], class_names, notes
+
+
+def _label_values(labels: Any) -> Any:
+    """Return labels as a sequence or as an array ``(N,)``; masked ones become None."""
+    values = labels.to_numpy() if isinstance(labels, pd.Series | pd.Index) else labels
+    if isinstance(values, list | tuple):
+        return values
+    values = to_numpy(values)
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    values = np.asarray(values)
+    if values.ndim != 1:
+        raise SourceError(f"labels have the shape {values.shape}; give one label per sample, (N,)")
+    if masked is not None:
+        return [None if gone else v for v, gone in zip(values.tolist(), masked, strict=True)]
+    return values
+
+
+def _sorted_classes(used: list[str], num_classes: int) -> tuple[str, ...]:
+    """Take the sorted names of the labels for the columns, if there is no doubt about it."""
+    if len(used) != num_classes:
+        raise SourceError(
+            f"the labels name {len(used)} classes ({some(used)}) and the predictions have"
+            f" {num_classes} columns; give the class of each column with classes=[...]"
+        )
+    if all(_code_of(text) != NO_CODE for text in used) and used != sorted(used, key=int):
+        raise SourceError(
+            "the labels are numbers as text, which sort differently as text and as numbers; give the"
+            " class of each column with classes=[...]"
+        )
+    return tuple(used)
+
+
+def _label_texts(values: Any) -> tuple[npt.NDArray[Any], bool]:
+    """Return labels as text, "" where unlabeled, and whether all of them are numbers."""
+    texts = []
+    numbers = True
+    for row, value in enumerate(values):
+        try:
+            text = as_text(value)
+        except TypeError as error:
+            raise SourceError(f"labels[{row}] is {error}; give names or class numbers") from error
+        numbers = numbers and (text == "" or not isinstance(value, str | bool | np.bool_))
+        texts.append(text)
+    return np.asarray(texts, dtype=object if not texts else str), numbers
+
+
+def _code_of(text: str) -> int:
+    """Return the whole number that a text holds, -1 for "", or `NO_CODE`."""
+    try:
+        return int(text) if text else UNLABELED
+    except ValueError:
+        return NO_CODE
+
+
+def _number_codes(
+    codes: npt.NDArray[np.int64], num_classes: int
+) -> tuple[npt.NDArray[np.int64], tuple[str, ...]]:
+    """Check that class numbers are columns, and name the columns by their numbers."""
+    outside = np.flatnonzero((codes < UNLABELED) | (codes >= num_classes))
+    if len(outside):
+        row = int(outside[0])
+        raise SourceError(
+            f"labels[{row}] is {codes[row]}, but the predictions have the columns 0 to"
+            f" {num_classes - 1}; give the names of the columns with classes=[...], or -1 where there"
+            " is no label"
+        )
+    return codes, tuple(str(code) for code in range(num_classes))

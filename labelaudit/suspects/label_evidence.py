@@ -1,0 +1,208 @@
+"""What is known of each label after training: means over epochs, and the classes of its neighbors.
+
+The guider was trained on the labels it would judge. Its predictions for a sample's neighbors in the
+embedding do not depend on that sample's own label, so they serve as out-of-sample probabilities.
+docs/method.md says why this works, and where it fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from sklearn.neighbors import NearestNeighbors
+
+from labelaudit.sources.manifest import Verified, are_few
+from labelaudit.suspects.cross_fitting import OutOfSample, cross_fit_classifiers, enough_labels
+from labelaudit.suspects.epoch_means import EpochMeans
+from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
+
+MAX_NEIGHBORS = 30
+# If a smaller share of samples is labeled, only unlabeled samples are used as neighbors.
+MOST_UNLABELED_SHARE = 0.5
+QUERIES_PER_BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class LabelEvidence:
+    """What is known of each of the L labels.
+
+    Attributes
+    ----------
+    posterior
+        ``(L,)`` float64 in [0, 1], mean over epochs of `epoch_means.posterior_wrong`.
+    oos_probs
+        ``(L, C)`` float32, rows sum to 1, class probabilities that do not depend on the sample's own
+        label: the guider's, averaged over the sample's neighbors; mixed with those of classifiers
+        where `mixing_weight` is above 0.
+    epsilon, epsilon_mean
+        ``(L,)`` in [0, 1], ε of the last epoch, and its mean over epochs.
+    learner_prob, guider_prob
+        ``(L,)`` in [0, 1], probability of the given label in the last epoch.
+    mixing_weight
+        In [0, 1], weight of cross-fitted classifiers in `oos_probs`.
+    sharpness
+        Sharpness of `oos_probs`, where those classifiers show it; see `cross_fitting.OutOfSample`.
+    """
+
+    posterior: np.ndarray
+    oos_probs: np.ndarray
+    epsilon: np.ndarray
+    epsilon_mean: np.ndarray
+    learner_prob: np.ndarray
+    guider_prob: np.ndarray
+    mixing_weight: float = 0.0
+    sharpness: float | None = None
+
+
+def collect_evidence(
+    means: EpochMeans,
+    pred_probs: np.ndarray,
+    embeddings: np.ndarray,
+    noisy_labels: np.ndarray,
+    *,
+    seed: int,
+    features: np.ndarray | None = None,
+    device: torch.device | None = None,
+    verified: Verified | None = None,
+) -> LabelEvidence:
+    """Collect what is known of each label.
+
+    Parameters
+    ----------
+    means
+        What training recorded of the L labeled samples, over at least one epoch.
+    pred_probs, embeddings
+        The guider's class probabilities and embeddings after training, ``(N, C)`` and ``(N, d)``.
+    noisy_labels
+        ``(N,)`` int64 in 0..C-1, -1 where unlabeled.
+    seed
+        Seed of folds, and of the draw of samples that are searched where there are very many.
+    features
+        ``(N, D)`` float32, if the networks were trained on features: classifiers are then cross-fitted
+        on them (`labelaudit.suspects.cross_fitting`), unless few samples are labeled.
+    device
+        Where neighbors are searched; by default the CPU.
+    verified
+        Which of the L labels are verified.
+    """
+    labeled = np.flatnonzero(noisy_labels >= 0)
+    mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
+    reference = (
+        np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
+    )
+    probs = average_neighbors(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
+    oos = OutOfSample(probs)
+    few = are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled))
+    if features is not None and not few:
+        oos = cross_fit_classifiers(
+            features, noisy_labels, probs, seed=seed, device=device, verified=verified
+        )
+    return LabelEvidence(
+        posterior=means.posterior,
+        oos_probs=oos.probs,
+        epsilon=means.epsilon,
+        epsilon_mean=means.epsilon_mean,
+        learner_prob=means.learner_prob,
+        guider_prob=means.guider_prob,
+        mixing_weight=oos.mixing_weight,
+        sharpness=oos.sharpness,
+    )
+
+
+def average_neighbors(
+    embeddings: np.ndarray,
+    pred_probs: np.ndarray,
+    queries: np.ndarray,
+    reference: np.ndarray,
+    *,
+    seed: int,
+    num_neighbors: int | None = None,
+    device: torch.device | None = None,
+) -> np.ndarray:
+    """Average class probabilities over the nearest other samples.
+
+    Parameters
+    ----------
+    embeddings
+        ``(N, d)`` float32; distances are Euclidean.
+    pred_probs
+        ``(N, C)`` float32, class probabilities of every sample.
+    queries
+        ``(M,)`` int64, rows whose neighbors are averaged. A query is never its own neighbor.
+    reference
+        ``(R,)`` int64, rows that are searched. If there are more than `MAX_REFERENCE`, as many are
+        drawn.
+    seed
+        Seed of that draw.
+    num_neighbors
+        By default 30; in small data sets a third of the average number of samples per class, but at
+        least 5.
+    device
+        Where to search; by default the CPU.
+
+    Returns
+    -------
+    np.ndarray
+        ``(M, C)`` float32, rows sum to 1; uniform where there is no other sample.
+    """
+    num_classes = pred_probs.shape[1]
+    reference = draw(reference, MAX_REFERENCE, seed)
+    if num_neighbors is None:
+        num_neighbors = default_neighbors(len(reference), num_classes, MAX_NEIGHBORS)
+    search = search_among(embeddings[reference], min(num_neighbors + 1, len(reference)), device)
+    result = np.empty((len(queries), num_classes), dtype=np.float32)
+    for start in range(0, len(queries), QUERIES_PER_BLOCK):  # bounds the (B, k, C) block below
+        rows = queries[start : start + QUERIES_PER_BLOCK]
+        found = reference[search(embeddings[rows])]  # (B, k+1)
+        other = found != rows[:, None]
+        other[other.all(axis=1), num_neighbors:] = False  # not its own neighbor: drop the farthest
+        count = other.sum(axis=1, keepdims=True)
+        total = (pred_probs[found] * other[:, :, None]).sum(axis=1)  # (B, C)
+        result[start : start + len(rows)] = np.where(
+            count > 0, total / np.maximum(count, 1), 1.0 / num_classes
+        )
+    return result
+
+
+def search_among(
+    points: np.ndarray, count: int, device: torch.device | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Make a function that finds the nearest points.
+
+    Parameters
+    ----------
+    points
+        ``(R, d)`` float32.
+    count
+        k, at most R.
+    device
+        Where to search; by default the CPU, by scikit-learn.
+
+    Returns
+    -------
+    callable
+        From queries ``(Q, d)`` float32 to ``(Q, k)`` int64 in 0..R-1, nearest first.
+    """
+    if device is None or device.type == "cpu":
+        index = NearestNeighbors(n_neighbors=count).fit(points)
+        return partial(index.kneighbors, return_distance=False)
+    return search_on(points, count, device)
+
+
+def search_on(
+    points: np.ndarray, count: int, device: torch.device
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Make a function that finds the nearest points on a device; see `search_among`."""
+    center = points.mean(axis=0)  # products of large numbers would hide small distances
+    known = torch.from_numpy(points - center).to(device)
+
+    def search(queries: np.ndarray) -> np.ndarray:
+        moved = torch.from_numpy(queries - center).to(device)
+        own = np.full(len(queries), -1)
+        return np.concatenate([rows for _, rows in nearest(moved, known, own, count)])
+
+    return search

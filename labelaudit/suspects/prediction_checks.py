@@ -1,0 +1,223 @@
+"""Class probabilities of a user's own models: read as arrays, and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from labelaudit.errors import SourceError
+from labelaudit.sources.manifest import some
+from labelaudit.suspects.calibration import calibrating_exponent, log_of
+from labelaudit.suspects.label_model import blocks
+
+# Rows may miss a sum of 1 by this much, as those of 16-bit floats do. Above the second number, the user
+# is told that they were normalized.
+SUM_TOLERANCE = 1e-3
+SUM_ROUNDING = 1e-5
+# A model was most likely trained on the labels that it predicts if it agrees with all but this share of
+# them, or if its calibrating exponent is at least this.
+DISAGREES_TOO_RARELY, TOO_UNCERTAIN = 0.001, 4.0
+LEAST_TO_NOTICE = 200
+# A class with this many labels should be predicted at least once.
+NEVER_LABELS = 20
+
+
+def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
+    """Read predictions in the forms that people have them.
+
+    Parameters
+    ----------
+    pred_probs
+        An array, DataFrame or Tensor ``(N, C)``, or a list or an array ``(M, N, C)`` of several.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        One array of floats ``(N, C)`` per model, maybe memory-mapped.
+
+    Raises
+    ------
+    SourceError
+        If they are not numbers, or have other or different shapes.
+    """
+    if isinstance(pred_probs, list | tuple) and len(pred_probs):
+        several = list(pred_probs) if np.ndim(to_numpy(pred_probs[0])) == 2 else [pred_probs]
+    else:
+        array = pred_probs if isinstance(pred_probs, pd.DataFrame) else to_numpy(pred_probs)
+        several = list(array) if np.ndim(array) == 3 else [array]
+    models = []
+    for one in several:
+        if np.ma.is_masked(one):
+            raise SourceError("pred_probs have masked values; leave those samples out")
+        try:
+            values = np.asanyarray(to_numpy(one))
+            if not np.issubdtype(values.dtype, np.floating):
+                values = values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise SourceError(
+                "pred_probs are no table of numbers; give an array (N, C) with one row per label and"
+                " one column per class"
+            ) from error
+        if values.ndim != 2 or 0 in values.shape or values.shape[1] < 2:
+            raise SourceError(
+                f"pred_probs have the shape {values.shape}; give (N, C): one row per label, and one"
+                " column per class for at least two classes"
+            )
+        models.append(values)
+    if any(model.shape != models[0].shape for model in models):
+        shapes = ", ".join(str(model.shape) for model in models)
+        raise SourceError(
+            f"the models' predictions have different shapes: {shapes}; give the same rows and columns"
+        )
+    return tuple(models)
+
+
+def to_numpy(values: Any) -> Any:
+    """Return a PyTorch tensor as an array on the CPU, and anything else unchanged."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    if str(values.dtype) != "torch.bfloat16":
+        return values.numpy()
+    # bfloat16 has eight bits: sums are off by more than `SUM_TOLERANCE`.
+    values = values.float().numpy()
+    return values / values.sum(axis=-1, keepdims=True)
+
+
+def check_labels(given: npt.NDArray[np.int64]) -> None:
+    """Raise where labels ``(N,)``, -1 where unlabeled, have fewer than two classes.
+
+    Raises
+    ------
+    SourceError
+        If they do.
+    """
+    labels = given[given >= 0]
+    if not len(labels):
+        raise SourceError("none of the labels is one of the predictions' classes")
+    if (labels == labels[0]).all():
+        raise SourceError("all labels are of one class; at least two are needed")
+
+
+def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ()) -> list[str]:
+    """Check that models' predictions are probabilities, a block at a time.
+
+    Parameters
+    ----------
+    models
+        From `read_models`.
+    names
+        What to call each model's predictions in messages.
+
+    Returns
+    -------
+    list of str
+        Warnings, one line each.
+
+    Raises
+    ------
+    SourceError
+        If they are no probabilities; the message says what they seem to be.
+    """
+    warnings = []
+    for number, model in enumerate(models):
+        usual = "pred_probs" if len(models) == 1 else f"pred_probs[{number}]"
+        name = names[number] if number < len(names) else usual
+        off = max(_check_block(model, part, name) for part in blocks(*model.shape))
+        if off > SUM_ROUNDING:
+            warnings.append(f"rows of {name} sum to 1 only within {off:.1g}; they were normalized")
+    return warnings
+
+
+def _check_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
+    """Raise where rows are no probabilities; otherwise return the largest distance of a sum from 1."""
+    block = np.asarray(model[part])
+    sums = block.sum(axis=1, dtype=np.float64)
+    off = np.abs(sums - 1.0)
+    wrong = ~(off <= SUM_TOLERANCE) | (block.min(axis=1) < 0.0)  # NaN is wrong too
+    if not wrong.any():
+        return float(off.max())
+    row = int(np.flatnonzero(wrong)[0])
+    values, place = block[row].astype(np.float64), part.start + row
+    if not np.isfinite(values).all():
+        raise SourceError(
+            f"row {place} of {name} holds {values[~np.isfinite(values)][0]}; predictions must be finite"
+        )
+    if (values <= 0).all() and abs(np.exp(values).sum() - 1.0) <= 10 * SUM_TOLERANCE:
+        raise SourceError(f"{name} holds logarithms of probabilities; give numpy.exp of them")
+    if values.min() >= 0 and abs(values.sum() - 100.0) < 1.0:
+        raise SourceError(f"{name} holds percentages; divide them by 100")
+    if values.min() < 0 or values.max() > 1.0 + SUM_TOLERANCE:
+        worst = values.min() if values.min() < 0 else values.max()
+        raise SourceError(
+            f"row {place} of {name} holds {worst:.3g}, which is no probability; if these are logits,"
+            " give scipy.special.softmax(logits, axis=1)"
+        )
+    raise SourceError(
+        f"row {place} of {name} sums to {values.sum():.4g}, not to 1; give the probability of each"
+        " class, one column per class"
+    )
+
+
+def in_sample_warnings(
+    models: tuple[npt.NDArray[Any], ...],
+    labels: npt.NDArray[np.int64],
+    sample: npt.NDArray[np.int64],
+) -> list[str]:
+    """Warn of models that look as if they were trained on the labels.
+
+    Parameters
+    ----------
+    models
+        M arrays ``(N, C)``.
+    labels
+        ``(n,)`` int64 in 0..C-1, labels of the sample.
+    sample
+        ``(n,)`` int64, rows to look at.
+    """
+    if len(sample) < LEAST_TO_NOTICE:
+        return []
+    which = "the predictions" if len(models) == 1 else "predictions of one of the models"
+    warnings = []
+    for model in models:
+        log_probs = log_of(np.asarray(model[sample], dtype=np.float64))
+        agreement = float((log_probs.argmax(axis=1) == labels).mean())
+        uncertain = calibrating_exponent(log_probs, labels) >= TOO_UNCERTAIN
+        if agreement >= 1.0 - DISAGREES_TOO_RARELY or uncertain:
+            warnings.append(
+                f"{which} agree with {agreement:.1%} of the labels, more than a model could that has"
+                " not seen them. It was most likely trained on these labels, and then misses their"
+                " mistakes. Give out-of-sample predictions, for example by scikit-learn's"
+                " cross_val_predict"
+            )
+    return warnings
+
+
+def never_predicted_warnings(
+    predicted: npt.NDArray[np.int64], given: npt.NDArray[np.int64], class_names: tuple[str, ...]
+) -> list[str]:
+    """Warn of classes that have labels but are never predicted.
+
+    Parameters
+    ----------
+    predicted
+        ``(N,)`` int64 in 0..C-1, the likeliest class.
+    given
+        ``(N,)`` int64, -1 where unlabeled.
+    class_names
+        Names of the C classes.
+    """
+    size = len(class_names)
+    labels = np.bincount(given[given >= 0], minlength=size)
+    never = np.flatnonzero((labels >= NEVER_LABELS) & (np.bincount(predicted, minlength=size) == 0))
+    if not len(never):
+        return []
+    classes = some([class_names[number] for number in never])
+    return [
+        f"no sample is predicted as {classes}, but {labels[never].sum():,} samples are labeled so; check"
+        " that the columns of the predictions are in the order of the classes"
+    ]
