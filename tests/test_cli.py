@@ -105,7 +105,7 @@ def test_verified_labels_and_reviewed_runs_are_taken(digit_files, tmp_path, monk
     again = RUNNER.invoke(app, [*scan, "--device", "cpu", "--out", "two", "--reviewed", "one"])
     assert again.exit_code == 0, again.output
     assert f"{60 - gone + 30} labels are verified and taken as right." in again.output
-    assert "Of 30 labels looked at, 30 were wrong;" in again.output
+    assert "Of 30 reviewed labels, 30 were wrong;" in again.output
     nothing = RUNNER.invoke(app, ["scan", images, "marked.csv", "--reviewed", "nowhere"])
     assert nothing.exit_code == 2
     assert "nowhere does not exist" in nothing.output

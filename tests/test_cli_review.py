@@ -119,7 +119,7 @@ def test_the_report_is_written_anew_with_what_was_decided(texts: Path) -> None:
     assert done.exit_code == 0
     page = (run / "report.html").read_text()
     kept = len(range(0, len(rows), 4))
-    assert f"Of {len(rows)} labels looked at, {len(rows) - kept} were wrong" in page
+    assert f"Of {len(rows)} reviewed labels, {len(rows) - kept} were wrong" in page
     # What is shown of each suspect stays as it was.
     data = '<script type="application/json" id="data-index">'
     shown = [text.partition(data)[2].partition("</script>")[0] for text in (before, page)]

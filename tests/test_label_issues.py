@@ -101,7 +101,7 @@ def test_a_series_keeps_its_index() -> None:
 
 
 @pytest.mark.parametrize("nothing", [-1, None, np.nan])
-def test_unlabeled_samples_are_predicted_and_not_judged(nothing) -> None:
+def test_unlabeled_samples_are_predicted_and_not_scored(nothing) -> None:
     probs, given, _ = predictions()
     labels = [nothing, *given[1:].tolist()]
     got = labelaudit.find_label_issues(labels, probs)

@@ -276,7 +276,5 @@ def test_a_column_of_verified_labels_is_taken_and_rows_stay_with_their_predictio
         skipped = labelaudit.read_csv(result.run_dir / "skipped.csv")
         assert skipped["reason"].unique().tolist() == ["excluded in the column of verified labels"]
     assert "20 labels are verified and taken as right." in lines.said
-    assert any(
-        line.startswith("what 20 of the verified labels were at first") for line in lines.warned
-    )
+    assert any(line.startswith("the first labels of 20 verified samples") for line in lines.warned)
     assert any(line.startswith("5 samples excluded in the column") for line in lines.warned)

@@ -182,8 +182,8 @@ def test_few_labels_a_class_say_what_can_be_trusted(lines) -> None:
     noisy = corrupt_symmetric(clean, 0.2, 100, seed=0)
     result = labelaudit.scan(features, noisy, device="cpu", reporter=lines)
     assert result.samples["suspect_score"].notna().all()
-    (warning,) = [line for line in lines.warned if "labels a class" in line]
-    assert warning.startswith("there are 10 labels a class on average")
+    (warning,) = [line for line in lines.warned if "labels per class" in line]
+    assert warning.startswith("there are only 10 labels per class on average")
     assert "can be trusted" in warning
     assert warning in result.summary["warnings"]
     wrong = noisy != clean

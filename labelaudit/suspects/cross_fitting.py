@@ -10,7 +10,6 @@ probability depends a little on the sample's own label, which therefore leaves a
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,35 +17,19 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
-from sklearn.preprocessing import StandardScaler
 
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.calibration import MIN_PROB, calibrating_exponent, log_of
-from labelaudit.suspects.nearest import (
-    BLOCK_VALUES,
-    MAX_REFERENCE,
-    Axes,
-    default_neighbors,
-    draw,
-    nearest,
+from labelaudit.suspects.feature_classifiers import (
+    cross_fit_linear,
+    enough_labels,
+    find_neighbors,
+    vote_of_neighbors,
 )
+from labelaudit.suspects.nearest import MAX_REFERENCE, draw
 from labelaudit.suspects.noise_model import fit_noise_model
 
 ROUNDS = 2
-FOLDS = 5
-# Inverse strength of the logistic regression's penalty, and its iterations; docs/method.md says on
-# which data they were chosen.
-STRENGTH = 0.003
-MAX_ITERATIONS = 25
-# Largest product of training samples, features and classes. If that leaves fewer training samples per
-# class than the second number, no logistic regression is trained.
-MAX_PRODUCTS = 1e9
-MIN_SAMPLES_PER_CLASS = 5
-MAX_VOTING_NEIGHBORS = 20
-PRIOR_VOTES = 0.3  # spread over all classes, so that none is impossible
 # Mixing weights of the vote that are tried, and the number of samples and of probabilities they are
 # tried on at most.
 VOTE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -204,11 +187,6 @@ def estimate_sharpness(
     return math.exp(minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded").x)
 
 
-def enough_labels(num_labeled: int) -> bool:
-    """Whether there are enough labels for cross-fitting."""
-    return num_labeled >= FOLDS
-
-
 def normalized_likelihood(likelihood: float, best: float, given_labels: np.ndarray) -> float:
     """Put the likelihood of given labels on a scale from class frequencies to the right classes.
 
@@ -230,140 +208,6 @@ def normalized_likelihood(likelihood: float, best: float, given_labels: np.ndarr
     shares = np.bincount(given_labels) / len(given_labels)
     least = -float(entropy(shares))
     return 1.0 if best <= least else (likelihood - least) / (best - least)
-
-
-def cross_fit_linear(
-    features: np.ndarray,
-    rows: np.ndarray,
-    given_labels: np.ndarray,
-    num_classes: int,
-    right_prob: np.ndarray,
-    *,
-    seed: int,
-) -> np.ndarray:
-    """Predict each labeled sample by a logistic regression that was trained on the other folds.
-
-    Parameters
-    ----------
-    features
-        ``(N, D)`` float32, maybe memory-mapped.
-    rows
-        ``(L,)`` int64, the labeled samples.
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
-    num_classes
-        C.
-    right_prob
-        ``(L,)`` in [0, 1], weight of each label in training.
-    seed
-        Seed of the folds.
-
-    Returns
-    -------
-    np.ndarray
-        ``(L, C)`` float32, rows sum to 1; 0 for a class that the training folds lack. Uniform where
-        there are fewer samples than folds, too few per class, or only one class in the other folds.
-    """
-    size = len(rows)
-    probs = np.full((size, num_classes), 1.0 / num_classes, dtype=np.float32)
-    most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
-    if not enough_labels(size) or most < min(size, MIN_SAMPLES_PER_CLASS * num_classes):
-        return probs
-    shuffled = np.random.default_rng(seed).permutation(size)
-    scaler = StandardScaler().fit(features[rows[np.sort(shuffled[:most])]])
-    # Features may lie in a file that is larger than memory.
-    step = max(1, BLOCK_VALUES // features.shape[1])
-    for _, fold in KFold(FOLDS).split(shuffled):
-        in_fold = np.zeros(size, dtype=bool)
-        in_fold[shuffled[fold]] = True
-        train = np.sort(shuffled[~in_fold[shuffled]][:most])
-        if len(np.unique(given_labels[train])) < 2:
-            continue
-        classifier = LogisticRegression(C=STRENGTH, max_iter=MAX_ITERATIONS)
-        with warnings.catch_warnings():
-            # Convergence is not needed: the probabilities are calibrated later.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            classifier.fit(
-                scaler.transform(features[rows[train]]),
-                given_labels[train],
-                sample_weight=right_prob[train],
-            )
-        test = np.flatnonzero(in_fold)
-        probs[test] = 0.0
-        for start in range(0, len(test), step):
-            part = test[start : start + step]
-            predicted = classifier.predict_proba(scaler.transform(features[rows[part]]))
-            probs[np.ix_(part, classifier.classes_)] = predicted
-    return probs
-
-
-def find_neighbors(
-    features: np.ndarray,
-    rows: np.ndarray,
-    num_classes: int,
-    *,
-    seed: int,
-    device: torch.device,
-) -> np.ndarray:
-    """Find the nearest other samples, by the angle between features along the principal axes.
-
-    Parameters
-    ----------
-    features
-        ``(N, D)`` float32, maybe memory-mapped.
-    rows
-        ``(L,)`` int64, the labeled samples, at least two.
-    num_classes
-        C.
-    seed
-        Seed of the draw of samples that are searched, where there are very many.
-    device
-        Where to search.
-
-    Returns
-    -------
-    np.ndarray
-        ``(L, k)`` int64 in 0..L-1, places among the labeled samples; never the sample itself. k is at
-        most 20, and smaller in small data sets.
-    """
-    reference = draw(np.arange(len(rows)), MAX_REFERENCE, seed)
-    count = default_neighbors(len(reference), num_classes, MAX_VOTING_NEIGHBORS)
-    count = min(count, len(reference) - 1)
-    points = Axes.of(features, rows[reference], unit=True).project(features, rows, device)  # (L, s)
-    place = np.full(len(rows), -1)
-    place[reference] = np.arange(len(reference))
-    found = np.empty((len(rows), count), dtype=np.int64)
-    for part, near in nearest(points, points[reference], place, count):
-        found[part] = reference[near]
-    return found
-
-
-def vote_of_neighbors(
-    neighbors: np.ndarray, given_labels: np.ndarray, num_classes: int, right_prob: np.ndarray
-) -> np.ndarray:
-    """Count the labels of each sample's neighbors.
-
-    Parameters
-    ----------
-    neighbors
-        ``(L, k)`` int64, from `find_neighbors`.
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
-    num_classes
-        C.
-    right_prob
-        ``(L,)`` in [0, 1], weight of each label.
-
-    Returns
-    -------
-    np.ndarray
-        ``(L, C)`` float32, shares of the weighted votes; rows sum to 1.
-    """
-    votes = np.full((len(neighbors), num_classes), PRIOR_VOTES / num_classes, dtype=np.float32)
-    every = np.arange(len(neighbors))
-    for neighbor in neighbors.T:  # one neighbor of each sample at a time: no cell occurs twice
-        votes[every, given_labels[neighbor]] += right_prob[neighbor]
-    return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
 
 def mix_classifiers(

@@ -16,8 +16,9 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.sources.manifest import Verified, are_few
-from labelaudit.suspects.cross_fitting import OutOfSample, cross_fit_classifiers, enough_labels
+from labelaudit.suspects.cross_fitting import OutOfSample, cross_fit_classifiers
 from labelaudit.suspects.epoch_means import EpochMeans
+from labelaudit.suspects.feature_classifiers import enough_labels
 from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
 
 MAX_NEIGHBORS = 30

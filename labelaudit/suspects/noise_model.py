@@ -31,7 +31,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
-from labelaudit.suspects.calibration import MIN_PROB
+from labelaudit.suspects.calibration import log_of
 
 # Number of probabilities in a fit; with many classes, at least the second number of samples per class.
 FIT_VALUES, FIT_SAMPLES_PER_CLASS = 2_000_000, 20
@@ -104,7 +104,7 @@ class NoiseModel:
             part = slice(start, start + size)
             given = given_labels[part]
             rows = np.arange(len(given))
-            joint = self.sharpness * _log(oos_probs[part]) + self.class_bias
+            joint = self.sharpness * log_of(oos_probs[part].astype(np.float64)) + self.class_bias
             class_uncertainty[part] = 1.0 - np.exp(joint.max(axis=1) - logsumexp(joint, axis=1))
             joint += log_channel[:, given].T  # (B, C), not normalized
             right = joint[rows, given].copy()
@@ -124,7 +124,9 @@ class NoiseModel:
         given_labels
             ``(L,)`` int64 in 0..C-1.
         """
-        probs = _soft(np.r_[np.log(self.sharpness), self.class_bias], _log(oos_probs))
+        probs = _soft(
+            np.r_[np.log(self.sharpness), self.class_bias], log_of(oos_probs.astype(np.float64))
+        )
         given_prob = (probs * self.transition_matrix[:, given_labels].T).sum(axis=1)
         return float(np.log(given_prob).mean())
 
@@ -163,7 +165,7 @@ def fit_noise_model(
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
         oos_probs, given_labels = oos_probs[rows], given_labels[rows]
-    log_probs = _log(oos_probs)
+    log_probs = log_of(oos_probs.astype(np.float64))
     rows = np.arange(len(given_labels))
     by_given = csr_array((np.ones(len(rows)), (given_labels, rows)), shape=(classes, len(rows)))
     channel = _channel(np.zeros((classes, classes)), FIRST_RATE)
@@ -187,11 +189,6 @@ def fit_noise_model(
         if abs(rate - before) < TOLERANCE:
             break
     return NoiseModel(float(np.exp(parameters[0])), parameters[1:], channel)
-
-
-def _log(probs: np.ndarray) -> np.ndarray:
-    probs = np.maximum(np.asarray(probs, dtype=np.float64), MIN_PROB)
-    return np.asarray(np.log(probs / probs.sum(axis=1, keepdims=True)))
 
 
 def _soft(parameters: np.ndarray, log_probs: np.ndarray) -> np.ndarray:

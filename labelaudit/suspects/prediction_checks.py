@@ -216,8 +216,8 @@ def never_predicted_warnings(
     never = np.flatnonzero((labels >= NEVER_LABELS) & (np.bincount(predicted, minlength=size) == 0))
     if not len(never):
         return []
-    classes = some([class_names[number] for number in never])
+    classes, count = some([class_names[number] for number in never]), labels[never].sum()
     return [
-        f"no sample is predicted as {classes}, but {labels[never].sum():,} samples are labeled so; check"
-        " that the columns of the predictions are in the order of the classes"
+        f"no sample is predicted as {classes}, but {count:,} samples have this label; check that the"
+        " columns of the predictions are in the order of the classes"
     ]

@@ -18,8 +18,9 @@ from labelaudit.errors import OptionError, SourceError
 from labelaudit.images.store import make_store
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.calibration import calibrating_exponent, log_of
-from labelaudit.suspects.cross_fitting import cross_fit_classifiers, enough_labels
+from labelaudit.suspects.cross_fitting import cross_fit_classifiers
 from labelaudit.suspects.decision import Decision, decide
+from labelaudit.suspects.feature_classifiers import enough_labels
 from labelaudit.suspects.label_model import blocks, fit_rows
 from labelaudit.suspects.prediction_checks import (
     check_labels,

@@ -243,7 +243,7 @@ def test_a_reviewed_scan_trusts_what_was_decided(labels, first, tmp_path) -> Non
     assert checked["num_remaining"] == 600 - len(decided)
     assert checked["expected_remaining"] == pytest.approx(again.summary["expected_wrong"])
     assert checked["explanation"].startswith(
-        f"Of {len(decided)} labels looked at, {wrong} were wrong"
+        f"Of {len(decided)} reviewed labels, {wrong} were wrong"
     )
     # Nothing of that by itself.
     assert first.summary["checked"] is None
@@ -302,7 +302,7 @@ def test_applied_labels_are_judged_as_in_a_reviewed_run(
         pd.testing.assert_frame_equal(applied.samples, reviewed.samples, check_exact=True)
         assert applied.summary["expected_wrong"] == reviewed.summary["expected_wrong"]
     assert applied.samples["first_label"].notna().sum() == len(read_corrections(first.run_dir))
-    assert not any("of the verified labels were at first" in line for line in lines.warned)
+    assert not any("the first labels of" in line for line in lines.warned)
     # Without the first labels they are judged otherwise.
     bare = pd.read_csv(fixed, dtype=str).drop(columns="first_label")
     bare.to_csv(tmp_path / "bare.csv", index=False)
@@ -310,7 +310,7 @@ def test_applied_labels_are_judged_as_in_a_reviewed_run(
         tmp_path / "bare.csv", verified_column="verified", reporter=lines, **data
     )
     assert not np.allclose(other.samples["suspect_score"], reviewed.samples["suspect_score"])
-    assert any("of the verified labels were at first" in line for line in lines.warned)
+    assert any("the first labels of" in line for line in lines.warned)
 
 
 def test_of_two_runs_the_later_one_holds(labels, first, tmp_path) -> None:

@@ -6,14 +6,16 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects import cross_fitting, nearest
+from labelaudit.suspects import cross_fitting, feature_classifiers, nearest
 from labelaudit.suspects.cross_fitting import (
     cross_fit_classifiers,
-    cross_fit_linear,
-    find_neighbors,
     mix_classifiers,
     mix_probs,
     normalized_likelihood,
+)
+from labelaudit.suspects.feature_classifiers import (
+    cross_fit_linear,
+    find_neighbors,
     vote_of_neighbors,
 )
 from labelaudit.suspects.noise_model import fit_noise_model
@@ -38,7 +40,7 @@ def auroc(probs: np.ndarray, noisy: np.ndarray, clean: np.ndarray) -> float:
 # --- the linear classifier ------------------------------------------------------------------------
 
 
-def test_wrong_labels_are_improbable_to_who_did_not_see_them(gaussians) -> None:
+def test_wrong_labels_are_improbable_out_of_sample(gaussians) -> None:
     features, noisy, clean = gaussians
     probs = taught_by_all(features, noisy, 4)
     np.testing.assert_allclose(probs.sum(axis=1), 1, atol=1e-5)
@@ -46,7 +48,7 @@ def test_wrong_labels_are_improbable_to_who_did_not_see_them(gaussians) -> None:
     np.testing.assert_array_equal(probs, taught_by_all(features, noisy, 4))
 
 
-def test_no_label_has_a_say_in_its_own_fold(gaussians) -> None:
+def test_no_label_is_used_in_its_own_fold(gaussians) -> None:
     features, noisy, _ = gaussians
     changed = noisy.copy()
     changed[7] = (changed[7] + 1) % 4
@@ -55,7 +57,7 @@ def test_no_label_has_a_say_in_its_own_fold(gaussians) -> None:
     assert (before != after).any()
 
 
-def test_labels_that_are_not_trusted_teach_nothing(gaussians) -> None:
+def test_labels_of_weight_zero_change_nothing(gaussians) -> None:
     features, noisy, clean = gaussians
     trusted = (noisy == clean).astype(float)
     probs = taught_by(features, noisy, 4, trusted)
@@ -76,8 +78,8 @@ def test_few_samples_and_absent_classes_break_nothing() -> None:
 def test_of_large_data_a_part_teaches(gaussians, monkeypatch: pytest.MonkeyPatch) -> None:
     features, noisy, clean = gaussians
     whole = taught_by_all(features, noisy, 4)
-    monkeypatch.setattr(cross_fitting, "MAX_PRODUCTS", 200 * 24 * 10)
-    monkeypatch.setattr(cross_fitting, "BLOCK_VALUES", 100 * 24)
+    monkeypatch.setattr(feature_classifiers, "MAX_PRODUCTS", 200 * 24 * 10)
+    monkeypatch.setattr(feature_classifiers, "BLOCK_VALUES", 100 * 24)
     taught = []
     fit = LogisticRegression.fit
     monkeypatch.setattr(
@@ -91,7 +93,7 @@ def test_of_large_data_a_part_teaches(gaussians, monkeypatch: pytest.MonkeyPatch
     assert taught == [200] * 5
     assert (probs != whole).any()
     assert auroc(probs, noisy, clean) > 0.9
-    monkeypatch.setattr(cross_fitting, "MAX_PRODUCTS", 15 * 24 * 10)
+    monkeypatch.setattr(feature_classifiers, "MAX_PRODUCTS", 15 * 24 * 10)
     np.testing.assert_allclose(taught_by_all(features, noisy, 4), 0.25)  # too few a class
 
 
@@ -113,7 +115,7 @@ def test_of_many_labels_some_drawn_with_the_seed_are_looked_among(
     gaussians, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features, *_ = gaussians
-    monkeypatch.setattr(cross_fitting, "MAX_REFERENCE", 100)
+    monkeypatch.setattr(feature_classifiers, "MAX_REFERENCE", 100)
     monkeypatch.setattr(nearest, "BLOCK_VALUES", 300 * 24)
     rows = np.arange(800)
     found = find_neighbors(features, rows, 4, seed=0, device=CPU)
@@ -124,7 +126,7 @@ def test_of_many_labels_some_drawn_with_the_seed_are_looked_among(
     assert (found != find_neighbors(features, rows, 4, seed=1, device=CPU)).any()
 
 
-def test_votes_weigh_as_much_as_they_are_trusted() -> None:
+def test_votes_are_weighted_by_trust() -> None:
     neighbors = np.array([[1, 2, 3]] * 4)
     votes = vote_of_neighbors(neighbors, np.array([0, 1, 1, 2]), 3, np.array([1.0, 0.5, 1.0, 0.2]))
     np.testing.assert_allclose(votes, np.tile([[0.1 / 2, 1.6 / 2, 0.3 / 2]], (4, 1)), rtol=1e-6)
@@ -133,7 +135,7 @@ def test_votes_weigh_as_much_as_they_are_trusted() -> None:
 # --- both ------------------------------------------------------------------------------------------
 
 
-def test_who_knows_better_is_believed(gaussians) -> None:
+def test_the_better_classifier_weighs_more(gaussians) -> None:
     features, noisy, clean = gaussians
     knows = taught_by_all(features, noisy, 4)
     guesses = np.random.default_rng(0).dirichlet(np.ones(4), 800).astype(np.float32)
@@ -144,7 +146,7 @@ def test_who_knows_better_is_believed(gaussians) -> None:
         assert likelihood >= fit_noise_model(knows, noisy).log_likelihood(knows, noisy) - 0.01
 
 
-def test_what_is_known_of_labels_lies_between_their_frequencies_and_the_truth(gaussians) -> None:
+def test_the_normalized_likelihood_is_0_for_frequencies_and_1_for_the_truth(gaussians) -> None:
     _, noisy, clean = gaussians
     truth = np.eye(4)[clean]
     model = fit_noise_model(truth, noisy)
@@ -156,10 +158,12 @@ def test_what_is_known_of_labels_lies_between_their_frequencies_and_the_truth(ga
     flat = np.full((800, 4), 0.25)
     told = fit_noise_model(flat, noisy).log_likelihood(flat, noisy)
     assert normalized_likelihood(told, most, noisy) == pytest.approx(0, abs=0.03)
-    assert normalized_likelihood(told, -2.0, noisy) == 1.0  # nobody can know more
+    assert (
+        normalized_likelihood(told, -2.0, noisy) == 1.0
+    )  # the truth is no better than the frequencies
 
 
-def test_opinions_agree_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_probabilities_are_mixed_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = np.random.default_rng(0).dirichlet(np.ones(3), (2, 50))
     whole = mix_probs(first, second, 0.25)
     expected = first**0.75 * second**0.25
@@ -178,7 +182,7 @@ def test_the_likelihood_is_that_of_the_given_labels(gaussians) -> None:
     assert model.log_likelihood(probs, noisy) == pytest.approx(np.log(given_probs).mean(), rel=1e-4)
 
 
-def test_what_was_learned_by_heart_is_found_out(gaussians) -> None:
+def test_memorized_labels_are_found_with_features(gaussians) -> None:
     features, noisy, clean = gaussians
     # It excuses a wrong label in two of three cases.
     by_heart = np.random.default_rng(3).random(800) < 0.67
@@ -194,7 +198,7 @@ def test_what_was_learned_by_heart_is_found_out(gaussians) -> None:
     )
 
 
-def test_where_labels_are_few_the_first_opinion_stands(gaussians) -> None:
+def test_with_fewer_labels_than_folds_nothing_is_mixed_in(gaussians) -> None:
     features, noisy, _ = gaussians
     base_probs = np.tile(np.float32([[0.7, 0.1, 0.1, 0.1]]), (4, 1))
     few = np.where(np.arange(800) < 4, noisy, -1)
@@ -203,7 +207,7 @@ def test_where_labels_are_few_the_first_opinion_stands(gaussians) -> None:
     assert mixed.mixing_weight == 0.0
 
 
-def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_class() -> None:
+def test_useless_features_weigh_little_with_few_labels_per_class() -> None:
     rng = np.random.default_rng(0)
     clean = np.repeat(np.arange(20), 10)
     noisy = np.where(rng.random(200) < 0.2, rng.integers(0, 20, 200), clean)
@@ -213,7 +217,7 @@ def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_few_labels_a_
     assert auroc(cross_fit_classifiers(noise, noisy, base_probs, seed=0).probs, noisy, clean) > 0.95
 
 
-def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_either() -> None:
+def test_useless_features_weigh_little_with_many_labels_either() -> None:
     """Two shells: no half-space and no angle tells them apart."""
     rng = np.random.default_rng(0)
     clean = rng.integers(0, 2, 800)
@@ -226,8 +230,8 @@ def test_features_that_tell_nothing_do_not_outweigh_who_knows_with_many_labels_e
     assert auroc(mixed, noisy, clean) > auroc(base_probs, noisy, clean) - 0.001
 
 
-def test_hardly_a_trace_of_a_label_comes_back_to_it(gaussians) -> None:
-    """It has taught others, and they are trusted more or less for it."""
+def test_a_label_hardly_affects_its_own_prediction(gaussians) -> None:
+    """It trains the others, which are trusted more or less because of it."""
     features, noisy, clean = gaussians
     base_probs = np.full((800, 4), 0.1, np.float32)
     base_probs[np.arange(800), clean] = 0.7
@@ -243,9 +247,7 @@ def test_hardly_a_trace_of_a_label_comes_back_to_it(gaussians) -> None:
         assert abs(excused) < 0.1
 
 
-def test_verified_labels_teach_and_vote_with_their_full_weight(
-    gaussians, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verified_labels_have_full_weight(gaussians, monkeypatch: pytest.MonkeyPatch) -> None:
     features, given, right = gaussians
     base_probs = np.full((len(given), 4), 0.25, np.float32)
     mask = np.arange(len(given)) < 100

@@ -172,7 +172,7 @@ def test_fitting_climbs_and_explanations_are_weighed() -> None:
     assert sum(one.weight for one in kept) == pytest.approx(1)
 
 
-def test_judging_in_blocks_changes_nothing(monkeypatch) -> None:
+def test_scoring_in_blocks_changes_nothing(monkeypatch) -> None:
     log_probs, given, _, _ = simulate(total=1000)
     model, whole = infer(log_probs, given)
     monkeypatch.setattr("labelaudit.suspects.label_model.BLOCK_VALUES", 60)

@@ -30,7 +30,7 @@ def test_the_transition_matrix_is_recovered(noise):
 
 
 @pytest.mark.parametrize("distortion", [0.4, 2.0])
-def test_a_witness_too_sure_or_too_shy_is_taken_at_its_worth(distortion):
+def test_the_sharpness_undoes_a_distortion_of_the_probabilities(distortion):
     probs, _, given, _ = draw(symmetric=0.3)
     distorted = probs**distortion
     distorted /= distorted.sum(1, keepdims=True)
@@ -49,7 +49,7 @@ def test_scores_mean_what_they_say():
         assert wrong[inside].mean() == pytest.approx(posterior.wrong_prob[inside].mean(), abs=0.06)
 
 
-def test_judging_is_bayes_rule():
+def test_the_posterior_is_bayes_rule():
     matrix = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.0001, 0.3, 0.6999]])
     model = NoiseModel(2.0, np.array([0.1, 0.0, -0.2]), matrix)
     probs = np.array([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]])
@@ -75,7 +75,7 @@ def test_the_gradient_is_that_of_the_loss():
     assert error < 1e-3
 
 
-def test_certain_witnesses_rank_and_stay_finite():
+def test_certain_probabilities_rank_and_stay_finite():
     probs = np.eye(3)[np.zeros(30, int)]
     given = np.zeros(30, int)
     given[:3] = 1

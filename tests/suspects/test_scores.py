@@ -63,7 +63,7 @@ def test_large_references_are_sampled_with_the_seed(monkeypatch):
     assert not np.array_equal(first, average_neighbors(embeddings, probs, rows, rows, seed=2))
 
 
-def test_few_labels_are_judged_by_unlabeled_neighbors_alone():
+def test_few_labels_are_scored_by_unlabeled_neighbors_alone():
     labels = np.full(60, -1)
     labels[:2] = [0, 1]
     embeddings = np.zeros((60, 1), np.float32)
@@ -73,8 +73,8 @@ def test_few_labels_are_judged_by_unlabeled_neighbors_alone():
     probs[:2] = [[0.0, 1.0], [1.0, 0.0]]  # what the model says of the labeled ones does not count
     means = EpochMeans(2, 2, 0.001)
     means.add(*np.float32([[0.0, 0.0], [0.5, 0.5], [0.5, 0.5]]))
-    heard = collect_evidence(means, probs, embeddings, labels, seed=0)
-    scored = score_labels(heard, probs, labels)
+    evidence = collect_evidence(means, probs, embeddings, labels, seed=0)
+    scored = score_labels(evidence, probs, labels)
     assert scored.name == "neighbors"
     # What neighbors believe on average is squared; how far they are at odds is not.
     np.testing.assert_allclose(scored.suspect_score, [0.01 / 0.82, 0.04 / 0.68], atol=1e-6)
@@ -88,7 +88,7 @@ def evidence_of(posterior, neighbors, epsilon=None) -> LabelEvidence:
     return LabelEvidence(np.asarray(posterior), np.asarray(neighbors), epsilon, zero, zero, zero)
 
 
-def test_neighbors_are_judged_through_the_label_model():
+def test_the_default_score_uses_the_label_model():
     rng = np.random.default_rng(5)
     right = rng.integers(0, 3, 600)
     neighbors = np.full((600, 3), 0.02, np.float32)
@@ -111,7 +111,7 @@ def test_ranking_is_finer_than_scores_that_round_to_one():
     assert scored.order[:3].tolist() == [1, 0, 2]
 
 
-def test_the_models_own_opinion_can_be_asked_for():
+def test_the_models_own_posterior_can_be_chosen():
     neighbors = np.full((3, 2), 0.5, np.float32)
     scored = score_labels(
         evidence_of([0.1, 0.8, 0.6], neighbors), neighbors, np.zeros(3, int), "posterior"
