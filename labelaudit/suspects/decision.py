@@ -196,11 +196,6 @@ def review_curve(scores: Scores) -> list[dict[str, float]]:
 def to_review(scores: Scores) -> dict[str, int] | None:
     """Estimate how many suspects to review to find half, 90 % and 99 % of the wrong labels.
 
-    Parameters
-    ----------
-    scores
-        Scores of L labels.
-
     Returns
     -------
     dict or None

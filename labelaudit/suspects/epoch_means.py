@@ -5,8 +5,6 @@ Nothing but sums and the last epoch is kept, so that memory does not grow with t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import numpy as np
 
 MIN_PROB = 1e-12  # keeps the quotient of `posterior_wrong` finite
@@ -60,29 +58,6 @@ class EpochMeans:
         self.epsilon, self.guider_prob, self.learner_prob = epsilon, guider_prob, learner_prob
         self.num_epochs += 1
 
-    @classmethod
-    def of_history(
-        cls,
-        history: Iterable[tuple[int, Mapping[str, np.ndarray]]],
-        num_labels: int,
-        num_classes: int,
-        min_epsilon: float,
-    ) -> EpochMeans:
-        """Add up recorded epochs.
-
-        Parameters
-        ----------
-        history
-            Pairs of an epoch's number and its arrays by name, ``epsilon``, ``guider_prob`` and
-            ``learner_prob``; `labelaudit.EpsilonHistory` gives these.
-        num_labels, num_classes, min_epsilon
-            See the class.
-        """
-        means = cls(num_labels, num_classes, min_epsilon)
-        for _, epoch in history:
-            means.add(epoch["epsilon"], epoch["guider_prob"], epoch["learner_prob"])
-        return means
-
     @property
     def posterior(self) -> np.ndarray:
         """``(L,)`` float64 in [0, 1]: mean of `posterior_wrong` over all epochs."""
@@ -97,7 +72,7 @@ class EpochMeans:
 def posterior_wrong(
     epsilon: np.ndarray, guider_prob: np.ndarray, num_classes: int, min_epsilon: float
 ) -> np.ndarray:
-    """Probability that the given label is wrong, by Bayes with the channel of Eq. 9.
+    """Compute the probability that the given label is wrong, by Bayes' rule with the channel of Eq. 9.
 
     ::
 

@@ -122,16 +122,8 @@ def fit_explanation(
         total = confusion.sum(axis=1)  # (C,), or (n, C) below
         if follow:
             total = channel_total(soft, confusion, has_pairs)
-        joint = confusion.T[given]  # (n, C)
-        joint /= total
-        joint *= truth
-        if len(sample.known):
-            certain = np.maximum(joint[sample.known, sample.right], MIN_JOINT)
-            joint[sample.known] = 0.0
-            joint[sample.known, sample.right] = certain
-        evidence = joint.sum(axis=1, keepdims=True)
-        before, likelihood = likelihood, float(np.log(evidence).mean()) + mean_log_soft
-        joint /= evidence  # P(y | x, ỹ)
+        joint, log_evidence = _posterior(sample, truth, confusion, total)
+        before, likelihood = likelihood, log_evidence + mean_log_soft
         if done > FEWEST_ROUNDS and abs(likelihood - before) < TOLERANCE:
             break
         counts = np.asarray((sample.by_given @ joint).T)  # (C, C)
@@ -159,6 +151,22 @@ def fit_explanation(
         uncertainty_share=_mean(uncertain),
         transition_matrix=transitions.astype(np.float32),
     )
+
+
+def _posterior(
+    sample: FitSample, truth: Floats, confusion: Floats, total: Floats
+) -> tuple[Floats, float]:
+    """Return P(y = k | x, ỹ), ``(n, C)``, and the mean log-likelihood of the labels but for P_ỹ^t."""
+    joint = confusion.T[sample.given]
+    joint /= total
+    joint *= truth
+    if len(sample.known):
+        certain = np.maximum(joint[sample.known, sample.right], MIN_JOINT)
+        joint[sample.known] = 0.0
+        joint[sample.known, sample.right] = certain
+    evidence = joint.sum(axis=1, keepdims=True)
+    joint /= evidence
+    return joint, float(np.log(evidence).mean())
 
 
 def _exposure(

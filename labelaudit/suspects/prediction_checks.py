@@ -89,13 +89,7 @@ def to_numpy(values: Any) -> Any:
 
 
 def check_labels(given: npt.NDArray[np.int64]) -> None:
-    """Raise where labels ``(N,)``, -1 where unlabeled, have fewer than two classes.
-
-    Raises
-    ------
-    SourceError
-        If they do.
-    """
+    """Raise `SourceError` where labels ``(N,)``, -1 where unlabeled, have fewer than two classes."""
     labels = given[given >= 0]
     if not len(labels):
         raise SourceError("none of the labels is one of the predictions' classes")
@@ -104,7 +98,7 @@ def check_labels(given: npt.NDArray[np.int64]) -> None:
 
 
 def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ()) -> list[str]:
-    """Check that models' predictions are probabilities, a block at a time.
+    """Check that predictions are probabilities, a block at a time; return warnings, one line each.
 
     Parameters
     ----------
@@ -112,11 +106,6 @@ def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ())
         From `read_models`.
     names
         What to call each model's predictions in messages.
-
-    Returns
-    -------
-    list of str
-        Warnings, one line each.
 
     Raises
     ------
@@ -168,16 +157,9 @@ def in_sample_warnings(
     labels: npt.NDArray[np.int64],
     sample: npt.NDArray[np.int64],
 ) -> list[str]:
-    """Warn of models that look as if they were trained on the labels.
+    """Warn of models ``(N, C)`` that look as if they were trained on the labels.
 
-    Parameters
-    ----------
-    models
-        M arrays ``(N, C)``.
-    labels
-        ``(n,)`` int64 in 0..C-1, labels of the sample.
-    sample
-        ``(n,)`` int64, rows to look at.
+    Rows `sample` ``(n,)`` are tested, whose given labels are `labels` ``(n,)``.
     """
     if len(sample) < LEAST_TO_NOTICE:
         return []
@@ -200,17 +182,7 @@ def in_sample_warnings(
 def never_predicted_warnings(
     predicted: npt.NDArray[np.int64], given: npt.NDArray[np.int64], class_names: tuple[str, ...]
 ) -> list[str]:
-    """Warn of classes that have labels but are never predicted.
-
-    Parameters
-    ----------
-    predicted
-        ``(N,)`` int64 in 0..C-1, the likeliest class.
-    given
-        ``(N,)`` int64, -1 where unlabeled.
-    class_names
-        Names of the C classes.
-    """
+    """Warn of classes that have labels, `given` ``(N,)``, but are not among `predicted` ``(N,)``."""
     size = len(class_names)
     labels = np.bincount(given[given >= 0], minlength=size)
     never = np.flatnonzero((labels >= NEVER_LABELS) & (np.bincount(predicted, minlength=size) == 0))

@@ -291,15 +291,7 @@ def assess_labels(
 
 
 def sparse_warnings(given: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> list[str]:
-    """Warn of classes that have too few labels, but at least one.
-
-    Parameters
-    ----------
-    given
-        ``(N,)`` int64 in 0..C-1, -1 where unlabeled.
-    class_names
-        Names of the C columns.
-    """
+    """Warn of classes that have labels in `given` ``(N,)``, -1 where unlabeled, but too few."""
     labels = given[given >= 0]
     used = np.flatnonzero(np.bincount(labels, minlength=len(class_names)))
     warning = few_labels_warning(

@@ -104,15 +104,7 @@ def warn_of_distrust(trust: Mapping[str, Any], *, stacklevel: int) -> None:
 
 
 def few_labels_warning(given_labels: np.ndarray, class_names: tuple[str, ...]) -> str | None:
-    """Return a warning of classes with too few labels to learn from, in one line, or None.
-
-    Parameters
-    ----------
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
-    class_names
-        Names of the C classes.
-    """
+    """Return a warning of classes with too few labels ``(L,)`` to learn from, in one line, or None."""
     counts = np.bincount(given_labels, minlength=len(class_names))
     few = [name for name, n in zip(class_names, counts, strict=True) if n < MIN_LABELS_PER_CLASS]
     if not few:
@@ -129,11 +121,6 @@ def unknown_first_warning(verified: Verified | None) -> str | None:
 
     Without its first label, a corrected suspect looks like a label that was right from the start. The
     other labels then look more reliable than they are.
-
-    Parameters
-    ----------
-    verified
-        Which of the labeled samples' labels are verified; None where none is.
     """
     if verified is None:
         return None
@@ -147,15 +134,7 @@ def unknown_first_warning(verified: Verified | None) -> str | None:
 
 
 def thin_classes_warning(given_labels: np.ndarray, num_classes: int) -> str | None:
-    """Return a warning of classes with few labels on average, in one line, or None.
-
-    Parameters
-    ----------
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
-    num_classes
-        C.
-    """
+    """Return a warning where classes have few labels ``(L,)`` on average, in one line, or None."""
     per_class = len(given_labels) / num_classes
     if per_class >= THIN_CLASS:
         return None

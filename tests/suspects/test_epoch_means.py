@@ -48,6 +48,8 @@ def test_the_recorded_history_gives_the_same_means_to_the_last_digit(tmp_path):
     for epoch, one in enumerate(zip(epsilon, guider, learner, strict=True), start=1):
         means.add(*one)
         write_part(tmp_path, epoch, list("abcde"), one[2], one[1])
-    again = EpochMeans.of_history(EpsilonHistory(tmp_path), 5, 2, 0.001)
+    again = EpochMeans(5, 2, 0.001)
+    for _, arrays in EpsilonHistory(tmp_path):
+        again.add(arrays["epsilon"], arrays["guider_prob"], arrays["learner_prob"])
     for name in ("posterior", "epsilon_mean", "epsilon", "guider_prob", "learner_prob"):
         np.testing.assert_array_equal(getattr(again, name), getattr(means, name))
