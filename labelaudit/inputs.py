@@ -37,12 +37,8 @@ from labelaudit.images.decode import (
     plan_images,
 )
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
-from labelaudit.networks.encoders import (
-    ENCODER_NAMES,
-    EncoderChoice,
-    PixelStatistics,
-    choose_encoder,
-)
+from labelaudit.networks.encoders import ENCODER_NAMES, EncoderChoice, choose_encoder
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import (

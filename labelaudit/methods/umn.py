@@ -33,12 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaudit.networks.encoders import (
-    BackboneEncoder,
-    EncoderName,
-    PixelStatistics,
-    reconstructed_size,
-)
+from labelaudit.networks.backbone import BackboneEncoder
+from labelaudit.networks.encoders import EncoderName, reconstructed_size
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
 from labelaudit.training import distributed
 from labelaudit.training.batches import BatchPlan, memory_format

@@ -7,7 +7,9 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labelaudit.networks.encoders import EncoderName, ImageShape, PixelStatistics, build_encoder
+from labelaudit.networks.autoencoder import ImageShape
+from labelaudit.networks.encoders import EncoderName, build_encoder
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import Classifier
 
 # Convolutional networks get smaller images enlarged to this many pixels a side.

@@ -16,19 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labelaudit.networks.encoders import (
-    LEAKY_SLOPE,
-    Encoder,
-    EncoderName,
-    ImageShape,
-    PixelStatistics,
-    Standardize,
-    as_they_come,
-    build_decoder,
-    build_encoder,
-    evenly_spaced,
-    mlp,
-)
+from labelaudit.networks.autoencoder import Encoder, ImageShape
+from labelaudit.networks.encoders import EncoderName, build_decoder, build_encoder
+from labelaudit.networks.layers import LEAKY_SLOPE, as_they_come, mlp
+from labelaudit.networks.standardize import PixelStatistics, Standardize, evenly_spaced
 
 LOG_2PI = math.log(2 * math.pi)
 # Log-variances stay within e^±LOGVAR_BOUND: a variance of exactly zero or infinity is no density.

@@ -18,7 +18,8 @@ from labelaudit.methods.umn import (
     label_factor,
     label_uncertainty,
 )
-from labelaudit.networks.encoders import EncoderName, PixelStatistics
+from labelaudit.networks.encoders import EncoderName
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.batches import plan_batches
 from labelaudit.training.guider import noisy_eval

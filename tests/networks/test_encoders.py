@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit.networks import encoders
+from labelaudit.networks import mlp
 from labelaudit.networks.encoders import (
     ENCODER_NAMES,
-    PixelStatistics,
-    Standardize,
     build_decoder,
     build_encoder,
     reconstructed_size,
     training_shift,
 )
+from labelaudit.networks.standardize import PixelStatistics, Standardize
 
 
 def test_statistics_of_pixels_and_of_features_standardize_them():
@@ -42,7 +41,7 @@ def test_a_constant_feature_stays_finite(value):
 
 
 def test_features_are_encoded_decoded_and_dropped_while_training(monkeypatch):
-    monkeypatch.setattr(encoders, "FEATURE_DROPOUT", 0.5)
+    monkeypatch.setattr(mlp, "FEATURE_DROPOUT", 0.5)
     torch.manual_seed(0)
     statistics = PixelStatistics((0.0,) * 20, (1.0,) * 20)
     encoder = build_encoder("features", (20, 1, 1), statistics)
