@@ -37,7 +37,7 @@ from labelaudit.images.decode import (
     plan_images,
 )
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
-from labelaudit.networks.encoders import ENCODER_NAMES, EncoderChoice, choose_encoder
+from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
@@ -137,7 +137,7 @@ class Inputs:
     @property
     def are_features(self) -> bool:
         """Whether the store holds features."""
-        return self.choice.name == "features"
+        return ENCODERS[self.choice.name].reads_features
 
     @property
     def features(self) -> np.ndarray:

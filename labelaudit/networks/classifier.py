@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelaudit.networks.autoencoder import ImageShape
-from labelaudit.networks.encoders import EncoderName, build_encoder
+from labelaudit.networks.encoders import ENCODERS, EncoderName
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import Classifier
 
@@ -42,13 +42,14 @@ class PlainClassifier(nn.Module):
         hidden: int = 784,
     ) -> None:
         super().__init__()
+        spec = ENCODERS[encoder]
         channels, height, width = image_shape
         self.size: tuple[int, int] | None = None
-        if encoder not in ("mlp", "features") and min(height, width) < SMALLEST_SIDE:
+        if spec.convolutional and min(height, width) < SMALLEST_SIDE:
             scale = SMALLEST_SIDE / min(height, width)
             self.size = (round(height * scale), round(width * scale))
             image_shape = (channels, *self.size)
-        self.encoder = build_encoder(encoder, image_shape, statistics)
+        self.encoder = spec.build(image_shape, statistics, "")
         self.classifier = Classifier(self.encoder.za_shape, num_outputs, hidden)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,8 +1,13 @@
-"""Which encoder reads what: chosen, and built, by name."""
+"""The table of encoders: what each one reads, how it is built and for how long it is trained.
+
+`ENCODERS` has one row per encoder, and everything that depends on the encoder is looked up there.
+docs/contributing/add-an-encoder.md shows how to add a row.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,21 +27,164 @@ from labelaudit.networks.mlp import (
 from labelaudit.networks.resnet import ResNetEncoder, UpsamplingDecoder
 from labelaudit.networks.standardize import PixelStatistics
 
-# "features" reads features, "backbone" is a pretrained network that is trained on, and the others
-# are trained on images from fresh weights; only these can be asked for by these names.
-SHIFT_SMALLEST = 16  # pixels a side
 EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101", "features", "backbone"]
-ENCODER_NAMES: tuple[EncoderName, ...] = ("mlp", "conv13", "resnet18", "resnet50", "resnet101")
-CONV13_SIZE = 32
+
+# Shortest sides that these encoders read, in pixels.
 CONV13_SMALLEST = 24
 RESNET_SMALLEST = 16
-RESNET_LARGEST = 128
-MLP_LARGEST = 64
+# Images with a shorter side are not shifted for encoders without convolutions: there a pixel is much.
+SHIFT_SMALLEST = 16
+
+
+def _never(image_shape: ImageShape, device_type: str) -> str | None:
+    return None
+
+
+def _suits_mlp(image_shape: ImageShape, device_type: str) -> str | None:
+    channels, height, width = image_shape
+    grey_and_small = channels == 1 and max(height, width) <= 32
+    if not grey_and_small and min(height, width) >= RESNET_SMALLEST:
+        return None
+    return "small grey images need no convolution" if channels == 1 else "tiny"
+
+
+def _suits_conv13(image_shape: ImageShape, device_type: str) -> str | None:
+    _, height, width = image_shape
+    small = max(height, width) <= 48 and min(height, width) >= CONV13_SMALLEST
+    return f"small images on a {device_type} device" if small and device_type != "cpu" else None
+
+
+def _suits_resnet18(image_shape: ImageShape, device_type: str) -> str | None:
+    why = ", since there is no GPU" if device_type == "cpu" else " for larger images"
+    return f"the lightest convolutional encoder{why}"
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """One row of the table of encoders.
+
+    Attributes
+    ----------
+    build
+        Builds the encoder with fresh weights from the shape of the images, their statistics and
+        the name of the pretrained network, which only the encoder "backbone" needs.
+    build_decoder
+        Builds the decoder that mirrors the encoder with fresh weights, from the shape of the images.
+    suits
+        Returns the reason to choose this encoder for images of a shape on a type of device ("cpu",
+        "cuda" or "mps"), or None. "auto" takes the first row of the table that gives a reason.
+    selectable
+        Whether a user can ask for the encoder by name. The others follow from the kind of input.
+    reads_features
+        Whether the encoder reads features ``(B, D, 1, 1)`` instead of pixels.
+    convolutional
+        Whether the encoder shares its weights between positions. The others must learn every
+        position anew, so they need fewer pixels and, see `training_shift`, fewer shifts.
+    noisy
+        Whether the encoder adds noise or dropout to its input during training.
+    smallest
+        Shortest side of an image that the encoder can read, in pixels.
+    largest
+        Longest side in pixels. Larger images are reduced to it, with their aspect ratio kept.
+    square
+        If given, all images are resized to a square with sides of this many pixels.
+    max_shift
+        Largest random translation of training images, in pixels.
+    cpu_batch_size, gpu_batch_size
+        Largest number of samples in each training step of UMN, on a CPU and on other devices.
+    steps, epoch_range
+        UMN trains for as many epochs as give at least `steps` optimizer steps, within the range.
+    max_generative_classes
+        UMN trains its generative half for at most this many classes (if most labels are given).
+    min_epsilon
+        ε_min of UMN.
+    pretrained_learning_rate
+        Adam's, for weights that start pretrained.
+    """
+
+    build: Callable[[ImageShape, PixelStatistics, str], Encoder]
+    build_decoder: Callable[[ImageShape], Decoder] = UpsamplingDecoder
+    suits: Callable[[ImageShape, str], str | None] = _never
+    selectable: bool = True
+    reads_features: bool = False
+    convolutional: bool = True
+    noisy: bool = True
+    smallest: int = 1
+    largest: int = 128
+    square: int | None = None
+    max_shift: int = 2  # Table 4
+    cpu_batch_size: int = 200
+    gpu_batch_size: int = 500
+    steps: int = 1500
+    epoch_range: tuple[int, int] = (15, 100)
+    # Chosen on MNIST, seeds 0-4: see docs/method.md. The sum over classes costs C times the
+    # conditional networks, and with many classes it teaches less than the labels do by themselves.
+    max_generative_classes: int = 20
+    min_epsilon: float = 0.001
+    pretrained_learning_rate: float | None = None
+
+
+def _resnet(depth: int, suits: Callable[[ImageShape, str], str | None] = _never) -> EncoderSpec:
+    return EncoderSpec(
+        build=lambda shape, statistics, _: ResNetEncoder(depth, shape, statistics),
+        suits=suits,
+        smallest=RESNET_SMALLEST,
+    )
+
+
+ENCODERS: dict[EncoderName, EncoderSpec] = {
+    "mlp": EncoderSpec(
+        build=lambda shape, *_: MLPEncoder(shape),
+        build_decoder=MLPDecoder,
+        suits=_suits_mlp,
+        convolutional=False,
+        noisy=False,
+        largest=64,
+    ),
+    "conv13": EncoderSpec(
+        build=lambda shape, statistics, _: Conv13Encoder(shape, statistics),
+        build_decoder=Conv13Decoder,
+        suits=_suits_conv13,
+        smallest=CONV13_SMALLEST,
+        square=32,
+    ),
+    "resnet18": _resnet(18, _suits_resnet18),
+    "resnet50": _resnet(50),
+    "resnet101": _resnet(101),
+    # Features come ready-made and cost little. Where most of them are labeled, the generative half
+    # brings nothing.
+    "features": EncoderSpec(
+        build=lambda shape, statistics, _: FeatureEncoder(shape, statistics),
+        build_decoder=lambda shape: MLPDecoder(shape, FEATURE_ZA, FEATURE_HIDDEN),
+        selectable=False,
+        reads_features=True,
+        convolutional=False,
+        max_shift=0,
+        cpu_batch_size=500,
+        steps=1000,
+        epoch_range=(10, 100),
+        max_generative_classes=0,
+        min_epsilon=0.01,
+    ),
+    # A pretrained network that is trained further knows much already, and forgets it in large steps.
+    "backbone": EncoderSpec(
+        build=lambda shape, statistics, backbone: BackboneEncoder(backbone, shape, statistics),
+        selectable=False,
+        cpu_batch_size=32,
+        gpu_batch_size=128,
+        steps=500,
+        epoch_range=(5, 30),
+        pretrained_learning_rate=0.0001,
+    ),
+}
+
+# Those that a user can ask for by name: they are trained on images from fresh weights.
+ENCODER_NAMES = tuple(name for name, spec in ENCODERS.items() if spec.selectable)
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """Which encoder reads the images, at which size, and why."""
+    """Which encoder reads the samples, in which shape, and why."""
 
     name: EncoderName
     image_shape: ImageShape
@@ -46,14 +194,14 @@ class EncoderChoice:
 def choose_encoder(
     requested: str, image_shape: ImageShape, num_samples: int, device_type: str
 ) -> EncoderChoice:
-    """Settle on an encoder for images of a shape, and on the size that it reads them at.
+    """Choose an encoder for images of a shape, and the size at which it reads them.
 
     Parameters
     ----------
     requested
-        A name of `ENCODER_NAMES`, or "auto" to choose by image size, sample count and device.
+        A name of `ENCODER_NAMES`, or "auto" to choose by image size, channels and device.
     image_shape
-        ``(C, H, W)`` of the data set's images (their median size where sizes differ).
+        ``(C, H, W)`` of the images; their median size if sizes differ.
     num_samples
         Number of images.
     device_type
@@ -62,92 +210,50 @@ def choose_encoder(
     Raises
     ------
     OptionError
-        If the name is unknown, or the encoder cannot take images that small.
+        If the name is unknown, or the images are too small for the encoder.
     """
     channels, height, width = image_shape
-    side = max(height, width)
     size = f"{width}x{height} {'grey' if channels == 1 else 'color'} images"
-    if requested != "auto":
-        if requested not in ENCODER_NAMES:
-            raise OptionError(
-                f"unknown encoder {requested!r}: choose one of auto, {', '.join(ENCODER_NAMES)}"
-            )
+    if requested == "auto":
+        reasons = ((name, spec.suits(image_shape, device_type)) for name, spec in ENCODERS.items())
+        name, why = next((name, why) for name, why in reasons if why is not None)
         return EncoderChoice(
-            requested, _reading_shape(requested, image_shape), f"asked for, {size}"
+            name, _reading_shape(name, image_shape), f"{num_samples:,} {size}: {why}"
         )
-    name: EncoderName
-    if (side <= 32 and channels == 1) or min(height, width) < RESNET_SMALLEST:
-        name, why = "mlp", "small grey images need no convolution" if channels == 1 else "tiny"
-    elif side <= 48 and device_type != "cpu" and min(height, width) >= CONV13_SMALLEST:
-        name, why = "conv13", f"small images on a {device_type} device"
-    else:
-        name = "resnet18"
-        why = "the lightest convolutional encoder" + (
-            ", since there is no GPU" if device_type == "cpu" else " for larger images"
+    if requested not in ENCODER_NAMES:
+        raise OptionError(
+            f"unknown encoder {requested!r}: choose one of auto, {', '.join(ENCODER_NAMES)}"
         )
-    return EncoderChoice(name, _reading_shape(name, image_shape), f"{num_samples:,} {size}: {why}")
+    return EncoderChoice(requested, _reading_shape(requested, image_shape), f"asked for, {size}")
 
 
 def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
     channels, height, width = image_shape
-    small = min(height, width)
-    if name == "conv13":
-        if small < CONV13_SMALLEST:
-            raise OptionError(
-                f"encoder conv13 reads {CONV13_SIZE}x{CONV13_SIZE} images, these are"
-                f" {width}x{height}: too small to enlarge; use --encoder mlp"
-            )
-        return (channels, CONV13_SIZE, CONV13_SIZE)
-    if name.startswith("resnet") and small < RESNET_SMALLEST:
+    spec = ENCODERS[name]
+    if min(height, width) < spec.smallest:
         raise OptionError(
-            f"encoder {name} needs images of {RESNET_SMALLEST} pixels a side, these are"
-            f" {width}x{height}; use --encoder mlp"
+            f"images of {width}x{height} pixels are too small for the encoder {name}, which needs"
+            f" {spec.smallest} pixels per side; use --encoder mlp"
         )
-    largest = MLP_LARGEST if name == "mlp" else RESNET_LARGEST
-    scale = max(1.0, max(height, width) / largest)
+    if spec.square is not None:
+        return (channels, spec.square, spec.square)
+    scale = max(1.0, max(height, width) / spec.largest)
     return (channels, max(1, round(height / scale)), max(1, round(width / scale)))
 
 
-def build_encoder(
-    name: EncoderName, image_shape: ImageShape, statistics: PixelStatistics, backbone: str = ""
-) -> Encoder:
-    """Build an encoder with fresh weights; `backbone` names the network of "backbone"."""
-    if name == "backbone":
-        return BackboneEncoder(backbone, image_shape, statistics)
-    if name == "mlp":
-        return MLPEncoder(image_shape)
-    if name == "conv13":
-        return Conv13Encoder(image_shape, statistics)
-    if name == "features":
-        return FeatureEncoder(image_shape, statistics)
-    return ResNetEncoder(int(name.removeprefix("resnet")), image_shape, statistics)
-
-
-def build_decoder(name: EncoderName, image_shape: ImageShape) -> Decoder:
-    """Build the decoder that mirrors an encoder, with fresh weights."""
-    if name == "mlp":
-        return MLPDecoder(image_shape)
-    if name == "conv13":
-        return Conv13Decoder(image_shape)
-    if name == "features":
-        return MLPDecoder(image_shape, FEATURE_ZA, FEATURE_HIDDEN)
-    return UpsamplingDecoder(image_shape)
-
-
 def training_shift(name: EncoderName, image_shape: ImageShape, few_labels: bool) -> int:
-    """Give the random translation of training images, in pixels.
+    """Return the largest random translation of training images, in pixels.
 
-    Two (Table 4), but none for features, nor for what an MLP reads if it is smaller than
-    `SHIFT_SMALLEST` a side, where a pixel is much, or if few images are labeled: an MLP must learn
-    every position anew, and has but the unlabeled images to learn classes from.
+    An encoder without convolutions must learn every position anew. It gets no shifts if images are
+    smaller than `SHIFT_SMALLEST` pixels per side, nor if few images are labeled: then it has only
+    the unlabeled images to learn the classes from.
     """
-    if name == "features":
-        return 0
+    spec = ENCODERS[name]
     small = min(image_shape[1:]) < SHIFT_SMALLEST
-    return 0 if name == "mlp" and (small or few_labels) else 2
+    return 0 if not spec.convolutional and (small or few_labels) else spec.max_shift
 
 
 def reconstructed_size(name: EncoderName, image_shape: ImageShape) -> int:
-    """Give D, the number of values that the decoder of an encoder reconstructs."""
+    """Return D, the number of values that the decoder of an encoder reconstructs."""
     with torch.device("meta"):
-        return math.prod(build_decoder(name, image_shape).target_shape)
+        return math.prod(ENCODERS[name].build_decoder(image_shape).target_shape)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from labelaudit.networks.autoencoder import Encoder, ImageShape
-from labelaudit.networks.encoders import EncoderName, build_decoder, build_encoder
+from labelaudit.networks.encoders import ENCODERS, EncoderName
 from labelaudit.networks.layers import LEAKY_SLOPE, as_they_come, mlp
 from labelaudit.networks.standardize import PixelStatistics, Standardize, evenly_spaced
 
@@ -281,12 +281,11 @@ class UMNNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.generative = generative
-        encoder = build_encoder(
-            config.encoder, config.image_shape, config.statistics, config.backbone
-        )
+        spec = ENCODERS[config.encoder]
+        encoder = spec.build(config.image_shape, config.statistics, config.backbone)
         self.encoder: Encoder = encoder
         if generative:
-            self.decoder = build_decoder(config.encoder, config.image_shape)
+            self.decoder = spec.build_decoder(config.image_shape)
         self.classifier = Classifier(encoder.za_shape, config.num_classes, config.classifier_hidden)
         if not generative:
             return
