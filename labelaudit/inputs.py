@@ -24,11 +24,11 @@ import torch
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.features import embed as embedding
 from labelaudit.features.backbones import (
-    DEFAULT_WEIGHTS,
     Backbone,
     cached_weights,
     open_backbone,
 )
+from labelaudit.features.weights import DEFAULT_WEIGHTS
 from labelaudit.images.decode import (
     ImageFiles,
     ImagePlan,

@@ -13,8 +13,9 @@ from torch import nn
 from torchvision import models
 
 from labelaudit.errors import OptionError
-from labelaudit.features import backbones
-from labelaudit.features.backbones import Backbone, Preprocessing, cached_weights, open_backbone
+from labelaudit.features.backbones import Backbone, cached_weights, open_backbone
+from labelaudit.features.preprocessing import Preprocessing
+from labelaudit.features.torchvision_networks import choose_weights
 
 CPU = torch.device("cpu")
 LITE0 = Path(__file__).parents[2] / "benchmarks" / "lite0_weights.py"
@@ -247,9 +248,9 @@ def test_old_names_in_torchvisions_own_files(weights_of: Any, tmp_path: Path) ->
 def test_a_file_of_torchvision_is_known_by_its_name(weights_of: Any, tmp_path: Path) -> None:
     members = models.get_model_weights("resnet50")
     first = members.IMAGENET1K_V1.url.rpartition("/")[2]
-    named = backbones._torchvision_weights("resnet50", Path("elsewhere") / first)
+    named = choose_weights("resnet50", Path("elsewhere") / first)
     assert named is members.IMAGENET1K_V1
-    assert backbones._torchvision_weights("resnet50", Path("mine.pth")) is members.DEFAULT
+    assert choose_weights("resnet50", Path("mine.pth")) is members.DEFAULT
 
 
 # --- weights of the library --------------------------------------------------------------------
