@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,9 @@ from labelaudit.features.preprocessing import Preprocessing
 from labelaudit.features.weights import alike, cannot_fetch, hub_file, load_weights
 
 TIMM_PREFIX = "timm:"
+# Older versions give some networks (such as resnet50_clip) a randomly drawn layer in place of the head
+# that is removed. pyproject.toml has the same bound.
+OLDEST_TIMM = "1.0.26"
 
 
 def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
@@ -82,7 +86,16 @@ def _import_timm(name: str) -> Any:
         import timm.data
     except ImportError as error:
         raise OptionError(f"{name} needs timm: pip install 'labelaudit[timm]'") from error
+    if _numbers(timm.__version__) < _numbers(OLDEST_TIMM):
+        raise OptionError(
+            f"{name} needs timm {OLDEST_TIMM} or newer, and {timm.__version__} is installed:"
+            " pip install --upgrade 'labelaudit[timm]'"
+        )
     return timm
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 
 
 def _timm_name(timm: Any, name: str) -> str:
