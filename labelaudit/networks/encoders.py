@@ -2,6 +2,9 @@
 
 `ENCODERS` has one row per encoder, and everything that depends on the encoder is looked up there.
 docs/contributing/add-an-encoder.md shows how to add a row.
+
+The command line reads the names of the encoders here. So torch, which takes seconds to import, is
+imported where a network is built.
 """
 
 from __future__ import annotations
@@ -9,23 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from labelaudit.errors import OptionError
-from labelaudit.networks.autoencoder import Decoder, Encoder, ImageShape
-from labelaudit.networks.backbone import BackboneEncoder
-from labelaudit.networks.conv13 import Conv13Decoder, Conv13Encoder
-from labelaudit.networks.mlp import (
-    FEATURE_HIDDEN,
-    FEATURE_ZA,
-    FeatureEncoder,
-    MLPDecoder,
-    MLPEncoder,
-)
-from labelaudit.networks.resnet import ResNetEncoder, UpsamplingDecoder
-from labelaudit.networks.standardize import PixelStatistics
+
+if TYPE_CHECKING:
+    from labelaudit.networks.autoencoder import Decoder, Encoder, ImageShape
+    from labelaudit.networks.standardize import PixelStatistics
 
 EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101", "features", "backbone"]
 
@@ -34,6 +28,62 @@ CONV13_SMALLEST = 24
 RESNET_SMALLEST = 16
 # Images with a shorter side are not shifted for encoders without convolutions: there a pixel is much.
 SHIFT_SMALLEST = 16
+
+
+def _mlp(image_shape: ImageShape, statistics: PixelStatistics, backbone: str) -> Encoder:
+    from labelaudit.networks.mlp import MLPEncoder
+
+    return MLPEncoder(image_shape)
+
+
+def _mlp_decoder(image_shape: ImageShape) -> Decoder:
+    from labelaudit.networks.mlp import MLPDecoder
+
+    return MLPDecoder(image_shape)
+
+
+def _conv13(image_shape: ImageShape, statistics: PixelStatistics, backbone: str) -> Encoder:
+    from labelaudit.networks.conv13 import Conv13Encoder
+
+    return Conv13Encoder(image_shape, statistics)
+
+
+def _conv13_decoder(image_shape: ImageShape) -> Decoder:
+    from labelaudit.networks.conv13 import Conv13Decoder
+
+    return Conv13Decoder(image_shape)
+
+
+def _resnet(
+    depth: int, image_shape: ImageShape, statistics: PixelStatistics, backbone: str
+) -> Encoder:
+    from labelaudit.networks.resnet import ResNetEncoder
+
+    return ResNetEncoder(depth, image_shape, statistics)
+
+
+def _features(image_shape: ImageShape, statistics: PixelStatistics, backbone: str) -> Encoder:
+    from labelaudit.networks.mlp import FeatureEncoder
+
+    return FeatureEncoder(image_shape, statistics)
+
+
+def _feature_decoder(image_shape: ImageShape) -> Decoder:
+    from labelaudit.networks.mlp import FEATURE_HIDDEN, FEATURE_ZA, MLPDecoder
+
+    return MLPDecoder(image_shape, FEATURE_ZA, FEATURE_HIDDEN)
+
+
+def _backbone(image_shape: ImageShape, statistics: PixelStatistics, backbone: str) -> Encoder:
+    from labelaudit.networks.backbone import BackboneEncoder
+
+    return BackboneEncoder(backbone, image_shape, statistics)
+
+
+def _upsampling_decoder(image_shape: ImageShape) -> Decoder:
+    from labelaudit.networks.resnet import UpsamplingDecoder
+
+    return UpsamplingDecoder(image_shape)
 
 
 def _never(image_shape: ImageShape, device_type: str) -> str | None:
@@ -103,7 +153,7 @@ class EncoderSpec:
     """
 
     build: Callable[[ImageShape, PixelStatistics, str], Encoder]
-    build_decoder: Callable[[ImageShape], Decoder] = UpsamplingDecoder
+    build_decoder: Callable[[ImageShape], Decoder] = _upsampling_decoder
     suits: Callable[[ImageShape, str], str | None] = _never
     selectable: bool = True
     reads_features: bool = False
@@ -124,38 +174,30 @@ class EncoderSpec:
     pretrained_learning_rate: float | None = None
 
 
-def _resnet(depth: int, suits: Callable[[ImageShape, str], str | None] = _never) -> EncoderSpec:
-    return EncoderSpec(
-        build=lambda shape, statistics, _: ResNetEncoder(depth, shape, statistics),
-        suits=suits,
-        smallest=RESNET_SMALLEST,
-    )
-
-
 ENCODERS: dict[EncoderName, EncoderSpec] = {
     "mlp": EncoderSpec(
-        build=lambda shape, *_: MLPEncoder(shape),
-        build_decoder=MLPDecoder,
+        build=_mlp,
+        build_decoder=_mlp_decoder,
         suits=_suits_mlp,
         convolutional=False,
         noisy=False,
         largest=64,
     ),
     "conv13": EncoderSpec(
-        build=lambda shape, statistics, _: Conv13Encoder(shape, statistics),
-        build_decoder=Conv13Decoder,
+        build=_conv13,
+        build_decoder=_conv13_decoder,
         suits=_suits_conv13,
         smallest=CONV13_SMALLEST,
         square=32,
     ),
-    "resnet18": _resnet(18, _suits_resnet18),
-    "resnet50": _resnet(50),
-    "resnet101": _resnet(101),
+    "resnet18": EncoderSpec(partial(_resnet, 18), suits=_suits_resnet18, smallest=RESNET_SMALLEST),
+    "resnet50": EncoderSpec(partial(_resnet, 50), smallest=RESNET_SMALLEST),
+    "resnet101": EncoderSpec(partial(_resnet, 101), smallest=RESNET_SMALLEST),
     # Features come ready-made and cost little. Where most of them are labeled, the generative half
     # brings nothing.
     "features": EncoderSpec(
-        build=lambda shape, statistics, _: FeatureEncoder(shape, statistics),
-        build_decoder=lambda shape: MLPDecoder(shape, FEATURE_ZA, FEATURE_HIDDEN),
+        build=_features,
+        build_decoder=_feature_decoder,
         selectable=False,
         reads_features=True,
         convolutional=False,
@@ -168,7 +210,7 @@ ENCODERS: dict[EncoderName, EncoderSpec] = {
     ),
     # A pretrained network that is trained further knows much already, and forgets it in large steps.
     "backbone": EncoderSpec(
-        build=lambda shape, statistics, backbone: BackboneEncoder(backbone, shape, statistics),
+        build=_backbone,
         selectable=False,
         cpu_batch_size=32,
         gpu_batch_size=128,
@@ -255,5 +297,7 @@ def training_shift(name: EncoderName, image_shape: ImageShape, few_labels: bool)
 
 def reconstructed_size(name: EncoderName, image_shape: ImageShape) -> int:
     """Return D, the number of values that the decoder of an encoder reconstructs."""
+    import torch
+
     with torch.device("meta"):
         return math.prod(ENCODERS[name].build_decoder(image_shape).target_shape)

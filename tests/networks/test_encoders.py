@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from typing import get_args
 
 import numpy as np
@@ -73,6 +75,11 @@ def test_features_are_nothing_to_ask_for_and_nothing_to_shift():
 def test_the_names_are_the_rows_of_the_table():
     assert get_args(EncoderName) == tuple(ENCODERS)
     assert {name for name, spec in ENCODERS.items() if spec.reads_features} == {"features"}
+
+
+def test_the_table_is_read_without_torch():
+    code = "import sys, labelaudit.networks.encoders; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
