@@ -1,11 +1,10 @@
-"""Encoders q(z_a|x) and the decoders p(x|z_a) that mirror them: what all of them have in common.
+"""The interface of all encoders q(z_a|x) and of the decoders p(x|z_a) that mirror them.
 
 An encoder maps images ``(B, C, H, W)`` in [0, 1] to the mean and the log-variance of z_a, each
-``(B, *za_shape)``; ``pool`` turns a z_a into the flat vector that a person would call the embedding.
-A decoder maps z_a back to the parameters of p(x|z_a) for the image that ``target`` gives.
+``(B, *za_shape)``. `Encoder.pool` turns z_a into a flat vector, the embedding. A decoder maps z_a back
+to the parameters of p(x|z_a) for the image that `Decoder.target` gives.
 
-Features are images of D channels and one pixel, ``(B, D, 1, 1)``: what standardizes and reconstructs
-channels does so with them.
+Features are treated as images of D channels and one pixel, ``(B, D, 1, 1)``.
 """
 
 from __future__ import annotations
@@ -25,26 +24,26 @@ class Encoder(nn.Module):
     Attributes
     ----------
     za_shape
-        Of z_a.
+        Shape of z_a for one image.
     at_once_on_cpu
-        So many images a CPU looks at together where nothing is trained: what convolutions give of more
-        does not stay in its caches.
+        Number of images in each forward pass on a CPU when nothing is trained. The results of
+        convolutions on more images do not stay in its caches.
     """
 
     za_shape: tuple[int, ...]
     at_once_on_cpu = MOST_AT_ONCE
 
     def images_at_once(self, device: torch.device) -> int:
-        """Give how many images are best looked at together where nothing is trained, at most."""
+        """Return the largest number of images for each forward pass when nothing is trained."""
         return self.at_once_on_cpu if device.type == "cpu" else MOST_AT_ONCE
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give mean and log-variance of z_a, each ``(B, *za_shape)``, for ``(B, C, H, W)``."""
+        """Return mean and log-variance of z_a, each ``(B, *za_shape)``, for ``(B, C, H, W)``."""
         raise NotImplementedError
 
     @property
     def embedding_size(self) -> int:
-        """Length of the vector that `pool` gives."""
+        """Length of the vector that `pool` returns."""
         return self.za_shape[0]
 
     def pool(self, za: Tensor) -> Tensor:
@@ -58,11 +57,11 @@ class Decoder(nn.Module):
     target_shape: ImageShape
 
     def forward(self, za: Tensor) -> Tensor:
-        """Give the parameters of p(x|z_a), ``(B, *target_shape)``."""
+        """Return the parameters of p(x|z_a), ``(B, *target_shape)``."""
         raise NotImplementedError
 
     def target(self, images: Tensor) -> Tensor:
-        """Give what is reconstructed, ``(B, *target_shape)``: the image, averaged down if need be."""
+        """Return what is reconstructed, ``(B, *target_shape)``: the image, reduced to that size."""
         if tuple(images.shape[1:]) == self.target_shape:
             return images
         return F.adaptive_avg_pool2d(images, self.target_shape[1:])

@@ -1,4 +1,4 @@
-"""A pretrained network that is trained on."""
+"""A pretrained network that is trained further (fine-tuned)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from labelaudit.networks.standardize import PixelStatistics, Standardize
 
 
 class BackboneEncoder(Encoder):
-    """A pretrained network without its head, trained on with the rest.
+    """A pretrained network without its head, trained together with the rest.
 
-    Its own weights are loaded into `trunk`, see `labelaudit.features.backbones.Backbone.network`.
+    Its pretrained weights, those of `labelaudit.features.backbones.Backbone.network`, are loaded into
+    `trunk`.
     """
 
     at_once_on_cpu = 128
@@ -24,7 +25,7 @@ class BackboneEncoder(Encoder):
         statistics: PixelStatistics,
         za_size: int = 128,
     ) -> None:
-        # Here, not above: libraries that take seconds to import, and only this needs them.
+        # Imported here because the libraries take seconds and only this network needs them.
         from labelaudit.features.backbones import build_trunk
 
         super().__init__()

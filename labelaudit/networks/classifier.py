@@ -1,4 +1,4 @@
-"""A plain classifier with the encoder that UMN has, for the systems that it is compared with."""
+"""A plain classifier with UMN's encoder, for the systems that UMN is compared with."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from labelaudit.networks.encoders import ENCODERS, EncoderName
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import Classifier
 
-# Convolutional networks get smaller images enlarged to this many pixels a side.
+# Smaller images are enlarged for convolutional networks, to this many pixels per side.
 SMALLEST_SIDE = 32
 
 
 class PlainClassifier(nn.Module):
-    """Encoder and classifier of UMN without its latents' variance: images to logits.
+    """Encoder and classifier of UMN, without the variance of its latents: images to logits.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class PlainClassifier(nn.Module):
         self.classifier = Classifier(self.encoder.za_shape, num_outputs, hidden)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits ``(B, num_outputs)`` for ``(B, C, H, W)`` in [0, 1]."""
+        """Return logits ``(B, num_outputs)`` for ``(B, C, H, W)`` in [0, 1]."""
         return self.embed_and_classify(images)[1]
 
     def embed_and_classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give embeddings ``(B, d)`` and logits ``(B, num_outputs)``, float32."""
+        """Return embeddings ``(B, d)`` and logits ``(B, num_outputs)``, float32."""
         if self.size is not None:
             images = F.interpolate(images, self.size, mode="bilinear")
         features, _ = self.encoder(images)

@@ -14,7 +14,7 @@ DROPOUT = 0.5  # paper, Table 4
 
 
 class Conv13Encoder(Encoder):
-    """The "13-layer" ConvNet of Table 4: nine convolutions, the last of which gives z_a.
+    """The "13-layer" ConvNet of Table 4: nine convolutions, of which the last gives z_a.
 
     Images of 32x32 give z_a of 128 channels at 6x6 positions (Figure 6).
     """
@@ -56,7 +56,7 @@ class Conv13Decoder(Decoder):
     def __init__(self, image_shape: ImageShape) -> None:
         super().__init__()
         channels, height, width = image_shape
-        # Images whose sides 4 does not divide are reconstructed a little smaller.
+        # Images whose sides are no multiples of 4 are reconstructed a little smaller.
         self.target_shape = (channels, height // 4 * 4, width // 4 * 4)
         self.net = nn.Sequential(
             nn.ConvTranspose2d(128, 128, 3, bias=False),

@@ -1,4 +1,4 @@
-"""Layers that several networks are built of."""
+"""Layers that several networks share."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-LEAKY_SLOPE = 0.1  # Mean Teacher's network of the same name; the paper is silent
+LEAKY_SLOPE = 0.1  # as in Mean Teacher's ConvNet; the paper does not give it
 
 
 def as_they_come(values: Tensor) -> AbstractContextManager[object]:
-    """Calculate in the precision of these values, also under autocast, which there is on CUDA alone."""
+    """Turn autocast off, so that these values keep their precision. It is used only on CUDA."""
     return torch.autocast("cuda", enabled=False) if values.is_cuda else nullcontext()
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """One ReLU hidden layer and a linear output, as every MNIST network of the paper."""
+    """Build one hidden layer with ReLU and a linear output, as in the paper's MNIST networks."""
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def conv_block(inputs: int, outputs: int, kernel: int = 3, padding: int = 1) -> nn.Sequential:
-    """Convolution, batch norm and leaky ReLU."""
+    """Build a convolution with batch norm and leaky ReLU."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
         nn.BatchNorm2d(outputs),
@@ -30,9 +30,9 @@ def conv_block(inputs: int, outputs: int, kernel: int = 3, padding: int = 1) -> 
 
 
 class Upsample(nn.Upsample):
-    """Repeat pixels, in the precision that they come in: autocast would have it in float32."""
+    """Repeat pixels in the precision of the input, which autocast would change to float32."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give ``(B, C, 2 H, 2 W)`` for ``(B, C, H, W)``."""
+        """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``."""
         with as_they_come(images):
             return super().forward(images)

@@ -1,4 +1,4 @@
-"""MLPs: the paper's for MNIST, and one for features."""
+"""MLPs: the paper's networks for MNIST, and an encoder of features."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from labelaudit.networks.autoencoder import Decoder, Encoder, ImageShape
 from labelaudit.networks.layers import mlp
 from labelaudit.networks.standardize import PixelStatistics, Standardize
 
-# The encoder "features": width of z_a and of the hidden layers, and the share of the features that is
-# dropped while training.
+# The encoder "features": width of z_a, width of the hidden layers, and the share of the features that
+# is dropped during training.
 FEATURE_ZA = 64
 FEATURE_HIDDEN = 512
 FEATURE_DROPOUT = 0.25
@@ -52,7 +52,7 @@ class FeatureEncoder(Encoder):
 
 
 class MLPDecoder(Decoder):
-    """The paper's MNIST decoder, and that of features."""
+    """The paper's MNIST decoder, also used for features."""
 
     def __init__(self, image_shape: ImageShape, za_size: int = 50, hidden: int = 784) -> None:
         super().__init__()

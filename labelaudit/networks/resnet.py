@@ -1,4 +1,4 @@
-"""ResNets, and the light decoder of every encoder that gives a vector of an image."""
+"""ResNets, and the light decoder for all encoders that turn an image into a vector."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from labelaudit.networks.standardize import InputNoise, PixelStatistics, Standar
 class ResNetEncoder(Encoder):
     """A torchvision ResNet (https://arxiv.org/abs/1512.03385) at any input size.
 
-    Images of at most 64 pixels a side get a 3x3 stem without max-pooling: the usual stem would leave
-    them no positions to speak of.
+    For images of at most 64 pixels per side the first layer is a 3x3 convolution without max-pooling.
+    The usual one would reduce such images to very few positions.
     """
 
     at_once_on_cpu = 128
@@ -25,7 +25,7 @@ class ResNetEncoder(Encoder):
     def __init__(
         self, depth: int, image_shape: ImageShape, statistics: PixelStatistics, za_size: int = 128
     ) -> None:
-        # Here, not above: it takes seconds to import, and only ResNets need it.
+        # Imported here because it takes seconds and only ResNets need it.
         from torchvision.models import resnet
 
         super().__init__()
@@ -50,16 +50,16 @@ class ResNetEncoder(Encoder):
 
 
 class UpsamplingDecoder(Decoder):
-    """A light decoder for vector z_a: the image at no more than 32 pixels a side.
+    """A light decoder for a vector z_a: it reconstructs at most 32 pixels per side.
 
-    Detail beyond that costs much and tells little about the class.
+    More detail costs much and says little about the class.
     """
 
     def __init__(self, image_shape: ImageShape, za_size: int = 128, width: int = 64) -> None:
         super().__init__()
         channels, *sides = image_shape
         scale = max(1.0, max(sides) / 32)
-        # Three doublings: every side a multiple of 8, and 8 at the least.
+        # Three doublings, so every side is a multiple of 8, and at least 8.
         height, breadth = (max(8, round(side / scale / 8) * 8) for side in sides)
         self.target_shape = (channels, height, breadth)
         self.start = (width, height // 8, breadth // 8)

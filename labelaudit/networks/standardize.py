@@ -1,4 +1,4 @@
-"""Zero mean and unit variance: what encoders and likelihoods do to pixels and features first."""
+"""Standardize pixels and features to zero mean and unit variance per channel."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 INPUT_NOISE = 0.15  # standard deviation in standardized units (paper, Table 4)
-# Pixel statistics are taken from so many images, or so many values.
+# Largest number of images, and of values, from which statistics are taken.
 STATISTICS_SAMPLE, STATISTICS_VALUES = 10_000, 1 << 25
 
 
 @dataclass(frozen=True)
 class PixelStatistics:
-    """What standardizes the input: one mean and standard deviation a channel.
+    """One mean and one standard deviation per channel.
 
-    Of pixels in [0, 1] units, of features in their own.
+    Pixels are measured in [0, 1], features in their own units.
     """
 
     mean: tuple[float, ...]
@@ -26,10 +26,10 @@ class PixelStatistics:
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> PixelStatistics:
-        """Take them from ``(N, C, H, W)``, or from evenly spaced images of many.
+        """Measure images ``(N, C, H, W)``; of many, only evenly spaced ones are used.
 
-        Pixels are uint8; a constant channel gets a deviation of 1/255. Features are floats; a
-        constant one gets a deviation of 1.
+        Pixels are uint8, and a constant channel gets a deviation of 1/255. Features are floats, and
+        a constant one gets a deviation of 1.
         """
         pixels = evenly_spaced(pixels)
         mean = pixels.mean(axis=(0, 2, 3), dtype=np.float64)
@@ -37,7 +37,7 @@ class PixelStatistics:
         if pixels.dtype == np.uint8:
             mean, std = mean / 255, np.maximum(std, 1) / 255
         else:
-            # Less than the values can tell apart is rounding.
+            # A deviation below the precision of the values is rounding.
             std[std <= np.finfo(pixels.dtype).eps * np.abs(mean)] = 1
         return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
@@ -45,19 +45,19 @@ class PixelStatistics:
 def standardizing_scale(features: np.ndarray) -> np.ndarray:
     """Return ``(D,)`` factors that give features ``(N, D)`` unit variance, as their encoder does.
 
-    So a feature of large numbers does not decide alone which samples are near.
+    Without them one feature of large numbers could decide which samples are near.
     """
     return 1 / np.array(PixelStatistics.of(features[:, :, None, None]).std)
 
 
 def evenly_spaced(pixels: np.ndarray) -> np.ndarray:
-    """Give evenly spaced images of ``(N, C, H, W)``, as many as statistics want, as a view."""
+    """Return evenly spaced images of ``(N, C, H, W)``, enough for statistics, as a view."""
     most = max(1, min(STATISTICS_SAMPLE, STATISTICS_VALUES // math.prod(pixels.shape[1:])))
     return pixels[:: math.ceil(len(pixels) / most)]
 
 
 class Standardize(nn.Module):
-    """Map pixels in [0, 1], or features, to zero mean and unit variance a channel."""
+    """Map pixels in [0, 1], or features, to zero mean and unit variance per channel."""
 
     mean: Tensor
     std: Tensor
@@ -73,10 +73,10 @@ class Standardize(nn.Module):
 
 
 class InputNoise(nn.Module):
-    """Gaussian noise on standardized pixels while training (η of the paper's Figure 1)."""
+    """Gaussian noise on standardized pixels during training (η in Figure 1 of the paper)."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Add noise of standard deviation `INPUT_NOISE` in train mode; the identity otherwise."""
+        """Add noise of standard deviation `INPUT_NOISE` in train mode, and nothing in eval mode."""
         if not self.training:
             return images
         return images + INPUT_NOISE * torch.randn_like(images)
