@@ -24,11 +24,11 @@ import torch
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.features import embed as embedding
 from labelaudit.features.backbones import (
-    DEFAULT_WEIGHTS,
     Backbone,
     cached_weights,
     open_backbone,
 )
+from labelaudit.features.weights import DEFAULT_WEIGHTS
 from labelaudit.images.decode import (
     ImageFiles,
     ImagePlan,
@@ -37,12 +37,8 @@ from labelaudit.images.decode import (
     plan_images,
 )
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
-from labelaudit.networks.encoders import (
-    ENCODER_NAMES,
-    EncoderChoice,
-    PixelStatistics,
-    choose_encoder,
-)
+from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import (
@@ -141,7 +137,7 @@ class Inputs:
     @property
     def are_features(self) -> bool:
         """Whether the store holds features."""
-        return self.choice.name == "features"
+        return ENCODERS[self.choice.name].reads_features
 
     @property
     def features(self) -> np.ndarray:

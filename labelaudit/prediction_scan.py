@@ -14,7 +14,7 @@ import pandas as pd
 from labelaudit.corrections.reviewed import Review
 from labelaudit.errors import OptionError
 from labelaudit.inputs import tell_verified
-from labelaudit.networks.encoders import standardizing_scale
+from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of

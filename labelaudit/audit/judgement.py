@@ -13,7 +13,7 @@ import torch
 from labelaudit.audit.fitting import Fitted
 from labelaudit.audit.plan import AuditPlan
 from labelaudit.inputs import Inputs
-from labelaudit.networks.encoders import standardizing_scale
+from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.result import RunContents, ScanResult

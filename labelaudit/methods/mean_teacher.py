@@ -27,6 +27,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
 from labelaudit.methods.task import Task, Verdict, judge_by_prediction
 from labelaudit.networks.classifier import PlainClassifier
+from labelaudit.networks.encoders import ENCODERS
 from labelaudit.training.batches import mirror, translate
 from labelaudit.training.device import autocast
 from labelaudit.training.guider import make_guider, noisy_eval
@@ -95,7 +96,7 @@ class MeanTeacher(CrossEntropy):
         self.config = config
         self.teacher = make_guider(self.model, config.early_decay)
         self.max_shift, self.flip = task.max_shift, task.flip
-        self.input_noise = config.input_noise if task.encoder == "mlp" else 0.0
+        self.input_noise = 0.0 if ENCODERS[task.encoder].noisy else config.input_noise
         self.ramp_length = round(config.ramp_share * total_steps)
         self.late_decay = min(config.late_decay, max(config.early_decay, 1 - 10 / total_steps))
         self.steps = 0

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelaudit.networks.encoders import EncoderName, ImageShape, PixelStatistics, training_shift
+from labelaudit.networks.autoencoder import ImageShape
+from labelaudit.networks.encoders import EncoderName, training_shift
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.progress import Reporter
 from labelaudit.sources.manifest import are_few
 from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches

@@ -33,12 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from labelaudit.networks.encoders import (
-    BackboneEncoder,
-    EncoderName,
-    PixelStatistics,
-    reconstructed_size,
-)
+from labelaudit.networks.backbone import BackboneEncoder
+from labelaudit.networks.encoders import ENCODERS, EncoderName, reconstructed_size
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
 from labelaudit.training import distributed
 from labelaudit.training.batches import BatchPlan, memory_format
@@ -51,11 +48,7 @@ from labelaudit.training.method import Batch, Predictions
 LABEL_WEIGHT_PER_INPUT = 0.1
 # Labels of rare classes weigh at most so many times those of an average class.
 MAX_CLASS_WEIGHT = 100.0
-MIN_STEPS = 1500
-EPOCH_RANGE = (15, 100)
-# Chosen on MNIST, seeds 0-4: see docs/method.md. The sum over classes costs C times the conditional
-# networks, and of many classes it teaches less than the labels do by themselves.
-MAX_GENERATIVE_CLASSES = 20
+# From this share of labeled images on the data count as mostly labeled.
 MOSTLY_LABELED_SHARE = 0.25
 # Labeled images teach by their labels: the bound of a few of each batch is enough.
 EXPLAINED_SHARE = 0.1
@@ -63,17 +56,6 @@ MIN_EXPLAINED = 10
 # λ without the generative half: so much a class, up to so much of the largest entropy there is.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
-# On features, which come ready-made and cost little: ε_min, batch size and length of training.
-FEATURE_MIN_EPSILON = 0.01
-FEATURE_BATCH_LARGEST = 500
-FEATURE_MIN_STEPS = 1000
-FEATURE_EPOCH_RANGE = (10, 100)
-# A pretrained network that is trained on knows much already and forgets it where steps are large:
-# learning rate of its weights, batch sizes by device, length of training.
-FINE_TUNE_LEARNING_RATE = 0.0001
-FINE_TUNE_BATCH_LARGEST = {"cpu": 32}
-FINE_TUNE_MIN_STEPS = 500
-FINE_TUNE_EPOCH_RANGE = (5, 30)
 
 
 def label_uncertainty(learner_probs: Tensor, guider_probs: Tensor, noisy_labels: Tensor) -> Tensor:
@@ -162,49 +144,43 @@ def default_entropy_weight(num_classes: int) -> float:
 
 
 def trains_generative_half(encoder: EncoderName, num_classes: int, labeled_share: float) -> bool:
-    """Decide whether the generative half earns its cost.
+    """Decide whether the generative half is worth its cost.
 
     Parameters
     ----------
     encoder
-        On features, most of them labeled, it brings nothing.
+        Its row of `ENCODERS` has the largest number of classes for which the generative half helps.
     num_classes
         C.
     labeled_share
-        In (0, 1]. Unlabeled images teach through the generative half alone.
+        Share of labeled images, in (0, 1]. The network learns from unlabeled images only through
+        the generative half.
     """
     if labeled_share < MOSTLY_LABELED_SHARE:
         return True
-    return encoder != "features" and num_classes <= MAX_GENERATIVE_CLASSES
+    return num_classes <= ENCODERS[encoder].max_generative_classes
 
 
-def default_batch_size(
-    num_samples: int, device_type: str, encoder: EncoderName | None = None
-) -> int:
-    """Images a batch: small data sets still get some forty steps an epoch, GPUs larger batches."""
-    largest = 200 if device_type == "cpu" else 500
-    if encoder == "features":
-        largest = FEATURE_BATCH_LARGEST
-    elif encoder == "backbone":
-        largest = FINE_TUNE_BATCH_LARGEST.get(device_type, 128)
+def default_batch_size(num_samples: int, device_type: str, encoder: EncoderName) -> int:
+    """Return the number of samples in each training step, so that an epoch has about 40 steps.
+
+    It is at least 20, and at most what the encoder's row of `ENCODERS` says for the device.
+    """
+    spec = ENCODERS[encoder]
+    largest = spec.cpu_batch_size if device_type == "cpu" else spec.gpu_batch_size
     return int(min(largest, max(20, num_samples // 40)))
 
 
-def default_epochs(
-    steps_per_epoch: int, draws_per_label: float, encoder: EncoderName | None = None
-) -> int:
-    """Epochs: enough for `MIN_STEPS` optimizer steps, within `EPOCH_RANGE`; fewer on features.
+def default_epochs(steps_per_epoch: int, draws_per_label: float, encoder: EncoderName) -> int:
+    """Return the number of epochs that gives the encoder's `EncoderSpec.steps` optimizer steps.
 
-    Twice as many where labels are so few that an epoch draws each at least twice: what is learned
-    from unlabeled images comes slower (on MNIST with 100 labels the ranking still improves between
-    epochs 30 and 60).
+    The number of steps is doubled if an epoch draws each label at least twice. Labels are few then,
+    and the network learns more slowly from unlabeled images: on MNIST with 100 labels the ranking
+    still improves between epochs 30 and 60. The result stays within `EncoderSpec.epoch_range`.
     """
-    (low, high), steps = EPOCH_RANGE, MIN_STEPS
-    if encoder == "features":
-        (low, high), steps = FEATURE_EPOCH_RANGE, FEATURE_MIN_STEPS
-    elif encoder == "backbone":
-        (low, high), steps = FINE_TUNE_EPOCH_RANGE, FINE_TUNE_MIN_STEPS
-    steps *= 2 if draws_per_label >= 2 else 1
+    spec = ENCODERS[encoder]
+    low, high = spec.epoch_range
+    steps = spec.steps * (2 if draws_per_label >= 2 else 1)
     return min(high, max(low, math.ceil(steps / steps_per_epoch)))
 
 
@@ -288,9 +264,8 @@ class UMNConfig:
             network,
             default_label_weight(size, plan.draws_per_label),
             balancing_weights(given_labels, num_classes),
+            min_epsilon=ENCODERS[encoder].min_epsilon,
         )
-        if encoder == "features":
-            config = replace(config, min_epsilon=FEATURE_MIN_EPSILON)
         labeled_share = len(given_labels) / len(pixels)
         if trains_generative_half(encoder, num_classes, labeled_share):
             mostly_labeled = labeled_share >= MOSTLY_LABELED_SHARE
@@ -314,7 +289,7 @@ class UMN:
         Where to train; bfloat16 autocast is used on CUDA.
     pretrained
         Weights that the trunk of a `BackboneEncoder` starts from, and which are then trained at
-        `FINE_TUNE_LEARNING_RATE`.
+        the encoder's `EncoderSpec.pretrained_learning_rate`.
 
     References
     ----------
@@ -346,7 +321,8 @@ class UMN:
         fresh = [weight for weight in self.network.parameters() if weight not in known]
         groups: list[dict[str, Any]] = [{"params": fresh}]
         if trunk:
-            groups.append({"params": trunk, "lr": FINE_TUNE_LEARNING_RATE})
+            rate = ENCODERS[config.network.encoder].pretrained_learning_rate
+            groups.append({"params": trunk, "lr": rate})
         self.optimizer = torch.optim.Adam(
             groups,
             lr=config.learning_rate,

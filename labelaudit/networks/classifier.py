@@ -1,4 +1,4 @@
-"""A plain classifier with the encoder that UMN has, for the systems that it is compared with."""
+"""A plain classifier with UMN's encoder, for the systems that UMN is compared with."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labelaudit.networks.encoders import EncoderName, ImageShape, PixelStatistics, build_encoder
+from labelaudit.networks.autoencoder import ImageShape
+from labelaudit.networks.encoders import ENCODERS, EncoderName
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import Classifier
 
-# Convolutional networks get smaller images enlarged to this many pixels a side.
+# Smaller images are enlarged for convolutional networks, to this many pixels per side.
 SMALLEST_SIDE = 32
 
 
 class PlainClassifier(nn.Module):
-    """Encoder and classifier of UMN without its latents' variance: images to logits.
+    """Encoder and classifier of UMN, without the variance of its latents: images to logits.
 
     Parameters
     ----------
@@ -40,21 +42,22 @@ class PlainClassifier(nn.Module):
         hidden: int = 784,
     ) -> None:
         super().__init__()
+        spec = ENCODERS[encoder]
         channels, height, width = image_shape
         self.size: tuple[int, int] | None = None
-        if encoder not in ("mlp", "features") and min(height, width) < SMALLEST_SIDE:
+        if spec.convolutional and min(height, width) < SMALLEST_SIDE:
             scale = SMALLEST_SIDE / min(height, width)
             self.size = (round(height * scale), round(width * scale))
             image_shape = (channels, *self.size)
-        self.encoder = build_encoder(encoder, image_shape, statistics)
+        self.encoder = spec.build(image_shape, statistics, "")
         self.classifier = Classifier(self.encoder.za_shape, num_outputs, hidden)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give logits ``(B, num_outputs)`` for ``(B, C, H, W)`` in [0, 1]."""
+        """Return logits ``(B, num_outputs)`` for ``(B, C, H, W)`` in [0, 1]."""
         return self.embed_and_classify(images)[1]
 
     def embed_and_classify(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Give embeddings ``(B, d)`` and logits ``(B, num_outputs)``, float32."""
+        """Return embeddings ``(B, d)`` and logits ``(B, num_outputs)``, float32."""
         if self.size is not None:
             images = F.interpolate(images, self.size, mode="bilinear")
         features, _ = self.encoder(images)

@@ -16,24 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from labelaudit.networks.encoders import (
-    LEAKY_SLOPE,
-    Encoder,
-    EncoderName,
-    ImageShape,
-    PixelStatistics,
-    Standardize,
-    as_they_come,
-    build_decoder,
-    build_encoder,
-    evenly_spaced,
-    mlp,
-)
+from labelaudit.networks.autoencoder import Encoder, ImageShape
+from labelaudit.networks.encoders import ENCODERS, EncoderName
+from labelaudit.networks.layers import LEAKY_SLOPE, as_they_come, mlp
+from labelaudit.networks.standardize import PixelStatistics, Standardize, evenly_spaced
 
 LOG_2PI = math.log(2 * math.pi)
 # Log-variances stay within e^±LOGVAR_BOUND: a variance of exactly zero or infinity is no density.
 LOGVAR_BOUND = 8.0
-# Of more classes some stand for all in the sums of the bound.
+# If there are more classes, some of them represent all in the sums of the bound.
 MAX_SUMMED_CLASSES = 10
 
 Likelihood = Literal["bernoulli", "gaussian"]
@@ -45,7 +36,7 @@ def choose_likelihood(pixels: np.ndarray) -> Likelihood:
     Parameters
     ----------
     pixels
-        ``(N, C, H, W)`` uint8, of which evenly spaced images of many are looked at; or features.
+        ``(N, C, H, W)`` uint8, or features as floats. Of many images, evenly spaced ones are used.
     """
     if pixels.dtype != np.uint8:
         return "gaussian"
@@ -84,8 +75,8 @@ class Classifier(nn.Module):
 
     def __init__(self, za_shape: tuple[int, ...], num_classes: int, hidden: int) -> None:
         super().__init__()
-        # z_a with positions has a convolutional trunk behind it: pooled and read linearly
-        # (Table 4). A vector z_a is read by an MLP (section 4.1).
+        # A z_a with positions comes from convolutions: it is pooled, and one linear layer follows
+        # (Table 4). A vector z_a is classified by an MLP (section 4.1).
         self.positions = len(za_shape) > 1
         self.net: nn.Module
         if self.positions:
@@ -94,9 +85,9 @@ class Classifier(nn.Module):
             self.net = mlp(za_shape[0], hidden, num_classes)
 
     def forward(self, za: Tensor) -> Tensor:
-        """Give logits ``(B, C)`` float32 for z_a ``(B, *za_shape)``.
+        """Return logits ``(B, C)`` float32 for z_a ``(B, *za_shape)``.
 
-        In full precision, also under autocast: ε is a difference of the probabilities that follow.
+        They are calculated in full precision, because ε is a difference of the probabilities.
         """
         za = za.float()
         with as_they_come(za):
@@ -106,12 +97,12 @@ class Classifier(nn.Module):
 
 
 def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tensor]:
-    """Choose the classes that stand for all in a sum Σ_y q(y) t(y), and their weights.
+    """Choose the classes that represent all in a sum Σ_y q(y) t(y), and their weights.
 
-    Up to `most` classes are all summed. Of more, those of the largest probability are, all but one of
-    `most`, and one of the others drawn by its probability stands for the rest, so that value and
-    gradient are right on average (Liu et al. 2019, https://arxiv.org/abs/1810.04777). So neither time
-    nor memory grows with the number of classes.
+    Up to `most` classes are all summed. If there are more, the `most` - 1 most probable ones are
+    summed, and one class drawn from the others by its probability represents the rest. Value and
+    gradient are right on average (Liu et al. 2019, https://arxiv.org/abs/1810.04777), and neither
+    time nor memory grows with the number of classes.
 
     Parameters
     ----------
@@ -130,9 +121,9 @@ def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tenso
     probs = class_probs.detach()
     top = probs.topk(most - 1, dim=1).indices
     rest = probs.scatter(1, top, 0.0)
-    # Where rounding leaves the rest nothing, its weight is nothing too, whichever is drawn.
+    # If rounding leaves nothing for the rest, its weight is 0 too, whichever class is drawn.
     possible = (rest + torch.finfo(rest.dtype).tiny).scatter(1, top, 0.0)
-    # As torch.multinomial draws one, which asks the device whether these are probabilities.
+    # This draws as torch.multinomial does, but without its check, for which the host waits on the GPU.
     drawn = (possible / torch.empty_like(possible).exponential_()).argmax(1, keepdim=True)
     scale = rest.sum(1, keepdim=True) / rest.gather(1, drawn).clamp_min(1e-30)
     weights = torch.cat([class_probs.gather(1, top), class_probs.gather(1, drawn) * scale], dim=1)
@@ -142,15 +133,15 @@ def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tenso
 class ConditionalVAE(nn.Module):
     """q(z_b|z_a,y) and p(z_a|z_b,y) for many classes y at once.
 
-    `classes`, ``(B, K)`` int64, are those of each image; None stands for all of them, K = C.
+    `classes`, ``(B, K)`` int64, are the classes of each image; None means all of them, K = C.
     """
 
     def encode(self, za: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Give mean and log-variance of z_b, each ``(B, K, zb)``, for z_a ``(B, *za_shape)``."""
+        """Return mean and log-variance of z_b, each ``(B, K, zb)``, for z_a ``(B, *za_shape)``."""
         raise NotImplementedError
 
     def decode(self, zb: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Give mean and log-variance of z_a, each ``(B, K, *za_shape)``, for z_b ``(B, K, zb)``."""
+        """Return mean and log-variance of z_a, each ``(B, K, *za_shape)``, for z_b ``(B, K, zb)``."""
         raise NotImplementedError
 
 
@@ -161,7 +152,7 @@ def _of_classes(embedding: nn.Embedding, classes: Tensor | None) -> Tensor:
 class ConditionalMLP(ConditionalVAE):
     """MLPs with one ReLU hidden layer over [z, one-hot y] (section 4.1).
 
-    The first layer on [z_a, one-hot y] is W z_a + U[y]: W z_a is worked out once an image and shared
+    The first layer on [z_a, one-hot y] is W z_a + U[y]. W z_a is calculated once per image and shared
     between the classes.
     """
 
@@ -192,7 +183,7 @@ class ConditionalMLP(ConditionalVAE):
 class ConditionalConv(ConditionalVAE):
     """The M2 part of Table 4 for z_a with positions: one convolution, then dense layers.
 
-    Its class enters at the dense layers, so the convolution over z_a is shared between the classes.
+    The class enters at the dense layers, so the classes share the convolution over z_a.
     """
 
     def __init__(self, za_shape: tuple[int, ...], num_classes: int, zb_size: int) -> None:
@@ -234,7 +225,7 @@ class ConditionalConv(ConditionalVAE):
 
 @dataclass(frozen=True)
 class ElboTerms:
-    """The evidence lower bound of each image, by parts, each ``(B,)`` in nats (Eqs. 17-18).
+    """The terms of the evidence lower bound, each ``(B,)``, one value per image, in nats (Eqs. 17-18).
 
     Attributes
     ----------
@@ -266,7 +257,7 @@ class ElboTerms:
 class NetworkConfig:
     """Everything that a `UMNNetwork` is built from; saved beside its weights.
 
-    `backbone` names the network of the encoder "backbone", as `open_backbone` knows it.
+    `backbone` is the name that `open_backbone` has for the network of the encoder "backbone".
     """
 
     encoder: EncoderName
@@ -283,19 +274,18 @@ class NetworkConfig:
 class UMNNetwork(nn.Module):
     """The learner's networks θ = {encoder, classifier, conditional VAE, decoder}.
 
-    Without `generative` only encoder and classifier are built, and there is no bound to work out.
+    Without `generative` only encoder and classifier are built, and there is no bound.
     """
 
     def __init__(self, config: NetworkConfig, *, generative: bool = True) -> None:
         super().__init__()
         self.config = config
         self.generative = generative
-        encoder = build_encoder(
-            config.encoder, config.image_shape, config.statistics, config.backbone
-        )
+        spec = ENCODERS[config.encoder]
+        encoder = spec.build(config.image_shape, config.statistics, config.backbone)
         self.encoder: Encoder = encoder
         if generative:
-            self.decoder = build_decoder(config.encoder, config.image_shape)
+            self.decoder = spec.build_decoder(config.image_shape)
         self.classifier = Classifier(encoder.za_shape, config.num_classes, config.classifier_hidden)
         if not generative:
             return
@@ -314,8 +304,8 @@ class UMNNetwork(nn.Module):
     def log_likelihood(self, images: Tensor, za: Tensor) -> Tensor:
         """Log p(x|z_a), ``(B,)``: Bernoulli on grey levels, or Gaussian of unit variance.
 
-        The Gaussian is over standardized pixels; a Bernoulli's "probability" of a grey level between
-        0 and 1 is the usual cross-entropy.
+        The Gaussian is over standardized pixels. For grey levels between 0 and 1 the Bernoulli term
+        is the usual cross-entropy.
         """
         target = self.decoder.target(images)
         if self.config.likelihood == "bernoulli":
@@ -327,32 +317,32 @@ class UMNNetwork(nn.Module):
         return -0.5 * _total(squared + LOG_2PI, 1)
 
     def draw_za(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Draw z_a from q(z_a|x), ``(B, *za_shape)``, and give its log-variance, both float32."""
+        """Draw z_a from q(z_a|x); return it and its log-variance, ``(B, *za_shape)`` float32."""
         mean, logvar = self.encoder(images)
         logvar = bounded(logvar.float())
         return rsample(mean.float(), logvar), logvar
 
     def classify(self, za: Tensor) -> Tensor:
-        """Give the classifier's logits ``(B, num_classes)`` float32."""
+        """Return the classifier's logits ``(B, num_classes)`` float32."""
         return cast(Tensor, self.classifier(za))
 
     def forward(
         self, images: Tensor, explained: Sequence[slice] = (slice(None),)
     ) -> tuple[Tensor, ElboTerms | None]:
-        """Give the classifier's logits on the sampled z_a, and the bound of some images or all.
+        """Return the classifier's logits on a sampled z_a, and the bound for some or all images.
 
         Parameters
         ----------
         images
             ``(B, C, H, W)`` in [0, 1].
         explained
-            Which rows' bound is worked out, K of them in all; by default all rows.
+            The K rows for which the bound is calculated; by default all.
 
         Returns
         -------
         logits, terms
-            ``(B, num_classes)``, and the bound by parts, each ``(K,)``; None without the generative
-            half.
+            ``(B, num_classes)``, and the terms of the bound, each ``(K,)``, or None without the
+            generative half.
         """
         za, za_logvar = self.draw_za(images)
         logits = self.classify(za)
@@ -364,22 +354,22 @@ class UMNNetwork(nn.Module):
     def elbo_terms(
         self, images: Tensor, za: Tensor, za_logvar: Tensor, logits: Tensor
     ) -> ElboTerms:
-        """Work out the bound of each image.
+        """Calculate the bound of each image.
 
         Parameters
         ----------
         images
             ``(B, C, H, W)`` in [0, 1].
         za, za_logvar
-            What `draw_za` gave for them.
+            From `draw_za` for these images.
         logits
-            What `classify` gave for `za`.
+            From `classify` for `za`.
 
         Returns
         -------
         ElboTerms
-            The bound by parts, each ``(B,)``. One sample of z_b an image and class; the sum over y is
-            exact for up to `MAX_SUMMED_CLASSES` classes, else see `classes_to_sum`.
+            The terms, each ``(B,)``. z_b is drawn once per image and class. The sum over y is exact
+            for up to `MAX_SUMMED_CLASSES` classes; for more see `classes_to_sum`.
         """
         log_qy = logits.log_softmax(1)
         qy = log_qy.exp()  # (B, C)
@@ -401,19 +391,19 @@ class UMNNetwork(nn.Module):
 
 
 def _total(values: Tensor, first: int) -> Tensor:
-    """Sum over all dimensions from the first named on, as they lie in memory."""
+    """Sum over all dimensions from `first` on."""
     return values.sum(dim=tuple(range(first, values.dim())))
 
 
 def _rows(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
-    """Give some rows, copied only if they lie apart."""
+    """Return some rows; they are copied only if they are not adjacent."""
     if len(parts) == 1:
         return tensor[parts[0]]
     return torch.cat([tensor[part] for part in parts])
 
 
 class Recognizer(nn.Module):
-    """Encoder and classifier alone: what the guider averages (Figure 1) and what predicts."""
+    """Encoder and classifier: the part that the guider averages (Figure 1) and that predicts."""
 
     def __init__(self, encoder: Encoder, classifier: Classifier) -> None:
         super().__init__()
@@ -421,7 +411,7 @@ class Recognizer(nn.Module):
         self.classifier = classifier
 
     def forward(self, images: Tensor, *, sample: bool = False) -> tuple[Tensor, Tensor]:
-        """Give class probabilities ``(B, C)`` and the embedding ``(B, d)``, both float32.
+        """Return class probabilities ``(B, C)`` and the embedding ``(B, d)``, both float32.
 
         Parameters
         ----------

@@ -1,6 +1,7 @@
 """Backbones: which networks open, from which weights, and what their features depend on."""
 
 import runpy
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from torch import nn
 from torchvision import models
 
 from labelaudit.errors import OptionError
-from labelaudit.features import backbones
-from labelaudit.features.backbones import Backbone, Preprocessing, cached_weights, open_backbone
+from labelaudit.features.backbones import Backbone, cached_weights, open_backbone
+from labelaudit.features.preprocessing import Preprocessing
+from labelaudit.features.timm_networks import OLDEST_TIMM
+from labelaudit.features.torchvision_networks import choose_weights
 
 CPU = torch.device("cpu")
 LITE0 = Path(__file__).parents[2] / "benchmarks" / "lite0_weights.py"
@@ -247,9 +250,9 @@ def test_old_names_in_torchvisions_own_files(weights_of: Any, tmp_path: Path) ->
 def test_a_file_of_torchvision_is_known_by_its_name(weights_of: Any, tmp_path: Path) -> None:
     members = models.get_model_weights("resnet50")
     first = members.IMAGENET1K_V1.url.rpartition("/")[2]
-    named = backbones._torchvision_weights("resnet50", Path("elsewhere") / first)
+    named = choose_weights("resnet50", Path("elsewhere") / first)
     assert named is members.IMAGENET1K_V1
-    assert backbones._torchvision_weights("resnet50", Path("mine.pth")) is members.DEFAULT
+    assert choose_weights("resnet50", Path("mine.pth")) is members.DEFAULT
 
 
 # --- weights of the library --------------------------------------------------------------------
@@ -288,6 +291,19 @@ def test_timm_is_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     for call in (cached_weights, lambda name: open_backbone(name, "DEFAULT", CPU)):
         with pytest.raises(OptionError, match=r"pip install 'labelaudit\[timm\]'"):
             call("timm:resnet18")
+
+
+def test_an_old_timm_whose_features_are_partly_random_is_refused(monkeypatch) -> None:
+    timm = pytest.importorskip("timm")
+    for version in ("1.0.9", "0.9.16", "1.0.25.dev0"):
+        monkeypatch.setattr(timm, "__version__", version)
+        with pytest.raises(OptionError, match=rf"needs timm 1\.0\.26 or newer, and {version} is"):
+            open_backbone("timm:resnet50_clip.openai", "DEFAULT", CPU)
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("without the repository's pyproject.toml")
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    assert extras["timm"] == [f"timm>={OLDEST_TIMM}"]
 
 
 def test_timm_names_weights_and_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

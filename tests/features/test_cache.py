@@ -228,7 +228,7 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from test_features import FakeBackbone, features_module, ImageFiles, extract_features
+from test_cache import FakeBackbone, features_module, ImageFiles, extract_features
 
 class Slow(FakeBackbone):
     def __call__(self, pixels):

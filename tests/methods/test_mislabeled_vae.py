@@ -10,7 +10,7 @@ from labelaudit.errors import OptionError
 from labelaudit.methods.mislabeled_vae import KnownRateVAE, MislabeledVAE
 from labelaudit.methods.task import Task
 from labelaudit.methods.umn import UMNConfig
-from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.method import Batch
 

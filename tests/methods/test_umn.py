@@ -18,7 +18,8 @@ from labelaudit.methods.umn import (
     label_factor,
     label_uncertainty,
 )
-from labelaudit.networks.encoders import EncoderName, PixelStatistics
+from labelaudit.networks.encoders import EncoderName
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.batches import plan_batches
 from labelaudit.training.guider import noisy_eval
@@ -294,13 +295,13 @@ def test_portable_weights_load_with_weights_only(tmp_path):
 def test_defaults_follow_the_data():
     assert default_label_weight(784, 1.0) == pytest.approx(78.4)
     assert default_label_weight(784, 5.3) == pytest.approx(78.4 / 5.3)
-    assert default_batch_size(60_000, "cpu") == 200
-    assert default_batch_size(1_797, "cpu") == 44
-    assert default_batch_size(30, "cpu") == 20
-    assert default_epochs(1, 1.0) == 100
-    assert default_epochs(50, 1.0) == 30
-    assert default_epochs(53, 5.3) == 57
-    assert default_epochs(10_000, 1.0) == 15
+    assert default_batch_size(60_000, "cpu", "mlp") == 200
+    assert default_batch_size(1_797, "cpu", "mlp") == 44
+    assert default_batch_size(30, "cpu", "mlp") == 20
+    assert default_epochs(1, 1.0, "mlp") == 100
+    assert default_epochs(50, 1.0, "mlp") == 30
+    assert default_epochs(53, 5.3, "mlp") == 57
+    assert default_epochs(10_000, 1.0, "mlp") == 15
     assert default_batch_size(60_000, "cpu", "features") == 500
     assert default_epochs(100, 1.0, "features") == 10
     assert default_epochs(10, 1.0, "features") == 100

@@ -1,19 +1,23 @@
 import math
+import subprocess
+import sys
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from labelaudit.networks import encoders
+from labelaudit.errors import OptionError
+from labelaudit.networks import mlp
 from labelaudit.networks.encoders import (
     ENCODER_NAMES,
-    PixelStatistics,
-    Standardize,
-    build_decoder,
-    build_encoder,
+    ENCODERS,
+    EncoderName,
+    choose_encoder,
     reconstructed_size,
     training_shift,
 )
+from labelaudit.networks.standardize import PixelStatistics, Standardize
 
 
 def test_statistics_of_pixels_and_of_features_standardize_them():
@@ -42,17 +46,17 @@ def test_a_constant_feature_stays_finite(value):
 
 
 def test_features_are_encoded_decoded_and_dropped_while_training(monkeypatch):
-    monkeypatch.setattr(encoders, "FEATURE_DROPOUT", 0.5)
+    monkeypatch.setattr(mlp, "FEATURE_DROPOUT", 0.5)
     torch.manual_seed(0)
     statistics = PixelStatistics((0.0,) * 20, (1.0,) * 20)
-    encoder = build_encoder("features", (20, 1, 1), statistics)
+    encoder = ENCODERS["features"].build((20, 1, 1), statistics, "")
     features = torch.randn(8, 20, 1, 1)
     mean, logvar = encoder(features)
     assert mean.shape == logvar.shape == (8, 64)
     assert not torch.equal(mean, encoder(features)[0])
     encoder.eval()
     torch.testing.assert_close(encoder(features)[0], encoder(features)[0], rtol=0, atol=0)
-    decoder = build_decoder("features", (20, 1, 1))
+    decoder = ENCODERS["features"].build_decoder((20, 1, 1))
     assert decoder(mean).shape == (8, 20, 1, 1)
     torch.testing.assert_close(decoder.target(features), features)
 
@@ -63,4 +67,43 @@ def test_features_are_nothing_to_ask_for_and_nothing_to_shift():
     assert reconstructed_size("features", (100, 1, 1)) == 100
     for name in ENCODER_NAMES:
         shape = (3, 32, 32)
-        assert reconstructed_size(name, shape) == math.prod(build_decoder(name, shape).target_shape)
+        assert reconstructed_size(name, shape) == math.prod(
+            ENCODERS[name].build_decoder(shape).target_shape
+        )
+
+
+def test_the_names_are_the_rows_of_the_table():
+    assert get_args(EncoderName) == tuple(ENCODERS)
+    assert {name for name, spec in ENCODERS.items() if spec.reads_features} == {"features"}
+
+
+def test_the_table_is_read_without_torch():
+    code = "import sys, labelaudit.networks.encoders; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("shape", "device", "chosen", "read"),
+    [
+        ((1, 28, 28), "cuda", "mlp", (1, 28, 28)),
+        ((3, 15, 90), "cpu", "mlp", (3, 11, 64)),
+        ((3, 32, 32), "cpu", "resnet18", (3, 32, 32)),
+        ((3, 48, 24), "mps", "conv13", (3, 32, 32)),
+        ((3, 48, 23), "cuda", "resnet18", (3, 48, 23)),
+        ((1, 500, 250), "cuda", "resnet18", (1, 128, 64)),
+    ],
+)
+def test_auto_chooses_by_size_color_and_device(shape, device, chosen, read):
+    choice = choose_encoder("auto", shape, 1000, device)
+    assert (choice.name, choice.image_shape) == (chosen, read)
+    assert choice.reason.startswith(f"1,000 {shape[2]}x{shape[1]} ")
+    assert choose_encoder(chosen, shape, 1000, device).image_shape == read
+
+
+@pytest.mark.parametrize("name", ENCODER_NAMES)
+def test_images_that_are_too_small_are_refused(name):
+    smallest = ENCODERS[name].smallest
+    assert choose_encoder(name, (3, smallest, 40), 9, "cpu").name == name
+    if smallest > 1:
+        with pytest.raises(OptionError, match=f"too small for the encoder {name}.*{smallest} pix"):
+            choose_encoder(name, (3, 40, smallest - 1), 9, "cpu")

@@ -7,7 +7,7 @@ import torch
 from torch import distributions as D
 from torch.nn import functional as F
 
-from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import (
     Classifier,
     ConditionalMLP,

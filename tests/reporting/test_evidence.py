@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from labelaudit.images.decode import ImageFiles, NoImages
-from labelaudit.networks.encoders import standardizing_scale
+from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting import evidence
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures
 from labelaudit.reporting.files import evidence_of

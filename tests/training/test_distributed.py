@@ -26,7 +26,7 @@ import torch
 from labelaudit.training import distributed
 from labelaudit.training.batches import BatchPlan, TrainingImages
 from labelaudit.methods.umn import UMN, UMNConfig
-from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 from labelaudit.training.loop import fit
@@ -90,7 +90,7 @@ import torch
 from labelaudit.training import distributed
 from labelaudit.training.batches import TrainingImages
 from labelaudit.methods.umn import UMN, UMNConfig
-from labelaudit.networks.encoders import PixelStatistics
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 
 rng = np.random.default_rng(0)

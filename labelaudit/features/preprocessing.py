@@ -1,0 +1,75 @@
+"""How a picture becomes the input of a pretrained network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from labelaudit.images.decode import Pixels
+
+# Photos longer than this many widths lose their ends before they are resized, not after it: what
+# is left of them is a square, and one line of pixels a mile long would fill the memory.
+LONGEST = 4
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a network's input.
+
+    Attributes
+    ----------
+    image_size
+        Side of the square that the network reads, in pixels.
+    resize
+        Side that the picture is resized to before that square is cut from its middle: its shorter
+        side, or with `squash` both.
+    interpolation
+        Pillow's name for it: "BILINEAR", "BICUBIC", ...
+    mean, std
+        Normalization of each channel, in [0, 1] units.
+    squash
+        Whether the aspect ratio is given up.
+    """
+
+    image_size: int
+    resize: int
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    squash: bool = False
+
+    def at(self, image_size: int | None) -> Preprocessing:
+        """Return the same for another size, with the same share of the picture cropped."""
+        if image_size is None:
+            return self
+        resize = math.floor(self.resize * image_size / self.image_size + 1e-9)
+        return replace(self, image_size=image_size, resize=max(resize, image_size))
+
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Resize and crop a picture: ``(3, S, S)`` uint8."""
+        image = _without_ends(image.convert("RGB"))
+        width, height = image.size
+        if self.squash:
+            inner = (self.resize, self.resize)
+        elif width <= height:
+            inner = (self.resize, int(self.resize * height / width))
+        else:
+            inner = (int(self.resize * width / height), self.resize)
+        if inner != image.size:
+            image = image.resize(inner, Image.Resampling[self.interpolation])
+        left, top = (round((side - self.image_size) / 2) for side in inner)
+        image = image.crop((left, top, left + self.image_size, top + self.image_size))
+        return np.asarray(image).transpose(2, 0, 1)  # (S, S, 3) -> (3, S, S)
+
+
+def _without_ends(image: Image.Image) -> Image.Image:
+    width, height = image.size
+    across = min(width, LONGEST * height)
+    down = min(height, LONGEST * width)
+    if (across, down) == image.size:
+        return image
+    left, top = (width - across) // 2, (height - down) // 2
+    return image.crop((left, top, left + across, top + down))

@@ -1,0 +1,120 @@
+"""Networks of torchvision, without their heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from labelaudit.errors import OptionError
+from labelaudit.features.preprocessing import Preprocessing
+from labelaudit.features.weights import alike, cannot_fetch, hub_file, load_weights
+
+# Heads that some networks have besides for training; they give no features.
+AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
+# Networks that turn torchvision's normalization into the one that their weights were trained with.
+RENORMALIZING = ("googlenet", "inception_v3")
+
+
+def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
+    """Build a network without its heads, with weights from a file or by default torchvision's own.
+
+    Raises
+    ------
+    OptionError
+        There is no such network, or its weights are not there or do not fit.
+    """
+    from torchvision.models import get_model
+
+    weights = choose_weights(name, file)
+    if file is None:
+        try:
+            network: nn.Module = get_model(name, weights=weights, progress=False)
+        except (OSError, RuntimeError) as error:  # no network; a damaged download
+            raise cannot_fetch(name, weights.url, error) from error
+        head = _remove_heads(network, weights)
+    else:
+        network, head = _without_heads(name)
+        load_weights(network, file, (*_without_own_weights(network, head), *AUXILIARY_HEADS), name)
+    transforms = weights.transforms()
+    return network, Preprocessing(
+        image_size=transforms.crop_size[0],
+        resize=transforms.resize_size[0],
+        interpolation=transforms.interpolation.name,
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def build_network(name: str) -> nn.Module:
+    """Build a network without its heads, with fresh weights; OptionError if there is none."""
+    return _without_heads(name)[0]
+
+
+def cached_file(name: str) -> Path | None:
+    """Return the file of a network's default weights if it was downloaded before."""
+    file = hub_file(choose_weights(name).url)
+    return file if file.is_file() else None
+
+
+def _without_heads(name: str) -> tuple[nn.Module, str]:
+    """Build a network with fresh weights and without its heads; give the path of the last as well."""
+    from torchvision.models import get_model
+
+    weights = choose_weights(name)
+    options = {"transform_input": True, "init_weights": False} if name in RENORMALIZING else {}
+    network: nn.Module = get_model(name, weights=None, **options)
+    return network, _remove_heads(network, weights)
+
+
+def _remove_heads(network: nn.Module, weights: Any) -> str:
+    for auxiliary in AUXILIARY_HEADS:
+        if hasattr(network, auxiliary):
+            setattr(network, auxiliary, None)
+    return _remove_head(network, len(weights.meta["categories"]))
+
+
+def choose_weights(name: str, file: Path | None = None) -> Any:
+    """Return the member of torchvision's weights that a file's name tells, or else the default."""
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise OptionError(
+            f"torchvision has no network {name!r} for classification; "
+            f"{alike(name, known)}, or timm:NAME for those of timm"
+        )
+    weights = models.get_model_weights(name)
+    for member in weights:
+        # Weights of one network differ in the size that photos are resized to.
+        if file is not None and member.url.endswith(f"/{file.name}"):
+            return member
+    return weights.DEFAULT
+
+
+def _remove_head(network: nn.Module, num_classes: int) -> str:
+    """Let the last layer that gives a value a class pass its input on; return its path.
+
+    What follows it in some networks (an activation, an average) does no harm to features.
+    """
+    layers = [
+        (path, layer)
+        for path, layer in network.named_modules()
+        if num_classes
+        in (getattr(layer, "out_features", None), getattr(layer, "out_channels", None))
+    ]
+    path: str = layers[-1][0]
+    parent, _, child = path.rpartition(".")
+    setattr(network.get_submodule(parent), child, nn.Identity())
+    return path
+
+
+def _without_own_weights(network: nn.Module, head: str) -> list[str]:
+    """Return the head's path and, as long as they hold no other weights, those of its parents."""
+    paths = [head]
+    while (parent := paths[-1].rpartition(".")[0]) and not network.get_submodule(
+        parent
+    ).state_dict():
+        paths.append(parent)
+    return paths

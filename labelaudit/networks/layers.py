@@ -1,0 +1,38 @@
+"""Layers that several networks share."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+LEAKY_SLOPE = 0.1  # as in Mean Teacher's ConvNet; the paper does not give it
+
+
+def as_they_come(values: Tensor) -> AbstractContextManager[object]:
+    """Turn autocast off, so that these values keep their precision. It is used only on CUDA."""
+    return torch.autocast("cuda", enabled=False) if values.is_cuda else nullcontext()
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    """Build one hidden layer with ReLU and a linear output, as in the paper's MNIST networks."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def conv_block(inputs: int, outputs: int, kernel: int = 3, padding: int = 1) -> nn.Sequential:
+    """Build a convolution with batch norm and leaky ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(LEAKY_SLOPE),
+    )
+
+
+class Upsample(nn.Upsample):
+    """Repeat pixels in the precision of the input, which autocast would change to float32."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(B, C, H, W)`` to ``(B, C, 2 H, 2 W)``."""
+        with as_they_come(images):
+            return super().forward(images)
