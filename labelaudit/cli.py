@@ -461,7 +461,7 @@ def evaluate(
             return
         result = evaluation.evaluate(
             data,
-            methods=method or evaluation.default_methods(told),
+            methods=method or (),
             noise=kinds,
             rates=rates or evaluation.DEFAULT_RATES,
             seeds=chosen or (first_seed,),

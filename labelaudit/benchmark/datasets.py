@@ -14,6 +14,7 @@ from torchvision import datasets as torchvision_datasets
 from labelaudit.benchmark.demo import digits
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.images.decode import decode_source, plan_images
+from labelaudit.methods.system import InputKind
 from labelaudit.progress import Reporter
 from labelaudit.sources.folders import read_source, source_name
 from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
@@ -29,37 +30,42 @@ DIGITS_TEST_SIZE, DIGITS_SPLIT_SEED = 297, 0
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and their true labels, before any noise.
+    """Samples and their true labels, before any noise.
 
     Attributes
     ----------
     name
-        What to call it.
-    pixels
-        ``(N, C, H, W)`` uint8.
+        Name of the data set.
+    inputs
+        Pixels ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32.
     clean_labels
         ``(N,)`` int64, indices into `class_names`.
     class_names
         Names of the classes.
     sample_ids
         ``(N,)`` object of str, unique.
-    test_pixels, test_labels
-        ``(M, C, H, W)`` uint8 and ``(M,)`` int64, or None both.
+    test_inputs, test_labels
+        The test set, ``(M, ...)`` as `inputs` and ``(M,)`` int64. Both are None if there is none.
     noise_name
-        Key of `labelaudit.benchmark.corruptions.CLASS_MAPS`; another text where there is no map.
+        Key of `labelaudit.benchmark.corruptions.CLASS_MAPS`, or any other text without a map.
     extra_labels
-        Other labels of the same images by name, each ``(N,)`` int64, -1 where there is none.
+        Other labels of the same samples by name, ``(N,)`` int64 each, -1 where there is none.
     """
 
     name: str
-    pixels: np.ndarray
+    inputs: np.ndarray
     clean_labels: np.ndarray
     class_names: tuple[str, ...]
     sample_ids: np.ndarray
-    test_pixels: np.ndarray | None = None
+    test_inputs: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     noise_name: str = ""
     extra_labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> InputKind:
+        """What the inputs are."""
+        return "pixels" if self.inputs.dtype == np.uint8 else "features"
 
 
 # --- known by name -----------------------------------------------------------------------------
@@ -168,11 +174,11 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
         ) from error
     return Dataset(
         name=name,
-        pixels=train.pixels,
+        inputs=train.pixels,
         clean_labels=train.labels.astype(np.int64),
         class_names=train.class_names,
         sample_ids=_numbered(len(train.labels)),
-        test_pixels=test.pixels,
+        test_inputs=test.pixels,
         test_labels=test.labels.astype(np.int64),
         noise_name=known.noise_name,
     )
@@ -190,11 +196,11 @@ def _load_digits() -> Dataset:
     train, test = np.sort(train), np.sort(test)
     return Dataset(
         name="digits",
-        pixels=pixels[train],
+        inputs=pixels[train],
         clean_labels=labels[train],
         class_names=DIGIT_NAMES,
         sample_ids=text_array([str(row) for row in train]),
-        test_pixels=pixels[test],
+        test_inputs=pixels[test],
         test_labels=labels[test],
         noise_name="mnist",
     )
@@ -270,7 +276,7 @@ def dataset_from_source(
         assert texts is not None
         extra[column] = _class_numbers(texts, class_names, f'{source}, column "{column}"')
     pixels, rows = _decode(train, size, reporter)
-    test_pixels = test_labels = None
+    test_inputs = test_labels = None
     if test is not None or test_split is not None:
         held_out = read_source(
             source if test is None else test,
@@ -280,18 +286,18 @@ def dataset_from_source(
             split=test_split,
         )
         height, width = pixels.shape[2:]
-        test_pixels, test_rows = _decode(held_out, (height, width), reporter)
+        test_inputs, test_rows = _decode(held_out, (height, width), reporter)
         names = np.asarray(held_out.manifest.class_names, dtype=object)
         given = names[held_out.manifest.noisy_labels[test_rows]]
         test_labels = _class_numbers(given, class_names, f"the test set {test or source}")
-        pixels, test_pixels = _same_channels(pixels, test_pixels)
+        pixels, test_inputs = _same_channels(pixels, test_inputs)
     return Dataset(
         name=source_name(source),
-        pixels=pixels,
+        inputs=pixels,
         clean_labels=train.manifest.noisy_labels[rows],
         class_names=class_names,
         sample_ids=train.manifest.sample_ids[rows],
-        test_pixels=test_pixels,
+        test_inputs=test_inputs,
         test_labels=test_labels,
         noise_name=_noise_name(class_names),
         extra_labels={column: numbers[rows] for column, numbers in extra.items()},

@@ -32,14 +32,11 @@ from labelaudit.benchmark.protocols import PROTOCOLS
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.errors import OptionError, SourceError
+from labelaudit.methods.system import InputKind, System
 from labelaudit.progress import Reporter
 from labelaudit.reporting.tables import read_csv, write_csv
 from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
 
-DEFAULT_METHODS = (
-    "umn", "supervised", "mean-teacher", "mislabeled-vae", "aum", "small-loss",
-    "confident-learning",
-)  # fmt: skip
 DEFAULT_RATES = (0.2, 0.4)
 
 
@@ -68,7 +65,7 @@ class EvalResult:
 def evaluate(
     dataset: str | Dataset = "digits",
     *,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    methods: Sequence[str] = (),
     noise: Sequence[str] = ("symmetric",),
     rates: Sequence[float] = DEFAULT_RATES,
     seeds: Sequence[int] = (0,),
@@ -93,7 +90,7 @@ def evaluate(
     dataset
         "digits", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar100", or a `Dataset`.
     methods
-        Names of `labelaudit.benchmark.systems.METHODS`, or "all".
+        Names of `labelaudit.benchmark.systems.METHODS`, or "all". By default the quicker ones.
     noise
         "symmetric", "pair", "asymmetric", "instance", "matrix:FILE", "column:NAME".
     rates
@@ -130,9 +127,9 @@ def evaluate(
         If something cannot be used; nothing is run then.
     """
     reporter = reporter or Reporter()
-    names = check_methods(methods)
     data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, data_dir, download)
     data = limited(data, limit)
+    names = choose_methods(methods, data.kind, reporter)
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
     cells = [
         Cell(name, one, seed, num_labeled, encoder, epochs, batch_size, device, flip)
@@ -277,29 +274,55 @@ def open_dataset(
     )
 
 
-def check_methods(methods: Sequence[str]) -> list[str]:
-    """Expand "all" and refuse what is unknown.
+def choose_methods(
+    methods: Sequence[str], kind: InputKind, reporter: Reporter | None = None
+) -> list[str]:
+    """Return the methods to run on a kind of input.
+
+    Parameters
+    ----------
+    methods
+        Names of `labelaudit.benchmark.systems.METHODS`. "all" stands for all that can be run here,
+        and an empty sequence for those that a comparison runs by default.
+    kind
+        What the data set holds.
+    reporter
+        Told which methods are left out, and why.
 
     Raises
     ------
     OptionError
-        If a name is unknown.
+        If a name is unknown, or if a method that was named cannot be run here.
     """
-    names = list(METHODS) if "all" in methods else list(dict.fromkeys(methods))
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise OptionError(f"unknown method {unknown[0]!r}: choose among all, {', '.join(METHODS)}")
-    return names
+    reporter = reporter or Reporter()
+    chosen = []
+    if not methods or "all" in methods:
+        for name, system in METHODS.items():
+            if not (methods or system.by_default):
+                continue
+            reason = _unusable(system, kind)
+            if reason:
+                reporter.warn(f"{name} is left out: it {reason}")
+            else:
+                chosen.append(name)
+        return chosen
+    for name in dict.fromkeys(methods):
+        if name not in METHODS:
+            raise OptionError(f"unknown method {name!r}: choose among all, {', '.join(METHODS)}")
+        reason = _unusable(METHODS[name], kind)
+        if reason:
+            raise OptionError(f"method {name!r} cannot be run here: it {reason}")
+        chosen.append(name)
+    return chosen
 
 
-def default_methods(reporter: Reporter) -> list[str]:
-    """Give the methods of a plain ``labelaudit eval``, without those whose library is missing."""
-    if find_spec("cleanlab") is not None:
-        return list(DEFAULT_METHODS)
-    reporter.warn(
-        'confident learning is left out: it needs cleanlab, pip install "labelaudit[peers]"'
-    )
-    return [name for name in DEFAULT_METHODS if name != "confident-learning"]
+def _unusable(system: type[System], kind: InputKind) -> str:
+    """Say why a system cannot be run, or return "" if it can."""
+    if kind not in system.reads:
+        return f"reads {' and '.join(sorted(system.reads))}, and the data set holds {kind}"
+    if system.library and find_spec(system.library) is None:
+        return f'needs {system.library}; install it with: pip install "labelaudit[peers]"'
+    return ""
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
@@ -312,13 +335,13 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
     """
     if limit is None:
         return dataset
-    total = len(dataset.pixels)
+    total = len(dataset.inputs)
     if not 2 <= limit <= total:
         raise OptionError(f"--limit is {limit}; {dataset.name} has {total:,} training images")
     rows = np.sort(np.random.default_rng(0).permutation(total)[:limit])
     return replace(
         dataset,
-        pixels=dataset.pixels[rows],
+        inputs=dataset.inputs[rows],
         clean_labels=dataset.clean_labels[rows],
         sample_ids=dataset.sample_ids[rows],
         extra_labels={name: labels[rows] for name, labels in dataset.extra_labels.items()},

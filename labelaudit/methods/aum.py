@@ -27,7 +27,8 @@ from labelaudit.methods.supervised import (
     SupervisedConfig,
     train_classifier,
 )
-from labelaudit.methods.task import Task, Verdict, predict_test
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, predict_test
 from labelaudit.training.method import Batch
 
 RUNS = 2
@@ -139,26 +140,26 @@ class MarginRecorder(SampleMeans):
         return self.sample_means()
 
 
-class AUMAudit:
+class AUMAudit(System):
     """AUM on the encoder that all systems share."""
 
     def __init__(self, config: AUMConfig | None = None) -> None:
         self.config = config or AUMConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Train twice with threshold samples and judge; train on what is not flagged to predict.
 
         The last training is left out where the task has no test images.
         """
-        labeled = replace(task.only_labeled(), test_pixels=None, watch=None)
+        labeled = replace(task.only_labeled(), test_inputs=None, watch=None)
         is_threshold = threshold_samples(len(labeled.given), task.num_classes, task.seed)
         areas = np.stack([self._areas(labeled, chosen) for chosen in is_threshold])
         aum, flagged = judge(areas, is_threshold, self.config.percentile)
-        return Verdict(
+        return AuditResult(
             suspect_score=-aum,
             flagged=flagged,
             epochs=self.config.epochs_on(labeled),
-            test_probs=None if task.test_pixels is None else self._predict(task, flagged),
+            test_probs=None if task.test_inputs is None else self._predict(task, flagged),
         )
 
     def _areas(self, labeled: Task, is_threshold: np.ndarray) -> np.ndarray:

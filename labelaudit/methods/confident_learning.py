@@ -24,7 +24,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, predict_probs, predict_test
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, predict_probs, predict_test
 from labelaudit.training.method import Method
 
 # All that `cleanlab.filter.find_label_issues` offers.
@@ -114,13 +115,16 @@ def import_cleanlab() -> ModuleType:
     return module
 
 
-class ConfidentLearning:
+class ConfidentLearning(System):
     """Confident learning on the encoder that all systems share."""
+
+    best_variant = "best filter"
+    library = "cleanlab"
 
     def __init__(self, config: ConfidentLearningConfig | None = None) -> None:
         self.config = config or ConfidentLearningConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Cross-validate and ask cleanlab; train on all labeled images to predict the test images.
 
         The last training is left out where the task has no test images.
@@ -132,12 +136,12 @@ class ConfidentLearning:
         """
         import_cleanlab()  # before training, not after
         scores, flagged, variants = confident_learning(self.pred_probs(task), task.given)
-        return Verdict(
+        return AuditResult(
             suspect_score=scores,
             flagged=flagged,
             epochs=self.config.epochs_on(task.only_labeled()),
             test_probs=(
-                None if task.test_pixels is None else predict_test(self._train(task), task)
+                None if task.test_inputs is None else predict_test(self._train(task), task)
             ),
             variants=variants,
         )
@@ -145,10 +149,10 @@ class ConfidentLearning:
     def pred_probs(self, task: Task) -> np.ndarray:
         """Give each labeled image's probabilities by a network that never saw it, ``(L, C)``."""
         probs = np.empty((len(task.given), task.num_classes), dtype=np.float32)
-        quiet = replace(task, test_pixels=None, watch=None)
+        quiet = replace(task, test_inputs=None, watch=None)
         for seen, held_out in self._folds(task):
             method = self._train(quiet, seen)
-            probs[held_out] = predict_probs(method, task.pixels[task.labeled[held_out]], task)
+            probs[held_out] = predict_probs(method, task.inputs[task.labeled[held_out]], task)
         return probs
 
     def _train(self, task: Task, rows: np.ndarray | None = None) -> Method:

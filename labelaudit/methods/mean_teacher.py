@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.training.batches import mirror, translate
 from labelaudit.training.device import autocast
@@ -165,15 +166,15 @@ class MeanTeacher(CrossEntropy):
         self.steps = state["steps"]
 
 
-class MeanTeacherAudit:
+class MeanTeacherAudit(System):
     """Mean Teacher on the encoder that all systems share."""
 
     def __init__(self, config: MeanTeacherConfig | None = None) -> None:
         self.config = config or MeanTeacherConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Train on all images; rank labels by the teacher's probability of any other class."""
         method, epochs = train_classifier(
             task, self.config, lambda steps: MeanTeacher(task, self.config, steps)
         )
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)

@@ -35,7 +35,8 @@ from torch.nn import functional as F
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction
 from labelaudit.training.device import autocast
 from labelaudit.training.method import Batch
 
@@ -315,28 +316,33 @@ class LearnedMentorNet(MentorNet):
         self.epoch = state["epoch"]
 
 
-class MentorNetAudit:
+class MentorNetAudit(System):
     """MentorNet with the predefined mentor, on the encoder that all systems share."""
+
+    by_default = False
 
     def __init__(self, config: MentorNetConfig | None = None) -> None:
         self.config = config or MentorNetConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Train on the labeled images; rank labels by the student's probability of any other."""
         labeled = task.only_labeled()
         method, epochs = train_classifier(
             labeled, self.config, lambda steps: MentorNet(labeled, self.config, steps)
         )
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)
 
 
-class LearnedMentorNetAudit:
+class LearnedMentorNetAudit(System):
     """MentorNet with the learned mentor, on the encoder that all systems share."""
+
+    needs_trusted = True
+    by_default = False
 
     def __init__(self, config: LearnedMentorNetConfig | None = None) -> None:
         self.config = config or LearnedMentorNetConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Train on the labeled images; rank labels by the student's probability of any other.
 
         Trusted images are trained on and judged like the others, by their given labels: what is
@@ -367,4 +373,4 @@ class LearnedMentorNetAudit:
             self.config,
             lambda steps: LearnedMentorNet(labeled, self.config, steps, trusted, right),
         )
-        return judge_by_prediction(method, task, epochs, num_trusted=len(trusted))
+        return flag_by_prediction(method, task, epochs, num_trusted=len(trusted))

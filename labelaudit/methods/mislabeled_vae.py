@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from labelaudit.errors import OptionError
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction, train_on
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction, train_on
 from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
 from labelaudit.training.device import autocast
 from labelaudit.training.method import Predictions
@@ -51,10 +52,12 @@ class MislabeledVAE(UMN):
         return Predictions(probs, probs, embedding)
 
 
-class KnownRateVAE:
-    """Mislabeled-VAE given the true noise rate, which nobody knows in practice."""
+class KnownRateVAE(System):
+    """Mislabeled-VAE with the true noise rate, which nobody knows in practice."""
 
-    def audit(self, task: Task) -> Verdict:
+    needs_noise_rate = True
+
+    def audit(self, task: Task) -> AuditResult:
         """Train on all images; rank labels by the probability of any other class.
 
         Raises
@@ -64,10 +67,10 @@ class KnownRateVAE:
         """
         if task.noise_rate is None:
             raise OptionError("Mislabeled-VAE must be told the noise rate, which is not known here")
-        plan = task.plan(default_batch_size(len(task.pixels), task.device.type, task.encoder))
-        config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
+        plan = task.plan(default_batch_size(len(task.inputs), task.device.type, task.encoder))
+        config = UMNConfig.for_data(task.inputs, task.given, task.num_classes, task.encoder, plan)
         config = replace(config, generative=True, entropy_weight=0.0, explained_share=1.0)  # Eq. 8
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)

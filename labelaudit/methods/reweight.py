@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import SampleMeans, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction
 from labelaudit.training.batches import TrainingImages
 from labelaudit.training.method import Batch
 
@@ -131,13 +132,16 @@ class Reweight(SampleMeans):
         return self.sample_means()
 
 
-class ReweightAudit:
+class ReweightAudit(System):
     """Reweight on the encoder that all systems share."""
+
+    needs_trusted = True
+    by_default = False
 
     def __init__(self, config: ReweightConfig | None = None) -> None:
         self.config = config or ReweightConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Train on the labeled images and rank labels by the probability of any other class.
 
         Trusted images are trained on and judged like the others, by their given labels: what is
@@ -153,9 +157,9 @@ class ReweightAudit:
                 "Reweight needs some labels known to be right, and none are given here"
             )
         rows, truth = task.trusted
-        trusted = TrainingImages(task.pixels[rows], truth, task.device, task.max_shift, task.flip)
+        trusted = TrainingImages(task.inputs[rows], truth, task.device, task.max_shift, task.flip)
         labeled = task.only_labeled()
         method, epochs = train_classifier(
             labeled, self.config, lambda _: Reweight(labeled, trusted, self.config)
         )
-        return judge_by_prediction(method, task, epochs, num_trusted=len(rows))
+        return flag_by_prediction(method, task, epochs, num_trusted=len(rows))

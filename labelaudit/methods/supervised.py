@@ -23,10 +23,11 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional as F
 
+from labelaudit.methods.system import System
 from labelaudit.methods.task import (
+    AuditResult,
     Task,
-    Verdict,
-    judge_by_prediction,
+    flag_by_prediction,
     predict_probs,
     predict_test,
     train_on,
@@ -205,20 +206,25 @@ def train_classifier(
     return method, epochs
 
 
-class Supervised:
-    """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP."""
+class Supervised(System):
+    """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP.
+
+    Features are read by their own encoder.
+    """
 
     def __init__(self, config: SupervisedConfig | None = None) -> None:
         self.config = config or SupervisedConfig()
 
     def encoder(self, task: Task) -> EncoderName:
-        """Name the network for a task."""
+        """Return the name of the network for a task."""
+        if task.encoder == "features":
+            return "features"
         channels, height, width = task.image_shape
         grey_and_small = channels == 1 and max(height, width) <= 32  # MNIST, section 4.2.1
         too_small = min(height, width) < CONV13_SMALLEST
         return "mlp" if grey_and_small or too_small else "conv13"
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Train on the labeled images and rank labels by the probability of any other class."""
         labeled = task.only_labeled()
         method, epochs = train_classifier(
@@ -226,11 +232,14 @@ class Supervised:
             self.config,
             lambda _: CrossEntropy(labeled, self.config, self.encoder(task)),
         )
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)
 
 
 class SupervisedResNet101(Supervised):
-    """S-2: a ResNet-101. Images under 32 pixels a side are enlarged to that."""
+    """S-2: a ResNet-101. Images under 32 pixels a side are enlarged to 32."""
+
+    reads = frozenset({"pixels"})
+    by_default = False
 
     def encoder(self, task: Task) -> EncoderName:
         """See `Supervised.encoder`."""
@@ -261,19 +270,19 @@ def larger_losses(loss: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(larger & (loss > mixture.means_.min()))
 
 
-class SmallLoss:
+class SmallLoss(System):
     """The small-loss rule on the encoder that all systems share."""
 
     def __init__(self, config: SupervisedConfig | None = None) -> None:
         self.config = config or SupervisedConfig()
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Rank labels by their mean loss over epochs; cut by a mixture of two Gaussians."""
         labeled = task.only_labeled()
         total = np.zeros(len(task.given))
 
         def add_losses(method: Method, _: int) -> None:
-            probs = predict_probs(method, labeled.pixels, task)
+            probs = predict_probs(method, labeled.inputs, task)
             given = probs[np.arange(len(probs)), task.given].astype(np.float64)
             total[:] -= np.log(np.maximum(given, MIN_PROB))
 
@@ -281,7 +290,7 @@ class SmallLoss:
             labeled, self.config, lambda _: CrossEntropy(labeled, self.config), add_losses
         )
         loss = total / epochs
-        return Verdict(
+        return AuditResult(
             suspect_score=loss,
             flagged=larger_losses(loss, task.seed),
             epochs=epochs,

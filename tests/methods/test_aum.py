@@ -132,7 +132,7 @@ def test_test_images_are_predicted_by_a_network_that_never_saw_what_is_flagged(n
     told = []
     task = digits_task(
         noisy_digits,
-        test_pixels=pixels[:50],
+        test_inputs=pixels[:50],
         watch=lambda epoch, probs: told.append((epoch, probs.shape)),
     )
     verdict = AUMAudit().audit(task)
@@ -145,7 +145,7 @@ def test_test_images_are_predicted_by_a_network_that_never_saw_what_is_flagged(n
 def test_if_all_is_flagged_all_is_trained_on(noisy_digits, monkeypatch):
     everything = (np.zeros(600), np.ones(600, bool))
     monkeypatch.setattr(aum, "judge", lambda *_: everything)
-    task = digits_task(noisy_digits, epochs=1, test_pixels=noisy_digits[0][:5, None])
+    task = digits_task(noisy_digits, epochs=1, test_inputs=noisy_digits[0][:5, None])
     assert AUMAudit().audit(task).test_probs.shape == (5, 10)
 
 

@@ -102,8 +102,8 @@ def test_each_image_is_judged_by_a_network_that_never_saw_it(noisy_digits, monke
         return set((pixels[:, 0, 0, 0].astype(int) * 256 + pixels[:, 0, 0, 1]).tolist())
 
     def train(task, build, plan, epochs, on_epoch):
-        seen.append(numbers(task.pixels))
-        assert task.test_pixels is None
+        seen.append(numbers(task.inputs))
+        assert task.test_inputs is None
         assert task.watch is None
         counts = np.bincount(task.noisy_labels)
         np.testing.assert_allclose(counts, np.bincount(noisy) * 0.8, atol=1)  # stratified
@@ -130,7 +130,7 @@ def test_test_images_are_predicted_by_one_more_training_on_all(cleanlab, noisy_d
     pixels, told = images[:, None], []
     few = np.where(np.arange(600) < 300, noisy, -1)
     task = Task(
-        pixels, few, 10, "mlp", CPU, 0, test_pixels=pixels[300:350],
+        pixels, few, 10, "mlp", CPU, 0, test_inputs=pixels[300:350],
         watch=lambda epoch, probs: told.append((epoch, probs.shape)),
     )  # fmt: skip
     verdict = ConfidentLearning().audit(task)

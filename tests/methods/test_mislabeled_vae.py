@@ -78,7 +78,7 @@ def test_told_the_rate_it_finds_wrong_digits(noisy_digits):
     rate = float((noisy != clean).mean())
     pixels = images[:, None]
     task = Task(
-        pixels, noisy, 10, "mlp", CPU, 0, test_pixels=pixels[:50], noise_rate=rate, epochs=8
+        pixels, noisy, 10, "mlp", CPU, 0, test_inputs=pixels[:50], noise_rate=rate, epochs=8
     )
     verdict = KnownRateVAE().audit(task)
     assert verdict.epochs == 8
