@@ -379,6 +379,10 @@ def evaluate(
             " the corruption."
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Features of the samples: a file, or a column of the source."),
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="Test split of a source, or a source of its own.")
     ] = None,
@@ -419,6 +423,7 @@ def evaluate(
         if dataset is not None or protocol is None:
             data = evaluation.open_dataset(
                 dataset or "digits",
+                features=features,
                 data_dir=data_dir,
                 download=download,
                 test=test,

@@ -1,4 +1,4 @@
-"""evaluate(): systems side by side on corrupted labels, scored against the truth."""
+"""evaluate(): corrupt known labels, run several methods on them, and compare the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelaudit.benchmark.cells import Cell, Noise, corrupt
+from labelaudit.benchmark.cells import Cell, Noise, choose_reading, corrupt
 from labelaudit.benchmark.comparison import (
     CELL,
     cell_title,
@@ -25,6 +25,7 @@ from labelaudit.benchmark.comparison import (
 from labelaudit.benchmark.datasets import (
     DATASET_NAMES,
     Dataset,
+    Samples,
     dataset_from_source,
     load_dataset,
 )
@@ -36,22 +37,23 @@ from labelaudit.methods.system import InputKind, System
 from labelaudit.progress import Reporter
 from labelaudit.reporting.tables import read_csv, write_csv
 from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
+from labelaudit.training.device import choose_device
 
 DEFAULT_RATES = (0.2, 0.4)
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes
     ----------
     results
-        A row a data set, noise, rate, seed and method; what results.csv holds.
+        One row per data set, noise, rate, seed and method, as in results.csv.
     summary
         Means, deviations and intervals over seeds; see `labelaudit.benchmark.comparison.summarize`.
     failures
-        Cells that broke, with the reason.
+        Cells that failed, with the reason.
     folder
         Where the files are.
     """
@@ -63,8 +65,10 @@ class EvalResult:
 
 
 def evaluate(
-    dataset: str | Dataset = "digits",
+    dataset: Samples | Dataset = "digits",
+    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
+    features: str | Path | np.ndarray | None = None,
     methods: Sequence[str] = (),
     noise: Sequence[str] = ("symmetric",),
     rates: Sequence[float] = DEFAULT_RATES,
@@ -83,51 +87,61 @@ def evaluate(
     curves: bool = False,
     reporter: Reporter | None = None,
 ) -> EvalResult:
-    """Corrupt labels that are known, let every method find the errors, and compare.
+    """Corrupt labels that are known, run every method on them, and compare what it finds.
 
     Parameters
     ----------
     dataset
-        "digits", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar100", or a `Dataset`.
+        "digits", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar100", or anything that
+        `labelaudit.scan` reads: a path, images, or features ``(N, D)``. Its labels are taken as
+        correct.
+    labels, features
+        As in `labelaudit.scan`.
     methods
         Names of `labelaudit.benchmark.systems.METHODS`, or "all". By default the quicker ones.
+        Methods that cannot read the data set are left out of "all" and of the default.
     noise
         "symmetric", "pair", "asymmetric", "instance", "matrix:FILE", "column:NAME".
     rates
-        Shares of wrong labels, for the kinds that take one.
+        Shares of wrong labels, for the kinds of noise that have a rate.
     seeds
-        Each decides a corruption and everything random in the training on it.
+        Each seed decides one corruption, and all random draws of the training on it.
     num_labeled
-        Keep so many labels, balanced by class; the other images become unlabeled.
+        Number of labels to keep, balanced by class. The other samples become unlabeled.
     limit
-        Use so many training images, the same for every seed.
+        Number of training samples to use, the same for every seed.
     encoder
-        What all methods share, except those that are defined by their network.
+        The encoder of all methods, except those that are defined by a network of their own.
     epochs, batch_size
-        For every method; None leaves each its own.
+        For every method. None leaves each method its own value.
     flip
         Mirror training images at random, as in `labelaudit.scan`.
     device
         As in `labelaudit.scan`.
     out
-        Folder of the sweep, by default ``labelaudit-eval-NAME``. What it holds already is not run
+        Folder of the sweep, by default ``labelaudit-eval-NAME``. Finished cells in it are not run
         again.
     data_dir, download
-        Where the data set's files are, and whether to fetch them.
+        Where the files of a well-known data set are, and whether to download them.
     jobs
-        Cells side by side.
+        Number of cells to run at the same time.
     curves
-        Work out the test error after every epoch.
+        Measure the test error after every epoch.
     reporter
-        Told of progress.
+        Shows progress and warnings.
 
     Raises
     ------
     OptionError, OutputError, SourceError
-        If something cannot be used; nothing is run then.
+        If a setting or the data cannot be used. Nothing is run then.
     """
     reporter = reporter or Reporter()
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, data_dir, download)
+    if isinstance(dataset, Dataset):
+        data = dataset
+    elif isinstance(dataset, str) and dataset in DATASET_NAMES:
+        data = load_dataset(dataset, data_dir, download)
+    else:
+        data = open_dataset(dataset, labels, features=features, noise=noise, reporter=reporter)
     data = limited(data, limit)
     names = choose_methods(methods, data.kind, reporter)
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
@@ -137,8 +151,12 @@ def evaluate(
         for one in noises
         for name in names
     ]
+    # Settings that do not fit the data are refused before any training.
+    choose_reading(data, encoder, choose_device(device).type)
+    if flip and data.kind == "features":
+        raise OptionError(f"{data.name} holds features, and flip mirrors images; leave it out")
     for one in noises:
-        corrupt(data, one, num_labeled, seeds[0])  # what does not fit is told before any training
+        corrupt(data, one, num_labeled, seeds[0])
     settings = {
         "dataset": data.name,
         "limit": limit,
@@ -168,27 +186,32 @@ def run_protocol(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> tuple[EvalResult, list[str]]:
-    """Run an experiment of the paper and set our numbers beside its.
+    """Run an experiment of the paper and compare our numbers with the paper's.
 
     Parameters
     ----------
     name
         A key of `labelaudit.benchmark.protocols.PROTOCOLS`.
     methods, seeds, rates, epochs
-        To run a part of it, or shorter; the table says so.
+        Override the protocol, to run a part of it or to shorten it. The table says so.
     first_seed
-        Where the protocol's own number of seeds begins, if `seeds` does not say.
+        First of the protocol's own number of seeds, if `seeds` is not given.
     dataset
-        Instead of loading the protocol's own.
+        Used in place of the protocol's own data set.
     reporter
-        Told of progress.
+        Shows progress and warnings.
     **settings
         `out`, `limit`, `data_dir`, `download`, `device`, `jobs` of `evaluate`.
 
     Returns
     -------
     result, table
-        And the table as lines of Markdown, also in the folder's ``protocol.md``.
+        The table is a list of Markdown lines, which ``protocol.md`` in the folder holds too.
+
+    Raises
+    ------
+    OptionError, OutputError, SourceError
+        As in `evaluate`.
     """
     if name not in PROTOCOLS:
         raise OptionError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
@@ -222,8 +245,10 @@ def run_protocol(
 
 
 def open_dataset(
-    name: str,
+    source: Samples,
+    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
+    features: str | Path | np.ndarray | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     test: str | None = None,
@@ -231,20 +256,24 @@ def open_dataset(
     noise: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Dataset:
-    """Load a data set by name, or read a source and take its labels as clean.
+    """Load a data set by name, or read a source and take its labels as correct.
 
     Parameters
     ----------
-    name
-        One of `labelaudit.benchmark.datasets.DATASET_NAMES`, or a path.
+    source
+        One of `labelaudit.benchmark.datasets.DATASET_NAMES`, or anything that `labelaudit.scan`
+        reads.
+    labels, features
+        As in `labelaudit.scan`.
     data_dir, download
         For data sets by name.
     test, label_column
-        For sources: the test split's name, or a source of its own; the column of clean labels.
+        For sources: the name of the test split, or the path of a test set; the column of clean
+        labels.
     noise
-        Kinds of noise that are wanted: columns that they name are read as well.
+        Kinds of noise that will be asked for. Label columns that they name are read too.
     reporter
-        Told that the labels may not be clean.
+        Told that the labels may not be correct.
 
     Raises
     ------
@@ -252,24 +281,28 @@ def open_dataset(
         If the data cannot be used.
     """
     reporter = reporter or Reporter()
-    columns = [kind.partition(":")[2] for kind in noise if kind.startswith("column:")]
-    if name in DATASET_NAMES and not Path(name).exists():
-        return load_dataset(name, data_dir, download)
-    if not Path(name).exists():
-        raise OptionError(
-            f"{name!r} is neither a data set ({', '.join(DATASET_NAMES)}) nor a file or folder"
-        )
+    name = "the data set"
+    if isinstance(source, str | Path):
+        name = str(source)
+        if name in DATASET_NAMES and not Path(name).exists():
+            return load_dataset(name, data_dir, download)
+        if not Path(name).exists():
+            raise OptionError(
+                f"{name!r} is neither a data set ({', '.join(DATASET_NAMES)}) nor a file or folder"
+            )
     reporter.warn(
-        f"the labels of {name} are taken as the truth; what is wrong with them already counts"
-        " against every method that finds it"
+        f"the labels of {name} are taken as correct. Labels that are wrong already count against"
+        " every method that finds them"
     )
     other = test if test is not None and Path(test).exists() else None
     return dataset_from_source(
-        name,
+        source,
         other,
+        labels=labels,
+        features=features,
         label_column=label_column,
         test_split=test if other is None else None,
-        extra_columns=columns,
+        extra_columns=[kind.partition(":")[2] for kind in noise if kind.startswith("column:")],
         reporter=reporter,
     )
 
@@ -326,18 +359,18 @@ def _unusable(system: type[System], kind: InputKind) -> str:
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """Give the data set with so many training images, drawn once and for all seeds the same.
+    """Return the data set with a random part of its training samples, the same for all seeds.
 
     Raises
     ------
     OptionError
-        If there are not so many.
+        If there are fewer samples than that.
     """
     if limit is None:
         return dataset
     total = len(dataset.inputs)
     if not 2 <= limit <= total:
-        raise OptionError(f"--limit is {limit}; {dataset.name} has {total:,} training images")
+        raise OptionError(f"limit is {limit}; {dataset.name} has {total:,} training samples")
     rows = np.sort(np.random.default_rng(0).permutation(total)[:limit])
     return replace(
         dataset,
@@ -357,28 +390,28 @@ def score_file(
     num_labeled: int | None = None,
     threshold: float | None = None,
 ) -> dict[str, float | None]:
-    """Score a finished run, or somebody else's scores, on one corruption.
+    """Score a run folder, or the scores of another tool, on one corruption.
 
     Parameters
     ----------
     path
         A run folder of `labelaudit scan`, or a CSV or parquet file with the columns sample_id and
-        suspect_score (high = suspect); is_label_issue, if it is there, says what is flagged.
+        suspect_score (high = suspect). An optional column is_label_issue holds the flags.
     dataset, noise, seed, num_labeled
-        The corruption that the scores are about.
+        The corruption that the scores belong to.
     threshold
-        Flag scores above it, where the file does not say what is flagged.
+        Flag scores above it. By default the file's own flags are used.
 
     Returns
     -------
     dict
-        `labelaudit.suspects.metrics.METRIC_NAMES` and ``f1_at_true_count``; what needs a cut is
-        None where neither file nor threshold gives one.
+        `labelaudit.suspects.metrics.METRIC_NAMES` and ``f1_at_true_count``. Precision, recall and
+        F1 are None where neither the file nor `threshold` decides what is flagged.
 
     Raises
     ------
     SourceError
-        If the file cannot be read or does not cover the labeled samples.
+        If the file cannot be read or does not score every labeled sample.
     """
     scores = _read_scores(Path(path))
     corruption = corrupt(dataset, noise, num_labeled, seed)
@@ -388,7 +421,7 @@ def score_file(
     if missing.any():
         raise SourceError(
             f"{path} has no score for {int(missing.sum()):,} of {len(ids):,} labeled samples, for"
-            f" example {ids[missing.to_numpy()][0]!r}; every labeled sample needs one"
+            f" example {ids[missing.to_numpy()][0]!r}; give a score for every labeled sample"
         )
     values = aligned["suspect_score"].to_numpy(dtype=np.float64)
     flagged = None
@@ -438,8 +471,12 @@ def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None
         summary,
         f"Finding planted label errors in {dataset.name}",
         [
-            f"Settings: {settings}. F1, precision and recall are at each method's own threshold."
-            " `confident-learning (best filter)` was chosen by the truth; no user could."
+            f"Settings: {settings}. F1, precision and recall are at each method's own threshold.",
+            *(
+                f"`{name} ({system.best_variant})` was chosen by the truth, which no user can do."
+                for name, system in METHODS.items()
+                if system.best_variant and name in set(summary["method"])
+            ),
         ],
     )
     plot_by_rate(summary, folder / "plots" / "f1_by_rate.png")

@@ -7,9 +7,11 @@ import numpy as np
 from labelaudit.auditor import LabelAuditor
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
+from labelaudit.methods.linear_probe import LinearProbe, StrongLinearProbe
 from labelaudit.methods.mean_teacher import MeanTeacherAudit
 from labelaudit.methods.mentornet import LearnedMentorNetAudit, MentorNetAudit
 from labelaudit.methods.mislabeled_vae import KnownRateVAE
+from labelaudit.methods.neighbors_vote import NeighborsVote
 from labelaudit.methods.reweight import ReweightAudit
 from labelaudit.methods.supervised import SmallLoss, Supervised, SupervisedResNet101
 from labelaudit.methods.system import System
@@ -67,7 +69,7 @@ def source_of(task: Task) -> Source | FeatureSource:
     class_names = [str(number) for number in range(task.num_classes)]
     if task.encoder == "features":
         labels = source_from_arrays(None, task.noisy_labels, class_names=class_names)
-        return features_of_rows(labels, task.inputs[:, :, 0, 0])
+        return features_of_rows(labels, task.features)
     images = np.moveaxis(task.inputs, 1, 3)  # (N, C, H, W) to (N, H, W, C)
     return source_from_arrays(images, task.noisy_labels, class_names=class_names)
 
@@ -84,4 +86,7 @@ METHODS: dict[str, type[System]] = {
     "aum": AUMAudit,
     "small-loss": SmallLoss,
     "confident-learning": ConfidentLearning,
+    "linear-probe": LinearProbe,
+    "linear-probe-strong": StrongLinearProbe,
+    "neighbors-vote": NeighborsVote,
 }

@@ -84,6 +84,12 @@ class Task:
         return np.asarray(self.noisy_labels[self.labeled])
 
     @property
+    def features(self) -> np.ndarray:
+        """The features ``(N, D)``, where the inputs are features."""
+        assert self.encoder == "features"
+        return self.inputs[:, :, 0, 0]
+
+    @property
     def image_shape(self) -> ImageShape:
         """Shape of one input, ``(C, H, W)``; ``(D, 1, 1)`` for features."""
         channels, height, width = self.inputs.shape[1:]

@@ -130,7 +130,7 @@ def test_files_with_another_checksum_are_refused(tmp_path):
     contents = {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((2, 1), np.uint8)}
     for split in ("train", "test"):
         savemat(tmp_path / f"{split}_32x32.mat", contents)
-    with pytest.raises(OptionError, match="not there, or damaged"):
+    with pytest.raises(OptionError, match="missing or damaged"):
         load_dataset("svhn", tmp_path)
 
 
@@ -196,7 +196,7 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.svhn.download_url", fail)
     with pytest.raises(
-        OptionError, match=r"could not be fetched into .* no route to host"
+        OptionError, match=r"could not be downloaded into .* no route to host"
     ) as caught:
         load_dataset("svhn", tmp_path, download=True)
     assert "\n" not in str(caught.value)
@@ -266,7 +266,7 @@ def test_images_without_a_label_and_broken_ones_are_left_out_with_a_warning(tmp_
     assert data.extra_labels["worse"].tolist() == [1, 1, 0]
     assert data.inputs[:, 0, 0, 0].tolist() == [0, 2, 4]
     assert len(reporter.lines) == 2
-    assert "1 of 5 images have no label" in reporter.lines[0]
+    assert "1 of 5 samples have no label" in reporter.lines[0]
     assert '1 image could not be read and left out: "3.png"' in reporter.lines[1]
 
 

@@ -158,7 +158,7 @@ def test_rare_classes_are_judged_with_a_warning(cleanlab, noisy_digits):
     verdict = ConfidentLearning().audit(task)
     assert np.isfinite(verdict.suspect_score).all()
     assert len(reporter.lines) == 1
-    assert reporter.lines[0].startswith("1 of 4 classes have fewer than 5 labeled images")
+    assert reporter.lines[0].startswith("1 of 4 classes have fewer than 5 labeled samples")
 
 
 def test_there_are_no_more_folds_than_the_largest_class_has_images(cleanlab, noisy_digits):
@@ -173,7 +173,7 @@ def test_there_are_no_more_folds_than_the_largest_class_has_images(cleanlab, noi
 
 def test_without_two_images_of_any_class_it_says_so(cleanlab, noisy_digits):
     task = Task(noisy_digits[0][:3, None], np.arange(3), 3, "mlp", CPU, 0)
-    with pytest.raises(OptionError, match="no class has two labeled images"):
+    with pytest.raises(OptionError, match="no class has two labeled samples"):
         ConfidentLearning().audit(task)
 
 
