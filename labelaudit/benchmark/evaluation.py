@@ -170,8 +170,8 @@ def evaluate(
     failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
     summary = summarize(sweep.results)
     write_reports(sweep, summary, data)
-    told = [(str(cell), reason) for cell, reason in failures]
-    return EvalResult(sweep.results, summary, told, sweep.folder)
+    failed = [(str(cell), reason) for cell, reason in failures]
+    return EvalResult(sweep.results, summary, failed, sweep.folder)
 
 
 def run_protocol(

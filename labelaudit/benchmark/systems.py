@@ -21,7 +21,7 @@ from labelaudit.sources.manifest import Source, source_from_arrays
 
 
 class UncertaintyMining(System):
-    """UMN, by the `LabelAuditor` that `labelaudit scan` fits: the same ranking and the same cut.
+    """UMN, by the `LabelAuditor` that `labelaudit scan` fits too.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class UncertaintyMining(System):
         rows = task.labeled
         scores = auditor.audited_.judgement.scores
         return AuditResult(
-            suspect_score=rank[rows],  # finer than the score, which rounds to 1
+            suspect_score=rank[rows],  # the score itself has ties, because it rounds to 1
             flagged=auditor.is_label_issue_[rows],
             epochs=auditor.n_iter_,
             test_probs=predict_test(auditor.method_, task),

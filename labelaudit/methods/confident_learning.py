@@ -48,7 +48,7 @@ class ConfidentLearningConfig(SupervisedConfig):
     Attributes
     ----------
     epoch_range
-        Chosen on digits, seeds 0-4.
+        As in `SupervisedConfig`. Chosen on digits, seeds 0-4.
     folds
         Number of folds of the cross-validation; cleanlab's default.
     """

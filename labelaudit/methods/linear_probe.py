@@ -46,7 +46,7 @@ class LinearProbe(ConfidentLearning):
         folds = StratifiedKFold(self.num_folds(task))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            # Classes that are missing from a fold have the probability 0 there; the user is told.
+            # A class that is missing from a fold has probability 0 there; `num_folds` warns of it.
             warnings.filterwarnings("ignore", message="The least populated class")
             warnings.filterwarnings("ignore", message="Number of classes in training fold")
             probs = cross_val_predict(

@@ -69,7 +69,7 @@ def test_predictions_are_the_learner_s():
 
 def test_it_refuses_to_guess_the_noise_rate(noisy_digits):
     images, noisy, _ = noisy_digits
-    with pytest.raises(OptionError, match="must be told the noise rate"):
+    with pytest.raises(OptionError, match="needs the noise rate"):
         KnownRateVAE().audit(Task(images[:, None], noisy, 10, "mlp", CPU, 0))
 
 
