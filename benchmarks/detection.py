@@ -29,9 +29,10 @@ import pandas as pd
 from provenance import commit, hardware
 from rich.console import Console
 
-from labelaudit.benchmark.cells import Cell, Noise
+from labelaudit.benchmark.cells import Cell
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.evaluation import open_dataset
+from labelaudit.benchmark.noise import Noise
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.progress import ConsoleReporter, Reporter
 from labelaudit.reporting.tables import read_csv

@@ -31,8 +31,9 @@ from provenance import commit, hardware
 from rich.console import Console
 
 import labelaudit
-from labelaudit.benchmark.cells import Cell, Noise, run_cell
+from labelaudit.benchmark.cells import Cell, run_cell
 from labelaudit.benchmark.datasets import Dataset, dataset_from_source
+from labelaudit.benchmark.noise import Noise
 from labelaudit.methods.neighbors_vote import NEIGHBORS
 from labelaudit.progress import ConsoleReporter
 from labelaudit.sources.folders import read_source

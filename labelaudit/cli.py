@@ -413,7 +413,8 @@ def evaluate(
     """Plant label errors and compare how well each method finds them."""
     with for_people():
         from labelaudit.benchmark import evaluation
-        from labelaudit.benchmark.cells import Noise
+        from labelaudit.benchmark.noise import Noise
+        from labelaudit.benchmark.score_files import score_file
 
         told = reporter()
         rates = _rates(rate)
@@ -455,7 +456,7 @@ def evaluate(
             one = [n for k in kinds for n in Noise.parse(k, list(rates or (0.2,)))]
             if len(one) != 1:
                 raise OptionError("scores are about one corruption: give one --noise and --rate")
-            metrics = evaluation.score_file(
+            metrics = score_file(
                 scores,
                 evaluation.limited(data, limit),
                 one[0],

@@ -11,15 +11,15 @@ import pytest
 from typer.testing import CliRunner
 
 from labelaudit import OptionError, SourceError, evaluate
-from labelaudit.benchmark.cells import Noise, corrupt
 from labelaudit.benchmark.datasets import load_dataset
 from labelaudit.benchmark.evaluation import (
     choose_methods,
     limited,
     open_dataset,
     run_protocol,
-    score_file,
 )
+from labelaudit.benchmark.noise import Noise, corrupt
+from labelaudit.benchmark.score_files import score_file
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.cli import app
 from labelaudit.reporting.tables import read_csv, write_csv

@@ -12,9 +12,10 @@ from typer.testing import CliRunner
 
 import labelaudit
 from labelaudit import OptionError, SourceError, evaluate
-from labelaudit.benchmark.cells import Cell, Noise, corrupt, run_cell
+from labelaudit.benchmark.cells import Cell, run_cell
 from labelaudit.benchmark.datasets import dataset_from_source
 from labelaudit.benchmark.evaluation import choose_methods, open_dataset
+from labelaudit.benchmark.noise import Noise, corrupt
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.cli import app
 from labelaudit.methods.confident_learning import confident_learning

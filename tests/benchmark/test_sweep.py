@@ -6,8 +6,9 @@ import pytest
 
 from labelaudit import OptionError, OutputError
 from labelaudit.benchmark import cells as cells_module
-from labelaudit.benchmark.cells import Cell, Noise, corrupt, keep_labels, resized, run_cell
+from labelaudit.benchmark.cells import Cell, resized, run_cell
 from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.noise import Noise, corrupt, keep_labels
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult
