@@ -378,7 +378,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.report_only:
         mnist = open_dataset(str(options.mnist), test="test")
-        mnist = replace(mnist, name="mnist", test_pixels=None, test_labels=None)
+        mnist = replace(mnist, name="mnist", test_inputs=None, test_labels=None)
         run(
             mnist,
             options.out,
