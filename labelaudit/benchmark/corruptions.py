@@ -1,15 +1,15 @@
 """Label noise, reproducible from a seed.
 
-Every kind but `instance` flips an exact number of labels in each class; which samples they are is
-random. Samples that are unlabeled (-1) stay so.
+Every kind except `instance` flips an exact number of labels in each class. The seed decides which
+samples these are. Unlabeled samples (-1) stay unlabeled.
 
-| kind | what a label of class c becomes | exact |
+| kind | new label of a sample of class c | what is exact |
 |---|---|---|
-| symmetric | any other class, evenly at random | flips in each class |
-| pair | c + 1 (modulo C) | all |
-| asymmetric | the class that it is usually mistaken for; other classes stay clean | all |
-| matrix | by a transition matrix | every cell, to the nearest whole number |
-| instance | what the image suggests, after Xia et al. 2020 | nothing: random by nature |
+| symmetric | any other class, uniformly at random | number of flips per class |
+| pair | c + 1 (modulo C) | everything |
+| asymmetric | the class that c is often confused with; some classes stay clean | everything |
+| matrix | drawn from row c of a transition matrix | every cell, rounded to an integer |
+| instance | a class that the sample resembles (Xia et al. 2020) | nothing |
 """
 
 from __future__ import annotations
@@ -26,25 +26,26 @@ CIFAR10_MAP = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}  # truck, bird, deer, cat, dog
 MNIST_MAP = {7: 1, 2: 7, 5: 6, 6: 5, 3: 8}
 CLASS_MAPS: Mapping[str, Mapping[int, int]] = {"cifar10": CIFAR10_MAP, "mnist": MNIST_MAP}
 
-FLIP_RATE_STD = 0.1  # spread of the flip rates of instance noise (Xia et al. 2020, Algorithm 2)
+# Standard deviation of the flip rates of instance noise (Xia et al. 2020, Algorithm 2).
+FLIP_RATE_STD = 0.1
 MATRIX_TOLERANCE = 1e-4
 
 
 def corrupt_symmetric(
     clean_labels: np.ndarray, rate: float, num_classes: int, seed: int
 ) -> np.ndarray:
-    """Flip a share of each class to the other classes, evenly at random (section 4.1).
+    """Flip a share of each class to the other classes, uniformly at random (section 4.1).
 
     Parameters
     ----------
     clean_labels
-        ``(N,)`` int64 in 0..C-1, or -1 for samples that are to stay unlabeled.
+        ``(N,)`` int64 in 0..C-1, or -1 for unlabeled samples.
     rate
-        Share of each class to flip, in [0, 1]; the count is rounded to the nearest.
+        Share of each class to flip, in [0, 1]. The number of flips is rounded to an integer.
     num_classes
         C, at least 2.
     seed
-        Decides which and to what.
+        Decides which labels are flipped, and to which class.
 
     Returns
     -------
@@ -54,7 +55,7 @@ def corrupt_symmetric(
     Raises
     ------
     OptionError
-        If the rate is not in [0, 1] or there is but one class.
+        If the rate is not in [0, 1], or if there is only one class.
     """
     rng, chosen = _choose(clean_labels, rate, num_classes, seed)
     noisy = np.array(clean_labels, dtype=np.int64)
@@ -76,16 +77,16 @@ def corrupt_asymmetric(
     seed: int,
     class_map: Mapping[int, int],
 ) -> np.ndarray:
-    """Flip a share of some classes to the class that each is usually mistaken for.
+    """Flip a share of some classes to the class that each is often confused with.
 
     Parameters
     ----------
     clean_labels, num_classes, seed
         As in `corrupt_symmetric`.
     rate
-        Share flipped *within the affected classes*.
+        Share flipped within the affected classes.
     class_map
-        What each affected class becomes.
+        The new class of each affected class.
     """
     _, chosen = _choose(clean_labels, rate, num_classes, seed)
     noisy = np.array(clean_labels, dtype=np.int64)
@@ -97,21 +98,21 @@ def corrupt_asymmetric(
 def corrupt_by_matrix(
     clean_labels: np.ndarray, transition_matrix: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Flip labels so that the counts follow a transition matrix to the nearest whole number.
+    """Flip labels so that their counts match a transition matrix, rounded to integers.
 
     Parameters
     ----------
     clean_labels
         ``(N,)`` int64 in 0..C-1, or -1.
     transition_matrix
-        ``(C, C)``, T[i, j] = p(noisy = j given clean = i); rows sum to 1.
+        ``(C, C)``, T[i, j] = P(given j given right i). Rows sum to 1.
     seed
-        Decides which samples flip, and who gets the odd ones where counts are not whole.
+        Decides which samples flip, and how counts that are not integers are rounded.
 
     Raises
     ------
     OptionError
-        If the matrix is not one of probabilities.
+        If the rows are not probabilities.
     """
     matrix = check_transition_matrix(transition_matrix)
     rng = np.random.default_rng(seed)
@@ -119,33 +120,35 @@ def corrupt_by_matrix(
     for cls, row in enumerate(matrix):
         members = rng.permutation(np.flatnonzero(noisy == cls))
         counts = _apportion(row, len(members), rng)
-        noisy[members] = -2 - np.repeat(np.arange(len(row)), counts)  # told apart from classes
+        noisy[members] = -2 - np.repeat(
+            np.arange(len(row)), counts
+        )  # below -1, so that no class is met twice
     flipped = noisy <= -2
     noisy[flipped] = -2 - noisy[flipped]
     return noisy
 
 
 def corrupt_by_instance(
-    clean_labels: np.ndarray, images: np.ndarray, rate: float, num_classes: int, seed: int
+    clean_labels: np.ndarray, samples: np.ndarray, rate: float, num_classes: int, seed: int
 ) -> np.ndarray:
-    """Flip labels to what each image suggests.
+    """Flip labels to classes that depend on each sample.
 
-    Xia et al. 2020, "Part-dependent Label Noise" (https://arxiv.org/abs/2006.07836), Algorithm 2:
-    sample i flips with probability q_i from N(rate, 0.1²) truncated to [0, 1]; where to follows
-    the softmax of x_i W_y with a random matrix W_y for each class y.
+    Xia et al. 2020, "Part-dependent Label Noise" (https://arxiv.org/abs/2006.07836), Algorithm 2.
+    Sample i flips with a probability q_i from N(rate, 0.1²), truncated to [0, 1]. The new class is
+    drawn from the softmax of x_i W_y, with a random matrix W_y for each class y.
 
     Parameters
     ----------
     clean_labels, num_classes, seed
         As in `corrupt_symmetric`.
-    images
-        ``(N, ...)``, any real type; standardized over the data set first.
+    samples
+        Pixels or features, ``(N, ...)`` of any real type. They are standardized first.
     rate
-        Mean flip rate, in [0, 1]. The realised share varies by about sqrt(rate (1-rate) / N).
+        Mean flip rate, in [0, 1]. The realized share varies by about sqrt(rate (1-rate) / N).
     """
     _check(rate, num_classes)
     rng = np.random.default_rng(seed)
-    flat = images.reshape(len(images), -1)
+    flat = samples.reshape(len(samples), -1)
     noisy = np.array(clean_labels, dtype=np.int64)
     labeled = np.flatnonzero(noisy >= 0)
     flip_rates = _truncated_normal(rate, FLIP_RATE_STD, len(labeled), rng)
@@ -168,9 +171,9 @@ def corrupt_by_instance(
 def realised_matrix(
     clean_labels: np.ndarray, noisy_labels: np.ndarray, num_classes: int
 ) -> np.ndarray:
-    """Share of each class that became each class, ``(C, C)``; rows without samples are zero.
+    """Return the realized transition matrix, ``(C, C)``; rows of empty classes are zero.
 
-    Samples without a label, clean or given, do not count.
+    Samples without a clean or a given label do not count.
     """
     both = (clean_labels >= 0) & (noisy_labels >= 0)
     counts = np.zeros((num_classes, num_classes))
@@ -179,12 +182,12 @@ def realised_matrix(
 
 
 def read_transition_matrix(path: str | Path, num_classes: int) -> np.ndarray:
-    """Read a ``(C, C)`` matrix from a .npy file, or from text with C numbers a line.
+    """Read a ``(C, C)`` matrix from a .npy file, or from text with C numbers per line.
 
     Raises
     ------
     OptionError
-        If the file is not there, or is no transition matrix of C classes.
+        If the file cannot be read, or is not a transition matrix of C classes.
     """
     path = Path(path)
     try:
@@ -200,14 +203,14 @@ def read_transition_matrix(path: str | Path, num_classes: int) -> np.ndarray:
         ) from error
     if matrix.shape != (num_classes, num_classes):
         raise OptionError(
-            f"{path} holds a matrix of shape {matrix.shape}; there are {num_classes} classes, so it"
-            f" must be {num_classes}x{num_classes}"
+            f"{path} holds a matrix of shape {matrix.shape}; for {num_classes} classes it must be"
+            f" {num_classes}x{num_classes}"
         )
     return check_transition_matrix(matrix)
 
 
 def check_transition_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Give the matrix as float64 ``(C, C)`` if its rows are probabilities.
+    """Return the matrix as float64 ``(C, C)`` if its rows are probabilities.
 
     Raises
     ------
@@ -217,26 +220,24 @@ def check_transition_matrix(matrix: np.ndarray) -> np.ndarray:
     matrix = np.asarray(matrix, dtype=np.float64)
     sums = matrix.sum(axis=1)
     if not (np.isfinite(matrix).all() and (matrix >= 0).all()):
-        raise OptionError(
-            "a transition matrix holds probabilities; this one has others than 0 to 1"
-        )
+        raise OptionError("the transition matrix has entries outside 0 to 1; give probabilities")
     if np.abs(sums - 1).max() > MATRIX_TOLERANCE:
         row = int(np.abs(sums - 1).argmax())
-        raise OptionError(f"row {row} of the transition matrix sums to {sums[row]:g}, not to 1")
+        raise OptionError(f"row {row} of the transition matrix sums to {sums[row]:g}; make it 1")
     return np.asarray(matrix / sums[:, None])
 
 
 def _check(rate: float, num_classes: int) -> None:
     if not 0 <= rate <= 1:
-        raise OptionError(f"a noise rate of {rate} is no share; give one from 0 to 1")
+        raise OptionError(f"the noise rate is {rate}; it must lie between 0 and 1")
     if num_classes < 2:
-        raise OptionError("labels can be corrupted only where there are two classes or more")
+        raise OptionError("labels cannot be corrupted with one class; give two classes or more")
 
 
 def _choose(
     clean_labels: np.ndarray, rate: float, num_classes: int, seed: int
 ) -> tuple[np.random.Generator, list[np.ndarray]]:
-    """Choose an exact share of each class; give the generator for what follows."""
+    """Choose an exact share of each class; return the generator and the rows by class."""
     _check(rate, num_classes)
     rng = np.random.default_rng(seed)
     chosen = []
@@ -248,9 +249,9 @@ def _choose(
 
 
 def _apportion(shares: np.ndarray, total: int, rng: np.random.Generator) -> np.ndarray:
-    """Whole counts that sum to `total` and are within one of `shares` × `total`.
+    """Return integers that sum to `total` and differ from `shares` × `total` by less than 1.
 
-    By largest remainder; ties are broken at random.
+    They are rounded by largest remainder, and ties are broken at random.
     """
     exact = shares * total
     counts = np.floor(exact + 1e-9).astype(np.int64)
@@ -263,7 +264,7 @@ def _apportion(shares: np.ndarray, total: int, rng: np.random.Generator) -> np.n
 def _truncated_normal(mean: float, std: float, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw from N(mean, std²) given that the draw lies in [0, 1], by rejection."""
     if mean in (0.0, 1.0):
-        return np.full(size, mean)  # no noise and nothing but noise are meant exactly
+        return np.full(size, mean)  # 0 and 1 are meant exactly
     draws = rng.normal(mean, std, size)
     while (outside := (draws < 0) | (draws > 1)).any():
         draws[outside] = rng.normal(mean, std, int(outside.sum()))

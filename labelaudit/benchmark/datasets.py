@@ -1,4 +1,4 @@
-"""Data sets whose labels are taken as the truth: those known by name, and any source."""
+"""Data sets whose labels are taken as the truth: well-known ones by name, and any source."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from sklearn.model_selection import train_test_split
 from torchvision import datasets as torchvision_datasets
 
 from labelaudit.benchmark.demo import digits
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.images.decode import decode_source, plan_images
+from labelaudit.inputs import read_samples
+from labelaudit.methods.system import InputKind
 from labelaudit.progress import Reporter
-from labelaudit.sources.folders import read_source, source_name
+from labelaudit.sources.feature_tables import FEATURE_COLUMNS, FeatureSource, TableSource
+from labelaudit.sources.label_tables import suffix_of
 from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
 
 DIGIT_NAMES = tuple("0123456789")
@@ -23,43 +28,48 @@ CIFAR10_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
-# The digits have no test set of their own. One split for all: no seed of a benchmark moves it.
+# The digits come without a test set. This split is fixed, so that no benchmark seed changes it.
 DIGITS_TEST_SIZE, DIGITS_SPLIT_SEED = 297, 0
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and their true labels, before any noise.
+    """Samples and their true labels, before any noise.
 
     Attributes
     ----------
     name
-        What to call it.
-    pixels
-        ``(N, C, H, W)`` uint8.
+        Name of the data set.
+    inputs
+        Pixels ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32.
     clean_labels
         ``(N,)`` int64, indices into `class_names`.
     class_names
         Names of the classes.
     sample_ids
         ``(N,)`` object of str, unique.
-    test_pixels, test_labels
-        ``(M, C, H, W)`` uint8 and ``(M,)`` int64, or None both.
+    test_inputs, test_labels
+        The test set, ``(M, ...)`` as `inputs` and ``(M,)`` int64. Both are None if there is none.
     noise_name
-        Key of `labelaudit.benchmark.corruptions.CLASS_MAPS`; another text where there is no map.
+        Key of `labelaudit.benchmark.corruptions.CLASS_MAPS`, or any other text without a map.
     extra_labels
-        Other labels of the same images by name, each ``(N,)`` int64, -1 where there is none.
+        Other labels of the same samples by name, ``(N,)`` int64 each, -1 where there is none.
     """
 
     name: str
-    pixels: np.ndarray
+    inputs: np.ndarray
     clean_labels: np.ndarray
     class_names: tuple[str, ...]
     sample_ids: np.ndarray
-    test_pixels: np.ndarray | None = None
+    test_inputs: np.ndarray | None = None
     test_labels: np.ndarray | None = None
     noise_name: str = ""
     extra_labels: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> InputKind:
+        """What the inputs are."""
+        return "pixels" if self.inputs.dtype == np.uint8 else "features"
 
 
 # --- known by name -----------------------------------------------------------------------------
@@ -105,7 +115,7 @@ def _cifar(data: Any) -> _Split:
 
 @dataclass(frozen=True)
 class _Known:
-    """How a data set of torchvision is read, and where its files lie below the root."""
+    """How a data set of torchvision is read, and where its files are below the root folder."""
 
     read: Callable[[Path, bool, bool], _Split]
     folder: str
@@ -123,28 +133,28 @@ DATASET_NAMES = ("digits", *_KNOWN)
 
 
 def default_data_dir() -> Path:
-    """Give the folder where data sets are looked for unless another is named."""
+    """Return the folder where data sets are searched unless another is given."""
     return Path.home() / ".cache" / "labelaudit"
 
 
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = False) -> Dataset:
-    """Load a data set by name; files that are there already are used without a network.
+    """Load a data set by name. Files that exist are used without a network connection.
 
     Parameters
     ----------
     name
-        One of `DATASET_NAMES`. "digits" comes with scikit-learn; 297 of its 1,797 images, the same
-        whatever the seed, are the test set.
+        One of `DATASET_NAMES`. "digits" comes with scikit-learn. 297 of its 1,797 images are the
+        test set, independent of any seed.
     data_dir
-        torchvision's root folder, which holds ``MNIST/raw`` and the like; by default
+        torchvision's root folder, which contains ``MNIST/raw`` and similar folders; by default
         `default_data_dir`.
     download
-        Fetch what is not there.
+        Download files that do not exist.
 
     Raises
     ------
     OptionError
-        If the name is unknown, or the files are not there and cannot be fetched.
+        If the name is unknown, or if the files do not exist and cannot be downloaded.
     """
     if name == "digits":
         return _load_digits()
@@ -156,23 +166,23 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
     try:
         train = known.read(root, True, download)
         test = known.read(root, False, download)
-    # torchvision raises RuntimeError for files that are missing or have not their known checksum.
-    # MNIST's have none: damaged, they fail in ways of their own. URLError is an OSError.
+    # torchvision raises RuntimeError for files that are missing or whose checksum is wrong. MNIST's
+    # files have no checksum, so that damaged ones raise other errors. URLError is an OSError.
     except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
         if download:
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
-            raise OptionError(f"{name} could not be fetched into {place}: {reason}") from error
+            raise OptionError(f"{name} could not be downloaded into {place}: {reason}") from error
         raise OptionError(
-            f"{name} was looked for in {place}, and its files are not there, or damaged; pass"
-            " --download to fetch them, or --data-dir with the folder that has them"
+            f"the files of {name} are missing or damaged in {place}; pass --download to download"
+            " them, or --data-dir with the folder that contains them"
         ) from error
     return Dataset(
         name=name,
-        pixels=train.pixels,
+        inputs=train.pixels,
         clean_labels=train.labels.astype(np.int64),
         class_names=train.class_names,
         sample_ids=_numbered(len(train.labels)),
-        test_pixels=test.pixels,
+        test_inputs=test.pixels,
         test_labels=test.labels.astype(np.int64),
         noise_name=known.noise_name,
     )
@@ -190,11 +200,11 @@ def _load_digits() -> Dataset:
     train, test = np.sort(train), np.sort(test)
     return Dataset(
         name="digits",
-        pixels=pixels[train],
+        inputs=pixels[train],
         clean_labels=labels[train],
         class_names=DIGIT_NAMES,
         sample_ids=text_array([str(row) for row in train]),
-        test_pixels=pixels[test],
+        test_inputs=pixels[test],
         test_labels=labels[test],
         noise_name="mnist",
     )
@@ -207,11 +217,15 @@ def _numbered(total: int) -> np.ndarray:
 # --- any source --------------------------------------------------------------------------------
 
 
+Samples = str | Path | np.ndarray | Source | FeatureSource
+
+
 def dataset_from_source(
-    source: str | Path,
-    test: str | Path | None = None,
+    source: Samples,
+    test: Samples | None = None,
     *,
-    labels: str | Path | None = None,
+    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
+    features: str | Path | np.ndarray | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     split: str | None = None,
@@ -220,97 +234,125 @@ def dataset_from_source(
     size: tuple[int, int] | None = None,
     reporter: Reporter | None = None,
 ) -> Dataset:
-    """Decode a source whose labels are right, and perhaps another as the test set.
+    """Read samples whose labels are taken as correct, and a test set if there is one.
 
-    Unlabeled and unreadable images are left out, with a warning.
+    Unlabeled samples and unreadable images are left out, with a warning.
 
     Parameters
     ----------
     source
-        Whatever `labelaudit.sources.folders.read_source` reads.
+        Whatever `labelaudit.scan` reads: images, features ``(N, D)``, or the path of either. A
+        parquet table that has features and no images is read as features.
     test
-        Another source, the test set; it may have no class that `source` has not.
-    labels, image_column, label_column
-        How to read both, see `read_source`; the table `labels` goes with `source` alone.
+        The test set, of the same kind. All of its classes must be classes of `source`.
+    labels
+        The labels of `source`: an array for arrays, the path of a table for images on disk.
+    features
+        Features of the samples, as in `labelaudit.scan`.
+    image_column, label_column
+        Columns of both tables, see `labelaudit.read_source`.
     split
-        Which split of `source` to read; by default "train" where a `test_split` is named.
+        Which split of `source` to read; by default "train" where `test_split` is given.
     test_split
-        Split of `test`, or of `source` if there is no `test`, that is the test set.
+        Split of `test` that is the test set, or of `source` if `test` is None.
     extra_columns
-        Columns of the source's table with other labels: names of classes, or their numbers.
+        Columns of the source's table with other labels: class names or class numbers.
     size
-        (height, width) to decode to, in pixels; by default the median.
+        (height, width) in pixels at which images are decoded; by default the median.
     reporter
-        Told of progress and warnings.
+        Shows progress and warnings.
 
     Raises
     ------
-    SourceError
-        If a source cannot be read, or the classes do not fit together.
+    SourceError, OptionError
+        If a source cannot be read, or if the two do not fit together.
     """
     reporter = reporter or Reporter()
     if test_split is not None and test is None:
         split = split or "train"
 
-    def read(extra: str | None = None) -> Source:
-        return read_source(
-            source,
-            labels,
+    def read(where: Samples, which: str | None, extra: str | None = None) -> Source | FeatureSource:
+        found = read_samples(
+            where,
+            labels if where is source else None,
+            features=_feature_column(where) if features is None else features,
             image_column=image_column,
             label_column=label_column,
-            split=split,
+            split=which,
             clean_label_column=extra,
         )
+        assert not isinstance(found, TableSource)  # only where predictions come along
+        return found
 
-    train = read()
-    class_names = train.manifest.class_names
+    train = read(source, split)
+    inputs, rows = _labeled_inputs(train, size, reporter)
+    manifest = source_of(train).manifest
+    class_names = manifest.class_names
     extra = {}
     for column in extra_columns:
-        texts = read(column).clean_labels
+        texts = source_of(read(source, split, column)).clean_labels
         assert texts is not None
-        extra[column] = _class_numbers(texts, class_names, f'{source}, column "{column}"')
-    pixels, rows = _decode(train, size, reporter)
-    test_pixels = test_labels = None
+        where = f'{manifest.name}, column "{column}"'
+        extra[column] = _class_numbers(texts, class_names, where)[rows]
+    test_inputs = test_labels = None
     if test is not None or test_split is not None:
-        held_out = read_source(
-            source if test is None else test,
-            labels if test is None else None,
-            image_column=image_column,
-            label_column=label_column,
-            split=test_split,
-        )
-        height, width = pixels.shape[2:]
-        test_pixels, test_rows = _decode(held_out, (height, width), reporter)
-        names = np.asarray(held_out.manifest.class_names, dtype=object)
-        given = names[held_out.manifest.noisy_labels[test_rows]]
-        test_labels = _class_numbers(given, class_names, f"the test set {test or source}")
-        pixels, test_pixels = _same_channels(pixels, test_pixels)
+        held_out = read(source if test is None else test, test_split)
+        height, width = inputs.shape[2:]
+        test_inputs, test_rows = _labeled_inputs(held_out, (height, width), reporter)
+        held_out_manifest = source_of(held_out).manifest
+        names = np.asarray(held_out_manifest.class_names, dtype=object)
+        given = names[held_out_manifest.noisy_labels[test_rows]]
+        test_labels = _class_numbers(given, class_names, f"the test set {held_out_manifest.name}")
+        inputs, test_inputs = _same_channels(inputs, test_inputs)
     return Dataset(
-        name=source_name(source),
-        pixels=pixels,
-        clean_labels=train.manifest.noisy_labels[rows],
+        name=manifest.name,
+        inputs=inputs,
+        clean_labels=manifest.noisy_labels[rows],
         class_names=class_names,
-        sample_ids=train.manifest.sample_ids[rows],
-        test_pixels=test_pixels,
+        sample_ids=manifest.sample_ids[rows],
+        test_inputs=test_inputs,
         test_labels=test_labels,
         noise_name=_noise_name(class_names),
-        extra_labels={column: numbers[rows] for column, numbers in extra.items()},
+        extra_labels=extra,
     )
 
 
-def _decode(
-    source: Source, size: tuple[int, int] | None, reporter: Reporter
+def source_of(found: Source | FeatureSource) -> Source:
+    """Return the samples and labels, without features that came with them."""
+    return found.source if isinstance(found, FeatureSource) else found
+
+
+def _feature_column(where: Samples) -> str | None:
+    """Return the column of features in a parquet table that holds no images, or None."""
+    if not isinstance(where, str | Path) or suffix_of(str(where)) != "parquet":
+        return None
+    try:
+        names = pq.read_schema(where).names
+    except (OSError, pa.ArrowInvalid):
+        return None  # the reader of tables says what is wrong with it
+    known = {name.strip().lower(): name for name in names}
+    if "image" in known:
+        return None
+    return next((known[name] for name in FEATURE_COLUMNS if name in known), None)
+
+
+def _labeled_inputs(
+    found: Source | FeatureSource, size: tuple[int, int] | None, reporter: Reporter
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Decode the labeled images; give their pixels, and their rows in the source's manifest."""
+    """Return the inputs of the labeled samples, and their rows in the manifest."""
+    source = source_of(found)
     manifest = source.manifest
     for warning in source.warnings:
         reporter.warn(warning)
     rows = np.flatnonzero(manifest.labeled)
     if unlabeled := manifest.num_samples - len(rows):
         reporter.warn(
-            f"{manifest.name}: {unlabeled:,} of {manifest.num_samples:,} images have no label and"
-            " are left out; a benchmark needs the truth"
+            f"{manifest.name}: {unlabeled:,} of {manifest.num_samples:,} samples have no label and"
+            " are left out, because a benchmark needs the truth"
         )
+    if isinstance(found, FeatureSource):
+        values = found.features[rows] if unlabeled else found.features
+        return np.asarray(values)[:, :, None, None], rows
     images = manifest.images.subset(rows)
     with reporter.bar("reading images", total=len(rows)) as bar:
         decoded = decode_source(images, plan_images(images), size, on_progress=bar.reach)
@@ -323,9 +365,10 @@ def _decode(
 
 
 def _class_numbers(texts: Iterable[str], class_names: tuple[str, ...], where: str) -> np.ndarray:
-    """Give the class number of each text, -1 where it is empty.
+    """Return the class number of each text, -1 where it is empty.
 
-    Texts are names; where they are not, and no class is named by a number, they are class numbers.
+    The texts are class names. If they are not, they are read as class numbers, unless a class is
+    named by a number.
     """
     listed = list(texts)
     numbers = {name: number for number, name in enumerate(class_names)}
@@ -341,13 +384,18 @@ def _class_numbers(texts: Iterable[str], class_names: tuple[str, ...], where: st
 
 
 def _same_channels(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give both ``(N, C, H, W)`` with three channels if either has color."""
+    """Return both with three channels if either has color; refuse features of another size."""
     if one.shape[1] == other.shape[1]:
         return one, other
+    if one.dtype != np.uint8 or other.dtype != np.uint8:
+        raise SourceError(
+            f"the data set has {one.shape[1]:,} features per sample and the test set"
+            f" {other.shape[1]:,}; give both from the same encoder"
+        )
     first, second = (np.repeat(p, 3, axis=1) if p.shape[1] == 1 else p for p in (one, other))
     return first, second
 
 
 def _noise_name(class_names: tuple[str, ...]) -> str:
-    """Tell CIFAR-10 and the ten digits by the names of their classes; "" for others."""
+    """Recognize CIFAR-10 and the ten digits by their class names; return "" for others."""
     return {CIFAR10_NAMES: "cifar10", DIGIT_NAMES: "mnist"}.get(class_names, "")

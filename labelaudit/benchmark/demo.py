@@ -1,4 +1,4 @@
-"""The data that comes along: scikit-learn's digits, with labels made wrong on purpose."""
+"""The data of the demo: scikit-learn's digits, with some labels made wrong on purpose."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from labelaudit.sources.manifest import Source, source_from_arrays
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """Give scikit-learn's digits: ``(1797, 8, 8)`` uint8 images and ``(1797,)`` int64 labels."""
+    """Return scikit-learn's digits: ``(1797, 8, 8)`` uint8 images and ``(1797,)`` int64 labels."""
     data = load_digits()
     return np.round(data.images * (255 / 16)).astype(np.uint8), data.target.astype(np.int64)
 
 
 def corrupted_digits(rate: float, seed: int) -> Source:
-    """Give the digits with a share of each class's labels flipped, and the truth beside them."""
+    """Return the digits with a share of each class's labels flipped, and their true labels."""
     images, labels = digits()
     return source_from_arrays(
         images, corrupt_symmetric(labels, rate, 10, seed), clean_labels=labels, name="digits"
@@ -30,17 +30,17 @@ def corrupted_digits(rate: float, seed: int) -> Source:
 
 
 def write_digits(folder: Path, rate: float, seed: int) -> tuple[Path, Path]:
-    """Write the digits with planted mistakes as files, to try the other commands on.
+    """Write the digits with planted label errors as files, to try the other commands on.
 
     Parameters
     ----------
     folder
-        Made, or empty. It gets a folder ``images`` of PNG files, and ``labels.csv`` with the columns
-        ``path``, ``label`` and ``true_label``.
+        A new or empty folder. A folder ``images`` of PNG files is written into it, and ``labels.csv``
+        with the columns ``path``, ``label`` and ``true_label``.
     rate
         Share of the labels that are made wrong, in [0, 1].
     seed
-        Decides which.
+        Decides which labels are made wrong.
 
     Returns
     -------
@@ -50,14 +50,14 @@ def write_digits(folder: Path, rate: float, seed: int) -> tuple[Path, Path]:
     Raises
     ------
     OutputError
-        If the folder holds something already, or cannot be written.
+        If the folder is not empty, or cannot be written.
     """
     images, labels = digits()
     given = corrupt_symmetric(labels, rate, 10, seed)
     place, table = folder / "images", folder / "labels.csv"
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} is there already and not empty; name another folder")
+            raise OutputError(f"{folder} exists and is not empty; choose another folder")
         place.mkdir(parents=True)
         for number, pixels in enumerate(images):
             Image.fromarray(pixels).save(place / f"{number:04d}.png")

@@ -1,4 +1,4 @@
-"""evaluate(): systems side by side on corrupted labels, scored against the truth."""
+"""evaluate(): corrupt known labels, run several methods on them, and compare the results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelaudit.benchmark.cells import Cell, Noise, corrupt
+from labelaudit.benchmark.cells import Cell, choose_reading
 from labelaudit.benchmark.comparison import (
     CELL,
     cell_title,
@@ -25,36 +25,35 @@ from labelaudit.benchmark.comparison import (
 from labelaudit.benchmark.datasets import (
     DATASET_NAMES,
     Dataset,
+    Samples,
     dataset_from_source,
     load_dataset,
 )
+from labelaudit.benchmark.noise import Noise, corrupt
 from labelaudit.benchmark.protocols import PROTOCOLS
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.benchmark.systems import METHODS
-from labelaudit.errors import OptionError, SourceError
+from labelaudit.errors import OptionError
+from labelaudit.methods.system import InputKind, System
 from labelaudit.progress import Reporter
-from labelaudit.reporting.tables import read_csv, write_csv
-from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
+from labelaudit.reporting.tables import write_csv
+from labelaudit.training.device import choose_device
 
-DEFAULT_METHODS = (
-    "umn", "supervised", "mean-teacher", "mislabeled-vae", "aum", "small-loss",
-    "confident-learning",
-)  # fmt: skip
 DEFAULT_RATES = (0.2, 0.4)
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes
     ----------
     results
-        A row a data set, noise, rate, seed and method; what results.csv holds.
+        One row per data set, noise, rate, seed and method, as in results.csv.
     summary
         Means, deviations and intervals over seeds; see `labelaudit.benchmark.comparison.summarize`.
     failures
-        Cells that broke, with the reason.
+        Cells that failed, with the reason.
     folder
         Where the files are.
     """
@@ -66,9 +65,11 @@ class EvalResult:
 
 
 def evaluate(
-    dataset: str | Dataset = "digits",
+    dataset: Samples | Dataset = "digits",
+    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
-    methods: Sequence[str] = DEFAULT_METHODS,
+    features: str | Path | np.ndarray | None = None,
+    methods: Sequence[str] = (),
     noise: Sequence[str] = ("symmetric",),
     rates: Sequence[float] = DEFAULT_RATES,
     seeds: Sequence[int] = (0,),
@@ -86,53 +87,63 @@ def evaluate(
     curves: bool = False,
     reporter: Reporter | None = None,
 ) -> EvalResult:
-    """Corrupt labels that are known, let every method find the errors, and compare.
+    """Corrupt labels that are known, run every method on them, and compare what it finds.
 
     Parameters
     ----------
     dataset
-        "digits", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar100", or a `Dataset`.
+        "digits", "mnist", "fashion-mnist", "svhn", "cifar10", "cifar100", or anything that
+        `labelaudit.scan` reads: a path, images, or features ``(N, D)``. Its labels are taken as
+        correct.
+    labels, features
+        As in `labelaudit.scan`.
     methods
-        Names of `labelaudit.benchmark.systems.METHODS`, or "all".
+        Names of `labelaudit.benchmark.systems.METHODS`, or "all". By default the quicker ones.
+        Methods that cannot read the data set are left out of "all" and of the default.
     noise
         "symmetric", "pair", "asymmetric", "instance", "matrix:FILE", "column:NAME".
     rates
-        Shares of wrong labels, for the kinds that take one.
+        Shares of wrong labels, for the kinds of noise that have a rate.
     seeds
-        Each decides a corruption and everything random in the training on it.
+        Each seed decides one corruption, and all random draws of the training on it.
     num_labeled
-        Keep so many labels, balanced by class; the other images become unlabeled.
+        Number of labels to keep, balanced by class. The other samples become unlabeled.
     limit
-        Use so many training images, the same for every seed.
+        Number of training samples to use, the same for every seed.
     encoder
-        What all methods share, except those that are defined by their network.
+        The encoder of all methods, except those that are defined by a network of their own.
     epochs, batch_size
-        For every method; None leaves each its own.
+        For every method. None leaves each method its own value.
     flip
         Mirror training images at random, as in `labelaudit.scan`.
     device
         As in `labelaudit.scan`.
     out
-        Folder of the sweep, by default ``labelaudit-eval-NAME``. What it holds already is not run
+        Folder of the sweep, by default ``labelaudit-eval-NAME``. Finished cells in it are not run
         again.
     data_dir, download
-        Where the data set's files are, and whether to fetch them.
+        Where the files of a well-known data set are, and whether to download them.
     jobs
-        Cells side by side.
+        Number of cells to run at the same time.
     curves
-        Work out the test error after every epoch.
+        Measure the test error after every epoch.
     reporter
-        Told of progress.
+        Shows progress and warnings.
 
     Raises
     ------
     OptionError, OutputError, SourceError
-        If something cannot be used; nothing is run then.
+        If a setting or the data cannot be used. Nothing is run then.
     """
     reporter = reporter or Reporter()
-    names = check_methods(methods)
-    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, data_dir, download)
+    if isinstance(dataset, Dataset):
+        data = dataset
+    elif isinstance(dataset, str) and dataset in DATASET_NAMES:
+        data = load_dataset(dataset, data_dir, download)
+    else:
+        data = open_dataset(dataset, labels, features=features, noise=noise, reporter=reporter)
     data = limited(data, limit)
+    names = choose_methods(methods, data.kind, reporter)
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
     cells = [
         Cell(name, one, seed, num_labeled, encoder, epochs, batch_size, device, flip)
@@ -140,8 +151,12 @@ def evaluate(
         for one in noises
         for name in names
     ]
+    # Settings that do not fit the data are refused before any training.
+    choose_reading(data, encoder, choose_device(device).type)
+    if flip and data.kind == "features":
+        raise OptionError(f"{data.name} holds features, and flip mirrors images; leave it out")
     for one in noises:
-        corrupt(data, one, num_labeled, seeds[0])  # what does not fit is told before any training
+        corrupt(data, one, num_labeled, seeds[0])
     settings = {
         "dataset": data.name,
         "limit": limit,
@@ -155,8 +170,8 @@ def evaluate(
     failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
     summary = summarize(sweep.results)
     write_reports(sweep, summary, data)
-    told = [(str(cell), reason) for cell, reason in failures]
-    return EvalResult(sweep.results, summary, told, sweep.folder)
+    failed = [(str(cell), reason) for cell, reason in failures]
+    return EvalResult(sweep.results, summary, failed, sweep.folder)
 
 
 def run_protocol(
@@ -171,27 +186,32 @@ def run_protocol(
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> tuple[EvalResult, list[str]]:
-    """Run an experiment of the paper and set our numbers beside its.
+    """Run an experiment of the paper and compare our numbers with the paper's.
 
     Parameters
     ----------
     name
         A key of `labelaudit.benchmark.protocols.PROTOCOLS`.
     methods, seeds, rates, epochs
-        To run a part of it, or shorter; the table says so.
+        Override the protocol, to run a part of it or to shorten it. The table says so.
     first_seed
-        Where the protocol's own number of seeds begins, if `seeds` does not say.
+        First of the protocol's own number of seeds, if `seeds` is not given.
     dataset
-        Instead of loading the protocol's own.
+        Used in place of the protocol's own data set.
     reporter
-        Told of progress.
+        Shows progress and warnings.
     **settings
         `out`, `limit`, `data_dir`, `download`, `device`, `jobs` of `evaluate`.
 
     Returns
     -------
     result, table
-        And the table as lines of Markdown, also in the folder's ``protocol.md``.
+        The table is a list of Markdown lines, which ``protocol.md`` in the folder holds too.
+
+    Raises
+    ------
+    OptionError, OutputError, SourceError
+        As in `evaluate`.
     """
     if name not in PROTOCOLS:
         raise OptionError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
@@ -225,8 +245,10 @@ def run_protocol(
 
 
 def open_dataset(
-    name: str,
+    source: Samples,
+    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
+    features: str | Path | np.ndarray | None = None,
     data_dir: str | Path | None = None,
     download: bool = False,
     test: str | None = None,
@@ -234,20 +256,24 @@ def open_dataset(
     noise: Sequence[str] = (),
     reporter: Reporter | None = None,
 ) -> Dataset:
-    """Load a data set by name, or read a source and take its labels as clean.
+    """Load a data set by name, or read a source and take its labels as correct.
 
     Parameters
     ----------
-    name
-        One of `labelaudit.benchmark.datasets.DATASET_NAMES`, or a path.
+    source
+        One of `labelaudit.benchmark.datasets.DATASET_NAMES`, or anything that `labelaudit.scan`
+        reads.
+    labels, features
+        As in `labelaudit.scan`.
     data_dir, download
         For data sets by name.
     test, label_column
-        For sources: the test split's name, or a source of its own; the column of clean labels.
+        For sources: the name of the test split, or the path of a test set; the column of clean
+        labels.
     noise
-        Kinds of noise that are wanted: columns that they name are read as well.
+        Kinds of noise that will be asked for. Label columns that they name are read too.
     reporter
-        Told that the labels may not be clean.
+        Told that the labels may not be correct.
 
     Raises
     ------
@@ -255,152 +281,104 @@ def open_dataset(
         If the data cannot be used.
     """
     reporter = reporter or Reporter()
-    columns = [kind.partition(":")[2] for kind in noise if kind.startswith("column:")]
-    if name in DATASET_NAMES and not Path(name).exists():
-        return load_dataset(name, data_dir, download)
-    if not Path(name).exists():
-        raise OptionError(
-            f"{name!r} is neither a data set ({', '.join(DATASET_NAMES)}) nor a file or folder"
-        )
+    name = "the data set"
+    if isinstance(source, str | Path):
+        name = str(source)
+        if name in DATASET_NAMES and not Path(name).exists():
+            return load_dataset(name, data_dir, download)
+        if not Path(name).exists():
+            raise OptionError(
+                f"{name!r} is neither a data set ({', '.join(DATASET_NAMES)}) nor a file or folder"
+            )
     reporter.warn(
-        f"the labels of {name} are taken as the truth; what is wrong with them already counts"
-        " against every method that finds it"
+        f"the labels of {name} are taken as correct. Labels that are wrong already count against"
+        " every method that finds them"
     )
     other = test if test is not None and Path(test).exists() else None
     return dataset_from_source(
-        name,
+        source,
         other,
+        labels=labels,
+        features=features,
         label_column=label_column,
         test_split=test if other is None else None,
-        extra_columns=columns,
+        extra_columns=[kind.partition(":")[2] for kind in noise if kind.startswith("column:")],
         reporter=reporter,
     )
 
 
-def check_methods(methods: Sequence[str]) -> list[str]:
-    """Expand "all" and refuse what is unknown.
+def choose_methods(
+    methods: Sequence[str], kind: InputKind, reporter: Reporter | None = None
+) -> list[str]:
+    """Return the methods to run on a kind of input.
+
+    Parameters
+    ----------
+    methods
+        Names of `labelaudit.benchmark.systems.METHODS`. "all" stands for all that can be run here,
+        and an empty sequence for those that a comparison runs by default.
+    kind
+        What the data set holds.
+    reporter
+        Told which methods are left out, and why.
 
     Raises
     ------
     OptionError
-        If a name is unknown.
+        If a name is unknown, or if a method that was named cannot be run here.
     """
-    names = list(METHODS) if "all" in methods else list(dict.fromkeys(methods))
-    unknown = [name for name in names if name not in METHODS]
-    if unknown:
-        raise OptionError(f"unknown method {unknown[0]!r}: choose among all, {', '.join(METHODS)}")
-    return names
+    reporter = reporter or Reporter()
+    chosen = []
+    if not methods or "all" in methods:
+        for name, system in METHODS.items():
+            if not (methods or system.by_default):
+                continue
+            reason = _unusable(system, kind)
+            if reason:
+                reporter.warn(f"{name} is left out: it {reason}")
+            else:
+                chosen.append(name)
+        return chosen
+    for name in dict.fromkeys(methods):
+        if name not in METHODS:
+            raise OptionError(f"unknown method {name!r}: choose among all, {', '.join(METHODS)}")
+        reason = _unusable(METHODS[name], kind)
+        if reason:
+            raise OptionError(f"method {name!r} cannot be run here: it {reason}")
+        chosen.append(name)
+    return chosen
 
 
-def default_methods(reporter: Reporter) -> list[str]:
-    """Give the methods of a plain ``labelaudit eval``, without those whose library is missing."""
-    if find_spec("cleanlab") is not None:
-        return list(DEFAULT_METHODS)
-    reporter.warn(
-        'confident learning is left out: it needs cleanlab, pip install "labelaudit[peers]"'
-    )
-    return [name for name in DEFAULT_METHODS if name != "confident-learning"]
+def _unusable(system: type[System], kind: InputKind) -> str:
+    """Say why a system cannot be run, or return "" if it can."""
+    if kind not in system.reads:
+        return f"reads {' and '.join(sorted(system.reads))}, and the data set holds {kind}"
+    if system.library and find_spec(system.library) is None:
+        return f'needs {system.library}; install it with: pip install "labelaudit[peers]"'
+    return ""
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """Give the data set with so many training images, drawn once and for all seeds the same.
+    """Return the data set with a random part of its training samples, the same for all seeds.
 
     Raises
     ------
     OptionError
-        If there are not so many.
+        If there are fewer samples than that.
     """
     if limit is None:
         return dataset
-    total = len(dataset.pixels)
+    total = len(dataset.inputs)
     if not 2 <= limit <= total:
-        raise OptionError(f"--limit is {limit}; {dataset.name} has {total:,} training images")
+        raise OptionError(f"limit is {limit}; {dataset.name} has {total:,} training samples")
     rows = np.sort(np.random.default_rng(0).permutation(total)[:limit])
     return replace(
         dataset,
-        pixels=dataset.pixels[rows],
+        inputs=dataset.inputs[rows],
         clean_labels=dataset.clean_labels[rows],
         sample_ids=dataset.sample_ids[rows],
         extra_labels={name: labels[rows] for name, labels in dataset.extra_labels.items()},
     )
-
-
-def score_file(
-    path: str | Path,
-    dataset: Dataset,
-    noise: Noise,
-    *,
-    seed: int,
-    num_labeled: int | None = None,
-    threshold: float | None = None,
-) -> dict[str, float | None]:
-    """Score a finished run, or somebody else's scores, on one corruption.
-
-    Parameters
-    ----------
-    path
-        A run folder of `labelaudit scan`, or a CSV or parquet file with the columns sample_id and
-        suspect_score (high = suspect); is_label_issue, if it is there, says what is flagged.
-    dataset, noise, seed, num_labeled
-        The corruption that the scores are about.
-    threshold
-        Flag scores above it, where the file does not say what is flagged.
-
-    Returns
-    -------
-    dict
-        `labelaudit.suspects.metrics.METRIC_NAMES` and ``f1_at_true_count``; what needs a cut is
-        None where neither file nor threshold gives one.
-
-    Raises
-    ------
-    SourceError
-        If the file cannot be read or does not cover the labeled samples.
-    """
-    scores = _read_scores(Path(path))
-    corruption = corrupt(dataset, noise, num_labeled, seed)
-    ids = np.asarray(dataset.sample_ids, dtype=object)[corruption.labeled]
-    aligned = scores.reindex(ids)
-    missing = aligned["suspect_score"].isna()
-    if missing.any():
-        raise SourceError(
-            f"{path} has no score for {int(missing.sum()):,} of {len(ids):,} labeled samples, for"
-            f" example {ids[missing.to_numpy()][0]!r}; every labeled sample needs one"
-        )
-    values = aligned["suspect_score"].to_numpy(dtype=np.float64)
-    flagged = None
-    if threshold is not None:
-        flagged = values > threshold
-    elif "is_label_issue" in aligned:
-        flagged = aligned["is_label_issue"].to_numpy(dtype=bool)
-    metrics = detection_metrics(
-        values, np.zeros(len(values), bool) if flagged is None else flagged, corruption.wrong
-    )
-    if flagged is None:
-        metrics |= {"precision": None, "recall": None, "f1": None}
-    return {**metrics, "f1_at_true_count": f1_at_true_count(values, corruption.wrong)}
-
-
-def _read_scores(path: Path) -> pd.DataFrame:
-    if path.is_dir():
-        path = path / "samples.parquet"
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; give a run folder or a table of scores")
-    try:
-        frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read as a table of scores: {error}") from error
-    needed = {"sample_id", "suspect_score"}
-    if not needed <= set(frame.columns):
-        raise SourceError(
-            f"{path} needs the columns sample_id and suspect_score; it has"
-            f" {', '.join(map(str, frame.columns))}"
-        )
-    frame = frame.assign(sample_id=frame["sample_id"].astype(str))
-    if frame["sample_id"].duplicated().any():
-        twice = frame.loc[frame["sample_id"].duplicated(), "sample_id"].iloc[0]
-        raise SourceError(f"{path} has sample_id {twice!r} more than once")
-    return frame.set_index("sample_id")
 
 
 def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None:
@@ -415,8 +393,12 @@ def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None
         summary,
         f"Finding planted label errors in {dataset.name}",
         [
-            f"Settings: {settings}. F1, precision and recall are at each method's own threshold."
-            " `confident-learning (best filter)` was chosen by the truth; no user could."
+            f"Settings: {settings}. F1, precision and recall are at each method's own threshold.",
+            *(
+                f"`{name} ({system.best_variant})` was chosen by the truth, which no user can do."
+                for name, system in METHODS.items()
+                if system.best_variant and name in set(summary["method"])
+            ),
         ],
     )
     plot_by_rate(summary, folder / "plots" / "f1_by_rate.png")

@@ -1,4 +1,4 @@
-"""The paper's experiments, as far as it tells how they were made, and its numbers.
+"""The paper's experiments, as far as it describes them, and its numbers.
 
 Source: "Is the Label Trustful: Training Better Deep Learning Model via Uncertainty Mining Net", ICLR
 2020 submission, Tables 1-3 and Figure 3.
@@ -19,27 +19,27 @@ class Protocol:
     Attributes
     ----------
     title
-        As the paper calls it.
+        The paper's name for it, and what is measured.
     dataset
         A name that `load_dataset` knows.
     num_labeled
-        Labels kept; several where the experiment varies them.
+        Numbers of labels; several where the experiment varies them.
     rates
         Shares of wrong labels.
     batch_size, epochs, runs
-        The paper's.
+        The paper's values.
     limit
-        Training images used; None uses all.
+        Number of training images to use; None uses all.
     methods
-        Names of ours, in the paper's order.
+        Names of `labelaudit.benchmark.systems.METHODS`, in the paper's order.
     measure
         The column of results.csv that the paper reports.
     curves
-        Whether the error after each epoch is wanted.
+        Whether to measure the error after each epoch.
     paper
         The paper's number by method and rate (or number of labels), in `measure`'s unit.
     remark
-        What must be said beside it.
+        A note for the reader of the table.
     """
 
     title: str
@@ -131,8 +131,8 @@ PROTOCOLS: dict[str, Protocol] = {
             "umn": _by_rate(37.8, 39.8, 43.5, 43.5, 51.9),
         },
         remark=(
-            "The paper says both 100 labels a class and 4,000 in all; 4,000 is the number of the"
-            " protocol that it cites. Its batch for CIFAR-10 is not given; 100 is SVHN's."
+            "The paper says both 100 labels per class and 4,000 in total. 4,000 is the number in the"
+            " protocol that it cites. The batch size for CIFAR-10 is not given; 100 is SVHN's."
         ),
     ),
     "table2-svhn": Protocol(
@@ -151,9 +151,9 @@ PROTOCOLS: dict[str, Protocol] = {
             "mentornet": {1000: 0.305, 2000: 0.279, 3000: 0.251, 10000: 0.183, 20000: 0.112},
         },
         remark=(
-            "The paper states no corruption rate for this table (ours is 20%), and its first column"
-            " repeats two cells of UMN in Table 1 (10% and 20% with 500 labels), the second of them"
-            " as MentorNet's. Nothing can be claimed from a comparison with it."
+            "The paper states no corruption rate for this table; ours is 20%. Its first column"
+            " repeats two numbers of UMN in Table 1 (10% and 20% with 500 labels), the second one as"
+            " MentorNet's. A comparison with this table therefore proves nothing."
         ),
     ),
     "table3": Protocol(
@@ -171,8 +171,8 @@ PROTOCOLS: dict[str, Protocol] = {
             "umn": {0.1: 0.48, 0.2: 0.67, 0.3: 0.71, 0.4: 0.82, 0.5: 0.75},
         },
         remark=(
-            "The paper flags a label when ε of the last epoch is above 0; that rule is the row"
-            ' "umn: epsilon > 0", ours is "umn".'
+            "The paper flags a label if its ε in the last epoch is above 0. That rule is the row"
+            ' "umn: epsilon > 0"; our rule is the row "umn".'
         ),
     ),
     "figure3": Protocol(
@@ -188,6 +188,6 @@ PROTOCOLS: dict[str, Protocol] = {
         measure="test_error",
         paper={},
         curves=True,
-        remark="The paper prints this figure only as curves; there are no numbers to set beside.",
+        remark="The paper prints only the curves of this figure, without numbers to compare with.",
     ),
 }

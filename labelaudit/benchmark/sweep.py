@@ -1,9 +1,9 @@
-"""Run many cells, keep what is finished, and go on where a sweep was stopped.
+"""Run many cells, keep the finished ones, and continue a sweep that was stopped.
 
-The folder of a sweep holds settings.json, results.csv (a row a data set, noise, rate, seed and
-method), curves.csv, failures.csv, scores/ with what each system said of each sample, and
-corruptions/ with the labels that the systems got and the realised transition matrices. A cell that
-breaks is reported and does not end the sweep; it is tried again next time.
+The folder of a sweep holds settings.json, results.csv with one row per data set, noise, rate, seed and
+method, curves.csv and failures.csv. scores/ holds the score of each sample by each system, and
+corruptions/ the corrupted labels and the realized transition matrices. A cell that fails is reported
+and does not end the sweep. The next run tries it again.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ KEY = ["noise", "rate", "seed", "method"]
 
 @dataclass
 class Sweep:
-    """A folder of results that grows.
+    """A folder of results, to which finished cells are added.
 
     Parameters
     ----------
     folder
-        Made if it is not there. One that holds a sweep of the same settings is gone on with.
+        Created if it does not exist. A sweep in it with the same settings is continued.
     settings
-        What all cells share; a folder with others is refused.
+        The settings of all cells. A folder with other settings is refused.
 
     Raises
     ------
     OutputError
-        If the folder is something else, or holds a sweep with other settings.
+        If the folder holds other files, or a sweep with other settings.
     """
 
     folder: Path
@@ -66,8 +66,7 @@ class Sweep:
         path = self.folder / "settings.json"
         if self.folder.exists() and not path.exists() and any(self.folder.iterdir()):
             raise OutputError(
-                f"{self.folder} is there already and holds no sweep of labelaudit; choose another"
-                " --out"
+                f"{self.folder} exists and holds no sweep of labelaudit; choose another folder (out)"
             )
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -77,7 +76,7 @@ class Sweep:
             if changed:
                 raise OutputError(
                     f"{self.folder} holds a sweep with other settings ({', '.join(changed)}); give"
-                    " the same to go on with it, or choose another --out"
+                    " the same settings to continue it, or choose another folder (out)"
                 )
         self.results = self._read("results.csv", COLUMNS)
         self.curves = self._read("curves.csv", (*KEY, "epoch", "test_error"))
@@ -87,13 +86,13 @@ class Sweep:
         return read_csv(path) if path.exists() else pd.DataFrame(columns=list(columns))
 
     def start(self) -> None:
-        """Make the folder, if it is not there."""
+        """Create the folder, if it does not exist, and write the settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(self.folder / "settings.json") as path:
             path.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
 
     def done(self, cell: Cell) -> bool:
-        """Say whether a cell's row is there."""
+        """Say whether a cell is finished."""
         results = self.results
         if results.empty:
             return False
@@ -104,7 +103,7 @@ class Sweep:
         return bool((same & rate & (results["method"] == cell.method)).any())
 
     def add(self, cell: Cell, result: CellResult) -> None:
-        """Keep a finished cell, on disk before anything else happens."""
+        """Add a finished cell, and write it to disk at once."""
         rows = pd.DataFrame(result.rows).reindex(columns=list(COLUMNS))
         self.results = _append(self.results, rows)
         if result.curve:
@@ -136,29 +135,29 @@ def run_sweep(
     curves: bool = False,
     reporter: Reporter | None = None,
 ) -> list[tuple[Cell, str]]:
-    """Run what is not finished yet; give the cells that broke, with the reason.
+    """Run the cells that are not finished; return those that failed, with the reason.
 
     Parameters
     ----------
     sweep
-        Where results go, and what is there already.
+        The folder of results.
     cells
-        What is wanted.
+        All cells of the sweep.
     dataset
-        On what.
+        The data set of all cells.
     jobs
-        Cells side by side, each in a process of its own with its share of the cores; over the GPUs
-        in turn where there are several.
+        Number of cells to run at the same time. Each has its own process and an equal share of the
+        CPU cores. If there are several GPUs, the cells take turns on them.
     curves
-        Work out the test error after every epoch.
+        Measure the test error after every epoch.
     reporter
-        Told of progress.
+        Shows progress.
     """
     reporter = reporter or Reporter()
     sweep.start()
     waiting = [cell for cell in cells if not sweep.done(cell)]
     if len(waiting) < len(cells):
-        reporter.say(f"{len(cells) - len(waiting)} of {len(cells)} cells are there already.")
+        reporter.say(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished already.")
     for cell in {(c.noise, c.seed): c for c in waiting}.values():
         write_corruption(sweep.folder / "corruptions", dataset, cell)
     failures: list[tuple[Cell, str]] = []
@@ -166,16 +165,17 @@ def run_sweep(
         for cell, result in _outcomes(waiting, dataset, jobs, curves):
             if isinstance(result, CellResult):
                 sweep.add(cell, result)
-                reporter.say(f"{cell}: {_told(result.rows[0])}")
+                reporter.say(f"{cell}: {_format_row(result.rows[0])}")
             else:
                 failures.append((cell, result))
-                reporter.warn(f"{cell} broke: {result.splitlines()[-1]}")
+                reporter.warn(f"{cell} failed: {result.splitlines()[-1]}")
             bar.advance()
     _write_failures(sweep.folder / "failures.csv", failures)
     return failures
 
 
-def _told(row: dict[str, Any]) -> str:
+def _format_row(row: dict[str, Any]) -> str:
+    """Return the main measures of a row in words."""
     parts = [
         f"{name} {row[key]:.3f}"
         for name, key in (("F1", "f1"), ("AUROC", "auroc"), ("test error", "test_error"))
@@ -195,12 +195,12 @@ def _write_failures(path: Path, failures: list[tuple[Cell, str]]) -> None:
 def _outcomes(
     cells: list[Cell], dataset: Dataset, jobs: int, curves: bool
 ) -> Iterator[tuple[Cell, CellResult | str]]:
-    """Run cells; give each with its result, or with what went wrong, as they end."""
+    """Run cells; yield each with its result, or with the error message, as it ends."""
     if jobs <= 1:
         for cell in cells:
             yield cell, _attempt(cell, dataset, curves)
         return
-    # Spawned, not forked: neither CUDA nor OpenMP survives a fork.
+    # Processes are spawned, because neither CUDA nor OpenMP survives a fork.
     threads = max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_set_up, initargs=(dataset, curves, threads)
@@ -214,7 +214,7 @@ def _outcomes(
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
-            except Exception:  # the worker itself died, of memory for one
+            except Exception:  # the worker process died, for example for lack of memory
                 yield futures[future], traceback.format_exc()
 
 
@@ -223,10 +223,11 @@ def _attempt(cell: Cell, dataset: Dataset, curves: bool) -> CellResult | str:
         return run_cell(cell, dataset, curve=curves)
     except LabelauditError as error:
         return str(error)
-    except Exception:  # reported with the cell; the sweep goes on
+    except Exception:  # reported with the cell, and the sweep continues
         return traceback.format_exc()
 
 
+# Data of a worker process, which its initializer can pass to its tasks only through the module.
 _worker: dict[str, Any] = {}
 
 
@@ -237,7 +238,7 @@ def _set_up(dataset: Dataset, curves: bool, threads: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent ends: a sweep that is killed leaves no workers behind."""
+    """End this process when its parent ends, so that a killed sweep leaves no workers behind."""
     parent = parent_process()
 
     def wait() -> None:

@@ -1,35 +1,27 @@
-"""Every system that `labelaudit eval` can run, by the name that it goes by on the command line."""
+"""All systems that `labelaudit eval` can run, by their names on the command line."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 
 from labelaudit.auditor import LabelAuditor
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
+from labelaudit.methods.linear_probe import LinearProbe, StrongLinearProbe
 from labelaudit.methods.mean_teacher import MeanTeacherAudit
 from labelaudit.methods.mentornet import LearnedMentorNetAudit, MentorNetAudit
 from labelaudit.methods.mislabeled_vae import KnownRateVAE
+from labelaudit.methods.neighbors_vote import NeighborsVote
 from labelaudit.methods.reweight import ReweightAudit
 from labelaudit.methods.supervised import SmallLoss, Supervised, SupervisedResNet101
-from labelaudit.methods.task import Task, Verdict, predict_probs, predict_test
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, predict_probs, predict_test
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
 from labelaudit.sources.manifest import Source, source_from_arrays
 
 
-class System(Protocol):
-    """Something that can be given a corrupted data set and says which labels are wrong."""
-
-    def audit(self, task: Task) -> Verdict:
-        """Train on the task and judge its labels."""
-        ...
-
-
-class UncertaintyMining:
-    """UMN, by the `LabelAuditor` that `labelaudit scan` fits: the same ranking and the same cut.
+class UncertaintyMining(System):
+    """UMN, by the `LabelAuditor` that `labelaudit scan` fits too.
 
     Parameters
     ----------
@@ -40,7 +32,7 @@ class UncertaintyMining:
     def __init__(self, score: str = "auto") -> None:
         self.score = score
 
-    def audit(self, task: Task) -> Verdict:
+    def audit(self, task: Task) -> AuditResult:
         """Fit a `LabelAuditor` on the task."""
         auditor = LabelAuditor(
             encoder="auto" if task.encoder == "features" else task.encoder,
@@ -53,16 +45,16 @@ class UncertaintyMining:
         )
 
         def watch(auditor: LabelAuditor, epoch: int) -> None:
-            if task.watch is not None and task.test_pixels is not None:
-                task.watch(epoch, predict_probs(auditor.method_, task.test_pixels, task))
+            if task.watch is not None and task.test_inputs is not None:
+                task.watch(epoch, predict_probs(auditor.method_, task.test_inputs, task))
 
         auditor.fit(source_of(task), reporter=task.reporter, on_epoch=watch)
         rank = np.empty(len(task.noisy_labels))
         rank[auditor.ranking_] = np.arange(len(auditor.ranking_), 0, -1)
         rows = task.labeled
         scores = auditor.audited_.judgement.scores
-        return Verdict(
-            suspect_score=rank[rows],  # finer than the score, which rounds to 1
+        return AuditResult(
+            suspect_score=rank[rows],  # the score itself has ties, because it rounds to 1
             flagged=auditor.is_label_issue_[rows],
             epochs=auditor.n_iter_,
             test_probs=predict_test(auditor.method_, task),
@@ -77,12 +69,12 @@ def source_of(task: Task) -> Source | FeatureSource:
     class_names = [str(number) for number in range(task.num_classes)]
     if task.encoder == "features":
         labels = source_from_arrays(None, task.noisy_labels, class_names=class_names)
-        return features_of_rows(labels, task.pixels[:, :, 0, 0])
-    images = np.moveaxis(task.pixels, 1, 3)  # (N, C, H, W) to (N, H, W, C)
+        return features_of_rows(labels, task.features)
+    images = np.moveaxis(task.inputs, 1, 3)  # (N, C, H, W) to (N, H, W, C)
     return source_from_arrays(images, task.noisy_labels, class_names=class_names)
 
 
-METHODS: dict[str, Callable[[], System]] = {
+METHODS: dict[str, type[System]] = {
     "umn": UncertaintyMining,
     "supervised": Supervised,
     "supervised-resnet101": SupervisedResNet101,
@@ -91,9 +83,10 @@ METHODS: dict[str, Callable[[], System]] = {
     "mentornet": MentorNetAudit,
     "mentornet-learned": LearnedMentorNetAudit,
     "reweight": ReweightAudit,
-    "confident-learning": ConfidentLearning,
     "aum": AUMAudit,
     "small-loss": SmallLoss,
+    "confident-learning": ConfidentLearning,
+    "linear-probe": LinearProbe,
+    "linear-probe-strong": StrongLinearProbe,
+    "neighbors-vote": NeighborsVote,
 }
-# Systems that are given labels known to be right.
-NEEDS_TRUSTED = frozenset({"mentornet-learned", "reweight"})

@@ -1,1 +1,4 @@
-"""One file a system; `systems.py` names them all."""
+"""UMN and the methods that it is compared with, one file each.
+
+`labelaudit.benchmark.systems` lists them by name.
+"""

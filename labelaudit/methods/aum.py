@@ -1,14 +1,14 @@
 """AUM: area under the margin, with threshold samples.
 
 Paper: Pleiss et al. 2020, "Identifying Mislabeled Data using the Area Under the Margin Ranking"
-(https://arxiv.org/abs/2001.10528). In epoch t the margin of sample x with label ỹ is its logit less
-the largest other, and AUM is the mean margin over T epochs:
+(https://arxiv.org/abs/2001.10528). In epoch t the margin of sample x with label ỹ is the logit of ỹ
+minus the largest other logit. AUM is the mean margin over T epochs:
 
     M_t(x, ỹ) = z_ỹ(x) - max_{k ≠ ỹ} z_k(x),     AUM(x, ỹ) = (1/T) Σ_t M_t(x, ỹ)
 
-To know how low is too low, N/(C+1) threshold samples are given a class C+1 that does not exist.
-Labels whose AUM is below the 99th percentile of theirs are flagged. A second training with other
-threshold samples judges those of the first.
+To find a threshold, N/(C+1) threshold samples are given a class C+1 that does not exist. Labels whose
+AUM is below the 99th percentile of the threshold samples' AUM are flagged. A second training with
+other threshold samples then scores the threshold samples of the first.
 
 Deviations: docs/methods/aum.md.
 """
@@ -27,7 +27,8 @@ from labelaudit.methods.supervised import (
     SupervisedConfig,
     train_classifier,
 )
-from labelaudit.methods.task import Task, Verdict, predict_test
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, predict_test
 from labelaudit.training.method import Batch
 
 RUNS = 2
@@ -40,9 +41,9 @@ class AUMConfig(SupervisedConfig):
     Attributes
     ----------
     batch_size
-        The authors': "intentionally lower", so that the network memorizes less.
+        The authors' value, "intentionally lower", so that the network memorizes less.
     percentile
-        Of the threshold samples' AUM, below which a label is flagged; the paper's.
+        Labels below this percentile of the threshold samples' AUM are flagged; the paper's value.
     """
 
     batch_size: int = 64
@@ -50,7 +51,7 @@ class AUMConfig(SupervisedConfig):
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """Give the logit of each label less the largest other, ``(B,)``.
+    """Return the logit of each label minus the largest other logit, ``(B,)``.
 
     Parameters
     ----------
@@ -65,16 +66,16 @@ def margins(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def threshold_samples(num_samples: int, num_classes: int, seed: int) -> np.ndarray:
-    """Choose the samples that get the fake class in each run, no sample in both.
+    """Choose the samples that get the fake class in each run; no sample gets it twice.
 
     Parameters
     ----------
     num_samples
         N, at least 2.
     num_classes
-        C. Each run gets N/(C+1) threshold samples, rounded down, but at least one.
+        C. Each run has N/(C+1) threshold samples, rounded down, but at least one.
     seed
-        Decides which.
+        Decides which samples they are.
 
     Returns
     -------
@@ -89,25 +90,25 @@ def threshold_samples(num_samples: int, num_classes: int, seed: int) -> np.ndarr
     return chosen
 
 
-def judge(
+def flag_areas(
     areas: np.ndarray, is_threshold: np.ndarray, percentile: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Judge each sample by the runs in which it kept its label, as the authors' code does.
+    """Score each sample by the runs in which it kept its label, as the authors' code does.
 
     Parameters
     ----------
     areas
-        ``(RUNS, N)``, the AUM of each sample in each run.
+        ``(RUNS, N)`` float, the AUM of each sample in each run.
     is_threshold
-        ``(RUNS, N)`` bool; no sample is a threshold sample of every run.
+        ``(RUNS, N)`` bool. No sample may be a threshold sample in every run.
     percentile
-        In [0, 100], of the threshold samples' AUM.
+        Percentile of the threshold samples' AUM, in [0, 100].
 
     Returns
     -------
     aum, flagged
-        ``(N,)`` each: the mean over those runs, and whether all of them put it below their
-        threshold.
+        ``(N,)`` each: the mean AUM over those runs, and whether it is below the threshold in all of
+        them.
     """
     own = ~is_threshold
     aum = np.where(own, areas, 0.0).sum(axis=0) / own.sum(axis=0)
@@ -120,9 +121,9 @@ def judge(
 
 
 class MarginRecorder(SampleMeans):
-    """A classifier with one class more than there are, which averages the margins that it sees.
+    """A classifier with one additional class, which averages the margins of its training batches.
 
-    Those of each training batch, as the step meets it: augmented, in train mode, before the update.
+    The margins are those of the augmented batch, in train mode, before the update.
     """
 
     def __init__(self, task: Task, config: AUMConfig) -> None:
@@ -130,39 +131,40 @@ class MarginRecorder(SampleMeans):
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """See `Method.step`."""
-        told = super().step(batch)
-        self.record(batch.indices, margins(told["logits"], batch.noisy_labels))
-        return told
+        values = super().step(batch)
+        self.record(batch.indices, margins(values["logits"], batch.noisy_labels))
+        return values
 
     def areas(self) -> np.ndarray:
-        """Give the AUM of each training image so far, ``(N,)`` float64."""
+        """Return the AUM of each training sample so far, ``(N,)`` float64."""
         return self.sample_means()
 
 
-class AUMAudit:
+class AUMAudit(System):
     """AUM on the encoder that all systems share."""
 
     def __init__(self, config: AUMConfig | None = None) -> None:
         self.config = config or AUMConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Train twice with threshold samples and judge; train on what is not flagged to predict.
+    def audit(self, task: Task) -> AuditResult:
+        """Train twice with threshold samples and flag labels by their AUM.
 
-        The last training is left out where the task has no test images.
+        If the task has test samples, a third network is trained without the flagged labels to
+        predict them.
         """
-        labeled = replace(task.only_labeled(), test_pixels=None, watch=None)
+        labeled = replace(task.only_labeled(), test_inputs=None, watch=None)
         is_threshold = threshold_samples(len(labeled.given), task.num_classes, task.seed)
         areas = np.stack([self._areas(labeled, chosen) for chosen in is_threshold])
-        aum, flagged = judge(areas, is_threshold, self.config.percentile)
-        return Verdict(
+        aum, flagged = flag_areas(areas, is_threshold, self.config.percentile)
+        return AuditResult(
             suspect_score=-aum,
             flagged=flagged,
             epochs=self.config.epochs_on(labeled),
-            test_probs=None if task.test_pixels is None else self._predict(task, flagged),
+            test_probs=None if task.test_inputs is None else self._predict(task, flagged),
         )
 
     def _areas(self, labeled: Task, is_threshold: np.ndarray) -> np.ndarray:
-        """Train with these threshold samples ``(L,)``; give the AUM of each sample, ``(L,)``."""
+        """Train with these threshold samples ``(L,)``; return the AUM of each sample, ``(L,)``."""
         labels = np.where(is_threshold, labeled.num_classes, labeled.noisy_labels)
         run = replace(labeled, noisy_labels=labels)
         method, _ = train_classifier(run, self.config, lambda _: MarginRecorder(run, self.config))
@@ -170,7 +172,7 @@ class AUMAudit:
         return method.areas()
 
     def _predict(self, task: Task, flagged: np.ndarray) -> np.ndarray | None:
-        """Train anew on what is not flagged, or on all if nothing is left."""
+        """Train a new network without the flagged samples, or on all if every sample is flagged."""
         kept = task.only_labeled(None if flagged.all() else np.flatnonzero(~flagged))
         method, _ = train_classifier(kept, self.config, lambda _: CrossEntropy(kept, self.config))
         return predict_test(method, task)

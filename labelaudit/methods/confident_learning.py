@@ -1,14 +1,14 @@
 """Confident learning, by its authors' library cleanlab.
 
 Paper: Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels"
-(https://arxiv.org/abs/1911.00068). From the probabilities p(k|x) that cross-validated networks give
-held-out images, and a threshold t_k for each class, the mean p(k|x) over the images labeled k, count
+(https://arxiv.org/abs/1911.00068). p(k|x) are the out-of-sample probabilities of cross-validated
+networks, and t_k is the mean of p(k|x) over the samples labeled k. Then
 
     C[i, j] = |{x labeled i : j = argmax over {k : p(k|x) ≥ t_k} of p(k|x)}|
 
-What lies off the diagonal estimates how many labels are wrong, and filters choose which. labelaudit
-trains the networks; all that follows from their probabilities is cleanlab (`pip install
-labelaudit[peers]`).
+counts the samples labeled i that seem to belong to class j. The sum outside the diagonal estimates the
+number of wrong labels, and a filter chooses which labels they are. labelaudit trains the networks.
+Everything after their probabilities is done by cleanlab (`pip install 'labelaudit[peers]'`).
 
 Deviations: docs/methods/confident_learning.md.
 """
@@ -24,7 +24,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, predict_probs, predict_test
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, predict_probs, predict_test
 from labelaudit.training.method import Method
 
 # All that `cleanlab.filter.find_label_issues` offers.
@@ -47,9 +48,9 @@ class ConfidentLearningConfig(SupervisedConfig):
     Attributes
     ----------
     epoch_range
-        Chosen on digits, seeds 0-4.
+        As in `SupervisedConfig`. Chosen on digits, seeds 0-4.
     folds
-        Of the cross-validation, cleanlab's default.
+        Number of folds of the cross-validation; cleanlab's default.
     """
 
     epoch_range: tuple[int, int] = (5, 10)
@@ -59,7 +60,7 @@ class ConfidentLearningConfig(SupervisedConfig):
 def confident_learning(
     pred_probs: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Ask cleanlab about labels.
+    """Score and flag labels with cleanlab.
 
     Parameters
     ----------
@@ -71,8 +72,8 @@ def confident_learning(
     Returns
     -------
     scores, flagged, variants
-        1 - cleanlab's label quality score by self-confidence, ``(L,)`` in [0, 1]; what its default
-        filter flags, ``(L,)`` bool; and the same for each of `FILTERS`.
+        1 - cleanlab's label quality score by self-confidence, ``(L,)`` in [0, 1]; the labels that its
+        default filter flags, ``(L,)`` bool; and the same for each of `FILTERS`.
 
     Raises
     ------
@@ -81,10 +82,10 @@ def confident_learning(
     """
     cleanlab = import_cleanlab()
     with warnings.catch_warnings():
-        # For each class of a single label and each filter; `ConfidentLearning` says it once.
+        # cleanlab repeats it for each rare class and each filter; `num_folds` warns once.
         warnings.filterwarnings("ignore", message="May not flag all label issues")
         variants = {
-            # In this process: forking after torch has started its threads may hang.
+            # n_jobs=1, because a fork after torch has started its threads may hang.
             name: np.asarray(
                 cleanlab.filter.find_label_issues(labels, pred_probs, filter_by=name, n_jobs=1)
             )
@@ -95,12 +96,12 @@ def confident_learning(
 
 
 def import_cleanlab() -> ModuleType:
-    """Import cleanlab, which is not installed with labelaudit by itself.
+    """Import cleanlab, which labelaudit installs only as an extra.
 
     Raises
     ------
     OptionError
-        If it is not there.
+        If it cannot be imported.
     """
     try:
         import cleanlab.filter
@@ -114,68 +115,85 @@ def import_cleanlab() -> ModuleType:
     return module
 
 
-class ConfidentLearning:
+class ConfidentLearning(System):
     """Confident learning on the encoder that all systems share."""
+
+    best_variant = "best filter"
+    library = "cleanlab"
 
     def __init__(self, config: ConfidentLearningConfig | None = None) -> None:
         self.config = config or ConfidentLearningConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Cross-validate and ask cleanlab; train on all labeled images to predict the test images.
-
-        The last training is left out where the task has no test images.
+    def audit(self, task: Task) -> AuditResult:
+        """Cross-validate a classifier and pass its out-of-sample probabilities to cleanlab.
 
         Raises
         ------
         OptionError
-            If cleanlab is not installed, or no class has two labeled images.
+            If cleanlab is not installed, or if no class has two labeled samples.
         """
-        import_cleanlab()  # before training, not after
+        import_cleanlab()  # before training, not after it
         scores, flagged, variants = confident_learning(self.pred_probs(task), task.given)
-        return Verdict(
+        return AuditResult(
             suspect_score=scores,
             flagged=flagged,
-            epochs=self.config.epochs_on(task.only_labeled()),
-            test_probs=(
-                None if task.test_pixels is None else predict_test(self._train(task), task)
-            ),
+            epochs=self.epochs(task),
+            test_probs=self.test_probs(task),
             variants=variants,
         )
 
+    def epochs(self, task: Task) -> int:
+        """Return the number of epochs of each training."""
+        return self.config.epochs_on(task.only_labeled())
+
     def pred_probs(self, task: Task) -> np.ndarray:
-        """Give each labeled image's probabilities by a network that never saw it, ``(L, C)``."""
+        """Return out-of-sample probabilities of the labeled samples, ``(L, C)``.
+
+        Each sample is predicted by a classifier that was not trained on it.
+        """
         probs = np.empty((len(task.given), task.num_classes), dtype=np.float32)
-        quiet = replace(task, test_pixels=None, watch=None)
-        for seen, held_out in self._folds(task):
-            method = self._train(quiet, seen)
-            probs[held_out] = predict_probs(method, task.pixels[task.labeled[held_out]], task)
+        quiet = replace(task, test_inputs=None, watch=None)
+        splitter = StratifiedKFold(self.num_folds(task), shuffle=True, random_state=task.seed)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The least populated class")
+            folds = list(splitter.split(task.given, task.given))
+        for train, held_out in folds:
+            method = self._train(quiet, train)
+            probs[held_out] = predict_probs(method, task.inputs[task.labeled[held_out]], task)
         return probs
 
+    def test_probs(self, task: Task) -> np.ndarray | None:
+        """Predict the test samples by a classifier of all labeled samples; None without them."""
+        return None if task.test_inputs is None else predict_test(self._train(task), task)
+
+    def num_folds(self, task: Task) -> int:
+        """Return the number of folds, and warn where a class has fewer labeled samples.
+
+        Raises
+        ------
+        OptionError
+            If no class has two labeled samples.
+        """
+        counts = np.bincount(task.given, minlength=task.num_classes)
+        folds = min(self.config.folds, int(counts.max()))
+        if folds < 2:
+            raise OptionError(
+                "confident learning trains on some samples of a class to predict the others, and"
+                " no class has two labeled samples; label more, or choose another method"
+            )
+        rare = int(((counts > 0) & (counts < folds)).sum())
+        if rare:
+            task.reporter.warn(
+                f"{rare} of {task.num_classes} classes have fewer than {folds} labeled samples."
+                " Some folds contain none of them, and the only sample of a class is predicted by"
+                " a classifier that was trained without the class"
+            )
+        return folds
+
     def _train(self, task: Task, rows: np.ndarray | None = None) -> Method:
-        """Train on the labeled images, or those of `rows`."""
+        """Train on the labeled samples, or on those at `rows`."""
         labeled = task.only_labeled(rows)
         method, _ = train_classifier(
             labeled, self.config, lambda _: CrossEntropy(labeled, self.config)
         )
         return method
-
-    def _folds(self, task: Task) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Give the rows to train on and those held out, of the labeled images, for each fold."""
-        counts = np.bincount(task.given, minlength=task.num_classes)
-        folds = min(self.config.folds, int(counts.max()))
-        if folds < 2:
-            raise OptionError(
-                "confident learning trains on some images of a class to judge others, and here no"
-                " class has two labeled images; label more, or choose another method"
-            )
-        rare = int(((counts > 0) & (counts < folds)).sum())
-        if rare:
-            task.reporter.warn(
-                f"{rare} of {task.num_classes} classes have fewer than {folds} labeled images:"
-                " some folds hold none of them, and a class's only image is judged by a network"
-                " that never saw its class"
-            )
-        splitter = StratifiedKFold(folds, shuffle=True, random_state=task.seed)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The least populated class")
-            return list(splitter.split(task.given, task.given))

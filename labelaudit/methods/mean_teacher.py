@@ -1,13 +1,13 @@
-"""Mean Teacher: a student that must agree with the moving average of itself.
+"""Mean Teacher: a student that is trained to agree with the moving average of its own weights.
 
 Paper: Tarvainen & Valpola 2017, "Mean teachers are better role models: Weight-averaged consistency
 targets improve semi-supervised deep learning results" (https://arxiv.org/abs/1703.01780). With the
-student f(x; θ, η), the teacher f(x; θ', η') and noise η, η' drawn apart, each step minimizes
+student f(x; θ, η), the teacher f(x; θ', η') and independent noise η, η', each step minimizes
 
     CE over labeled images + w(t) E_x ‖f(x; θ, η) - f(x; θ', η')‖² / C,    w(t) = w exp(-5 (1 - t/T)²)
 
-and then moves the teacher, θ' ← αθ' + (1-α)θ. t counts steps up to the ramp's length T; w(t) = w
-after it. f gives class probabilities; x are labeled and unlabeled images alike.
+and then updates the teacher, θ' ← αθ' + (1-α)θ. t is the step and T the length of the ramp, after which
+w(t) = w. f returns class probabilities, and x are labeled and unlabeled samples.
 
 Deviations: docs/methods/mean_teacher.md.
 """
@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.networks.encoders import ENCODERS
 from labelaudit.training.batches import mirror, translate
@@ -41,17 +42,19 @@ class MeanTeacherConfig(SupervisedConfig):
     Attributes
     ----------
     steps, epoch_range
-        As in `SupervisedConfig`; chosen on digits (seeds 0-4) and 10,000 MNIST images.
+        As in `SupervisedConfig`. Chosen on digits (seeds 0-4) and 10,000 MNIST images.
     batch_size
-        The paper's.
+        The paper's value.
     consistency_weight
-        w where cross-entropy is averaged over the labeled images alone; the authors' code.
+        w, where cross-entropy is averaged over the labeled samples only. From the authors' code.
     ramp_share
-        T as a share of all steps; the authors' 40,000 of 150,000 to 180,000.
+        T as a share of all steps. The authors use 40,000 of 150,000 to 180,000 steps.
     early_decay, late_decay
-        α until T and after it; the paper's on SVHN. See `MeanTeacher` for short trainings.
+        α before and after step T; the paper's values for SVHN. See `MeanTeacher` for short
+        trainings.
     input_noise
-        Standard deviation, in pixels of [0, 1]; for MLPs alone, other encoders have their own.
+        Standard deviation of the noise on pixels in [0, 1]. Only for the encoder "mlp", because the
+        other encoders have noise or dropout of their own.
     """
 
     steps: int = 1000
@@ -64,7 +67,7 @@ class MeanTeacherConfig(SupervisedConfig):
 
 
 def ramp_up(step: int, length: int) -> float:
-    """exp(-5 (1 - t/T)²), and 1 from T on.
+    """Return exp(-5 (1 - t/T)²), and 1 from step T on.
 
     Parameters
     ----------
@@ -82,13 +85,13 @@ class MeanTeacher(CrossEntropy):
     Parameters
     ----------
     task
-        What the networks must take, and where.
+        Shape of the inputs, classes, encoder and device.
     config
         Settings.
     total_steps
-        Steps that the training will take. The ramp is a share of them, and after it the teacher
-        averages over no more than the last tenth of them (nor less than `early_decay` does): α of
-        0.999 forgets nothing in a training of some hundred steps.
+        Number of training steps. The ramp is a share of them. After the ramp the teacher averages
+        over at most the last tenth of all steps, because α = 0.999 forgets nothing within some
+        hundred steps. α is never smaller than `early_decay`.
     """
 
     def __init__(self, task: Task, config: MeanTeacherConfig, total_steps: int) -> None:
@@ -102,11 +105,11 @@ class MeanTeacher(CrossEntropy):
         self.steps = 0
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Take a step of the student and one of the teacher; see `Method.step`."""
+        """Update the student and then the teacher; see `Method.step`."""
         self.model.train()
         with autocast(self.device):
             logits = self.model(self.perturb(batch.images))
-        teacher_probs = self.ask_teacher(batch.images)
+        teacher_probs = self.predict_teacher(batch.images)
         consistency = (logits.softmax(1) - teacher_probs).square().mean()
         loss = F.cross_entropy(logits, batch.noisy_labels, ignore_index=-1)
         weight = self.config.consistency_weight * ramp_up(self.steps, self.ramp_length)
@@ -118,8 +121,8 @@ class MeanTeacher(CrossEntropy):
         return {"loss": loss.detach(), "consistency": consistency.detach()}
 
     @torch.no_grad()
-    def ask_teacher(self, images: Tensor) -> Tensor:
-        """Give the teacher's probabilities ``(B, C)``, its noise and augmentation drawn apart."""
+    def predict_teacher(self, images: Tensor) -> Tensor:
+        """Return the teacher's probabilities ``(B, C)``, with noise and augmentation of its own."""
         if self.max_shift:
             images = translate(images, self.max_shift)
         if self.flip:
@@ -129,20 +132,20 @@ class MeanTeacher(CrossEntropy):
         return logits.softmax(1)
 
     def perturb(self, images: Tensor) -> Tensor:
-        """Add input noise where the encoder has none of its own."""
+        """Add input noise if the encoder has none of its own."""
         if not self.input_noise:
             return images
         return images + self.input_noise * torch.randn_like(images)
 
     def move_teacher(self) -> None:
-        """θ' ← αθ' + (1-α)θ, with the α of this step; the first step copies θ."""
+        """Set θ' ← αθ' + (1-α)θ with the α of this step. The first step copies θ."""
         decay = self.config.early_decay if self.steps < self.ramp_length else self.late_decay
         self.teacher.multi_avg_fn = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
         self.teacher.update_parameters(self.model)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Predictions:
-        """Look at images with both networks, without noise or dropout; see `Method.predict`."""
+        """Predict with both networks, without noise or dropout; see `Method.predict`."""
         self.model.eval()
         self.teacher.eval()
         with autocast(self.device):
@@ -166,15 +169,15 @@ class MeanTeacher(CrossEntropy):
         self.steps = state["steps"]
 
 
-class MeanTeacherAudit:
+class MeanTeacherAudit(System):
     """Mean Teacher on the encoder that all systems share."""
 
     def __init__(self, config: MeanTeacherConfig | None = None) -> None:
         self.config = config or MeanTeacherConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Train on all images; rank labels by the teacher's probability of any other class."""
+    def audit(self, task: Task) -> AuditResult:
+        """Train on all samples; rank labels by the teacher's probability of any other class."""
         method, epochs = train_classifier(
             task, self.config, lambda steps: MeanTeacher(task, self.config, steps)
         )
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)

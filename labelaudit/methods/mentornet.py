@@ -1,9 +1,9 @@
-"""MentorNet: a curriculum that weighs each sample by its loss.
+"""MentorNet: a curriculum that weights each sample by its loss.
 
 Paper: Jiang et al. 2018, "MentorNet: Learning Data-Driven Curriculum for Very Deep Neural Networks on
-Corrupted Labels" (https://arxiv.org/abs/1712.05055). The student minimizes Σ_i v_i ℓ_i. The weights
-v_i are the mentor's, given the loss ℓ_i and d_i = ℓ_i - λ, its distance from a moving average λ of the
-p-th percentile of the batch losses. Two mentors:
+Corrupted Labels" (https://arxiv.org/abs/1712.05055). The student minimizes Σ_i v_i ℓ_i. The mentor
+computes the weights v_i from the loss ℓ_i and d_i = ℓ_i - λ. λ is a moving average of the p-th
+percentile of the batch losses. There are two mentors:
 
 - predefined (`MentorNetAudit`), which needs no trusted labels:
 
@@ -15,9 +15,9 @@ p-th percentile of the batch losses. Two mentors:
 
       v_i = sigmoid(g(BiLSTM(ℓ_i, d_i), embedding of ỹ_i, embedding of the epoch))
 
-  trained by cross-entropy on labels known to be right: v*_i = 1 where the given label is the true one.
+  trained by cross-entropy on trusted labels: v*_i = 1 where the given label is the true one.
 
-In both a share of each batch is left out at random, large in the burn-in and small after it.
+With both mentors a random share of each batch is left out, large in the burn-in and small after it.
 
 Deviations: docs/methods/mentornet.md.
 """
@@ -35,11 +35,12 @@ from torch.nn import functional as F
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction
 from labelaudit.training.device import autocast
 from labelaudit.training.method import Batch
 
-EPOCH_BINS = 100  # the mentor knows the training's progress in hundredths
+EPOCH_BINS = 100  # the mentor receives the training's progress in hundredths
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,19 @@ class MentorNetConfig(SupervisedConfig):
     Attributes
     ----------
     steps, epoch_range
-        As in `SupervisedConfig`; chosen on digits (seeds 0-4) and 10,000 MNIST images.
+        As in `SupervisedConfig`. Chosen on digits (seeds 0-4) and 10,000 MNIST images.
     percentile
-        p in [0, 1]; the authors' commands for 20 and 40% noise.
+        p in [0, 1]. From the authors' commands for 20% and 40% noise.
     average_decay
-        Of the moving average, weight on the old value; the authors' code.
+        Weight on the old value of the moving average. From the authors' code.
     burn_in
-        Share of the training in which all samples weigh 1; the authors' code has 18 and 19%.
+        Share of the training in which all weights are 1. The authors' code uses 18% and 19%.
     early_dropout, late_dropout
-        Share of a batch left out at random, in the burn-in and after it; the authors' commands.
+        Share of a batch that is left out at random, in the burn-in and after it. From the authors'
+        commands.
     linear_from, linear_width
-        From which share of the training on, and over which distance in nats, the predefined
-        weights fall linearly; the authors' code.
+        Share of the training after which the predefined weights decrease linearly, and the
+        distance in nats over which they do. From the authors' code.
     """
 
     steps: int = 200
@@ -75,14 +77,14 @@ class MentorNetConfig(SupervisedConfig):
 
 
 def predefined_weights(differences: Tensor, progress: float, config: MentorNetConfig) -> Tensor:
-    """Give the predefined weights, ``(B,)`` in [0, 1].
+    """Return the predefined weights, ``(B,)`` in [0, 1].
 
     Parameters
     ----------
     differences
         d, ``(B,)`` in nats.
     progress
-        Share of the training that is over, in [0, 1).
+        Share of the training that is done, in [0, 1).
     config
         Settings.
     """
@@ -94,7 +96,7 @@ def predefined_weights(differences: Tensor, progress: float, config: MentorNetCo
 
 
 def leave_out(weights: Tensor, share: float) -> Tensor:
-    """Set the weights ``(B,)`` of a random share of a batch to 0; at least one sample stays."""
+    """Set the weights ``(B,)`` of a random share of a batch to 0, but not of all samples."""
     kept = torch.zeros_like(weights)
     stay = max(1, int(len(weights) * (1.0 - share)))
     kept[torch.randperm(len(weights), device=weights.device)[:stay]] = 1.0
@@ -107,11 +109,11 @@ class MentorNet(CrossEntropy):
     Parameters
     ----------
     task
-        What the network must take, and where: the labeled images.
+        The labeled samples, the encoder and the device.
     config
         Settings.
     total_steps
-        Steps that the training will take; the curriculum is laid out over them.
+        Number of training steps, over which the curriculum is spread.
     """
 
     def __init__(self, task: Task, config: MentorNetConfig, total_steps: int) -> None:
@@ -123,7 +125,7 @@ class MentorNet(CrossEntropy):
 
     @property
     def progress(self) -> float:
-        """Share of the training that is over, in [0, 1]."""
+        """Share of the training that is done, in [0, 1]."""
         return self.steps / self.total_steps
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -144,21 +146,21 @@ class MentorNet(CrossEntropy):
         return {"loss": loss.detach(), "weight": weights.mean()}
 
     def move_threshold(self, losses: Tensor) -> None:
-        """Move λ towards the percentile of a batch's losses ``(B,)``; the first batch sets it."""
+        """Move λ toward the percentile of a batch's losses ``(B,)``. The first batch sets it."""
         percentile = losses.quantile(self.config.percentile)
         old = self.threshold if self.steps else percentile
         decay = self.config.average_decay
         self.threshold = decay * old + (1.0 - decay) * percentile
 
     def weigh(self, losses: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
-        """Give the mentor's weights of a batch, ``(B,)`` in [0, 1].
+        """Return the mentor's weights of a batch, ``(B,)`` in [0, 1].
 
         Parameters
         ----------
         losses
             ``(B,)`` in nats, without gradient.
         labels, indices
-            ``(B,)`` int64, the given labels and the rows of the labeled images.
+            ``(B,)`` int64, the given labels and their rows among the labeled samples.
         """
         return predefined_weights(losses - self.threshold, self.progress, self.config)
 
@@ -180,11 +182,12 @@ class LearnedMentorNetConfig(MentorNetConfig):
     Attributes
     ----------
     lstm_size, label_size, epoch_size, hidden
-        The mentor's layers; the authors' code, which has an LSTM of one unit.
+        Sizes of the mentor's layers. From the authors' code, which has an LSTM of one unit.
     updates
-        Shares of the training at which the mentor is trained; the first ends the burn-in.
+        Shares of the training at which the mentor is trained. The first one ends the burn-in.
     mentor_steps, mentor_learning_rate
-        Adam's at each update, on all trusted samples at once; chosen on digits, seeds 0-4.
+        Number of steps and learning rate of Adam at each update, on all trusted samples at once.
+        Chosen on digits, seeds 0-4.
     """
 
     lstm_size: int = 1
@@ -197,7 +200,7 @@ class LearnedMentorNetConfig(MentorNetConfig):
 
 
 class Mentor(nn.Module):
-    """The learned mentor: loss, distance, label and epoch to the logit of a weight.
+    """The learned mentor, from loss, distance, label and epoch to the logit of a weight.
 
     Parameters
     ----------
@@ -218,7 +221,7 @@ class Mentor(nn.Module):
         )
 
     def forward(self, losses: Tensor, differences: Tensor, labels: Tensor, epoch: int) -> Tensor:
-        """Give logits ``(B,)`` for losses, distances and labels ``(B,)`` at an epoch in hundredths."""
+        """Return logits ``(B,)`` from values ``(B,)`` at an epoch in hundredths of the training."""
         features = torch.stack([losses, differences], dim=1)[:, None]  # (B, 1, 2), one time step
         states, _ = self.lstm(features)  # (B, 1, 2 · lstm_size)
         epochs = torch.full_like(labels, min(epoch, EPOCH_BINS - 1))
@@ -235,9 +238,9 @@ class LearnedMentorNet(MentorNet):
     task, config, total_steps
         As in `MentorNet`.
     trusted
-        ``(T,)`` int64, rows of the labeled images whose true labels are known.
+        ``(T,)`` int64, rows of the labeled samples whose true labels are known.
     right
-        ``(T,)`` bool, whether their given labels are the true ones.
+        ``(T,)`` bool, whether their given labels are correct.
     """
 
     def __init__(
@@ -254,7 +257,7 @@ class LearnedMentorNet(MentorNet):
         self.trusted = torch.from_numpy(trusted).to(task.device)
         self.trusted_labels = torch.from_numpy(task.noisy_labels[trusted]).to(task.device)
         self.target = torch.from_numpy(right).float().to(task.device)
-        # What the student's last look at each image gave, in train mode; NaN before the first.
+        # The student's last values for each sample, in train mode; NaN before the first.
         self.losses = torch.full((len(task.noisy_labels),), torch.nan, device=task.device)
         self.differences = self.losses.clone()
         self.updates = 0
@@ -275,10 +278,10 @@ class LearnedMentorNet(MentorNet):
             return logits.sigmoid()
 
     def update_mentor(self) -> None:
-        """Train the mentor on the trusted samples, by what the student last made of them."""
+        """Train the mentor on the trusted samples, with the student's last losses."""
         losses, differences = self.losses[self.trusted], self.differences[self.trusted]
         seen = losses.isfinite()
-        if not seen.any():  # the burn-in is shorter than an epoch
+        if not seen.any():  # possible if the burn-in is shorter than an epoch
             return
         self.updates += 1
         self.epoch = int(EPOCH_BINS * self.progress)
@@ -315,49 +318,54 @@ class LearnedMentorNet(MentorNet):
         self.epoch = state["epoch"]
 
 
-class MentorNetAudit:
+class MentorNetAudit(System):
     """MentorNet with the predefined mentor, on the encoder that all systems share."""
+
+    by_default = False
 
     def __init__(self, config: MentorNetConfig | None = None) -> None:
         self.config = config or MentorNetConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Train on the labeled images; rank labels by the student's probability of any other."""
+    def audit(self, task: Task) -> AuditResult:
+        """Train on labeled samples; rank labels by the student's probability of other classes."""
         labeled = task.only_labeled()
         method, epochs = train_classifier(
             labeled, self.config, lambda steps: MentorNet(labeled, self.config, steps)
         )
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)
 
 
-class LearnedMentorNetAudit:
+class LearnedMentorNetAudit(System):
     """MentorNet with the learned mentor, on the encoder that all systems share."""
+
+    needs_trusted = True
+    by_default = False
 
     def __init__(self, config: LearnedMentorNetConfig | None = None) -> None:
         self.config = config or LearnedMentorNetConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Train on the labeled images; rank labels by the student's probability of any other.
+    def audit(self, task: Task) -> AuditResult:
+        """Train on labeled samples; rank labels by the student's probability of other classes.
 
-        Trusted images are trained on and judged like the others, by their given labels: what is
-        known of them enters through the mentor alone.
+        Trusted samples are trained on and scored by their given labels, like all others. Their
+        correct labels are used only by the mentor.
 
         Raises
         ------
         OptionError
-            If the task has no labels known to be right, or none of them on labeled images.
+            If the task has no trusted labels, or none on labeled samples.
         """
         if task.trusted is None:
             raise OptionError(
-                "MentorNet's learned curriculum needs some labels known to be right, and none are"
-                " given here; its predefined one (mentornet) does without"
+                "mentornet-learned needs some labels that are known to be right, and the task has"
+                " none; mentornet, the predefined curriculum, works without them"
             )
         rows, truth = task.trusted
         both = task.noisy_labels[rows] >= 0
         if not both.any():
             raise OptionError(
-                "MentorNet's learned curriculum needs images that have both a given label and one"
-                " known to be right, and there are none here"
+                "mentornet-learned needs samples with both a given label and a label that is known"
+                " to be right, and the task has none"
             )
         trusted = np.searchsorted(task.labeled, rows[both])
         right = task.noisy_labels[rows[both]] == truth[both]
@@ -367,4 +375,4 @@ class LearnedMentorNetAudit:
             self.config,
             lambda steps: LearnedMentorNet(labeled, self.config, steps, trusted, right),
         )
-        return judge_by_prediction(method, task, epochs, num_trusted=len(trusted))
+        return flag_by_prediction(method, task, epochs, num_trusted=len(trusted))

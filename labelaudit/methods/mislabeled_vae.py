@@ -1,8 +1,8 @@
-"""Mislabeled-VAE: UMN's model with one noise rate, known beforehand, for every label.
+"""Mislabeled-VAE: UMN's model with one known noise rate for all labels.
 
 Paper: Langevin et al. 2018, "A Deep Generative Model for Semi-Supervised Classification with Noisy
-Labels" (https://arxiv.org/abs/1809.05957), as the UMN paper reads it in Eqs. 6-8: ε is held at the
-known corruption rate, so every label weighs the same f(ε), right or wrong. There is no guider.
+Labels" (https://arxiv.org/abs/1809.05957), as the UMN paper describes it in Eqs. 6-8. ε is fixed to the
+known noise rate, so that all labels have the same weight f(ε), right or wrong. There is no guider.
 
 Deviations: docs/methods/mislabeled_vae.md.
 """
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from labelaudit.errors import OptionError
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction, train_on
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction, train_on
 from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
 from labelaudit.training.device import autocast
 from labelaudit.training.method import Predictions
@@ -27,9 +28,9 @@ class MislabeledVAE(UMN):
     Parameters
     ----------
     config
-        The same as UMN's.
+        As for UMN.
     noise_rate
-        ρ in [0, 1]; clamped like UMN's ε, so that f stays finite and positive.
+        ρ in [0, 1]. It is clamped like UMN's ε, so that f is finite and positive.
     device
         Where to train.
     """
@@ -39,35 +40,37 @@ class MislabeledVAE(UMN):
         self.noise_rate = noise_rate
 
     def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:
-        """Give ρ for every label, ``(B,)``."""
+        """Return ρ for every label, ``(B,)``."""
         return torch.full_like(labels, self.noise_rate, dtype=torch.float32)
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Predictions:
-        """Look at images with the learner alone; see `Method.predict`."""
+        """Predict with the learner only; see `Method.predict`."""
         self.learner.eval()
         with autocast(self.device):
             probs, embedding = self.learner(images)
         return Predictions(probs, probs, embedding)
 
 
-class KnownRateVAE:
-    """Mislabeled-VAE given the true noise rate, which nobody knows in practice."""
+class KnownRateVAE(System):
+    """Mislabeled-VAE with the true noise rate, which nobody knows in practice."""
 
-    def audit(self, task: Task) -> Verdict:
-        """Train on all images; rank labels by the probability of any other class.
+    needs_noise_rate = True
+
+    def audit(self, task: Task) -> AuditResult:
+        """Train on all samples; rank labels by the probability of any other class.
 
         Raises
         ------
         OptionError
-            If the task does not tell the noise rate.
+            If the task does not give the noise rate.
         """
         if task.noise_rate is None:
-            raise OptionError("Mislabeled-VAE must be told the noise rate, which is not known here")
-        plan = task.plan(default_batch_size(len(task.pixels), task.device.type, task.encoder))
-        config = UMNConfig.for_data(task.pixels, task.given, task.num_classes, task.encoder, plan)
+            raise OptionError("mislabeled-vae needs the noise rate, and the task does not give it")
+        plan = task.plan(default_batch_size(len(task.inputs), task.device.type, task.encoder))
+        config = UMNConfig.for_data(task.inputs, task.given, task.num_classes, task.encoder, plan)
         config = replace(config, generative=True, entropy_weight=0.0, explained_share=1.0)  # Eq. 8
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)

@@ -1,4 +1,4 @@
-"""Learning to Reweight: each sample weighs what it does for a few labels known to be right.
+"""Learning to Reweight: samples are weighted by their effect on a few trusted labels.
 
 Paper: Ren et al. 2018, "Learning to Reweight Examples for Robust Deep Learning"
 (https://arxiv.org/abs/1803.09050), Algorithm 1. In each step, with losses ℓ_i of a training batch and
@@ -8,7 +8,7 @@ a batch of trusted samples of mean loss L:
     u_i  = max(0, -∂L(θ̂(ε)) / ∂ε_i),    w_i = u_i / Σ_j u_j  (all 0 where Σ_j u_j = 0)
     θ   takes an optimizer step on Σ_i w_i ℓ_i(θ)
 
-a scales all u_i alike, so that it does not matter; it is 1.
+a scales all u_i equally and has no effect; it is 1.
 
 Deviations: docs/methods/reweight.md.
 """
@@ -25,7 +25,8 @@ from torch.nn import functional as F
 
 from labelaudit.errors import OptionError
 from labelaudit.methods.supervised import SampleMeans, SupervisedConfig, train_classifier
-from labelaudit.methods.task import Task, Verdict, judge_by_prediction
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult, Task, flag_by_prediction
 from labelaudit.training.batches import TrainingImages
 from labelaudit.training.method import Batch
 
@@ -37,9 +38,9 @@ class ReweightConfig(SupervisedConfig):
     Attributes
     ----------
     steps, epoch_range
-        As in `SupervisedConfig`; chosen on digits (seeds 0-4) and 10,000 MNIST images.
+        As in `SupervisedConfig`. Chosen on digits (seeds 0-4) and 10,000 MNIST images.
     batch_size, trusted_batch_size
-        The authors' code.
+        From the authors' code.
     """
 
     steps: int = 300
@@ -50,18 +51,18 @@ class ReweightConfig(SupervisedConfig):
 def example_weights(
     model: nn.Module, losses: Tensor, trusted_images: Tensor, trusted_labels: Tensor
 ) -> Tensor:
-    """Give the weights of a training batch, ``(B,)`` float32, at least 0 and 1 in sum (or all 0).
+    """Return the weights of a training batch, ``(B,)`` float32.
 
-    Batch norm: `losses` come from the one pass that moves the running statistics, which the virtual
-    and the real step share; the pass over the trusted images works on copies of them. Both use the
-    statistics of their own batch where `model` is in train mode.
+    They are at least 0 and sum to 1, or all are 0. Only the pass that computes `losses` updates the
+    running statistics of batch norm. The pass over the trusted samples works on copies of them. In
+    train mode each pass uses the statistics of its own batch.
 
     Parameters
     ----------
     model
-        Gives logits for images.
+        Returns logits for a batch.
     losses
-        ``(B,)``, with the graph that leads to the parameters of `model`. It is kept.
+        ``(B,)``, with their graph to the parameters of `model`, which is kept.
     trusted_images, trusted_labels
         ``(T, C, H, W)`` and ``(T,)`` int64.
     """
@@ -71,7 +72,7 @@ def example_weights(
         (epsilon * losses).sum(),
         list(parameters.values()),
         create_graph=True,
-        materialize_grads=True,  # the encoder's log-variance is not on the way to the logits
+        materialize_grads=True,  # the logits do not depend on the encoder's log-variance
     )
     virtual = {
         name: value - slope for (name, value), slope in zip(parameters.items(), slopes, strict=True)
@@ -86,16 +87,17 @@ def example_weights(
 
 
 class Reweight(SampleMeans):
-    """A classifier trained with weights that a meta-gradient finds anew for each batch.
+    """A classifier whose sample weights are computed for each batch by a meta-gradient.
 
-    All of the step runs in float32, on CUDA too: a small dot product of gradients decides each weight.
+    The whole step runs in float32, also on CUDA, because a small dot product of gradients decides
+    each weight.
 
     Parameters
     ----------
     task
-        What the network must take, and where: the labeled images.
+        The labeled samples, the encoder and the device.
     trusted
-        Images with labels known to be right.
+        Samples with labels that are known to be right.
     config
         Settings.
     """
@@ -119,43 +121,46 @@ class Reweight(SampleMeans):
         return {"loss": loss.detach(), "used": (weights > 0).float().mean()}
 
     def draw_trusted(self) -> Batch:
-        """Draw a batch of trusted images without replacement, augmented like the others."""
+        """Draw a batch of trusted samples without replacement, augmented like all others."""
         rows = torch.randperm(len(self.trusted))[: self.trusted_batch_size]
         return self.trusted.batch(rows.numpy())
 
     def mean_weights(self) -> np.ndarray:
-        """Give the mean weight of each training image so far, ``(N,)`` float64.
+        """Return the mean weight of each training sample so far, ``(N,)`` float64.
 
-        In units of an even share of its batch: 1 where all of a batch weigh the same.
+        The weight is 1 where all samples of a batch have the same weight.
         """
         return self.sample_means()
 
 
-class ReweightAudit:
+class ReweightAudit(System):
     """Reweight on the encoder that all systems share."""
+
+    needs_trusted = True
+    by_default = False
 
     def __init__(self, config: ReweightConfig | None = None) -> None:
         self.config = config or ReweightConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Train on the labeled images and rank labels by the probability of any other class.
+    def audit(self, task: Task) -> AuditResult:
+        """Train on labeled samples; rank labels by the probability of other classes.
 
-        Trusted images are trained on and judged like the others, by their given labels: what is
-        known of them enters through the weights alone.
+        Trusted samples are trained on and scored by their given labels, like all others. Their
+        correct labels are used only for the weights.
 
         Raises
         ------
         OptionError
-            If the task has no labels known to be right.
+            If the task has no trusted labels.
         """
         if task.trusted is None or len(task.trusted[0]) == 0:
             raise OptionError(
-                "Reweight needs some labels known to be right, and none are given here"
+                "reweight needs some labels that are known to be right, and the task has none"
             )
         rows, truth = task.trusted
-        trusted = TrainingImages(task.pixels[rows], truth, task.device, task.max_shift, task.flip)
+        trusted = TrainingImages(task.inputs[rows], truth, task.device, task.max_shift, task.flip)
         labeled = task.only_labeled()
         method, epochs = train_classifier(
             labeled, self.config, lambda _: Reweight(labeled, trusted, self.config)
         )
-        return judge_by_prediction(method, task, epochs, num_trusted=len(rows))
+        return flag_by_prediction(method, task, epochs, num_trusted=len(rows))

@@ -1,12 +1,12 @@
-"""Supervised training on the labels as given: the paper's S-1 and S-2, and the small-loss rule.
+"""Supervised training on the given labels: the paper's S-1 and S-2, and the small-loss rule.
 
-S-1 is the 13-layer ConvNet (on MNIST an MLP), S-2 a ResNet-101 (section 4.1). Both are trained with
-cross-entropy on the labeled images alone, and call a label wrong when they predict another class.
+S-1 is the 13-layer ConvNet (an MLP on MNIST), and S-2 is a ResNet-101 (section 4.1). Both are trained
+with cross-entropy on the labeled samples only, and flag a label if they predict another class.
 
-Small loss ranks labels by their cross-entropy averaged over the epochs of such a training, for a
-network fits right labels first (Arpit et al. 2017, https://arxiv.org/abs/1706.05394). It cuts where a
-mixture of two Gaussians over these losses thinks the larger one likelier (Li et al. 2020,
-https://arxiv.org/abs/2002.07394).
+Small loss ranks labels by their cross-entropy, averaged over the epochs of such a training, because a
+network fits correct labels first (Arpit et al. 2017, https://arxiv.org/abs/1706.05394). It flags labels
+that more probably belong to the larger component of a mixture of two Gaussians over these losses (Li et
+al. 2020, https://arxiv.org/abs/2002.07394).
 
 Deviations: docs/methods/supervised.md and docs/methods/small_loss.md.
 """
@@ -23,10 +23,11 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch.nn import functional as F
 
+from labelaudit.methods.system import System
 from labelaudit.methods.task import (
+    AuditResult,
     Task,
-    Verdict,
-    judge_by_prediction,
+    flag_by_prediction,
     predict_probs,
     predict_test,
     train_on,
@@ -48,12 +49,12 @@ class SupervisedConfig:
     Attributes
     ----------
     learning_rate, betas
-        Adam's (section 4.1).
+        Settings of Adam (section 4.1).
     steps, epoch_range
-        Epochs are so many that they make about `steps` optimizer steps, within the range: trained
-        longer, a network learns wrong labels by heart.
+        The number of epochs is chosen for about `steps` optimizer steps, within the range. A network
+        that is trained longer memorizes wrong labels.
     batch_size
-        Chosen on digits and MNIST, seeds 0-4.
+        Number of samples in each step. Chosen on digits and MNIST, seeds 0-4.
     """
 
     learning_rate: float = 0.001
@@ -63,12 +64,12 @@ class SupervisedConfig:
     batch_size: int = 100
 
     def epochs_for(self, plan: BatchPlan) -> int:
-        """Give the number of epochs for a data set."""
+        """Return the number of epochs for a data set."""
         low, high = self.epoch_range
         return min(high, max(low, math.ceil(self.steps / plan.steps)))
 
     def epochs_on(self, task: Task) -> int:
-        """Give the number of epochs on a task, which may set it itself."""
+        """Return the number of epochs on a task, which may set it itself."""
         return task.epochs or self.epochs_for(task.plan(self.batch_size))
 
 
@@ -78,13 +79,13 @@ class CrossEntropy(Method):
     Parameters
     ----------
     task
-        What the network must take, and where.
+        Shape of the inputs, classes and device.
     config
         Settings.
     encoder
-        Its encoder; the task's by default.
+        Name of the encoder; by default the task's.
     num_outputs
-        Number of logits; the task's classes by default.
+        Number of logits; by default the task's number of classes.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class CrossEntropy(Method):
 
 
 class SampleMeans(CrossEntropy):
-    """A classifier that averages a number of each training image over the steps that draw it."""
+    """A classifier that averages one value of each training sample over the steps that draw it."""
 
     def __init__(
         self, task: Task, config: SupervisedConfig, num_outputs: int | None = None
@@ -156,12 +157,12 @@ class SampleMeans(CrossEntropy):
 
     def record(self, rows: torch.Tensor, values: torch.Tensor) -> None:
         """Add the values of a batch, ``(B,)`` each."""
-        # A batch has no row twice, so that adding at its rows is enough.
+        # No row appears twice in a batch, so that indexed addition is enough.
         self.total[rows] += values
         self.count[rows] += 1
 
     def sample_means(self) -> np.ndarray:
-        """Give the mean of each training image so far, ``(N,)`` float64."""
+        """Return the mean of each training sample so far, ``(N,)`` float64."""
         return (self.total / self.count).cpu().numpy().astype(np.float64)
 
     def state_dict(self) -> dict[str, Any]:
@@ -181,23 +182,23 @@ def train_classifier(
     build: Callable[[int], Method],
     on_epoch: Callable[[Method, int], Any] | None = None,
 ) -> tuple[Method, int]:
-    """Train a classifier for as long as the task or its own settings say.
+    """Train a classifier for the number of epochs that the task or its own settings give.
 
     Parameters
     ----------
     task
-        What to train on.
+        The data.
     config
         Settings.
     build
-        Makes the method, told the number of steps that the training will take.
+        Makes the method, given the total number of training steps.
     on_epoch
         As in `train_on`.
 
     Returns
     -------
     method, epochs
-        Trained, for so many epochs.
+        The trained method, and for how many epochs.
     """
     plan = task.plan(config.batch_size)
     epochs = config.epochs_on(task)
@@ -205,32 +206,40 @@ def train_classifier(
     return method, epochs
 
 
-class Supervised:
-    """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP."""
+class Supervised(System):
+    """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP.
+
+    Features are read by their own encoder.
+    """
 
     def __init__(self, config: SupervisedConfig | None = None) -> None:
         self.config = config or SupervisedConfig()
 
     def encoder(self, task: Task) -> EncoderName:
-        """Name the network for a task."""
+        """Return the name of the network for a task."""
+        if task.encoder == "features":
+            return "features"
         channels, height, width = task.image_shape
         grey_and_small = channels == 1 and max(height, width) <= 32  # MNIST, section 4.2.1
         too_small = min(height, width) < CONV13_SMALLEST
         return "mlp" if grey_and_small or too_small else "conv13"
 
-    def audit(self, task: Task) -> Verdict:
-        """Train on the labeled images and rank labels by the probability of any other class."""
+    def audit(self, task: Task) -> AuditResult:
+        """Train on labeled samples; rank labels by the probability of other classes."""
         labeled = task.only_labeled()
         method, epochs = train_classifier(
             labeled,
             self.config,
             lambda _: CrossEntropy(labeled, self.config, self.encoder(task)),
         )
-        return judge_by_prediction(method, task, epochs)
+        return flag_by_prediction(method, task, epochs)
 
 
 class SupervisedResNet101(Supervised):
-    """S-2: a ResNet-101. Images under 32 pixels a side are enlarged to that."""
+    """S-2: a ResNet-101. Images under 32 pixels a side are enlarged to 32."""
+
+    reads = frozenset({"pixels"})
+    by_default = False
 
     def encoder(self, task: Task) -> EncoderName:
         """See `Supervised.encoder`."""
@@ -238,17 +247,17 @@ class SupervisedResNet101(Supervised):
 
 
 def larger_losses(loss: np.ndarray, seed: int) -> np.ndarray:
-    """Tell which losses a mixture of two Gaussians thinks likelier to be of the larger kind.
+    """Return which losses belong to the larger component of a mixture of two Gaussians.
 
-    The smallest losses never are, though a wide Gaussian of large losses may be the denser one
-    below a narrow one of small losses, too.
+    Losses below both means never do, although a wide component of large losses can have the higher
+    density below a narrow component of small ones.
 
     Parameters
     ----------
     loss
         ``(L,)``.
     seed
-        Where the mixture starts.
+        Seed of the mixture's initial values.
 
     Returns
     -------
@@ -261,19 +270,19 @@ def larger_losses(loss: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(larger & (loss > mixture.means_.min()))
 
 
-class SmallLoss:
+class SmallLoss(System):
     """The small-loss rule on the encoder that all systems share."""
 
     def __init__(self, config: SupervisedConfig | None = None) -> None:
         self.config = config or SupervisedConfig()
 
-    def audit(self, task: Task) -> Verdict:
-        """Rank labels by their mean loss over epochs; cut by a mixture of two Gaussians."""
+    def audit(self, task: Task) -> AuditResult:
+        """Rank labels by their mean loss over epochs; flag them by a mixture of two Gaussians."""
         labeled = task.only_labeled()
         total = np.zeros(len(task.given))
 
         def add_losses(method: Method, _: int) -> None:
-            probs = predict_probs(method, labeled.pixels, task)
+            probs = predict_probs(method, labeled.inputs, task)
             given = probs[np.arange(len(probs)), task.given].astype(np.float64)
             total[:] -= np.log(np.maximum(given, MIN_PROB))
 
@@ -281,7 +290,7 @@ class SmallLoss:
             labeled, self.config, lambda _: CrossEntropy(labeled, self.config), add_losses
         )
         loss = total / epochs
-        return Verdict(
+        return AuditResult(
             suspect_score=loss,
             flagged=larger_losses(loss, task.seed),
             epochs=epochs,

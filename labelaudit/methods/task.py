@@ -1,8 +1,8 @@
-"""A corrupted data set as a system under test gets it, and the verdict that it gives.
+"""A corrupted data set as a system under test receives it, and the result that it returns.
 
-The truth is not here: a system cannot see it by accident. What some systems of the literature are
-given of it by design is explicit: `noise_rate` for those that must be told, `trusted` for those that
-need labels known to be right.
+The true labels are not part of a task, so that a system cannot read them by accident. Some systems of
+the literature are given a part of the truth by design. Two fields hold it: `noise_rate` for systems
+that must know the share of wrong labels, and `trusted` for systems that need some correct labels.
 """
 
 from __future__ import annotations
@@ -31,41 +31,42 @@ class Task:
 
     Attributes
     ----------
-    pixels
-        ``(N, C, H, W)`` uint8.
+    inputs
+        What the networks read: pixels ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32
+        for the encoder "features".
     noisy_labels
-        ``(N,)`` int64, -1 where unlabeled; L of them are not.
+        ``(N,)`` int64, -1 where unlabeled. L samples are labeled.
     num_classes
         C, at least 2.
     encoder
-        The encoder that all systems share, except those that are defined by their network.
+        The encoder that all systems share. Systems that are defined by a network of their own
+        ignore it.
     device, seed
-        Where to train, and what decides every random draw.
-    test_pixels
-        ``(M, C, H, W)`` uint8, to be predicted; their labels stay with whoever set the task.
+        Where to train, and the seed of every random draw.
+    test_inputs
+        ``(M, ...)``, samples to predict. Their labels stay with the caller.
     epochs, batch_size
-        Set by a protocol; None leaves each system its own.
+        Set by a protocol. None leaves each system its own value.
     flip
         Whether training images are mirrored at random.
     noise_rate
-        The true share of wrong labels, for Mislabeled-VAE alone.
+        The true share of wrong labels, only for systems that set `System.needs_noise_rate`.
     trusted
-        Rows of `pixels` whose labels are known to be right, with these labels, for systems that
-        need them: ``(T,)`` each.
+        Rows of `inputs` whose labels are known, and these correct labels, ``(T,)`` int64 each. Only
+        for systems that set `System.needs_trusted`.
     watch
-        Told the epoch and the test probabilities ``(M, C)`` after each epoch, where somebody wants
-        to draw curves.
+        Called after each epoch with its number and the test probabilities ``(M, C)``.
     reporter
-        Told of progress.
+        Shows progress and warnings.
     """
 
-    pixels: np.ndarray
+    inputs: np.ndarray
     noisy_labels: np.ndarray
     num_classes: int
     encoder: EncoderName
     device: torch.device
     seed: int
-    test_pixels: np.ndarray | None = None
+    test_inputs: np.ndarray | None = None
     epochs: int | None = None
     batch_size: int | None = None
     flip: bool = False
@@ -76,70 +77,76 @@ class Task:
 
     @property
     def labeled(self) -> np.ndarray:
-        """Rows of the L labeled images, int64."""
+        """Rows of the labeled samples, ``(L,)`` int64."""
         return np.flatnonzero(self.noisy_labels >= 0)
 
     @property
     def given(self) -> np.ndarray:
-        """Their labels, ``(L,)`` int64."""
+        """The given labels of the labeled samples, ``(L,)`` int64."""
         return np.asarray(self.noisy_labels[self.labeled])
 
     @property
+    def features(self) -> np.ndarray:
+        """The features ``(N, D)``, where the inputs are features."""
+        assert self.encoder == "features"
+        return self.inputs[:, :, 0, 0]
+
+    @property
     def image_shape(self) -> ImageShape:
-        """``(C, H, W)``."""
-        channels, height, width = self.pixels.shape[1:]
+        """Shape of one input, ``(C, H, W)``; ``(D, 1, 1)`` for features."""
+        channels, height, width = self.inputs.shape[1:]
         return (channels, height, width)
 
     @property
     def statistics(self) -> PixelStatistics:
-        """What standardizes the pixels."""
-        return PixelStatistics.of(self.pixels)
+        """Mean and standard deviation of each channel, which standardize the inputs."""
+        return PixelStatistics.of(self.inputs)
 
     @property
     def max_shift(self) -> int:
-        """Random translation of training images, in pixels."""
-        few = are_few(len(self.labeled), len(self.pixels))
+        """Largest random translation of training images, in pixels."""
+        few = are_few(len(self.labeled), len(self.inputs))
         return training_shift(self.encoder, self.image_shape, few)
 
     def training_images(self) -> TrainingImages:
-        """Give the images as they are trained on, shifted and mirrored."""
+        """Return the inputs as they are trained on: images are shifted and mirrored."""
         return TrainingImages(
-            self.pixels, self.noisy_labels, self.device, self.max_shift, self.flip
+            self.inputs, self.noisy_labels, self.device, self.max_shift, self.flip
         )
 
     def only_labeled(self, rows: np.ndarray | None = None) -> Task:
-        """Give the task without unlabeled images: of the L labeled ones all, or those of `rows`."""
+        """Return the task restricted to labeled samples: all L of them, or those at `rows`."""
         keep = self.labeled if rows is None else self.labeled[rows]
-        return replace(self, pixels=self.pixels[keep], noisy_labels=self.noisy_labels[keep])
+        return replace(self, inputs=self.inputs[keep], noisy_labels=self.noisy_labels[keep])
 
     def plan(self, batch_size: int) -> BatchPlan:
-        """Lay out an epoch, with the protocol's batch size if there is one."""
+        """Plan the batches of an epoch, with the protocol's batch size if it sets one."""
         labeled = len(self.labeled)
-        return plan_batches(labeled, len(self.pixels) - labeled, self.batch_size or batch_size)
+        return plan_batches(labeled, len(self.inputs) - labeled, self.batch_size or batch_size)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a system says of the labels.
+class AuditResult:
+    """What a system returns about the L given labels.
 
     Attributes
     ----------
     suspect_score
-        ``(L,)`` float, high = suspect; only its order counts.
+        ``(L,)`` float, high = suspect. Only the order counts.
     flagged
         ``(L,)`` bool, by the system's own threshold.
     epochs
-        Passes over the training data (of each network, where it trains several).
+        Number of passes over the training data, for each network if there are several.
     test_probs
-        ``(M, C)``, or None where the system gives no classifier.
+        ``(M, C)``, or None where the task has no test samples.
     variants
-        Other cuts of the same ranking that the system offers, by name.
+        Other thresholds of the same ranking by name, ``(L,)`` bool each.
     num_trusted
-        Labels known to be right that it was given.
+        Number of correct labels that the system was given.
     wrong_prob
-        ``(L,)`` in [0, 1], the probability that each label is wrong, where the system gives one.
+        ``(L,)`` in [0, 1], the probability that each label is wrong. None if the system has none.
     wrong_interval
-        Where it says that the number of wrong labels lies in nine of ten cases.
+        90% interval for the number of wrong labels. None if the system has none.
     """
 
     suspect_score: np.ndarray
@@ -164,29 +171,28 @@ def train_on(
     Parameters
     ----------
     task
-        The data; `task.watch` is told of every epoch.
+        The data. `task.watch` is called after every epoch.
     build
-        Makes the method, with fresh weights.
+        Makes the method with fresh weights.
     plan
         From `task.plan`.
     epochs
-        Used unless the protocol sets the number.
+        Number of epochs, unless the task sets it.
     on_epoch
-        Called with the method and the epoch, from 1, after each.
+        Called after each epoch with the method and the epoch's number, from 1.
     """
     with seeded(task.device, task.seed, 0):
         method = build()
-    images = task.training_images()
 
     def after(epoch: int) -> None:
         if on_epoch is not None:
             on_epoch(method, epoch)
-        if task.watch is not None and task.test_pixels is not None:
-            task.watch(epoch, predict_probs(method, task.test_pixels, task))
+        if task.watch is not None and task.test_inputs is not None:
+            task.watch(epoch, predict_probs(method, task.test_inputs, task))
 
     fit(
         method,
-        images,
+        task.training_images(),
         plan,
         epochs=task.epochs or epochs,
         seed=task.seed,
@@ -196,36 +202,38 @@ def train_on(
     return method
 
 
-def predict_probs(method: Method, pixels: np.ndarray, task: Task) -> np.ndarray:
-    """Give the class probabilities of images ``(M, C, H, W)`` uint8, ``(M, num_classes)`` float32.
+def predict_probs(method: Method, inputs: np.ndarray, task: Task) -> np.ndarray:
+    """Return the class probabilities of inputs ``(M, ...)``, ``(M, num_classes)`` float32.
 
-    The guider's (teacher's), where the method has one.
+    Where the method has a guider or a teacher, they are the guider's or the teacher's.
     """
-    images = TrainingImages(pixels, np.full(len(pixels), -1), task.device)
+    images = TrainingImages(inputs, np.full(len(inputs), -1), task.device)
     return predict_all(method, images)[0]
 
 
 def predict_test(method: Method, task: Task) -> np.ndarray | None:
-    """Give the probabilities of the test images, or None where the task has none."""
-    return None if task.test_pixels is None else predict_probs(method, task.test_pixels, task)
+    """Return the class probabilities of the test samples, or None where the task has none."""
+    return None if task.test_inputs is None else predict_probs(method, task.test_inputs, task)
 
 
-def judge_by_prediction(
+def flag_by_prediction(
     method: Method, task: Task, epochs: int, *, num_trusted: int = 0
-) -> Verdict:
-    """Judge labels by a classifier: suspect by the probability of any other class, flagged by argmax.
+) -> AuditResult:
+    """Flag each label that a classifier does not predict.
+
+    The suspect score is the probability of all other classes together.
 
     Parameters
     ----------
     method
-        Trained.
+        A trained classifier.
     task
-        Whose labels are judged; its test images are predicted.
+        The labels to score, and the test samples to predict.
     epochs, num_trusted
-        See `Verdict`.
+        See `AuditResult`.
     """
-    probs = predict_probs(method, task.pixels[task.labeled], task)
-    return Verdict(
+    probs = predict_probs(method, task.inputs[task.labeled], task)
+    return AuditResult(
         suspect_score=1.0 - probs[np.arange(len(probs)), task.given],
         flagged=probs.argmax(axis=1) != task.given,
         epochs=epochs,

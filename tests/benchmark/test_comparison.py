@@ -84,7 +84,7 @@ def test_protocols_set_our_numbers_beside_the_papers():
     lines = protocol_table(summary, PROTOCOLS["table3"], epochs=20)
     text = "\n".join(lines)
     assert "**20 epochs instead of the paper's 350.**" in text
-    assert "At most 2 of the paper's 5 runs" in text
+    assert "at most 2 of the paper's 5 runs" in text
     assert "| | paper | 0.480 | 0.670 | 0.710 | 0.820 | 0.750 |" in text
     assert "| umn | ours | 0.905 ± 0.007 | 0.905 ± 0.007 | – | – | – |" in text
     assert "umn: epsilon > 0" in text

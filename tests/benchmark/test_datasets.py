@@ -43,10 +43,10 @@ class Warnings(Reporter):
 
 def test_digits_are_split_once_and_for_all():
     one, again = load_dataset("digits"), load_dataset("digits")
-    assert one.pixels.shape == (1500, 1, 8, 8)
-    assert one.test_pixels.shape == (297, 1, 8, 8)
-    assert one.pixels.dtype == one.test_pixels.dtype == np.uint8
-    np.testing.assert_array_equal(one.pixels, again.pixels)
+    assert one.inputs.shape == (1500, 1, 8, 8)
+    assert one.test_inputs.shape == (297, 1, 8, 8)
+    assert one.inputs.dtype == one.test_inputs.dtype == np.uint8
+    np.testing.assert_array_equal(one.inputs, again.inputs)
     np.testing.assert_array_equal(one.test_labels, again.test_labels)
     counts, held_out = (np.bincount(y) for y in (one.clean_labels, one.test_labels))
     np.testing.assert_allclose(held_out / counts, 297 / 1500, rtol=0.05)
@@ -58,7 +58,7 @@ def test_digits_keep_their_row_as_id_and_the_test_set_holds_the_others():
     whole, part = load_digits(), load_dataset("digits")
     rows = part.sample_ids.astype(int)
     np.testing.assert_array_equal(part.clean_labels, whole.target[rows])
-    np.testing.assert_array_equal(part.pixels[:, 0] >= 128, whole.images[rows] >= 8)
+    np.testing.assert_array_equal(part.inputs[:, 0] >= 128, whole.images[rows] >= 8)
     others = np.setdiff1d(np.arange(1797), rows)
     np.testing.assert_array_equal(part.test_labels, whole.target[others])
 
@@ -84,9 +84,9 @@ def test_mnist_s_files_are_read(name, folder, second_class, tmp_path):
     write_idx(tmp_path / folder / "raw", "train", images, labels)
     write_idx(tmp_path / folder / "raw", "t10k", images[:2], labels[:2])
     data = load_dataset(name, tmp_path)
-    np.testing.assert_array_equal(data.pixels, images[:, None])
+    np.testing.assert_array_equal(data.inputs, images[:, None])
     np.testing.assert_array_equal(data.clean_labels, labels)
-    np.testing.assert_array_equal(data.test_pixels, images[:2, None])
+    np.testing.assert_array_equal(data.test_inputs, images[:2, None])
     np.testing.assert_array_equal(data.test_labels, labels[:2])
     assert data.clean_labels.dtype == data.test_labels.dtype == np.int64
     assert data.class_names[1] == second_class
@@ -118,9 +118,9 @@ def test_svhn_s_files_are_read_with_their_10_as_0(tmp_path, monkeypatch):
         savemat(tmp_path / f"{split}_32x32.mat", {"X": images, "y": labels})
         know_checksum(monkeypatch, split, tmp_path / f"{split}_32x32.mat")
     data = load_dataset("svhn", tmp_path)
-    assert data.pixels.shape == (4, 3, 32, 32)
-    assert data.pixels.dtype == np.uint8
-    np.testing.assert_array_equal(data.pixels[2, 1], images[:, :, 1, 2])
+    assert data.inputs.shape == (4, 3, 32, 32)
+    assert data.inputs.dtype == np.uint8
+    np.testing.assert_array_equal(data.inputs[2, 1], images[:, :, 1, 2])
     assert data.clean_labels.tolist() == data.test_labels.tolist() == [0, 1, 9, 0]
     assert data.class_names == DIGIT_NAMES
     assert data.noise_name in CLASS_MAPS
@@ -130,7 +130,7 @@ def test_files_with_another_checksum_are_refused(tmp_path):
     contents = {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": np.ones((2, 1), np.uint8)}
     for split in ("train", "test"):
         savemat(tmp_path / f"{split}_32x32.mat", contents)
-    with pytest.raises(OptionError, match="not there, or damaged"):
+    with pytest.raises(OptionError, match="missing or damaged"):
         load_dataset("svhn", tmp_path)
 
 
@@ -164,10 +164,10 @@ def write_cifar(root: Path, monkeypatch, kind: type, key: str, names: list[str])
 def test_cifar_s_files_are_read(name, kind, key, total, tmp_path, monkeypatch):
     rows = write_cifar(tmp_path, monkeypatch, kind, key, ["apple", "bear"])
     data = load_dataset(name, tmp_path)
-    assert data.pixels.shape == (total, 3, 32, 32)
-    np.testing.assert_array_equal(data.pixels[:3], rows.reshape(3, 3, 32, 32))
+    assert data.inputs.shape == (total, 3, 32, 32)
+    np.testing.assert_array_equal(data.inputs[:3], rows.reshape(3, 3, 32, 32))
     assert data.clean_labels.tolist() == [1, 0, 1] * (total // 3)
-    np.testing.assert_array_equal(data.test_pixels, rows.reshape(3, 3, 32, 32))
+    np.testing.assert_array_equal(data.test_inputs, rows.reshape(3, 3, 32, 32))
     assert data.test_labels.tolist() == [1, 0, 1]
     assert data.class_names == ("apple", "bear")
     assert data.noise_name == name
@@ -196,7 +196,7 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.svhn.download_url", fail)
     with pytest.raises(
-        OptionError, match=r"could not be fetched into .* no route to host"
+        OptionError, match=r"could not be downloaded into .* no route to host"
     ) as caught:
         load_dataset("svhn", tmp_path, download=True)
     assert "\n" not in str(caught.value)
@@ -244,9 +244,9 @@ def test_a_folder_of_classes_becomes_a_data_set(tmp_path):
     assert data.clean_labels.tolist() == [0, 0, 1]
     assert data.sample_ids.tolist() == ["cat/a.png", "cat/b.png", "dog/c.png"]
     np.testing.assert_array_equal(
-        data.pixels, np.broadcast_to([[[[10]]], [[[20]]], [[[30]]]], (3, 1, 4, 4))
+        data.inputs, np.broadcast_to([[[[10]]], [[[20]]], [[[30]]]], (3, 1, 4, 4))
     )
-    assert data.test_pixels is None
+    assert data.test_inputs is None
     assert data.test_labels is None
     assert data.noise_name not in CLASS_MAPS
 
@@ -264,9 +264,9 @@ def test_images_without_a_label_and_broken_ones_are_left_out_with_a_warning(tmp_
     assert data.sample_ids.tolist() == ["0.png", "2.png", "4.png"]
     assert data.clean_labels.tolist() == [0, 1, 1]
     assert data.extra_labels["worse"].tolist() == [1, 1, 0]
-    assert data.pixels[:, 0, 0, 0].tolist() == [0, 2, 4]
+    assert data.inputs[:, 0, 0, 0].tolist() == [0, 2, 4]
     assert len(reporter.lines) == 2
-    assert "1 of 5 images have no label" in reporter.lines[0]
+    assert "1 of 5 samples have no label" in reporter.lines[0]
     assert '1 image could not be read and left out: "3.png"' in reporter.lines[1]
 
 
@@ -276,8 +276,8 @@ def test_parquet_with_both_splits_becomes_one_data_set(tmp_path):
     write_parquet(tmp_path / "test.parquet", [40, 50], [3, 9], names)
     reporter = Warnings()
     data = dataset_from_source(tmp_path, test_split="test", reporter=reporter)
-    assert data.pixels[:, 0, 0, 0].tolist() == [10, 20, 30]
-    assert data.test_pixels[:, 0, 0, 0].tolist() == [40, 50]
+    assert data.inputs[:, 0, 0, 0].tolist() == [10, 20, 30]
+    assert data.test_inputs[:, 0, 0, 0].tolist() == [40, 50]
     assert data.clean_labels.tolist() == [9, 0, 3]
     assert data.test_labels.tolist() == [3, 9]
     assert data.class_names == CIFAR10_NAMES
@@ -297,11 +297,11 @@ def test_a_test_source_is_matched_by_class_names_size_and_channels(tmp_path):
     )
     data = dataset_from_source(source, test)
     assert data.test_labels.tolist() == [1, 2]
-    assert data.pixels.shape == (3, 3, 4, 4)
-    assert data.test_pixels.shape == (2, 3, 4, 4)
-    assert data.test_pixels[0, :, 0, 0].tolist() == [10, 0, 245]
-    assert data.pixels[2, :, 0, 0].tolist() == [30, 30, 30]
-    assert dataset_from_source(source, size=(2, 3)).pixels.shape == (3, 1, 2, 3)
+    assert data.inputs.shape == (3, 3, 4, 4)
+    assert data.test_inputs.shape == (2, 3, 4, 4)
+    assert data.test_inputs[0, :, 0, 0].tolist() == [10, 0, 245]
+    assert data.inputs[2, :, 0, 0].tolist() == [30, 30, 30]
+    assert dataset_from_source(source, size=(2, 3)).inputs.shape == (3, 1, 2, 3)
     with pytest.raises(SourceError, match='no class of the source: "bee"'):
         dataset_from_source(test, source)
 

@@ -6,10 +6,12 @@ import pytest
 
 from labelaudit import OptionError, OutputError
 from labelaudit.benchmark import cells as cells_module
-from labelaudit.benchmark.cells import Cell, Noise, corrupt, keep_labels, resized, run_cell
+from labelaudit.benchmark.cells import Cell, resized, run_cell
 from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.noise import Noise, corrupt, keep_labels
 from labelaudit.benchmark.sweep import Sweep, run_sweep
-from labelaudit.methods.task import Verdict
+from labelaudit.methods.system import System
+from labelaudit.methods.task import AuditResult
 from labelaudit.reporting.tables import read_csv
 
 RNG = np.random.default_rng(0)
@@ -20,10 +22,10 @@ def make_dataset(n=60, classes=3, **fields) -> Dataset:
     labels = np.arange(n) % classes
     fields = {
         "name": "toy",
-        "pixels": pixels,
+        "inputs": pixels,
         "clean_labels": labels,
         "class_names": tuple("abcdefghij"[:classes]),
-        "test_pixels": pixels[:12],
+        "test_inputs": pixels[:12],
         "test_labels": labels[:12],
         "noise_name": "toy",
         "extra_labels": {},
@@ -33,7 +35,7 @@ def make_dataset(n=60, classes=3, **fields) -> Dataset:
     return Dataset(**fields)
 
 
-class Oracle:
+class Oracle(System):
     """Knows every third label's truth by its place; counts how often it is asked."""
 
     asked = 0
@@ -43,10 +45,10 @@ class Oracle:
         truth = task.labeled % task.num_classes
         wrong = (truth != task.given).astype(float)
         probs = np.eye(task.num_classes)[np.arange(12) % task.num_classes]
-        return Verdict(wrong, wrong > 0.5, 3, probs, {"all": wrong >= 0})
+        return AuditResult(wrong, wrong > 0.5, 3, probs, {"all": wrong >= 0})
 
 
-class Broken:
+class Broken(System):
     def audit(self, task):
         raise ZeroDivisionError("a bug")
 
@@ -69,9 +71,9 @@ def test_kept_labels_are_balanced_and_seeded():
     np.testing.assert_array_equal(kept, keep_labels(labels, 12, 3, seed=1))
     assert not np.array_equal(kept, keep_labels(labels, 12, 3, seed=2))
     np.testing.assert_array_equal(keep_labels(labels, None, 3, seed=1), labels)
-    with pytest.raises(OptionError, match="--num-labeled"):
+    with pytest.raises(OptionError, match="num_labeled"):
         keep_labels(labels, 2, 3, seed=1)
-    with pytest.raises(OptionError, match="--num-labeled"):
+    with pytest.raises(OptionError, match="num_labeled"):
         keep_labels(labels, 84, 3, seed=1)
 
 
@@ -163,12 +165,15 @@ def test_a_folder_with_other_settings_or_other_files_is_refused(tmp_path):
 def test_systems_that_need_it_are_given_a_trusted_set_and_others_are_not(monkeypatch):
     seen = {}
 
-    class Curious:
+    class Curious(System):
         def audit(self, task):
             seen["trusted"] = task.trusted
             return Oracle().audit(task)
 
-    monkeypatch.setattr(cells_module, "METHODS", {"reweight": Curious, "umn": Curious})
+    class Needy(Curious):
+        needs_trusted = True
+
+    monkeypatch.setattr(cells_module, "METHODS", {"reweight": Needy, "umn": Curious})
     dataset = make_dataset()
     run_cell(cell("umn"), dataset)
     assert seen["trusted"] is None

@@ -11,7 +11,7 @@ from labelaudit.methods.aum import (
     AUMAudit,
     AUMConfig,
     MarginRecorder,
-    judge,
+    flag_areas,
     margins,
     threshold_samples,
 )
@@ -48,7 +48,7 @@ def test_samples_are_judged_where_they_kept_their_labels():
     areas = np.array([[9.0, 1.0, 5.0, -3.0, 2.0, 4.0], [-1.0, 3.0, 2.0, 0.5, 9.0, -9.0]])
     fake = np.array([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]], dtype=bool)
     # Thresholds at 50%: the median of (9, 1) is 5, that of (2, 0.5) is 1.25.
-    result, flagged = judge(areas, fake, 50)
+    result, flagged = flag_areas(areas, fake, 50)
     np.testing.assert_allclose(result, [-1.0, 3.0, 5.0, -3.0, 5.5, -2.5])
     # The fifth is below in run 0 alone; the third lies on its threshold, not below it.
     assert flagged.tolist() == [True, False, False, True, False, True]
@@ -59,7 +59,7 @@ def test_the_threshold_is_the_99th_percentile_of_the_threshold_samples():
     fake[0, :101], fake[1, 101:202] = True, True
     areas = np.tile(np.linspace(50, 150, 400), (2, 1))
     areas[0, :101] = areas[1, 101:202] = np.arange(101)  # its 99th percentile is 99
-    _, flagged = judge(areas, fake, AUMConfig().percentile)
+    _, flagged = flag_areas(areas, fake, AUMConfig().percentile)
     np.testing.assert_array_equal(flagged, np.linspace(50, 150, 400) < 99)
 
 
@@ -132,7 +132,7 @@ def test_test_images_are_predicted_by_a_network_that_never_saw_what_is_flagged(n
     told = []
     task = digits_task(
         noisy_digits,
-        test_pixels=pixels[:50],
+        test_inputs=pixels[:50],
         watch=lambda epoch, probs: told.append((epoch, probs.shape)),
     )
     verdict = AUMAudit().audit(task)
@@ -144,8 +144,8 @@ def test_test_images_are_predicted_by_a_network_that_never_saw_what_is_flagged(n
 
 def test_if_all_is_flagged_all_is_trained_on(noisy_digits, monkeypatch):
     everything = (np.zeros(600), np.ones(600, bool))
-    monkeypatch.setattr(aum, "judge", lambda *_: everything)
-    task = digits_task(noisy_digits, epochs=1, test_pixels=noisy_digits[0][:5, None])
+    monkeypatch.setattr(aum, "flag_areas", lambda *_: everything)
+    task = digits_task(noisy_digits, epochs=1, test_inputs=noisy_digits[0][:5, None])
     assert AUMAudit().audit(task).test_probs.shape == (5, 10)
 
 

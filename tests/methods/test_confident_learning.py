@@ -102,8 +102,8 @@ def test_each_image_is_judged_by_a_network_that_never_saw_it(noisy_digits, monke
         return set((pixels[:, 0, 0, 0].astype(int) * 256 + pixels[:, 0, 0, 1]).tolist())
 
     def train(task, build, plan, epochs, on_epoch):
-        seen.append(numbers(task.pixels))
-        assert task.test_pixels is None
+        seen.append(numbers(task.inputs))
+        assert task.test_inputs is None
         assert task.watch is None
         counts = np.bincount(task.noisy_labels)
         np.testing.assert_allclose(counts, np.bincount(noisy) * 0.8, atol=1)  # stratified
@@ -130,7 +130,7 @@ def test_test_images_are_predicted_by_one_more_training_on_all(cleanlab, noisy_d
     pixels, told = images[:, None], []
     few = np.where(np.arange(600) < 300, noisy, -1)
     task = Task(
-        pixels, few, 10, "mlp", CPU, 0, test_pixels=pixels[300:350],
+        pixels, few, 10, "mlp", CPU, 0, test_inputs=pixels[300:350],
         watch=lambda epoch, probs: told.append((epoch, probs.shape)),
     )  # fmt: skip
     verdict = ConfidentLearning().audit(task)
@@ -158,7 +158,7 @@ def test_rare_classes_are_judged_with_a_warning(cleanlab, noisy_digits):
     verdict = ConfidentLearning().audit(task)
     assert np.isfinite(verdict.suspect_score).all()
     assert len(reporter.lines) == 1
-    assert reporter.lines[0].startswith("1 of 4 classes have fewer than 5 labeled images")
+    assert reporter.lines[0].startswith("1 of 4 classes have fewer than 5 labeled samples")
 
 
 def test_there_are_no_more_folds_than_the_largest_class_has_images(cleanlab, noisy_digits):
@@ -173,7 +173,7 @@ def test_there_are_no_more_folds_than_the_largest_class_has_images(cleanlab, noi
 
 def test_without_two_images_of_any_class_it_says_so(cleanlab, noisy_digits):
     task = Task(noisy_digits[0][:3, None], np.arange(3), 3, "mlp", CPU, 0)
-    with pytest.raises(OptionError, match="no class has two labeled images"):
+    with pytest.raises(OptionError, match="no class has two labeled samples"):
         ConfidentLearning().audit(task)
 
 

@@ -113,7 +113,7 @@ def test_consistency_falls_while_accuracy_rises():
             return told
 
     def watch(method, _):
-        probs = method.predict(torch.from_numpy(task.pixels).float() / 255).guider_probs
+        probs = method.predict(torch.from_numpy(task.inputs).float() / 255).guider_probs
         accuracy.append((probs.argmax(1).numpy() == clean).mean())
 
     config = MeanTeacherConfig()
@@ -151,8 +151,8 @@ def test_a_resumed_training_takes_the_next_step_exactly(tmp_path):
 
 
 def test_convolutional_encoders_run_with_batch_norm():
-    images = np.repeat(make_task().pixels[:40], 3, axis=1)
-    task = replace(make_task(), pixels=images, noisy_labels=make_task().noisy_labels[:40])
+    images = np.repeat(make_task().inputs[:40], 3, axis=1)
+    task = replace(make_task(), inputs=images, noisy_labels=make_task().noisy_labels[:40])
     task = replace(task, encoder="resnet18", epochs=1, batch_size=20)
     verdict = MeanTeacherAudit().audit(task)
     assert np.isfinite(verdict.suspect_score).all()

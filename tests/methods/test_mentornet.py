@@ -187,7 +187,7 @@ def test_without_labels_known_to_be_right_the_learned_mentor_says_what_it_needs(
 
 
 def test_the_predefined_mentor_finds_planted_errors():
-    task = make_task(test_pixels=digits()[0][600:700, None])
+    task = make_task(test_inputs=digits()[0][600:700, None])
     verdict = MentorNetAudit().audit(task)
     wrong = task.noisy_labels != CLEAN
     assert verdict.suspect_score.shape == verdict.flagged.shape == (600,)

@@ -69,7 +69,7 @@ def test_predictions_are_the_learner_s():
 
 def test_it_refuses_to_guess_the_noise_rate(noisy_digits):
     images, noisy, _ = noisy_digits
-    with pytest.raises(OptionError, match="must be told the noise rate"):
+    with pytest.raises(OptionError, match="needs the noise rate"):
         KnownRateVAE().audit(Task(images[:, None], noisy, 10, "mlp", CPU, 0))
 
 
@@ -78,7 +78,7 @@ def test_told_the_rate_it_finds_wrong_digits(noisy_digits):
     rate = float((noisy != clean).mean())
     pixels = images[:, None]
     task = Task(
-        pixels, noisy, 10, "mlp", CPU, 0, test_pixels=pixels[:50], noise_rate=rate, epochs=8
+        pixels, noisy, 10, "mlp", CPU, 0, test_inputs=pixels[:50], noise_rate=rate, epochs=8
     )
     verdict = KnownRateVAE().audit(task)
     assert verdict.epochs == 8

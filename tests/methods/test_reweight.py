@@ -29,7 +29,7 @@ def make_task(rate: float = 0.3, seed: int = 0, **settings) -> Task:
 
 def make_method(task: Task | None = None, seed: int = 0) -> Reweight:
     task = task or make_task()
-    trusted = TrainingImages(task.pixels[TRUSTED], CLEAN[TRUSTED], CPU)
+    trusted = TrainingImages(task.inputs[TRUSTED], CLEAN[TRUSTED], CPU)
     torch.manual_seed(seed)
     return Reweight(task, trusted, ReweightConfig())
 
@@ -171,8 +171,8 @@ def test_trusted_images_may_be_unlabeled():
 
 
 def check_convolutional(device: torch.device) -> None:
-    pixels = np.repeat(make_task().pixels[:40], 3, axis=1)
-    task = replace(make_task(), pixels=pixels, noisy_labels=make_task().noisy_labels[:40])
+    pixels = np.repeat(make_task().inputs[:40], 3, axis=1)
+    task = replace(make_task(), inputs=pixels, noisy_labels=make_task().noisy_labels[:40])
     task = replace(task, encoder="resnet18", device=device, epochs=1, batch_size=20)
     rows = np.arange(10)
     verdict = ReweightAudit().audit(replace(task, trusted=(rows, CLEAN[rows])))

@@ -24,7 +24,7 @@ def noisy_task(noisy_digits) -> tuple[Task, np.ndarray]:
     """600 digits, a fifth of their labels wrong, and which; the first hundred as test images."""
     images, noisy, clean = noisy_digits
     pixels = images[:, None]
-    return Task(pixels, noisy, 10, "mlp", CPU, 0, test_pixels=pixels[:100]), noisy != clean
+    return Task(pixels, noisy, 10, "mlp", CPU, 0, test_inputs=pixels[:100]), noisy != clean
 
 
 def colored(side: int, count: int = 6) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_a_step_is_cross_entropy_of_the_labeled_images_alone():
     task = Task(colored(4), np.array([0, 1, 2, 0, 1, -1]), 3, "mlp", CPU, 0)
     torch.manual_seed(0)
     method = CrossEntropy(task, SupervisedConfig())
-    images = torch.from_numpy(task.pixels).float() / 255
+    images = torch.from_numpy(task.inputs).float() / 255
     logits = method.model(images)
     by_hand = F.cross_entropy(logits[:5], torch.tensor([0, 1, 2, 0, 1]))
     expected = torch.autograd.grad(by_hand, list(method.model.classifier.parameters()))
@@ -61,10 +61,10 @@ def test_unlabeled_images_are_neither_trained_on_nor_judged(noisy_task):
     few = np.where(np.arange(600) < 200, task.noisy_labels, -1)
     told = []
     part = Task(
-        task.pixels, few, 10, "mlp", CPU, 0, test_pixels=task.test_pixels, epochs=2,
+        task.inputs, few, 10, "mlp", CPU, 0, test_inputs=task.test_inputs, epochs=2,
         watch=lambda epoch, probs: told.append((epoch, probs.shape)),
     )  # fmt: skip
-    alone = Task(task.pixels[:200], few[:200], 10, "mlp", CPU, 0, epochs=2)
+    alone = Task(task.inputs[:200], few[:200], 10, "mlp", CPU, 0, epochs=2)
     verdict = Supervised().audit(part)
     assert verdict.suspect_score.shape == verdict.flagged.shape == (200,)
     assert verdict.epochs == 2

@@ -1,0 +1,92 @@
+"""Scores of a finished run or of another tool, compared with the truth of one corruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.noise import Noise, corrupt
+from labelaudit.errors import SourceError
+from labelaudit.reporting.tables import read_csv
+from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
+
+
+def score_file(
+    path: str | Path,
+    dataset: Dataset,
+    noise: Noise,
+    *,
+    seed: int,
+    num_labeled: int | None = None,
+    threshold: float | None = None,
+) -> dict[str, float | None]:
+    """Score a run folder, or the scores of another tool, on one corruption.
+
+    Parameters
+    ----------
+    path
+        A run folder of `labelaudit scan`, or a CSV or parquet file with the columns sample_id and
+        suspect_score (high = suspect). An optional column is_label_issue holds the flags.
+    dataset, noise, seed, num_labeled
+        The corruption that the scores belong to.
+    threshold
+        Flag scores above it. By default the file's own flags are used.
+
+    Returns
+    -------
+    dict
+        `labelaudit.suspects.metrics.METRIC_NAMES` and ``f1_at_true_count``. Precision, recall and
+        F1 are None where neither the file nor `threshold` decides what is flagged.
+
+    Raises
+    ------
+    SourceError
+        If the file cannot be read or does not score every labeled sample.
+    """
+    scores = _read_scores(Path(path))
+    corruption = corrupt(dataset, noise, num_labeled, seed)
+    ids = np.asarray(dataset.sample_ids, dtype=object)[corruption.labeled]
+    aligned = scores.reindex(ids)
+    missing = aligned["suspect_score"].isna()
+    if missing.any():
+        raise SourceError(
+            f"{path} has no score for {int(missing.sum()):,} of {len(ids):,} labeled samples, for"
+            f" example {ids[missing.to_numpy()][0]!r}; give a score for every labeled sample"
+        )
+    values = aligned["suspect_score"].to_numpy(dtype=np.float64)
+    flagged = None
+    if threshold is not None:
+        flagged = values > threshold
+    elif "is_label_issue" in aligned:
+        flagged = aligned["is_label_issue"].to_numpy(dtype=bool)
+    metrics = detection_metrics(
+        values, np.zeros(len(values), bool) if flagged is None else flagged, corruption.wrong
+    )
+    if flagged is None:
+        metrics |= {"precision": None, "recall": None, "f1": None}
+    return {**metrics, "f1_at_true_count": f1_at_true_count(values, corruption.wrong)}
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    if path.is_dir():
+        path = path / "samples.parquet"
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; give a run folder or a table of scores")
+    try:
+        frame = pd.read_parquet(path) if path.suffix == ".parquet" else read_csv(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{path} cannot be read as a table of scores: {error}") from error
+    needed = {"sample_id", "suspect_score"}
+    if not needed <= set(frame.columns):
+        raise SourceError(
+            f"{path} needs the columns sample_id and suspect_score; it has"
+            f" {', '.join(map(str, frame.columns))}"
+        )
+    frame = frame.assign(sample_id=frame["sample_id"].astype(str))
+    if frame["sample_id"].duplicated().any():
+        twice = frame.loc[frame["sample_id"].duplicated(), "sample_id"].iloc[0]
+        raise SourceError(f"{path} has sample_id {twice!r} more than once")
+    return frame.set_index("sample_id")

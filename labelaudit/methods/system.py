@@ -1,0 +1,45 @@
+"""What every system under test has in common: UMN, and the methods that it is compared with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+from labelaudit.methods.task import AuditResult, Task
+
+InputKind = Literal["pixels", "features"]
+
+
+class System(ABC):
+    """A method that is given a data set with wrong labels and says which labels are wrong.
+
+    The class attributes tell a runner all that it must know about a system. A runner therefore
+    never asks for a system by its name.
+
+    Attributes
+    ----------
+    reads
+        The kinds of input that the system can be given.
+    needs_trusted
+        Whether `Task.trusted` must be set: some labels that are known to be right.
+    needs_noise_rate
+        Whether `Task.noise_rate` must be set: the true share of wrong labels.
+    by_default
+        Whether a comparison includes the system when the user names no methods.
+    best_variant
+        Name under which the results list the best of `AuditResult.variants`, chosen by the truth.
+        Empty where the results list no such row.
+    library
+        Module that the system imports and that only ``labelaudit[peers]`` installs; empty for none.
+    """
+
+    reads: ClassVar[frozenset[InputKind]] = frozenset({"pixels", "features"})
+    needs_trusted: ClassVar[bool] = False
+    needs_noise_rate: ClassVar[bool] = False
+    by_default: ClassVar[bool] = True
+    best_variant: ClassVar[str] = ""
+    library: ClassVar[str] = ""
+
+    @abstractmethod
+    def audit(self, task: Task) -> AuditResult:
+        """Train on the task, score each given label, and flag those that look wrong."""
