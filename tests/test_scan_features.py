@@ -284,7 +284,7 @@ def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path, line
 
     lines.said.clear()
     again = labelaudit.scan(photos, **settings)
-    assert any("150 of the images were known from earlier" in line for line in lines.said)
+    assert any("150 of the images are in the cache" in line for line in lines.said)
     np.testing.assert_array_equal(again.pred_probs, result.pred_probs)
 
 

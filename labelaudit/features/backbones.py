@@ -1,8 +1,8 @@
-"""Pretrained networks that turn photos into features; their weights stay as they are.
+"""Pretrained networks that turn photos into features. Their weights are not changed.
 
 A backbone is a network of torchvision (`resnet50`) or of timm (`timm:vit_small_patch16_224`)
-without its classification head. It brings its own preprocessing along: size, crop, interpolation
-and normalization are those that its weights were trained and tested with.
+without its classification head. Images are preprocessed as for the training of its weights: size,
+crop, interpolation and normalization are the same.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ from labelaudit.features.timm_networks import TIMM_PREFIX
 from labelaudit.features.weights import DEFAULT_WEIGHTS, first_line
 from labelaudit.training.device import autocast
 
-# Part of every identity: a change of how features come about must not meet those kept before.
+# Part of every identity. Raise it when features are calculated in another way, so that cached
+# features of the old way are not used.
 FEATURES_VERSION = 1
 
 
 class Backbone:
-    """A frozen network without its head; from `open_backbone`.
+    """A frozen network without its head. `open_backbone` makes it.
 
     Attributes
     ----------
     name : str
-        As given: "resnet50", "timm:efficientnet_lite0".
+        As the user gave it, for example "resnet50" or "timm:efficientnet_lite0".
     weights : str
-        Where its weights came from: "DEFAULT", or the path of a file.
+        Source of the weights: "DEFAULT", or the path of a file.
     identity : str
-        Names everything that decides its features: network, content of the weights, preprocessing
-        and precision. Fit for the name of a file.
+        Name that changes with everything that decides the features: network, content of the
+        weights, preprocessing and precision. It can be used as the name of a file.
     feature_size : int
         d, the number of features.
     preprocess : Preprocessing
-        Makes its input from a picture.
+        Turns a picture into the input of the network.
     network : nn.Module
         The network, in eval mode, on `device`.
     device : torch.device
-        Where it runs.
+        Device on which it runs.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Backbone:
         self.preprocess = preprocess
         self.device = device
         self.identity = _identity(name, network, preprocess, device)
-        # Channels last makes convolutions about twice as fast, on CPUs as well.
+        # Channels last makes convolutions about twice as fast, also on CPUs.
         network = network.eval().requires_grad_(False)
         self.network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._mean = torch.tensor(preprocess.mean, device=device).view(1, -1, 1, 1)
@@ -76,11 +77,11 @@ class Backbone:
 
     @property
     def image_size(self) -> int:
-        """Side of the square that is read, in pixels."""
+        """Side of the square that the network reads, in pixels."""
         return self.preprocess.image_size
 
     def settings(self) -> dict[str, Any]:
-        """Give what decides the features, as saved with a result."""
+        """Return what decides the features; it is saved with each result."""
         return {
             "name": self.name,
             "weights": self.weights,
@@ -91,7 +92,7 @@ class Backbone:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Give the features of preprocessed pictures.
+        """Return the features of preprocessed pictures.
 
         Parameters
         ----------
@@ -109,19 +110,19 @@ class Backbone:
         return cast(Tensor, features).float()
 
     def _try_out(self) -> int:
-        """Return d, having looked at a grey picture; OptionError if the size does not fit."""
+        """Return d for a gray picture. Raises OptionError if the network cannot read the size."""
         size = self.image_size
         try:
             features = self(torch.full((1, 3, size, size), 128, dtype=torch.uint8))
         except (RuntimeError, AssertionError, ValueError) as error:
             raise OptionError(
                 f"{self.name} cannot read images of {size}x{size} pixels ({first_line(error)});"
-                " choose another --image-size, or leave it out"
+                " choose another --image-size, or omit it"
             ) from error
         if features.dim() != 2:
             raise OptionError(
-                f"{self.name} gives {tuple(features.shape[1:])} values an image and not a list of"
-                " features; choose a network for classification"
+                f"{self.name} gives an array of shape {tuple(features.shape[1:])} per image instead"
+                " of a list of features; choose a network for classification"
             )
         return features.shape[1]
 
@@ -132,7 +133,7 @@ def open_backbone(
     device: torch.device,
     image_size: int | None = None,
 ) -> Backbone:
-    """Load a pretrained network and make it give features.
+    """Load a pretrained network that gives features.
 
     Parameters
     ----------
@@ -140,34 +141,34 @@ def open_backbone(
         A classification network of torchvision, "resnet50", or of timm, "timm:resnet50.a1_in1k".
     weights
         "DEFAULT": the library's own, from its cache, or downloaded into it. A path: a state dict
-        in a file (.pt, .pth, .bin; .safetensors if safetensors is installed); its classification
-        head may be of any size or missing. None: the library's own if they are on this machine.
+        in a file (.pt, .pth, .bin; .safetensors if safetensors is installed), whose classification
+        head may have any size or be missing. None: the library's own if they are on this machine.
     device
-        Where to run.
+        Device on which the network runs.
     image_size
-        Side of the square that it reads, in pixels; by default what its weights were made for. A
-        smaller one is faster, and a larger one may see more.
+        Side of the square that the network reads, in pixels. The default is the size for which its
+        weights were made. A smaller size is faster, and a larger one may show more detail.
 
     Raises
     ------
     OptionError
-        There is no such network, its library is not installed, its weights are not there or do not
+        There is no such network, its library is not installed, its weights are missing or do not
         fit, or it cannot read images of that size.
     """
     if image_size is not None and image_size < 1:
         raise OptionError(f"--image-size is {image_size}; it must be 1 or more")
     if weights is None and cached_weights(name) is None:
         raise OptionError(
-            f"the weights of {name} are not on this machine; give them as --weights FILE, or let"
-            " --weights DEFAULT download them"
+            f"the weights of {name} are not on this machine; give a file with --weights FILE, or"
+            " download them with --weights DEFAULT"
         )
     file = None
     if weights is not None and str(weights) != DEFAULT_WEIGHTS:
         file = Path(weights).expanduser()
         if not file.is_file():
             raise OptionError(
-                f"the file of weights {file} does not exist; give its path, or"
-                f" {DEFAULT_WEIGHTS} for those of the library"
+                f"the file of weights {file} does not exist; check its path, or give"
+                f" {DEFAULT_WEIGHTS} for the weights of the library"
             )
     with _quiet_construction():
         network, preprocess = _library(name).open_network(name, file)
@@ -175,7 +176,7 @@ def open_backbone(
 
 
 def build_trunk(name: str) -> nn.Module:
-    """Build a backbone without its head, with fresh weights; `Backbone.network`'s fit it.
+    """Build the same network as `Backbone.network`, with fresh weights.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def build_trunk(name: str) -> nn.Module:
 
 
 def cached_weights(name: str) -> Path | None:
-    """Return the file of a network's own weights if its library has fetched them before.
+    """Return the file of a network's own weights if its library has downloaded them before.
 
     Raises
     ------
@@ -205,7 +206,7 @@ def _library(name: str) -> ModuleType:
 
 @contextmanager
 def _quiet_construction() -> Iterator[None]:
-    """Keep what libraries warn of while they build from the user, and his random state as it was."""
+    """Hide warnings of the libraries while they build a network, and restore the random state."""
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         yield
@@ -214,7 +215,7 @@ def _quiet_construction() -> Iterator[None]:
 def _identity(
     name: str, network: nn.Module, preprocess: Preprocessing, device: torch.device
 ) -> str:
-    """Return what the features depend on as a short name, see `Backbone.identity`."""
+    """Return `Backbone.identity`."""
     content = hashlib.blake2b(digest_size=16)
     for key, value in sorted(network.state_dict().items()):
         if not key.endswith("num_batches_tracked"):

@@ -1,7 +1,7 @@
-"""Features of images by a frozen backbone, kept on disk by the content of each image.
+"""Features of images from a frozen backbone, cached on disk by the content of each image.
 
-Another audit of the same images, in any order and whatever they are called by then, computes
-nothing. Features made elsewhere are `labelaudit.sources.feature_tables`'s matter.
+Another audit of the same images computes nothing, even if their order or their names have changed.
+Features from elsewhere are read by `labelaudit.sources.feature_tables`.
 """
 
 import hashlib
@@ -36,15 +36,16 @@ Hashes = npt.NDArray[np.void]  # of HASH_BYTES each
 
 CACHE_VARIABLE = "LABELAUDIT_CACHE"
 HASH_BYTES = 16
-# What is computed is kept at the latest after so many images or seconds: a kill costs no more.
+# Computed features are written at the latest after this many images or seconds, so that an
+# interruption loses no more.
 PART_ROWS = 4096
 PART_SECONDS = 15.0
-# Pixels a forward pass, which bounds its memory. A CPU is the faster the better they fit its cache:
-# EfficientNet-Lite0 sees 160 images of 128x128 a second in batches of 24, 107 in batches of 98.
+# Number of pixels in each forward pass, which bounds its memory. A CPU is faster if they fit its cache:
+# EfficientNet-Lite0 reads 160 images of 128x128 per second in batches of 24, and 107 in batches of 98.
 CPU_BATCH_PIXELS = 8 * 224**2
 DEVICE_BATCH_PIXELS = 256 * 224**2
 LARGEST_BATCH = 256
-# Rows gathered at a time, to bound what lies in memory twice.
+# Number of rows that are copied at a time, to bound the memory that is used twice.
 BLOCK_ROWS = 4096
 
 
@@ -79,25 +80,25 @@ def extract_features(
     allocate: Callable[[tuple[int, int]], Floats] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> ExtractedFeatures:
-    """Give each image's features, computing only those that are not in the cache.
+    """Return the features of each image, and compute only those that are not in the cache.
 
-    Images are known by their content. Cut off half-way, the next call goes on from there; calls
-    side by side do no harm to each other, but may compute the same. Each image is read and hashed
-    once whether it is known or not, and decoded only if it is not.
+    Images are recognized by their content. After an interruption the next call continues from there.
+    Calls at the same time do no harm to each other, but may compute the same features. Each image is
+    read and hashed once, and decoded only if its features are not known.
 
     Parameters
     ----------
     images : Images
         The source's images, N of them.
     backbone : Backbone
-        Gives d features an image.
+        Gives d features per image.
     cache_dir : str or Path, optional
-        Where features are kept; by default `default_cache_dir`.
+        Folder of the cache; by default `default_cache_dir`.
     workers : int, optional
-        Threads that read and decode; by default one for each core that the process may use.
+        Number of threads that read and decode; by default one per core that the process may use.
     allocate : callable, optional
-        Makes the array (N, d) float32 of zeros for the result: where memory is too small for it, a
-        memory-mapped one.
+        Makes the array (N, d) float32 of zeros for the result. It can be memory-mapped if memory is
+        too small.
     on_progress : callable, optional
         Called in this thread with the number of images done, at most some 200 times.
 
@@ -136,7 +137,7 @@ def extract_features(
                     unreadable[index] = str(seen)
                     continue
                 keys[index], pixels = seen
-                # What occurs twice may have been decoded twice; it is computed once.
+                # The same image may be decoded twice, but its features are computed once.
                 if pixels is not None and seen[0] not in known:
                     known.add(seen[0])
                     batch[seen[0]] = pixels
@@ -162,7 +163,7 @@ def default_cache_dir() -> Path:
 
 
 def content_key(data: bytes | Pixels) -> bytes:
-    """Return 16 bytes that tell an image's content: its encoded bytes, or its pixels."""
+    """Return 16 bytes that identify the content of an image: its encoded bytes, or its pixels."""
     digest = hashlib.blake2b(digest_size=HASH_BYTES)
     if isinstance(data, np.ndarray):
         digest.update(f"pixels {data.shape}".encode())
@@ -178,7 +179,7 @@ def _batch_size(backbone: Backbone) -> int:
 
 
 def _look_at(batch: dict[bytes, Pixels], backbone: Backbone) -> Floats:
-    """Return the features (B, d) of preprocessed images; OptionError if they are not finite."""
+    """Return the features (B, d) of preprocessed images. Raises OptionError if not finite."""
     features: Floats = backbone(torch.from_numpy(np.stack(list(batch.values())))).cpu().numpy()
     if not np.isfinite(features).all():
         raise OptionError(
@@ -189,20 +190,21 @@ def _look_at(batch: dict[bytes, Pixels], backbone: Backbone) -> Floats:
 
 
 class FeatureStore:
-    """Features kept in files that are written once, whole, and never changed.
+    """Features in files that are written once, completely, and never changed.
 
     A file holds two arrays as `numpy.save` writes them: keys (M,) of 16 bytes each, then features
-    (M, d), in half precision where that loses less than a thousandth. What is read back is the
-    same at the first audit as at the next. Processes never write to one file, so they need no lock.
+    (M, d), in half precision if that loses less than a thousandth. The first audit reads the features
+    back too, so that it gets the same values as the next. Each process writes its own files, so no
+    lock is needed.
 
-    As a context, it keeps what was added when it ends, however it ends.
+    As a context manager it writes what was added when the context ends, also after an error.
 
     Parameters
     ----------
     root : Path
-        Where stores lie.
+        Folder of all stores.
     identity : str
-        Names what makes the features; the store is a folder of that name, made if need be.
+        `Backbone.identity`, the name of the store's folder. The folder is made if it is missing.
     feature_size : int
         d.
 
@@ -229,23 +231,23 @@ class FeatureStore:
         self.keep()
 
     def keys(self) -> set[bytes]:
-        """Return the keys that there are features for."""
+        """Return the keys of all features in the store."""
         return {key for keys, _ in self._parts() for key in keys.tolist()}
 
     def add(self, keys: Sequence[bytes], features: Floats) -> None:
-        """Add the features (M, d) of M keys; they are on disk some time later, see `keep`."""
+        """Add the features (M, d) of M keys. They are written later, see `keep`."""
         self._added.append((list(keys), features))
         rows = sum(len(keys) for keys, _ in self._added)
         if rows >= PART_ROWS or time.monotonic() - self._kept_at > PART_SECONDS:
             self.keep()
 
     def keep(self) -> None:
-        """Write what was added to a file of its own.
+        """Write what was added to a new file.
 
         Raises
         ------
         OutputError
-            The operating system refuses.
+            The file cannot be written.
         """
         self._kept_at = time.monotonic()
         if not self._added:
@@ -269,7 +271,7 @@ class FeatureStore:
         Raises
         ------
         OutputError
-            Some are not there any more: somebody removed them.
+            Some features are missing, because their files were removed.
         """
         number: dict[bytes, int] = {}  # of each content, from 0: U of them
         content = np.array([number.setdefault(k, len(number)) for k in keys[rows].tolist()], int)
@@ -282,7 +284,7 @@ class FeatureStore:
                 if (one := number.get(key)) is not None and part_of[one] < 0:
                     part_of[one], row_of[one] = part, row
         if (part_of < 0).any():
-            raise self._cannot_keep("some of them have gone")
+            raise self._cannot_keep("some of them are missing")
         order = np.argsort(part_of[content], kind="stable")  # each file's rows together
         for start in range(0, len(order), BLOCK_ROWS):
             block = order[start : start + BLOCK_ROWS]
@@ -291,7 +293,7 @@ class FeatureStore:
                 out[rows[here]] = parts[part][row_of[content[here]]]
 
     def _parts(self) -> Iterator[tuple[Hashes, npt.NDArray[np.floating[Any]]]]:
-        """Give each file's keys (M,) and memory-mapped features (M, d); damaged files are no files."""
+        """Yield the keys (M,) and memory-mapped features (M, d) of each file; skip damaged files."""
         for path in sorted(self.folder.glob("[!.]*.part")):
             try:
                 with path.open("rb") as file:
@@ -308,13 +310,13 @@ class FeatureStore:
 
     def _cannot_keep(self, reason: str) -> OutputError:
         return OutputError(
-            f"features cannot be kept in {self.folder} ({reason}); make room there, or name"
-            f" another folder with {CACHE_VARIABLE}"
+            f"features cannot be cached in {self.folder} ({reason}); make room there, or set"
+            f" {CACHE_VARIABLE} to another folder"
         )
 
 
 def _halved(features: Floats) -> npt.NDArray[np.floating[Any]]:
-    """Return features in half precision where that loses less than a thousandth of the largest."""
+    """Return features in half precision if that loses less than a thousandth of the largest."""
     with np.errstate(over="ignore", invalid="ignore"):
         half = features.astype(np.float16)
         loss = np.abs(half - features).max(initial=0.0)  # infinite where half is too narrow

@@ -1,4 +1,4 @@
-"""embed(): from a source of images to a table of features."""
+"""embed(): turn a source of images into a table of features."""
 
 from __future__ import annotations
 
@@ -40,36 +40,37 @@ def embed(
     cache_dir: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> pd.DataFrame | Path:
-    """Give the features of a source's images by a pretrained network.
+    """Compute features of images with a pretrained network.
 
     Parameters
     ----------
     source, labels, image_column, label_column, split
-        What `labelaudit.read_source` reads, or a `Source`. A folder of nothing but images needs no
+        What `labelaudit.read_source` reads, or a `Source`. A folder that has only images needs no
         labels.
     encoder
         A network of torchvision, "resnet50", or of timm, "timm:NAME".
     weights
-        "DEFAULT" for the network's own, downloaded if need be; a file with a state dict; or None
-        for its own if they are on this machine.
+        "DEFAULT" for the network's own weights, which are downloaded if they are missing; a file with
+        a state dict; or None for its own weights if they are on this machine.
     image_size
-        Side of the square that the network reads, in pixels; by default what it was made for.
+        Side of the square that the network reads, in pixels. The default is the size for which its
+        weights were made.
     out
-        A parquet file to write, replaced if it is there. None returns the table.
+        A parquet file to write. It is replaced if it exists. None returns the table.
     device
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     cache_dir
-        Where features are kept for the next time; by default the folder that the environment
-        variable LABELAUDIT_CACHE names, or the user's cache folder.
+        Folder that caches features for the next call. The default is the folder in the environment
+        variable LABELAUDIT_CACHE, or the user's cache folder.
     reporter
-        Told of progress; silent by default.
+        Shows progress; silent by default.
 
     Returns
     -------
     DataFrame or Path
-        Columns ``sample_id`` and ``features``, ``(d,)`` float32 each, in the order of the source,
-        without the images that cannot be read; or the file that was written, with the same columns,
-        for `labelaudit.scan(..., features=FILE)`.
+        Columns ``sample_id`` and ``features``, ``(d,)`` float32 each, in the order of the source.
+        Images that cannot be read are left out. If `out` is given, the path of the file with the same
+        columns, which `labelaudit.scan(..., features=FILE)` reads.
 
     Raises
     ------
@@ -114,7 +115,7 @@ def extract(
     cache_dir: str | Path | None = None,
     allocate: Callable[[tuple[int, int]], Floats] | None = None,
 ) -> ExtractedFeatures:
-    """Extract the features of a source's images and tell of it; see `extract_features`."""
+    """Extract the features of a source's images and report progress; see `extract_features`."""
     images = source.manifest.images
     size = backbone.image_size
     reporter.say(
@@ -132,12 +133,12 @@ def extract(
         )
     known = len(images) - len(found.unreadable) - found.num_computed
     if known:
-        reporter.say(f"{known:,} of the images were known from earlier; their features are reused.")
+        reporter.say(f"{known:,} of the images are in the cache; their features are reused.")
     return found
 
 
 def _writable(path: Path) -> Path:
-    """Refuse a file that cannot be written before hours are spent on it."""
+    """Raise OutputError for a file that cannot be written, before hours are spent on it."""
     if path.suffix.lower() != ".parquet":
         raise OutputError(f"cannot write {path}: features are written as parquet; name it .parquet")
     if path.is_dir() or not path.absolute().parent.is_dir():

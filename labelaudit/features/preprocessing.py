@@ -10,8 +10,8 @@ from PIL import Image
 
 from labelaudit.images.decode import Pixels
 
-# Photos longer than this many widths lose their ends before they are resized, not after it: what
-# is left of them is a square, and one line of pixels a mile long would fill the memory.
+# The ends of photos that are longer than this many widths are cut off before resizing. Only a square
+# remains of them anyway, and a very long line of pixels, resized first, would fill the memory.
 LONGEST = 4
 
 
@@ -24,14 +24,14 @@ class Preprocessing:
     image_size
         Side of the square that the network reads, in pixels.
     resize
-        Side that the picture is resized to before that square is cut from its middle: its shorter
-        side, or with `squash` both.
+        Length to which the shorter side of the picture is resized, or with `squash` both sides,
+        before the square is cut from its middle.
     interpolation
         Pillow's name for it: "BILINEAR", "BICUBIC", ...
     mean, std
         Normalization of each channel, in [0, 1] units.
     squash
-        Whether the aspect ratio is given up.
+        Whether the picture is resized without keeping its aspect ratio.
     """
 
     image_size: int
@@ -42,7 +42,7 @@ class Preprocessing:
     squash: bool = False
 
     def at(self, image_size: int | None) -> Preprocessing:
-        """Return the same for another size, with the same share of the picture cropped."""
+        """Return the same preprocessing for another size, with the same share cropped."""
         if image_size is None:
             return self
         resize = math.floor(self.resize * image_size / self.image_size + 1e-9)

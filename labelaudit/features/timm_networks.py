@@ -20,19 +20,19 @@ OLDEST_TIMM = "1.0.26"
 
 
 def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
-    """Build a network without its head, with weights from a file or by default timm's own.
+    """Build a network without its head, with weights from a file or, without one, timm's.
 
     Raises
     ------
     OptionError
-        There is no such network, timm is not installed, or the weights are not there or do not fit.
+        There is no such network, timm is not installed, or the weights are missing or do not fit.
     """
     timm = _import_timm(name)
     model = _timm_name(timm, name)
     try:
         network: nn.Module = timm.create_model(model, pretrained=file is None, num_classes=0)
     except Exception as error:
-        # Its hub's client raises nearly anything where there is no network.
+        # The client of its hub raises nearly any exception if there is no connection.
         if file is not None:
             raise
         url = getattr(timm.get_pretrained_cfg(model), "url", "") or "its page on the model hub"
@@ -44,7 +44,10 @@ def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
     config = timm.data.resolve_model_data_config(network)
     size = min(config["input_size"][-2:])
     if config["input_size"][0] != 3:
-        raise OptionError(f"{name} reads {config['input_size'][0]} channels; photos have 3")
+        raise OptionError(
+            f"{name} reads {config['input_size'][0]} channels, and photos have 3;"
+            " choose another network"
+        )
     return network, Preprocessing(
         image_size=size,
         resize=math.floor(size / config["crop_pct"]),
@@ -56,7 +59,7 @@ def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
 
 
 def build_network(name: str) -> nn.Module:
-    """Build a network without its head, with fresh weights; OptionError if there is none."""
+    """Build a network without its head, with fresh weights. Raises OptionError if unknown."""
     timm = _import_timm(name)
     network: nn.Module = timm.create_model(_timm_name(timm, name), pretrained=False, num_classes=0)
     return network
@@ -99,7 +102,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _timm_name(timm: Any, name: str) -> str:
-    """Return timm's own name; OptionError if it has no such network or no such weights of it."""
+    """Return timm's own name. Raises OptionError if it has no such network or no such weights."""
     model = name.removeprefix(TIMM_PREFIX)
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):

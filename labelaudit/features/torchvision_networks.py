@@ -11,19 +11,19 @@ from labelaudit.errors import OptionError
 from labelaudit.features.preprocessing import Preprocessing
 from labelaudit.features.weights import alike, cannot_fetch, hub_file, load_weights
 
-# Heads that some networks have besides for training; they give no features.
+# Additional heads that some networks have for training only.
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
-# Networks that turn torchvision's normalization into the one that their weights were trained with.
+# Networks that convert torchvision's normalization to the one of their weights.
 RENORMALIZING = ("googlenet", "inception_v3")
 
 
 def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
-    """Build a network without its heads, with weights from a file or by default torchvision's own.
+    """Build a network without its heads, with weights from a file or, without one, torchvision's.
 
     Raises
     ------
     OptionError
-        There is no such network, or its weights are not there or do not fit.
+        There is no such network, or its weights are missing or do not fit.
     """
     from torchvision.models import get_model
 
@@ -48,7 +48,7 @@ def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
 
 
 def build_network(name: str) -> nn.Module:
-    """Build a network without its heads, with fresh weights; OptionError if there is none."""
+    """Build a network without its heads, with fresh weights. Raises OptionError if unknown."""
     return _without_heads(name)[0]
 
 
@@ -59,7 +59,7 @@ def cached_file(name: str) -> Path | None:
 
 
 def _without_heads(name: str) -> tuple[nn.Module, str]:
-    """Build a network with fresh weights and without its heads; give the path of the last as well."""
+    """Build a network with fresh weights and without its heads; also return the path of its head."""
     from torchvision.models import get_model
 
     weights = choose_weights(name)
@@ -76,7 +76,7 @@ def _remove_heads(network: nn.Module, weights: Any) -> str:
 
 
 def choose_weights(name: str, file: Path | None = None) -> Any:
-    """Return the member of torchvision's weights that a file's name tells, or else the default."""
+    """Return the member of torchvision's weights that has this file name, or else the default."""
     from torchvision import models
 
     known = models.list_models(module=models)
@@ -87,16 +87,16 @@ def choose_weights(name: str, file: Path | None = None) -> Any:
         )
     weights = models.get_model_weights(name)
     for member in weights:
-        # Weights of one network differ in the size that photos are resized to.
+        # Photos are resized to another size for other weights of the same network.
         if file is not None and member.url.endswith(f"/{file.name}"):
             return member
     return weights.DEFAULT
 
 
 def _remove_head(network: nn.Module, num_classes: int) -> str:
-    """Let the last layer that gives a value a class pass its input on; return its path.
+    """Replace the last layer with one output per class by the identity; return its path.
 
-    What follows it in some networks (an activation, an average) does no harm to features.
+    In some networks an activation or an average follows it, which does no harm to features.
     """
     layers = [
         (path, layer)
@@ -111,7 +111,7 @@ def _remove_head(network: nn.Module, num_classes: int) -> str:
 
 
 def _without_own_weights(network: nn.Module, head: str) -> list[str]:
-    """Return the head's path and, as long as they hold no other weights, those of its parents."""
+    """Return the path of the head, and of its parents up to the first with other weights."""
     paths = [head]
     while (parent := paths[-1].rpartition(".")[0]) and not network.get_submodule(
         parent

@@ -1,4 +1,4 @@
-"""Weights of a pretrained network: a state dict in a file, and what is said where there is none."""
+"""Load the weights of a pretrained network from a file, with errors that say what does not fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def load_weights(network: nn.Module, file: Path, heads: Iterable[str], name: str) -> None:
-    """Load a state dict; all but the heads must fit, else OptionError says what does not."""
+    """Load a state dict. Raises OptionError if anything but the heads does not fit."""
     stored = _read_state(file)
     own = network.state_dict()
     kept = OrderedDict(
@@ -28,7 +28,7 @@ def load_weights(network: nn.Module, file: Path, heads: Iterable[str], name: str
         for key, value in stored.items()
         if not key.startswith(tuple(f"{head}." for head in heads))
     )
-    # Layers read in it of which version a file is; some then rename what it holds.
+    # Layers read the version of the file from it, and some rename its weights.
     cast(Any, kept)._metadata = getattr(stored, "_metadata", None) or cast(Any, own)._metadata
     resized = [
         f"{key} is {tuple(kept[key].shape)} and not {tuple(value.shape)}"
@@ -55,12 +55,12 @@ def _some_of(wrong: list[str], what: str) -> str:
 def _does_not_fit(name: str, file: Path, reason: str) -> OptionError:
     return OptionError(
         f"the weights in {file} do not fit {name} ({reason}); give a state dict of that network,"
-        " or the name of the network that they are of"
+        " or the name of the network to which they belong"
     )
 
 
 def _read_state(file: Path) -> Mapping[str, Tensor]:
-    """Read a file's tensors by name; nothing in it is executed."""
+    """Read the tensors of a file by name. Nothing in the file is executed."""
     try:
         if file.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
@@ -71,18 +71,18 @@ def _read_state(file: Path) -> Mapping[str, Tensor]:
     except ImportError as error:
         raise OptionError(f"{file} needs safetensors: pip install safetensors") from error
     except Exception as error:
-        # From garbage the loaders raise nearly anything; pickled programs are refused.
+        # For damaged files the loaders raise nearly any exception. Pickled programs are refused.
         raise OptionError(
-            f"the file of weights {file} cannot be loaded ({first_line(error)}); give a state"
-            " dict, as torch.save(model.state_dict(), FILE) writes it"
+            f"the file of weights {file} cannot be loaded ({first_line(error)}); write a"
+            " state dict with torch.save(model.state_dict(), FILE)"
         ) from error
     for wrapper in ("state_dict", "model"):
         if isinstance(stored, Mapping) and isinstance(stored.get(wrapper), Mapping):
             stored = stored[wrapper]
     if not isinstance(stored, Mapping) or not all(isinstance(v, Tensor) for v in stored.values()):
         raise OptionError(
-            f"the file of weights {file} holds no state dict; give one, as"
-            " torch.save(model.state_dict(), FILE) writes it"
+            f"the file of weights {file} holds no state dict; write one with"
+            " torch.save(model.state_dict(), FILE)"
         )
     if all(key.startswith("module.") for key in stored):  # saved from torch's DataParallel
         return {key.removeprefix("module."): value for key, value in stored.items()}
@@ -98,7 +98,7 @@ def cannot_fetch(name: str, url: str, error: Exception) -> OptionError:
     """Return the error for weights that are neither on this machine nor can be downloaded."""
     return OptionError(
         f"the weights of {name} are not on this machine and cannot be downloaded"
-        f" ({first_line(error)}); fetch them elsewhere ({url}) and give the file with --weights"
+        f" ({first_line(error)}); download them elsewhere ({url}) and give the file with --weights"
     )
 
 

@@ -167,8 +167,8 @@ class EncoderSpec:
     gpu_batch_size: int = 500
     steps: int = 1500
     epoch_range: tuple[int, int] = (15, 100)
-    # Chosen on MNIST, seeds 0-4: see docs/method.md. The sum over classes costs C times the
-    # conditional networks, and with many classes it teaches less than the labels do by themselves.
+    # Chosen on MNIST, seeds 0-4: see docs/explanation/research-log.md. The sum over classes costs C
+    # times the conditional networks, and with many classes it teaches less than the labels alone.
     max_generative_classes: int = 20
     min_epsilon: float = 0.001
     pretrained_learning_rate: float | None = None

@@ -264,7 +264,7 @@ def test_weights_in_the_librarys_cache(weights_of: Any, own_hub: Path) -> None:
         open_backbone("resnet18", None, CPU)
     with pytest.raises(
         OptionError,
-        match=r"cannot be downloaded \(.*no network.*\); fetch them elsewhere \(https://.*--weights",
+        match=r"cannot be downloaded \(.*no network.*\); download them elsewhere \(https://.*--weights",
     ):
         open_backbone("resnet18", "DEFAULT", CPU)
     own_hub.mkdir(parents=True, exist_ok=True)

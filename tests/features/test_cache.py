@@ -278,7 +278,7 @@ def test_stores_side_by_side_see_what_is_whole(tmp_path: Path) -> None:
     wanted = np.array([keys[5], keys[0], keys[5], b"?" * 16], "V16")
     one.fetch(wanted, np.array([0, 1, 2]), out)
     np.testing.assert_array_equal(out, [*values[[5, 0, 5]], [-1, -1]])
-    with pytest.raises(OutputError, match="some of them have gone"):
+    with pytest.raises(OutputError, match="some of them are missing"):
         one.fetch(wanted, np.arange(4), out)
 
 
@@ -334,7 +334,7 @@ def test_the_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def test_a_cache_that_cannot_be_made(photos: ImageFiles, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be kept in .*file.*LABELAUDIT_CACHE") as raised:
+    with pytest.raises(OutputError, match=r"cannot be cached in .*file.*LABELAUDIT_CACHE") as raised:
         extract(photos, FakeBackbone(), tmp_path / "file")
     assert "\n" not in str(raised.value)
 
