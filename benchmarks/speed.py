@@ -41,7 +41,8 @@ from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig
 from labelaudit.methods.task import AuditResult, Task
-from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.networks.encoders import EncoderName
 from labelaudit.training.batches import TrainingImages, epoch_batches
 from labelaudit.training.device import wait_for

@@ -16,7 +16,8 @@ from torchvision import models
 import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError
 from labelaudit.benchmark.corruptions import corrupt_symmetric
-from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.reporting.blocks import read_block
 from labelaudit.sources.feature_tables import features_of_rows
 from labelaudit.sources.manifest import source_from_arrays

@@ -18,7 +18,7 @@ from labelaudit.inputs import (
     tell_notes,
     tell_verified,
 )
-from labelaudit.methods.umn import UMNConfig, default_batch_size, default_epochs
+from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default_epochs
 from labelaudit.networks.encoders import training_shift
 from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter

@@ -17,7 +17,8 @@ from torch import Tensor
 from labelaudit.errors import OptionError
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult, Task, flag_by_prediction, train_on
-from labelaudit.methods.umn import UMN, UMNConfig, default_batch_size, default_epochs
+from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default_epochs
 from labelaudit.training.device import autocast
 from labelaudit.training.method import Predictions
 

@@ -26,36 +26,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.networks.backbone import BackboneEncoder
-from labelaudit.networks.encoders import ENCODERS, EncoderName, reconstructed_size
+from labelaudit.networks.encoders import ENCODERS
 from labelaudit.networks.standardize import PixelStatistics
-from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork, choose_likelihood
+from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork
 from labelaudit.training import distributed
-from labelaudit.training.batches import BatchPlan, memory_format
+from labelaudit.training.batches import memory_format
 from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.device import autocast
 from labelaudit.training.guider import make_guider, noisy_eval
 from labelaudit.training.method import Batch, Predictions
-
-# Share of an image's input values that the labeled term weighs (method.md's 78 on MNIST is 0.1 D).
-LABEL_WEIGHT_PER_INPUT = 0.1
-# Labels of rare classes weigh at most so many times those of an average class.
-MAX_CLASS_WEIGHT = 100.0
-# From this share of labeled images on the data count as mostly labeled.
-MOSTLY_LABELED_SHARE = 0.25
-# Labeled images teach by their labels: the bound of a few of each batch is enough.
-EXPLAINED_SHARE = 0.1
-MIN_EXPLAINED = 10
-# λ without the generative half: so much a class, up to so much of the largest entropy there is.
-ENTROPY_PER_CLASS = 0.005
-MAX_ENTROPY_WEIGHT = 0.1
 
 
 def label_uncertainty(learner_probs: Tensor, guider_probs: Tensor, noisy_labels: Tensor) -> Tensor:
@@ -80,202 +67,6 @@ def clamp_epsilon(epsilon: Tensor, num_classes: int, min_epsilon: float) -> Tens
 def label_factor(epsilon: Tensor, num_classes: int) -> Tensor:
     """f(ε) = log[(C-1)(1-ε) / ε] (Eq. 7), in nats."""
     return math.log(num_classes - 1) + torch.log1p(-epsilon) - epsilon.log()
-
-
-def default_label_weight(input_size: int, draws_per_epoch: float) -> float:
-    """α, the weight of the labeled term, from the data.
-
-    The ELBO grows with the number of input values D, so α does too; and a label that is drawn more
-    than once an epoch (few labels among many images) weighs less at each draw, so that every label
-    weighs 0.1 D an epoch.
-
-    Parameters
-    ----------
-    input_size
-        D, the number of values that the decoder reconstructs.
-    draws_per_epoch
-        How often the sampler draws a labeled image in an epoch, at least 1.
-    """
-    return LABEL_WEIGHT_PER_INPUT * input_size / max(1.0, draws_per_epoch)
-
-
-def balancing_weights(given_labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Give each class a weight so that all classes pull alike.
-
-    The labeled term is linear in the probability: a class with few labels, whose probabilities start
-    small, is otherwise never learned, and all of its labels look wrong.
-
-    Parameters
-    ----------
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
-    num_classes
-        C.
-
-    Returns
-    -------
-    tuple of float
-        L / (C L_c) for a class with L_c labels, at most `MAX_CLASS_WEIGHT`.
-    """
-    counts = np.bincount(given_labels, minlength=num_classes)
-    weights = len(given_labels) / (num_classes * np.maximum(counts, 1))
-    return tuple(np.minimum(weights, MAX_CLASS_WEIGHT).tolist())
-
-
-def default_entropy_weight(num_classes: int) -> float:
-    """λ, the weight of the entropy where the generative half is left out.
-
-    The labeled term is linear in the probability, so that a label whose probability is near 0 hardly
-    pulls: of many classes some are never learned. Entropy (as in the confidence penalty of Pereyra et
-    al. 2017, https://arxiv.org/abs/1701.06548) keeps all probabilities away from 0; with few classes
-    it is not needed, and more of it lets wrong labels be learned by heart.
-
-    Parameters
-    ----------
-    num_classes
-        C.
-
-    Returns
-    -------
-    float
-        0.005 C, at most 0.1 log C.
-    """
-    return min(ENTROPY_PER_CLASS * num_classes, MAX_ENTROPY_WEIGHT * math.log(num_classes))
-
-
-def trains_generative_half(encoder: EncoderName, num_classes: int, labeled_share: float) -> bool:
-    """Decide whether the generative half is worth its cost.
-
-    Parameters
-    ----------
-    encoder
-        Its row of `ENCODERS` has the largest number of classes for which the generative half helps.
-    num_classes
-        C.
-    labeled_share
-        Share of labeled images, in (0, 1]. The network learns from unlabeled images only through
-        the generative half.
-    """
-    if labeled_share < MOSTLY_LABELED_SHARE:
-        return True
-    return num_classes <= ENCODERS[encoder].max_generative_classes
-
-
-def default_batch_size(num_samples: int, device_type: str, encoder: EncoderName) -> int:
-    """Return the number of samples in each training step, so that an epoch has about 40 steps.
-
-    It is at least 20, and at most what the encoder's row of `ENCODERS` says for the device.
-    """
-    spec = ENCODERS[encoder]
-    largest = spec.cpu_batch_size if device_type == "cpu" else spec.gpu_batch_size
-    return int(min(largest, max(20, num_samples // 40)))
-
-
-def default_epochs(steps_per_epoch: int, draws_per_label: float, encoder: EncoderName) -> int:
-    """Return the number of epochs that gives the encoder's `EncoderSpec.steps` optimizer steps.
-
-    The number of steps is doubled if an epoch draws each label at least twice. Labels are few then,
-    and the network learns more slowly from unlabeled images: on MNIST with 100 labels the ranking
-    still improves between epochs 30 and 60. The result stays within `EncoderSpec.epoch_range`.
-    """
-    spec = ENCODERS[encoder]
-    low, high = spec.epoch_range
-    steps = spec.steps * (2 if draws_per_label >= 2 else 1)
-    return min(high, max(low, math.ceil(steps / steps_per_epoch)))
-
-
-@dataclass(frozen=True)
-class UMNConfig:
-    """Settings of UMN; where the paper gives a value it is the default.
-
-    Attributes
-    ----------
-    network
-        The networks' configuration.
-    label_weight
-        α > 0, see `default_label_weight`.
-    class_weights
-        C factors of α by given class, see `balancing_weights`.
-    min_epsilon
-        ε_min in (0, 0.5 (1 - 1/C)); not given by the paper.
-    ema_decay
-        γ in (0, 1), weight on the old value at each step; not given by the paper.
-    learning_rate, betas
-        Adam's (section 4.1).
-    generative
-        Whether to train decoder and conditional networks, with their terms of the loss, see
-        `trains_generative_half`. Without them unlabeled images teach nothing.
-    entropy_weight
-        λ ≥ 0, see `default_entropy_weight`; 0 with the generative half, whose bound has the entropy.
-    explained_share
-        In (0, 1]: the share of a batch's labeled images whose bound is worked out, each weighed by
-        what it stands for.
-    min_explained
-        But at least so many of them: the bound of fewer says little of a small batch.
-    """
-
-    network: NetworkConfig
-    label_weight: float
-    class_weights: tuple[float, ...]
-    min_epsilon: float = 0.001
-    ema_decay: float = 0.99
-    learning_rate: float = 0.001
-    betas: tuple[float, float] = (0.90, 0.99)
-    generative: bool = True
-    entropy_weight: float = 0.0
-    explained_share: float = 1.0
-    min_explained: int = MIN_EXPLAINED
-
-    @classmethod
-    def for_data(
-        cls,
-        pixels: np.ndarray,
-        given_labels: np.ndarray,
-        num_classes: int,
-        encoder: EncoderName,
-        plan: BatchPlan,
-    ) -> UMNConfig:
-        """Derive all settings from the data.
-
-        Parameters
-        ----------
-        pixels
-            ``(N, C, H, W)`` uint8, at the size that the encoder reads; or features
-            ``(N, D, 1, 1)`` float32 for the encoder "features".
-        given_labels
-            ``(L,)`` int64, of the labeled images.
-        num_classes
-            C.
-        encoder
-            Name of the encoder.
-        plan
-            How an epoch is cut into batches.
-        """
-        channels, height, width = pixels.shape[1:]
-        network = NetworkConfig(
-            encoder=encoder,
-            image_shape=(channels, height, width),
-            num_classes=num_classes,
-            likelihood=choose_likelihood(pixels),
-            statistics=PixelStatistics.of(pixels),
-        )
-        size = reconstructed_size(encoder, network.image_shape)
-        config = cls(
-            network,
-            default_label_weight(size, plan.draws_per_label),
-            balancing_weights(given_labels, num_classes),
-            min_epsilon=ENCODERS[encoder].min_epsilon,
-        )
-        labeled_share = len(given_labels) / len(pixels)
-        if trains_generative_half(encoder, num_classes, labeled_share):
-            mostly_labeled = labeled_share >= MOSTLY_LABELED_SHARE
-            return replace(config, explained_share=EXPLAINED_SHARE if mostly_labeled else 1.0)
-        return config.without_generative_half()
-
-    def without_generative_half(self) -> UMNConfig:
-        """Leave the generative half out, the entropy of its bound weighed in its place."""
-        weight = default_entropy_weight(self.network.num_classes)
-        return replace(self, generative=False, entropy_weight=weight)
 
 
 class UMN:

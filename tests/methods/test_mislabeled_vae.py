@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from labelaudit.errors import OptionError
 from labelaudit.methods.mislabeled_vae import KnownRateVAE, MislabeledVAE
 from labelaudit.methods.task import Task
-from labelaudit.methods.umn import UMNConfig
+from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.training.method import Batch

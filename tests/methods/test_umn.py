@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit.methods.umn import (
-    UMN,
+from labelaudit.methods.umn import UMN, clamp_epsilon, label_factor, label_uncertainty
+from labelaudit.methods.umn_config import (
     UMNConfig,
     balancing_weights,
-    clamp_epsilon,
     default_batch_size,
     default_entropy_weight,
     default_epochs,
     default_label_weight,
-    label_factor,
-    label_uncertainty,
 )
 from labelaudit.networks.encoders import EncoderName
 from labelaudit.networks.standardize import PixelStatistics

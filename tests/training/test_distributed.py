@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from labelaudit.training import distributed
 from labelaudit.training.batches import BatchPlan, TrainingImages
-from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
@@ -89,7 +90,8 @@ import numpy as np
 import torch
 from labelaudit.training import distributed
 from labelaudit.training.batches import TrainingImages
-from labelaudit.methods.umn import UMN, UMNConfig
+from labelaudit.methods.umn import UMN
+from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 
