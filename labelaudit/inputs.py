@@ -342,18 +342,18 @@ def decode(
     encoder
         "auto" or one of `ENCODER_NAMES`.
     image_size
-        Longest side in pixels, where asked for.
+        Longest side in pixels, or None for the size that the encoder prefers.
     device
-        Where the encoder will run.
+        Device on which the encoder will run.
     reporter
-        Shows progress; told of a pretrained network that may do better.
+        Shows progress, and proposes a pretrained network that may do better.
     scratch
-        Folder for the pixels where they are too many for memory.
+        Folder for the pixels if memory is too small for them.
 
     Raises
     ------
     SourceError, OptionError
-        If the images cannot be read, or not by this encoder.
+        If the images cannot be read, or are too small for this encoder.
     """
     images = source.manifest.images
     found = plan_images(images)
@@ -364,7 +364,7 @@ def decode(
     if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
         _propose(reporter)
     source, pixels = _decode(source, found, choice.image_shape[1:], reporter, scratch)
-    # Color may have turned up late.
+    # Color images may have followed the ones that the plan looked at.
     choice = replace(choice, image_shape=pixels.shape[1:])
     return Inputs(source, pixels, choice, choice.name)
 
@@ -433,7 +433,7 @@ def _once_a_machine(
 
 
 def _propose(reporter: Reporter) -> None:
-    """Tell of a pretrained network whose weights are on this machine, if there is one."""
+    """Propose a pretrained network whose weights are on this machine, if there is one."""
     there = (name for name in PROPOSED_BACKBONES if cached_weights(name) is not None)
     if (name := next(there, None)) is not None:
         reporter.say(
@@ -452,7 +452,7 @@ def extract(
     reporter: Reporter,
     scratch: Path | None = None,
 ) -> Inputs:
-    """Let a pretrained backbone look at all images; what it has seen before is not computed again.
+    """Compute the features of all images with a pretrained backbone, or take them from the cache.
 
     Parameters
     ----------
@@ -461,16 +461,16 @@ def extract(
     encoder, weights, image_size
         See `labelaudit.features.backbones.open_backbone`.
     device
-        Where it runs.
+        Device on which the backbone runs.
     reporter
         Shows progress.
     scratch
-        Folder for the features where they are too many for memory.
+        Folder for the features if memory is too small for them.
 
     Raises
     ------
     OptionError
-        If there is no such backbone, or its weights are not there or do not fit.
+        If there is no such backbone, or its weights are missing or do not fit.
     """
     backbone = _open(source, encoder, weights, image_size, device)
 
@@ -507,22 +507,22 @@ def decode_for_backbone(
     reporter: Reporter,
     scratch: Path | None = None,
 ) -> Inputs:
-    """Decode all images as a pretrained network reads them, to train it on.
+    """Decode all images at the size that a pretrained network reads, to train it further.
 
-    Images are fitted whole into its square, as every encoder here reads them: what a crop would cut
-    off may be what the label is about.
+    Whole images are resized to its square, as for all encoders that are trained here. A crop could cut
+    off the object that the label names.
 
     Parameters
     ----------
     source, encoder, weights, image_size, device, reporter
         See `extract`.
     scratch
-        Folder for the pixels where they are too many for memory.
+        Folder for the pixels if memory is too small for them.
 
     Raises
     ------
     SourceError, OptionError
-        If the images cannot be read, or the network or its weights not be found.
+        If the images cannot be read, or the network or its weights are not found.
     """
     backbone = _open(source, encoder, weights, image_size, device)
     side = backbone.image_size
@@ -550,7 +550,7 @@ def _open(
     image_size: int | None,
     device: torch.device,
 ) -> Backbone:
-    """Open the backbone of a name that a user gave; OptionError if there is none."""
+    """Open the backbone that a user named. Raises OptionError if there is none."""
     if isinstance(source.manifest.images, NoImages):
         raise OptionError(f"--encoder {encoder} reads images, and this source has none")
     if weights is None:
@@ -566,12 +566,13 @@ def _open(
 
 def _origin(backbone: Backbone) -> dict[str, Any]:
     origin = backbone.settings()
-    del origin["weights"]  # the same may lie elsewhere next time; the identity knows their content
+    # The same weights may have another path next time, and the identity covers their content.
+    del origin["weights"]
     return origin
 
 
 def take_features(found: FeatureSource) -> Inputs:
-    """Take features as they came along with a source, or were made of a table's columns."""
+    """Use the features of a source: those that it brings, or those from the columns of a table."""
     size = found.features.shape[1]
     if found.notes:
         used = sum(not words.startswith("left out") for words in found.notes.values())

@@ -3,21 +3,22 @@
 Paper: "Is the Label Trustful: Training Better Deep Learning Model via Uncertainty Mining Net",
 submitted to ICLR 2020 (section 3; Eqs. 2-11, 14-18; Algorithm 1; Table 4).
 
-A learner, a semi-supervised generative model, is trained on labeled and unlabeled images alike; a
-guider, the moving average of its encoder and classifier, tells how far each label can be trusted:
+A learner, a semi-supervised generative model, is trained on labeled and unlabeled images. A guider
+is the moving average of its encoder and classifier. Their difference ε tells how far each label can be
+trusted:
 
     ε(x) = |q'(ỹ|x) - q(ỹ|x)|                                                   (Eq. 11)
     f(ε) = log[(C-1)(1-ε) / ε]                                                   (Eq. 7)
     loss = (1/B) [Σ_all -ELBO(x) - α Σ_labeled f(ε) q(ỹ|z_a)]
 
-Without its generative half (`UMNConfig.generative`) the loss is the labeled term and, of the bound,
-the entropy of q(y|z_a) with a weight λ of its own, H in nats:
+Without the generative half (`UMNConfig.generative`) only the labeled term and the entropy H of
+q(y|z_a) in nats remain, with a weight λ:
 
     loss = -(α/B) Σ_labeled [f(ε) q(ỹ|z_a) + λ H(q(y|z_a))]
 
-Nothing is reconstructed then, and unlabeled images teach nothing.
+Nothing is reconstructed then, and nothing is learned from unlabeled images.
 
-Deviations and readings, with reasons, are in docs/method.md. In short: the signs of Eq. 5 follow
+Deviations and readings, with reasons, are in docs/methods/umn.md. In short: the signs of Eq. 5 follow
 Eq. 14; the entropy of q(z_a|x) is taken in closed form; α, which the paper does not give, follows
 the data (`default_label_weight`).
 """
@@ -75,12 +76,12 @@ class UMN:
     Parameters
     ----------
     config
-        Everything that shapes the method.
+        All settings of the method.
     device
-        Where to train; bfloat16 autocast is used on CUDA.
+        Device to train on. bfloat16 autocast is used on CUDA.
     pretrained
-        Weights that the trunk of a `BackboneEncoder` starts from, and which are then trained at
-        the encoder's `EncoderSpec.pretrained_learning_rate`.
+        Initial weights of the trunk of a `BackboneEncoder`. They are trained at the encoder's
+        `EncoderSpec.pretrained_learning_rate`.
 
     References
     ----------
@@ -122,14 +123,14 @@ class UMN:
         )
 
     def compile(self, backend: str | Callable[..., Any] = "inductor") -> None:
-        """Let torch.compile make the loss faster from now on; where that fails, warn and go on.
+        """Compile the loss with torch.compile from now on. If that fails, warn and continue without.
 
-        Compiled, other random numbers are drawn.
+        A compiled loss draws other random numbers.
 
         Parameters
         ----------
         backend
-            As torch.compile knows it.
+            Backend of torch.compile.
         """
         options: dict[str, Any] = {"backend": backend}
         if self.device.type == "cuda" and backend == "inductor":
@@ -142,7 +143,7 @@ class UMN:
         self.shared = distributed.parallel(self.network, self.device, pretrained=pretrained)
 
     def agree(self) -> None:
-        """Let all processes judge by the same statistics of batch norm, which each took on its own."""
+        """Give all processes the same batch-norm statistics, which each of them measured separately."""
         distributed.same_buffers(self.network, self.guider)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -164,15 +165,14 @@ class UMN:
         num_labeled: int,
         verified: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Work out the loss of a batch, and what is worth telling of it.
+        """Calculate the loss of a batch, and the values that are reported.
 
-        Nothing in here asks the device for a value, so that a GPU is never waited for.
+        Nothing in here reads a value from the device, so the host never waits for a GPU.
 
         Parameters
         ----------
         images, noisy_labels, num_labeled, verified
-            As in `Batch`. ε of verified labels is ε_min: nothing pulls harder than a label that is
-            known to be right.
+            As in `Batch`. ε of verified labels is ε_min, so that they have the largest weight.
 
         Returns
         -------
@@ -200,24 +200,24 @@ class UMN:
         pull = label_factor(epsilon, num_classes) * self.class_weights[labels]
         labeled_term = (pull * given_probs).sum()
         if config.entropy_weight:
-            # Not torch.special.entr, whose gradient is infinite at 0.
+            # torch.special.entr would have an infinite gradient at 0.
             entropy = -(learner_probs * logits[:num_labeled].log_softmax(1)).sum()
             labeled_term = labeled_term + config.entropy_weight * entropy
         return -(objective + config.label_weight * labeled_term) / len(images), told
 
     def num_explained(self, num_labeled: int) -> int:
-        """Give how many of a batch's labeled images have their bound worked out."""
+        """Return for how many labeled images of a batch the bound is calculated."""
         share = math.ceil(self.config.explained_share * num_labeled)
         return min(num_labeled, max(self.config.min_explained, share))
 
     def explained(self, batch_size: int, num_labeled: int) -> tuple[slice, ...]:
-        """Choose the rows of a batch whose bound is worked out.
+        """Choose the rows of a batch for which the bound is calculated.
 
         Returns
         -------
         tuple of slice
-            Of the labeled images the first few, for batches are drawn in random order, which stand for
-            all of them; and all unlabeled ones.
+            The first labeled images, which represent all of them because batches are drawn in random
+            order, and all unlabeled images.
         """
         kept = self.num_explained(num_labeled)
         if kept == num_labeled:
@@ -226,7 +226,7 @@ class UMN:
         return parts if num_labeled < batch_size else parts[:1]
 
     def explained_weights(self, batch_size: int, num_labeled: int) -> Tensor:
-        """Count each of the explained rows as many times as it stands for, ``(K,)``."""
+        """Return for each explained row the number of images that it represents, ``(K,)``."""
         kept = self.num_explained(num_labeled)
         weights = torch.ones(kept + batch_size - num_labeled, device=self.device)
         if kept:
@@ -235,14 +235,14 @@ class UMN:
 
     @torch.no_grad()
     def estimate_epsilon(self, images: Tensor, labels: Tensor, learner_probs: Tensor) -> Tensor:
-        """ε of each label in a training batch (Eq. 11), the guider, in train mode, with its own noise.
+        """ε of each label in a training batch (Eq. 11). The guider adds noise of its own.
 
         Parameters
         ----------
         images, labels
-            ``(B, C, H, W)`` and ``(B,)``, labeled images alone.
+            ``(B, C, H, W)`` and ``(B,)``, only labeled images.
         learner_probs
-            ``(B, C)``, what the learner said of them in this step.
+            ``(B, C)``, the learner's probabilities in this step.
 
         Returns
         -------
@@ -260,7 +260,7 @@ class UMN:
 
     @torch.inference_mode()
     def predict(self, images: Tensor) -> Predictions:
-        """Look at images without noise, dropout or sampling; see `Method.predict`."""
+        """Predict without noise, dropout or sampling; see `Method.predict`."""
         self.learner.eval()
         self.guider.eval()
         with autocast(self.device):
@@ -270,14 +270,14 @@ class UMN:
 
     @classmethod
     def from_portable(cls, saved: Mapping[str, Any], device: torch.device | str = "cpu") -> UMN:
-        """Build a method from what `portable` gave, to predict with.
+        """Build a method that can predict from the result of `portable`.
 
         Parameters
         ----------
         saved
-            A run folder's model.pt, as ``torch.load(path, weights_only=True)`` reads it.
+            The model.pt of a run folder, as ``torch.load(path, weights_only=True)`` reads it.
         device
-            Where to predict.
+            Device to predict on.
         """
         config = dict(saved["config"])
         network = dict(config.pop("network"))
@@ -289,13 +289,13 @@ class UMN:
 
     @property
     def embedding_size(self) -> int:
-        """Length d of the embedding that `predict` gives."""
+        """Length d of the embedding that `predict` returns."""
         return self.network.encoder.embedding_size
 
     def portable(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """Give weights and settings as plain types, for ``torch.load(weights_only=True)``.
+        """Return weights and settings as plain types, for ``torch.load(weights_only=True)``.
 
-        `guider` holds the averaged encoder and classifier, `network` all of the learner.
+        `guider` holds the averaged encoder and classifier, and `network` the whole learner.
         """
         guider = self.guider.module.state_dict()
         return {
@@ -321,6 +321,6 @@ class UMN:
         self.optimizer.load_state_dict(state["optimizer"])
         for weight, moments in self.optimizer.state.items():
             for name in ("exp_avg", "exp_avg_sq"):
-                # Saved on another device they lie in memory as the weights did there, and Adam reads
-                # both in the order of memory.
+                # Adam reads weights and moments in the order of memory, which may have been another
+                # one on the device where they were saved.
                 moments[name] = torch.empty_like(weight).copy_(moments[name])

@@ -12,42 +12,42 @@ from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig, choose_likelihood
 from labelaudit.training.batches import BatchPlan
 
-# Share of an image's input values that the labeled term weighs (method.md's 78 on MNIST is 0.1 D).
+# The weight of the labeled term for each input value of an image (78 on MNIST is 0.1 D).
 LABEL_WEIGHT_PER_INPUT = 0.1
-# Labels of rare classes weigh at most so many times those of an average class.
+# Largest weight of the labels of a rare class, relative to an average class.
 MAX_CLASS_WEIGHT = 100.0
-# From this share of labeled images on the data count as mostly labeled.
+# From this share of labeled images on, the data count as mostly labeled.
 MOSTLY_LABELED_SHARE = 0.25
-# Labeled images teach by their labels: the bound of a few of each batch is enough.
+# Labels teach more than the bound does: a few labeled images of each batch are enough for the bound.
 EXPLAINED_SHARE = 0.1
 MIN_EXPLAINED = 10
-# λ without the generative half: so much a class, up to so much of the largest entropy there is.
+# λ without the generative half, per class, and at most this share of the largest possible entropy.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
 
 
 def default_label_weight(input_size: int, draws_per_epoch: float) -> float:
-    """α, the weight of the labeled term, from the data.
+    """Return α, the weight of the labeled term.
 
-    The ELBO grows with the number of input values D, so α does too; and a label that is drawn more
-    than once an epoch (few labels among many images) weighs less at each draw, so that every label
-    weighs 0.1 D an epoch.
+    The ELBO grows with the number of input values D, so α does too. If there are few labels among many
+    images, a label is drawn more than once per epoch. Each draw weighs less then, so that every label
+    has the weight 0.1 D per epoch.
 
     Parameters
     ----------
     input_size
         D, the number of values that the decoder reconstructs.
     draws_per_epoch
-        How often the sampler draws a labeled image in an epoch, at least 1.
+        How often the sampler draws each labeled image in an epoch, at least 1.
     """
     return LABEL_WEIGHT_PER_INPUT * input_size / max(1.0, draws_per_epoch)
 
 
 def balancing_weights(given_labels: np.ndarray, num_classes: int) -> tuple[float, ...]:
-    """Give each class a weight so that all classes pull alike.
+    """Return a weight for each class, so that all classes have the same influence.
 
-    The labeled term is linear in the probability: a class with few labels, whose probabilities start
-    small, is otherwise never learned, and all of its labels look wrong.
+    The labeled term is linear in the probability. Without weights, a class with few labels starts with
+    small probabilities and is never learned, so all of its labels look wrong.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ def balancing_weights(given_labels: np.ndarray, num_classes: int) -> tuple[float
 
 
 def default_entropy_weight(num_classes: int) -> float:
-    """λ, the weight of the entropy where the generative half is left out.
+    """Return λ, the weight of the entropy without the generative half.
 
-    The labeled term is linear in the probability, so that a label whose probability is near 0 hardly
-    pulls: of many classes some are never learned. Entropy (as in the confidence penalty of Pereyra et
-    al. 2017, https://arxiv.org/abs/1701.06548) keeps all probabilities away from 0; with few classes
-    it is not needed, and more of it lets wrong labels be learned by heart.
+    The labeled term is linear in the probability, so a label with a probability near 0 has hardly any
+    influence, and of many classes some are never learned. Entropy keeps all probabilities away from 0,
+    as in the confidence penalty of Pereyra et al. 2017 (https://arxiv.org/abs/1701.06548). It is not
+    needed for few classes, and with more of it the network memorizes wrong labels.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def default_epochs(steps_per_epoch: int, draws_per_label: float, encoder: Encode
 
 @dataclass(frozen=True)
 class UMNConfig:
-    """Settings of UMN; where the paper gives a value it is the default.
+    """Settings of UMN. Values from the paper are the defaults.
 
     Attributes
     ----------
@@ -139,23 +139,24 @@ class UMNConfig:
     label_weight
         α > 0, see `default_label_weight`.
     class_weights
-        C factors of α by given class, see `balancing_weights`.
+        C factors of α, one per given class, see `balancing_weights`.
     min_epsilon
-        ε_min in (0, 0.5 (1 - 1/C)); not given by the paper.
+        ε_min in (0, 0.5 (1 - 1/C)). The paper does not give it.
     ema_decay
-        γ in (0, 1), weight on the old value at each step; not given by the paper.
+        γ in (0, 1), the weight of the old value at each step. The paper does not give it.
     learning_rate, betas
         Adam's (section 4.1).
     generative
-        Whether to train decoder and conditional networks, with their terms of the loss, see
-        `trains_generative_half`. Without them unlabeled images teach nothing.
+        Whether to train the decoder and the conditional networks, with their terms of the loss, see
+        `trains_generative_half`. Without them nothing is learned from unlabeled images.
     entropy_weight
-        λ ≥ 0, see `default_entropy_weight`; 0 with the generative half, whose bound has the entropy.
+        λ ≥ 0, see `default_entropy_weight`. It is 0 with the generative half, whose bound includes
+        the entropy.
     explained_share
-        In (0, 1]: the share of a batch's labeled images whose bound is worked out, each weighed by
-        what it stands for.
+        Share of a batch's labeled images for which the bound is calculated, in (0, 1]. Each is
+        weighted by the number of images that it represents.
     min_explained
-        But at least so many of them: the bound of fewer says little of a small batch.
+        Smallest number of these images, because fewer represent a small batch badly.
     """
 
     network: NetworkConfig
@@ -217,6 +218,6 @@ class UMNConfig:
         return config.without_generative_half()
 
     def without_generative_half(self) -> UMNConfig:
-        """Leave the generative half out, the entropy of its bound weighed in its place."""
+        """Return the settings without the generative half, with the entropy term instead."""
         weight = default_entropy_weight(self.network.num_classes)
         return replace(self, generative=False, entropy_weight=weight)
