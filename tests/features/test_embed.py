@@ -68,7 +68,7 @@ def test_a_file_of_features_joins_its_source_again(
     assert joined.source.manifest.num_samples == 29
     table = embed(source, reporter=lines, **options)
     assert isinstance(table, pd.DataFrame)
-    assert lines.said[-1].startswith("29 of the images were known")
+    assert lines.said[-1].startswith("29 of the images are in the cache")
     assert table["sample_id"].tolist() == joined.source.manifest.sample_ids.tolist()
     np.testing.assert_array_equal(np.stack(table["features"]), joined.features)
     assert len(np.unique(joined.features, axis=0)) == 29
