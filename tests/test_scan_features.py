@@ -185,7 +185,7 @@ def test_few_labels_a_class_say_what_can_be_trusted(lines) -> None:
     assert result.samples["suspect_score"].notna().all()
     (warning,) = [line for line in lines.warned if "labels per class" in line]
     assert warning.startswith("there are only 10 labels per class on average")
-    assert "can be trusted" in warning
+    assert "Trust the order of the suspects more than their scores" in warning
     assert warning in result.summary["warnings"]
     wrong = noisy != clean
     flagged = result.samples["is_label_issue"].to_numpy()
