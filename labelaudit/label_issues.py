@@ -29,7 +29,7 @@ from labelaudit.suspects.predictions import (
     check_predictions,
     sparse_warnings,
 )
-from labelaudit.suspects.summary import summarize
+from labelaudit.suspects.summary import AuditSummary, summarize
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import warn_of_distrust
 
@@ -41,14 +41,14 @@ class LabelIssues(pd.DataFrame):
 
     Attributes
     ----------
-    summary : dict
+    summary : AuditSummary
         Counts, the expected number of wrong labels and its interval, what the mistakes are like, what
         was assumed, and whether to trust the result. Keys as in summary.json (docs/run-folder.md).
     """
 
     _metadata = ["summary"]  # noqa: RUF012 - pandas' own way to carry attributes along
 
-    summary: dict[str, Any]
+    summary: AuditSummary
 
     @property
     def _constructor(self) -> type[LabelIssues]:
@@ -65,9 +65,9 @@ class LabelIssues(pd.DataFrame):
         summary = getattr(self, "summary", None)
         if not summary:
             return ""
-        found = f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels look wrong"
-        if not summary["trust"]["trustworthy"]:
-            found += f". DO NOT TRUST THIS: {summary['trust']['reasons'][0]}"
+        found = f"{summary.num_suspects:,} of {summary.num_labeled:,} labels look wrong"
+        if not summary.trust.trustworthy:
+            found += f". DO NOT TRUST THIS: {summary.trust.reasons[0]}"
         return found + "\n"
 
 
@@ -173,11 +173,10 @@ def find_label_issues(
     )
     table = LabelIssues(samples.drop(columns=["path", "first_label"], errors="ignore"))
     table.index = index
-    table.summary = summarize(manifest, found.scores, found.decision, found.trust)
-    table.summary["warnings"] = notes
+    table.summary = summarize(manifest, found.scores, found.decision, found.trust, warnings=notes)
     for line in notes:
         warnings.warn(line, LabelauditWarning, stacklevel=2)
-    warn_of_distrust(table.summary["trust"], stacklevel=3)
+    warn_of_distrust(table.summary.trust, stacklevel=3)
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ def scan(
                     "the GPU has not enough free memory: a smaller --batch-size or --image-size"
                     " takes less, and --device cpu none of it"
                 ) from error
-    warn_of_distrust(result.summary["trust"], stacklevel=3)
+    warn_of_distrust(result.summary.trust, stacklevel=3)
     return result
 
 
@@ -278,8 +279,14 @@ def _fit_and_write(
     try:
         auditor.fit_plan(plan, files, reporter, started=started)
         result = auditor.result()
-        result.summary["config"]["options"] |= read_as
-        result.summary["checked"] = review.check(result.samples, result.summary)
+        summary = result.summary
+        options = summary.config["options"] | read_as
+        summary = replace(
+            summary,
+            config=summary.config | {"options": options},
+            checked=review.check(result.samples, summary),
+        )
+        result = replace(result, summary=summary)
         if folder is not None:
             result = result.written_to(
                 folder, max_suspects=read_as["max_suspects"], reporter=reporter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from labelaudit.suspects.predictions import (
     sparse_warnings,
 )
 from labelaudit.suspects.scores import Scores
-from labelaudit.suspects.summary import installed_version, summarize, versions
+from labelaudit.suspects.summary import EncoderUsed, Summary, installed_version, summarize, versions
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import unknown_first_warning
 
@@ -118,13 +118,13 @@ def scan_predictions(
             seed=seed,
             verified=verified,
         )
-    told = [
+    warnings = [
         *source.warnings,
         *predictions.warnings,
         *sparse_warnings(manifest.noisy_labels, manifest.class_names),
         *filter(None, [unknown_first_warning(verified)]),
     ]
-    for line in told:
+    for line in warnings:
         reporter.warn(line)
     reporter.say("Ranking the labels.")
     judged = assess_labels(
@@ -145,30 +145,29 @@ def scan_predictions(
     )
     duplicates = _duplicates(data, judged.scores)
     config = {"pred_probs": list(names), "features": data.features is not None}
-    summary = summarize(
+    found = summarize(
         manifest,
         judged.scores,
         judged.decision,
         judged.trust,
         source.clean_labels,
         num_excluded=source.num_excluded,
-    ) | {
-        "encoder": {
-            "name": "predictions",
-            "reason": f"{len(names)} brought along, nothing trained",
-            "image_shape": None,
-        },
-        "columns": {},
-        "status": "complete",
-        "epochs": 0,
-        "seconds": round(time.monotonic() - started, 1),
-        "device": "cpu",
-        "seed": seed,
-        "versions": versions(),
-        "warnings": told,
-        "config": json.loads(json.dumps({"threshold": threshold, "seed": seed, **config})),
-        "num_conflicting_duplicates": len(duplicates),
-    }
+        warnings=warnings,
+    )
+    reason = f"{len(names)} brought along, nothing trained"
+    summary = Summary(
+        **vars(found),
+        encoder=EncoderUsed(name="predictions", reason=reason, image_shape=None),
+        columns={},
+        status="complete",
+        epochs=0,
+        seconds=round(time.monotonic() - started, 1),
+        device="cpu",
+        seed=seed,
+        versions=versions(),
+        config=json.loads(json.dumps({"threshold": threshold, "seed": seed, **config})),
+        num_conflicting_duplicates=len(duplicates),
+    )
     result = ScanResult(
         samples=samples,
         suspects=suspects_table(samples),
@@ -190,7 +189,7 @@ def scan_predictions(
             ),
         ),
     )
-    summary["checked"] = review.check(samples, summary)
+    result = replace(result, summary=replace(summary, checked=review.check(samples, summary)))
     if folder is None:
         return result
     folder.claim(installed_version(), source.fingerprint(), config)

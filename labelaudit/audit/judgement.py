@@ -22,7 +22,7 @@ from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries
 from labelaudit.suspects.label_evidence import LabelEvidence, collect_evidence
 from labelaudit.suspects.scores import Scores, score_labels
-from labelaudit.suspects.summary import summarize, versions
+from labelaudit.suspects.summary import EncoderUsed, Summary, summarize, versions
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.suspects.trust import Trust, assess_trust
 from labelaudit.training.recorder import EpsilonHistory
@@ -120,20 +120,22 @@ def result_of(audited: Audited) -> ScanResult:
         clean_labels=source.clean_labels,
     )
     duplicates = find_duplicates(plan, fitted.embeddings, judgement.scores)
-    summary = summarize(
+    found = summarize(
         manifest,
         judgement.scores,
         judgement.decision,
         judgement.trust,
         source.clean_labels,
         num_excluded=source.num_excluded,
+        warnings=list(source.warnings),
     )
-    summary |= _settings_of(audited) | {"num_conflicting_duplicates": len(duplicates)}
     return ScanResult(
         samples=samples,
         suspects=suspects_table(samples),
         duplicates=duplicates,
-        summary=summary,
+        summary=Summary(
+            **vars(found), **_run_of(audited), num_conflicting_duplicates=len(duplicates)
+        ),
         pred_probs=fitted.pred_probs,
         embeddings=fitted.embeddings,
         history=audited.history,
@@ -190,16 +192,16 @@ def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> 
     )
 
 
-def _settings_of(audited: Audited) -> dict[str, Any]:
+def _run_of(audited: Audited) -> dict[str, Any]:
     """Return how the audit was done, for summary.json."""
     plan, training = audited.plan, audited.fitted.training
     device = plan.device
     return {
-        "encoder": {
-            "name": plan.inputs.encoder,
-            "reason": plan.inputs.choice.reason,
-            "image_shape": plan.image_shape,
-        },
+        "encoder": EncoderUsed(
+            name=plan.inputs.encoder,
+            reason=plan.inputs.choice.reason,
+            image_shape=plan.image_shape,
+        ),
         "columns": dict(plan.inputs.notes),
         "status": training.status,
         "epochs": training.epochs,
@@ -207,7 +209,6 @@ def _settings_of(audited: Audited) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "seed": plan.options.seed,
         "versions": versions(),
-        "warnings": list(plan.inputs.source.warnings),
         # As JSON has it, so that summary.json reads back as this.
         "config": json.loads(json.dumps({"options": asdict(plan.options), **plan.settings()})),
     }

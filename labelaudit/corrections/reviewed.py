@@ -165,7 +165,7 @@ class Review:
         decided = self.decisions.corrections
         return frozenset(decided.loc[decided["decision"] == EXCLUDE, "sample_id"])
 
-    def check(self, samples: pd.DataFrame, summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    def check(self, samples: pd.DataFrame, summary: Mapping[str, Any]) -> CheckedScores | None:
         """Hold the last run's scores against what was decided, and recalibrate the new run's.
 
         Parameters
@@ -177,13 +177,13 @@ class Review:
 
         Returns
         -------
-        dict or None
-            See `CheckedScores`; None where no label of the last run was decided about, or scores are
+        CheckedScores or None
+            None where no label of the last run was decided about, or scores are
             no probabilities.
         """
         if self.last is None or not _are_probabilities(summary):
             return None
-        return self.last.check(_doubtful(samples)["suspect_score"]).as_dict()
+        return self.last.check(_doubtful(samples)["suspect_score"])
 
     def keep_standing(self, folder: Path) -> None:
         """Write what stood in the output folder into the new one, before anything else can fail.

@@ -95,7 +95,7 @@ def write_results(
     if contents.model is not None:
         with folder.file("model.pt") as path:
             torch.save(contents.model, path)
-    folder.write_json("summary.json", result.summary)
+    folder.write_json("summary.json", result.summary.to_json())
     write_report(folder.path / "report.html", result, max_suspects=max_suspects, reporter=reporter)
 
 
@@ -152,27 +152,24 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
     flagged = labeled["is_label_issue"].to_numpy()
     # Where some truths are unknown, their labels are neither right nor wrong to plot.
     truth = wrong if wrong is not None and known.all() else None
-    if result.summary["review"]["curve"]:
+    summary = result.summary
+    if summary.review.curve:
         paths["review"] = folder / "review.png"
         ranked = None if truth is None else truth[np.argsort(labeled["rank"].to_numpy())]
-        plot_review(
-            result.summary["review"], result.summary["num_suspects"], paths["review"], ranked
-        )
-    plot_class_pairs(result.samples, result.summary["class_names"], paths["class_pairs"])
+        plot_review(summary["review"], summary.num_suspects, paths["review"], ranked)
+    plot_class_pairs(result.samples, summary.class_names, paths["class_pairs"])
     if result.history is not None:
         paths["epsilon"] = folder / "epsilon.png"
         plot_epsilon(result.history, paths["epsilon"], truth, flagged)
     if result.embeddings is not None:
         paths["embedding"] = folder / "embedding.png"
-        plot_embedding(
-            result.embeddings, result.samples, paths["embedding"], seed=result.summary["seed"]
-        )
+        plot_embedding(result.embeddings, result.samples, paths["embedding"], seed=summary.seed)
     if wrong is not None and wrong.any():
         paths["precision_recall"] = folder / "precision_recall.png"
         plot_precision_recall(
             labeled["suspect_score"].to_numpy()[known],
             wrong[known],
-            result.summary["threshold"]["value"],
+            summary.threshold.value,
             paths["precision_recall"],
             flagged[known],
         )

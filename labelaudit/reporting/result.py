@@ -14,6 +14,7 @@ import pandas as pd
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.run_folder import RunFolder
+from labelaudit.suspects.summary import Summary, installed_version
 from labelaudit.training.recorder import EpsilonHistory
 
 SHOWN_SUSPECTS = 10
@@ -61,7 +62,7 @@ class ScanResult:
         Pairs of samples that are the same, or nearly, and have different labels; what duplicates.csv
         holds. Columns as in `labelaudit.suspects.duplicates.conflicting_duplicates`.
     summary
-        What summary.json holds (docs/run-folder.md lists its keys).
+        Counts, expectations, trust and settings: what summary.json holds.
     pred_probs
         ``(N, C)`` floats, the guider's class probabilities, rows in the order of `samples`; or the
         predictions that were audited.
@@ -79,7 +80,7 @@ class ScanResult:
     samples: pd.DataFrame
     suspects: pd.DataFrame
     duplicates: pd.DataFrame
-    summary: dict[str, Any]
+    summary: Summary
     pred_probs: np.ndarray
     embeddings: np.ndarray | None
     history: EpsilonHistory | None
@@ -110,8 +111,6 @@ class ScanResult:
         OutputError
             If the folder is there already or cannot be written.
         """
-        from labelaudit.suspects.summary import installed_version
-
         run = RunFolder(folder, force=force)
         run.claim(installed_version(), self.contents.fingerprint, dict(self.contents.settings))
         try:
@@ -160,23 +159,22 @@ class ScanResult:
 
     def __repr__(self) -> str:
         where = f", files in {self.run_dir}" if self.run_dir else ""
-        return f"<ScanResult of {self.summary['name']}: {self._headline()}{where}>"
+        return f"<ScanResult of {self.summary.name}: {self._headline()}{where}>"
 
     def _headline(self) -> str:
-        summary = self.summary
-        trust = summary["trust"]
-        distrust = "" if trust["trustworthy"] else f". DO NOT TRUST THIS: {trust['reasons'][0]}"
-        return f"{summary['num_suspects']:,} of {summary['num_labeled']:,} labels flagged{distrust}"
+        summary, trust = self.summary, self.summary.trust
+        distrust = "" if trust.trustworthy else f". DO NOT TRUST THIS: {trust.reasons[0]}"
+        return f"{summary.num_suspects:,} of {summary.num_labeled:,} labels flagged{distrust}"
 
     def _repr_html_(self) -> str:
         """Show counts, trust and the worst suspects with their pictures, in a notebook."""
         worst = self.suspects.head(SHOWN_SUSPECTS)
         pictures = self._pictures(worst)
         lines = [f"<p><b>{html.escape(self._headline())}</b></p>"]
-        expected = self.summary["expected_wrong_interval"]
-        if expected is not None and self.summary["trust"]["trustworthy"]:
+        expected = self.summary.expected_wrong_interval
+        if expected is not None and self.summary.trust.trustworthy:
             lines.append(
-                f"<p>About {self.summary['expected_wrong']:,.0f} labels are expected to be wrong"
+                f"<p>About {self.summary.expected_wrong:,.0f} labels are expected to be wrong"
                 f" ({expected[0]:,.0f} to {expected[1]:,.0f} in nine of ten cases).</p>"
             )
         if len(worst):

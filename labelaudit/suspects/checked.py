@@ -6,11 +6,9 @@ can.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -93,11 +91,6 @@ class CheckedScores:
     expected_remaining: float
     recalibrated_remaining: float | None
     explanation: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
 
 
 def check_scores(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
@@ -159,7 +160,23 @@ def _explain_expected(expected: float, total: int, interval: tuple[float, float]
     )
 
 
-def review_curve(scores: Scores) -> list[dict[str, float]]:
+class ReviewPoint(TypedDict):
+    """Expected finds after so many reviewed labels, the most suspect first.
+
+    Attributes
+    ----------
+    reviewed
+        Number of reviewed labels.
+    expected_found, expected_share
+        Expected number of wrong labels among them, and its share of all expected ones, in [0, 1].
+    """
+
+    reviewed: int
+    expected_found: float
+    expected_share: float
+
+
+def review_curve(scores: Scores) -> list[ReviewPoint]:
     """Estimate how many wrong labels a person finds by reviewing the most suspect labels.
 
     Parameters
@@ -169,11 +186,10 @@ def review_curve(scores: Scores) -> list[dict[str, float]]:
 
     Returns
     -------
-    list of dict
-        One point each for 1, 2, 5, 10, 20, 50, ... reviewed labels up to all, and for evenly spaced
-        numbers up to twice the expected number of wrong labels. A point has the keys ``reviewed``,
-        ``expected_found`` (number of wrong labels found) and ``expected_share`` (share of all expected
-        wrong labels, in [0, 1]). Empty if the score is no probability.
+    list of ReviewPoint
+        One each for 1, 2, 5, 10, 20, 50, ... reviewed labels up to all, and for evenly spaced
+        numbers up to twice the expected number of wrong labels. Empty if the score is no
+        probability.
     """
     found = np.cumsum(scores.suspect_score[scores.unverified_order])
     total = len(found)

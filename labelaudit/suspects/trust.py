@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
@@ -93,11 +91,11 @@ def assess_trust(
     return Trust(not reasons, tuple(reasons))
 
 
-def warn_of_distrust(trust: Mapping[str, Any], *, stacklevel: int) -> None:
-    """Warn a Python user of a result that should not be trusted; `trust` is that of its summary."""
-    if not trust["trustworthy"]:
+def warn_of_distrust(trust: Trust, *, stacklevel: int) -> None:
+    """Warn a Python user of a result that should not be trusted."""
+    if not trust.trustworthy:
         warnings.warn(
-            f"do not trust this result. {trust['reasons'][0]}",
+            f"do not trust this result. {trust.reasons[0]}",
             UntrustedResultWarning,
             stacklevel=stacklevel,
         )

@@ -1,5 +1,4 @@
-import json
-
+import msgspec
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -130,8 +129,7 @@ def test_the_interval_of_a_share_is_wilson_s() -> None:
 
 def test_it_can_be_written_as_json() -> None:
     checked = check_scores(*drawn(LEAST_FOR_SHIFT), np.array([0.5]))
-    plain = checked.as_dict()
-    assert json.loads(json.dumps(plain)) == plain
+    plain = msgspec.json.decode(msgspec.json.encode(checked))
     assert plain["explanation"] == checked.explanation
     assert plain["bins"][0]["interval"] == list(checked.bins[0].interval)
 
