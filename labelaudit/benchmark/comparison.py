@@ -173,57 +173,38 @@ def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None
 def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None:
     """Plot a measure by noise rate, with one line per method and one panel per kind of noise."""
     kinds = list(dict.fromkeys(summary["noise"]))
-    figure = Figure(figsize=(5.2 * len(kinds) + 2.2, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(kinds), squeeze=False, sharey=True)[0]
+    figure, axes = _panels(len(kinds), width=5.2, height=4.2)
     methods = [m for m in dict.fromkeys(summary["method"]) if ": " not in m]
     for axis, kind in zip(axes, kinds, strict=True):
         for number, method in enumerate(methods):
             mine = summary[(summary["noise"] == kind) & (summary["method"] == method)]
             mine = mine.assign(rate=mine["rate"].astype(float)).sort_values("rate")
+            errors = mine[f"{measure}_std"].fillna(0)
             axis.errorbar(
-                mine["rate"].fillna(0),
-                mine[measure],
-                yerr=mine[f"{measure}_std"].fillna(0),
-                label=method,
-                marker="o",
-                capsize=3,
-                color=_color(number),
-                linestyle=_style(number),
-            )
+                mine["rate"].fillna(0), mine[measure], yerr=errors, label=method, marker="o",
+                capsize=3, **_line(number),
+            )  # fmt: skip
         axis.set(title=kind, xlabel="share of wrong labels")
         axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axis.grid(alpha=0.3)
     axes[0].set_ylabel(TITLES[measure])
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.suptitle(f"{TITLES[measure]} by noise rate: higher is better", x=0.01, ha="left")
-    _save(figure, path)
+    _save(figure, axes, path)
 
 
 def plot_curves(curves: pd.DataFrame, path: Path) -> None:
     """Plot test error by epoch, with one line per method and one panel per rate (Figure 3)."""
     cells = list(curves.groupby(["noise", "rate"], sort=False, dropna=False))
-    figure = Figure(figsize=(4.6 * len(cells) + 2.2, 4.0), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, len(cells), squeeze=False, sharey=True)[0]
+    figure, axes = _panels(len(cells), width=4.6, height=4.0)
     methods = list(dict.fromkeys(curves["method"]))
     for axis, ((noise, rate), cell) in zip(axes, cells, strict=True):
         for number, method in enumerate(methods):
             mine = cell[cell["method"] == method].groupby("epoch")["test_error"].mean()
-            axis.plot(
-                mine.index,
-                mine.to_numpy(),
-                label=method,
-                color=_color(number),
-                linestyle=_style(number),
-            )
+            axis.plot(mine.index, mine.to_numpy(), label=method, **_line(number))
         axis.set(title=f"{noise} {rate:.0%}" if rate == rate else noise, xlabel="epoch")
-        axis.grid(alpha=0.3)
     axes[0].set_ylabel("test error (mean over seeds)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.suptitle("Test error over epochs: a rising line is overfitting", x=0.01, ha="left")
-    _save(figure, path)
+    _save(figure, axes, path)
 
 
 def plot_precision_recall_of(scores: dict[str, pd.DataFrame], title: str, path: Path) -> None:
@@ -238,34 +219,40 @@ def plot_precision_recall_of(scores: dict[str, pd.DataFrame], title: str, path: 
     path
         The PNG file to write.
     """
-    figure = Figure(figsize=(7.4, 4.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    axis: Axes = figure.subplots()
+    figure, (axis,) = _panels(1, width=5.2, height=4.6)
     for number, (method, frame) in enumerate(scores.items()):
         wrong = frame["is_wrong"].to_numpy()
         precision, recall, _ = precision_recall_curve(wrong, frame["suspect_score"])
-        color = _color(number)
-        axis.plot(recall, precision, label=method, color=color, linestyle=_style(number))
+        style = _line(number)
+        axis.plot(recall, precision, label=method, **style)
         flagged = frame["is_label_issue"].to_numpy()
         if flagged.any():
             found = (flagged & wrong).sum()
-            axis.plot(found / wrong.sum(), found / flagged.sum(), "o", color=color)
+            axis.plot(found / wrong.sum(), found / flagged.sum(), "o", color=style["color"])
     axis.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
     axis.set_title(f"{title}\ndots: each system's own threshold", loc="left", fontsize="medium")
-    axis.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", frameon=False)
-    _save(figure, path)
+    _save(figure, [axis], path)
 
 
-def _color(number: int) -> str:
-    return COLORS[number % len(COLORS)]
+def _panels(number: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels in a row, and room for a legend on the right; in inches."""
+    figure = Figure(figsize=(width * number + 2.2, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(figure.subplots(1, number, squeeze=False, sharey=True)[0])
 
 
-def _style(number: int) -> str:
-    return STYLES[number // len(COLORS) % len(STYLES)]
+def _line(number: int) -> dict[str, Any]:
+    """Return color and line style of the n-th method."""
+    style = STYLES[number // len(COLORS) % len(STYLES)]
+    return {"color": COLORS[number % len(COLORS)], "linestyle": style}
 
 
-def _save(figure: Figure, path: Path) -> None:
+def _save(figure: Figure, axes: Sequence[Axes], path: Path) -> None:
+    """Add grids and the legend, and write the figure as PNG."""
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial:
         figure.savefig(partial, dpi=130, format="png")

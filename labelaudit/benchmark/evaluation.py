@@ -291,7 +291,7 @@ def open_dataset(
                 f"{name!r} is neither a data set ({', '.join(DATASET_NAMES)}) nor a file or folder"
             )
     reporter.warn(
-        f"the labels of {name} are taken as correct. Labels that are wrong already count against"
+        f"the labels of {name} are taken as correct; those that are already wrong count against"
         " every method that finds them"
     )
     other = test if test is not None and Path(test).exists() else None

@@ -21,16 +21,7 @@ from labelaudit.sources.manifest import Source, source_from_arrays
 
 
 class UncertaintyMining(System):
-    """UMN, by the `LabelAuditor` that `labelaudit scan` fits too.
-
-    Parameters
-    ----------
-    score
-        As in `LabelAuditor`.
-    """
-
-    def __init__(self, score: str = "auto") -> None:
-        self.score = score
+    """UMN, by the `LabelAuditor` that `labelaudit scan` fits too."""
 
     def audit(self, task: Task) -> AuditResult:
         """Fit a `LabelAuditor` on the task."""
@@ -41,7 +32,6 @@ class UncertaintyMining(System):
             flip=task.flip,
             device=str(task.device),
             seed=task.seed,
-            score=self.score,
         )
 
         def watch(auditor: LabelAuditor, epoch: int) -> None:

@@ -140,11 +140,11 @@ class MarginRecorder(SampleMeans):
         return self.sample_means()
 
 
+@dataclass
 class AUMAudit(System):
     """AUM on the encoder that all systems share."""
 
-    def __init__(self, config: AUMConfig | None = None) -> None:
-        self.config = config or AUMConfig()
+    config: AUMConfig = AUMConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Train twice with threshold samples and flag labels by their AUM.

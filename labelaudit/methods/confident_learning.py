@@ -115,14 +115,14 @@ def import_cleanlab() -> ModuleType:
     return module
 
 
+@dataclass
 class ConfidentLearning(System):
     """Confident learning on the encoder that all systems share."""
 
     best_variant = "best filter"
     library = "cleanlab"
 
-    def __init__(self, config: ConfidentLearningConfig | None = None) -> None:
-        self.config = config or ConfidentLearningConfig()
+    config: ConfidentLearningConfig = ConfidentLearningConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Cross-validate a classifier and pass its out-of-sample probabilities to cleanlab.

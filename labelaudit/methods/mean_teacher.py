@@ -169,11 +169,11 @@ class MeanTeacher(CrossEntropy):
         self.steps = state["steps"]
 
 
+@dataclass
 class MeanTeacherAudit(System):
     """Mean Teacher on the encoder that all systems share."""
 
-    def __init__(self, config: MeanTeacherConfig | None = None) -> None:
-        self.config = config or MeanTeacherConfig()
+    config: MeanTeacherConfig = MeanTeacherConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Train on all samples; rank labels by the teacher's probability of any other class."""

@@ -318,13 +318,13 @@ class LearnedMentorNet(MentorNet):
         self.epoch = state["epoch"]
 
 
+@dataclass
 class MentorNetAudit(System):
     """MentorNet with the predefined mentor, on the encoder that all systems share."""
 
     by_default = False
 
-    def __init__(self, config: MentorNetConfig | None = None) -> None:
-        self.config = config or MentorNetConfig()
+    config: MentorNetConfig = MentorNetConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the student's probability of other classes."""
@@ -335,14 +335,14 @@ class MentorNetAudit(System):
         return flag_by_prediction(method, task, epochs)
 
 
+@dataclass
 class LearnedMentorNetAudit(System):
     """MentorNet with the learned mentor, on the encoder that all systems share."""
 
     needs_trusted = True
     by_default = False
 
-    def __init__(self, config: LearnedMentorNetConfig | None = None) -> None:
-        self.config = config or LearnedMentorNetConfig()
+    config: LearnedMentorNetConfig = LearnedMentorNetConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the student's probability of other classes.

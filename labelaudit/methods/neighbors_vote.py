@@ -17,7 +17,6 @@ from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult, Task
 
 NEIGHBORS = 10
-BLOCK_ROWS = 1024  # rows whose distances to all others are in memory at once
 
 
 class NeighborsVote(System):
@@ -29,19 +28,18 @@ class NeighborsVote(System):
         """Count the labels of the nearest other samples; see `System.audit`."""
         given = task.given
         unit = unit_length(task.features[task.labeled])
-        index = NearestNeighbors(n_neighbors=min(NEIGHBORS + 1, len(given)), algorithm="brute").fit(
-            unit
-        )
-        votes = count_votes(nearest(index, unit), given, task.num_classes, itself=True)
-        share = votes[np.arange(len(given)), given] / np.maximum(votes.sum(axis=1), 1)
+        index = NearestNeighbors(n_neighbors=min(NEIGHBORS, len(given) - 1), algorithm="brute")
+        index.fit(unit)
+        # Without a query, scikit-learn returns the neighbors of each sample except itself.
+        probs = vote(index.kneighbors(return_distance=False), given, task.num_classes)
         test_probs = None
         if task.test_inputs is not None:
-            near = nearest(index, unit_length(task.test_inputs[:, :, 0, 0]))[:, :NEIGHBORS]
-            test_votes = count_votes(near, given, task.num_classes, itself=False)
-            test_probs = test_votes / test_votes.sum(axis=1, keepdims=True)
+            queries = unit_length(task.test_inputs[:, :, 0, 0])
+            near = index.kneighbors(queries, return_distance=False)
+            test_probs = vote(near, given, task.num_classes)
         return AuditResult(
-            suspect_score=1.0 - share,
-            flagged=votes.argmax(axis=1) != given,
+            suspect_score=1.0 - probs[np.arange(len(given)), given],
+            flagged=probs.argmax(axis=1) != given,
             epochs=0,
             test_probs=test_probs,
         )
@@ -53,32 +51,24 @@ def unit_length(features: np.ndarray) -> np.ndarray:
     return np.asarray(features / np.maximum(norms, np.finfo(features.dtype).tiny))
 
 
-def nearest(index: NearestNeighbors, queries: np.ndarray) -> np.ndarray:
-    """Return the rows of the nearest samples of each query, ``(Q, k)`` int64, nearest first."""
-    blocks = range(0, len(queries), BLOCK_ROWS)
-    return np.concatenate(
-        [index.kneighbors(queries[i : i + BLOCK_ROWS], return_distance=False) for i in blocks]
-    )
-
-
-def count_votes(
-    near: np.ndarray, given: np.ndarray, num_classes: int, *, itself: bool
-) -> np.ndarray:
-    """Count the labels of each sample's neighbors, ``(Q, num_classes)`` float64.
+def vote(near: np.ndarray, given: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return the share of each class among the given labels of neighbors.
 
     Parameters
     ----------
     near
-        ``(Q, k)``, rows of the neighbors.
+        ``(Q, k)`` int64, rows of the neighbors of Q samples.
     given
         ``(N,)`` int64, the labels of all rows.
     num_classes
         C.
-    itself
-        Whether query i is row i, whose own vote does not count.
+
+    Returns
+    -------
+    np.ndarray
+        ``(Q, C)``, rows sum to 1.
     """
     votes = np.zeros((len(near), num_classes))
     for neighbor in near.T:
-        other = neighbor != np.arange(len(near)) if itself else np.ones(len(near), dtype=bool)
-        votes[np.flatnonzero(other), given[neighbor[other]]] += 1
-    return votes
+        votes[np.arange(len(near)), given[neighbor]] += 1
+    return np.asarray(votes / near.shape[1])

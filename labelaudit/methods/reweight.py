@@ -133,14 +133,14 @@ class Reweight(SampleMeans):
         return self.sample_means()
 
 
+@dataclass
 class ReweightAudit(System):
     """Reweight on the encoder that all systems share."""
 
     needs_trusted = True
     by_default = False
 
-    def __init__(self, config: ReweightConfig | None = None) -> None:
-        self.config = config or ReweightConfig()
+    config: ReweightConfig = ReweightConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the probability of other classes.

@@ -206,14 +206,14 @@ def train_classifier(
     return method, epochs
 
 
+@dataclass
 class Supervised(System):
     """S-1: the 13-layer ConvNet where images are large enough for it, else an MLP.
 
     Features are read by their own encoder.
     """
 
-    def __init__(self, config: SupervisedConfig | None = None) -> None:
-        self.config = config or SupervisedConfig()
+    config: SupervisedConfig = SupervisedConfig()
 
     def encoder(self, task: Task) -> EncoderName:
         """Return the name of the network for a task."""
@@ -270,11 +270,11 @@ def larger_losses(loss: np.ndarray, seed: int) -> np.ndarray:
     return np.asarray(larger & (loss > mixture.means_.min()))
 
 
+@dataclass
 class SmallLoss(System):
     """The small-loss rule on the encoder that all systems share."""
 
-    def __init__(self, config: SupervisedConfig | None = None) -> None:
-        self.config = config or SupervisedConfig()
+    config: SupervisedConfig = SupervisedConfig()
 
     def audit(self, task: Task) -> AuditResult:
         """Rank labels by their mean loss over epochs; flag them by a mixture of two Gaussians."""
