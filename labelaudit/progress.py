@@ -82,9 +82,32 @@ class ConsoleReporter(Reporter):
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        quiet = not self.console.is_terminal
+        quiet = not is_interactive(self.console)
         with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
             yield _RichBar(progress, progress.add_task(plain(text), total=total, completed=done))
+
+
+def is_interactive(console: Console) -> bool:
+    """Whether a person watches: the console is a terminal or a notebook."""
+    return console.is_terminal or console.is_jupyter
+
+
+def choose_reporter(reporter: Reporter | None, verbose: bool | None) -> Reporter:
+    """Give the reporter of a Python caller.
+
+    Parameters
+    ----------
+    reporter
+        The caller's own, which is used as it is.
+    verbose
+        Without one, progress is shown on standard error, if that is a terminal or a notebook. False
+        shows none.
+    """
+    if reporter is not None:
+        return reporter
+    console = Console(stderr=True)
+    silent = verbose is False or not is_interactive(console)
+    return Reporter() if silent else ConsoleReporter(console)
 
 
 class _NoBar:

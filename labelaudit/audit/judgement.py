@@ -209,5 +209,7 @@ def _settings_of(audited: Audited) -> dict[str, Any]:
         "versions": versions(),
         "warnings": list(plan.inputs.source.warnings),
         # As JSON has it, so that summary.json reads back as this.
-        "config": json.loads(json.dumps({"options": asdict(plan.options), **plan.settings()})),
+        "config": json.loads(
+            json.dumps({"options": asdict(plan.options), **plan.settings()}, default=str)
+        ),
     }
