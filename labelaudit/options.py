@@ -35,6 +35,7 @@ def option(
     help: str,
     *,
     details: str = "",
+    in_python: str = "",
     metavar: str | None = None,
     flag: str | None = None,
     typed: Any = None,
@@ -51,6 +52,8 @@ def option(
         One or two sentences for ``--help``.
     details
         What the reference says beyond `help`.
+    in_python
+        What the docstring of `labelaudit.scan` says beyond both.
     metavar
         What ``--help`` calls the value.
     flag
@@ -65,6 +68,7 @@ def option(
     metadata = {
         "help": help,
         "details": details,
+        "in_python": in_python,
         "metavar": metavar,
         "flag": flag,
         "typed": typed,
@@ -85,7 +89,8 @@ class ReadOptions:
         details="A .npy file belongs to the table row by row. A .parquet file holds a column"
         " sample_id and either a column of lists or several columns of numbers, in any order of"
         " rows; `labelaudit embed` writes such a file. Folders and shards of images need the"
-        " .parquet file. In Python, an array (N, D) is accepted too.",
+        " .parquet file.",
+        in_python="An array (N, D) is accepted too.",
         metavar="COLUMN|FILE",
         typed=str | None,
     )
@@ -97,8 +102,9 @@ class ReadOptions:
         details="The columns of a .npy file are the classes in sorted order. Tables name their"
         " columns after the classes, in any order, and .tsv files are read too. The predictions of"
         " several models are averaged. With `features`, classifiers are cross-fitted on the features"
-        " as well, and the report shows neighbors and duplicates. In Python, arrays (N, C) are"
-        " accepted too.",
+        " as well, and the report shows neighbors and duplicates.",
+        in_python="Arrays (N, C) are accepted too. See `labelaudit.find_label_issues` for arrays of"
+        " labels.",
         metavar="FILE",
         typed=list[str] | None,
     )
@@ -253,7 +259,7 @@ class OutputOptions:
     out: str | Path | None = option(
         None,
         "Folder for the results. An existing folder is refused.",
-        details="In Python, nothing is written by default, and the result is the same.",
+        in_python="None writes nothing, and the result is the same.",
         metavar="FOLDER",
         typed=Path | None,
         shown_default="labelaudit-<source name>",
@@ -364,7 +370,8 @@ def with_options(function: Function) -> Function:
 
 def _documented(one: Field[Any]) -> str:
     """Give the entry of an option in a docstring of numpy's style."""
-    text = " ".join(filter(None, (one.metadata["help"], one.metadata["details"])))
+    told = (one.metadata[part] for part in ("help", "details", "in_python"))
+    text = " ".join(filter(None, told))
     words = fill(text, 98, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"    {one.name} : {one.type}, default {one.default!r}\n{words}"
 
