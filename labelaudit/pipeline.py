@@ -220,5 +220,5 @@ def _refuse_other_data(plan: AuditPlan, fingerprint: str) -> None:
     if processes > 1 and smallest < 2 * processes:
         raise OptionError(
             f"{processes} processes share batches of {smallest} samples; start fewer, or raise"
-            " --batch-size"
+            " `batch_size`"
         )

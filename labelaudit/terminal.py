@@ -29,6 +29,7 @@ EXIT_INTERRUPTED = 130
 
 # An option as messages and help texts name it: `id_column`, or `force=True`.
 OPTION = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+QUOTES = "'\""
 # Names that the command line spells differently.
 SPELLINGS = {
     "source": "SOURCE",
@@ -50,7 +51,7 @@ def as_typed(text: str) -> str:
     def spell(found: re.Match[str]) -> str:
         name, value = found.groups()
         typed = SPELLINGS.get(name, f"--{name.replace('_', '-')}")
-        return typed if value in (None, "True") else f"{typed} {value.strip(chr(34))}"
+        return typed if value in (None, "True") else f"{typed} {value.strip(QUOTES)}"
 
     return OPTION.sub(spell, text)
 

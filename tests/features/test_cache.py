@@ -334,7 +334,9 @@ def test_the_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def test_a_cache_that_cannot_be_made(photos: ImageFiles, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot be cached in .*file.*LABELAUDIT_CACHE") as raised:
+    with pytest.raises(
+        OutputError, match=r"cannot be cached in .*file.*LABELAUDIT_CACHE"
+    ) as raised:
         extract(photos, FakeBackbone(), tmp_path / "file")
     assert "\n" not in str(raised.value)
 
