@@ -37,7 +37,7 @@ def option(
     details: str = "",
     in_python: str = "",
     metavar: str | None = None,
-    flag: str | None = None,
+    opposite: str | None = None,
     typed: Any = None,
     shown_default: str | None = None,
     least: float | None = None,
@@ -56,8 +56,8 @@ def option(
         What the docstring of `labelaudit.scan` says beyond both.
     metavar
         What ``--help`` calls the value.
-    flag
-        Its spelling on the command line, where that does not follow from its name.
+    opposite
+        What False is called on the command line, where it has a name.
     typed
         Its type on the command line, where that is not the field's.
     shown_default
@@ -70,7 +70,7 @@ def option(
         "details": details,
         "in_python": in_python,
         "metavar": metavar,
-        "flag": flag,
+        "opposite": opposite,
         "typed": typed,
         "shown_default": shown_default,
         "least": least,
@@ -179,7 +179,7 @@ class AuditOptions:
         False,
         "Train the pretrained network on the images too, at the cost of many passes. Frozen, it reads"
         " each image once.",
-        flag="--fine-tune/--freeze",
+        opposite="freeze",
     )
     image_size: int | None = option(
         None,

@@ -82,7 +82,9 @@ def _parameter(one: Field[Any]) -> inspect.Parameter:
     told, typed = one.metadata, one.metadata["typed"]
     if typed is None:
         typed = get_type_hints(ScanOptions, localns={"np": SimpleNamespace(ndarray=Path)})[one.name]
-    flag = told["flag"] or f"--{one.name.replace('_', '-')}"
+    flag = f"--{one.name.replace('_', '-')}"
+    if told["opposite"]:
+        flag += f"/--{told['opposite']}"
     info = typer.Option(
         flag,
         metavar=told["metavar"],
