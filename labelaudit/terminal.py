@@ -29,6 +29,8 @@ EXIT_INTERRUPTED = 130
 
 # An option as messages and help texts name it: `id_column`, or `force=True`.
 OPTION = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+# Types of the options; those that name numpy say beside it what is typed.
+TYPES = get_type_hints(ScanOptions, localns={"np": SimpleNamespace(ndarray=Path)})
 QUOTES = "'\""
 # Names that the command line spells differently.
 SPELLINGS = {
@@ -79,9 +81,8 @@ def takes_scan_options(*names: str) -> Callable[[Command], Command]:
 
 def _parameter(one: Field[Any]) -> inspect.Parameter:
     """Give an option as typer reads it in a signature."""
-    told, typed = one.metadata, one.metadata["typed"]
-    if typed is None:
-        typed = get_type_hints(ScanOptions, localns={"np": SimpleNamespace(ndarray=Path)})[one.name]
+    told = one.metadata
+    typed = told["typed"] or TYPES[one.name]
     flag = f"--{one.name.replace('_', '-')}"
     if told["opposite"]:
         flag += f"/--{told['opposite']}"
@@ -100,7 +101,12 @@ def _parameter(one: Field[Any]) -> inspect.Parameter:
 
 
 def check_exist(paths: Collection[Path], what: str) -> None:
-    """Raise `SourceError` where a path does not exist, before anything slow is imported."""
+    """Raise `SourceError` where a path does not exist, before anything slow is imported.
+
+    Under torchrun nothing is checked: `labelaudit.scan` raises it once for all processes.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return
     for path in paths:
         if not path.exists():
             raise SourceError(f"{path} does not exist; check the path of {what}")
