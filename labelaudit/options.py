@@ -19,12 +19,11 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from labelaudit.errors import OptionError
+from labelaudit.networks.encoders import ENCODER_NAMES
 
 if TYPE_CHECKING:
     import numpy as np
 
-# Networks that are trained on the data alone; every other name is a pretrained network's.
-ENCODER_NAMES = ("mlp", "conv13", "resnet18", "resnet50", "resnet101")
 SCORE_NAMES = ("auto", "posterior", "epsilon")
 
 Function = TypeVar("Function", bound=Callable[..., Any])

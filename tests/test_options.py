@@ -15,8 +15,7 @@ from typer.main import get_command
 import labelaudit
 from labelaudit import progress
 from labelaudit.cli import app
-from labelaudit.networks import encoders
-from labelaudit.options import ENCODER_NAMES, SCORE_NAMES, ScanKeywords, ScanOptions
+from labelaudit.options import SCORE_NAMES, ScanKeywords, ScanOptions
 from labelaudit.progress import ConsoleReporter, Reporter, choose_reporter
 from labelaudit.suspects import scores
 from labelaudit.terminal import OPTION, as_typed
@@ -57,8 +56,7 @@ def test_an_unknown_option_is_a_type_error_that_names_the_nearest():
         labelaudit.scan("images", qqq=3)
 
 
-def test_names_that_options_know_without_torch_are_those_of_the_package():
-    assert encoders.ENCODER_NAMES == ENCODER_NAMES
+def test_scores_that_options_name_are_those_of_the_package():
     assert scores.SCORE_NAMES == SCORE_NAMES
 
 
