@@ -24,7 +24,7 @@ from labelaudit.audit.plan import AuditPlan, prepare
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.methods.umn import UMN
 from labelaudit.options import AuditOptions, check_audit_options
-from labelaudit.progress import Reporter
+from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
 from labelaudit.sources.manifest import Source, as_text, source_from_arrays
@@ -138,7 +138,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             `status_` is "interrupted".
         """
         started = time.monotonic()
-        reporter = reporter or Reporter()
+        reporter = choose_reporter(reporter, self.verbose)
         data, classes = self._read(X, y, verified)
         plan = self.prepare(data, reporter)
         files = RunFiles(history=None if record_to is None else _new_folder(record_to))

@@ -187,7 +187,7 @@ def read_samples(
     """
     if isinstance(source, np.ndarray | Source | FeatureSource):
         if tabular:
-            raise OptionError("--tabular reads a table from a file; give its path as the source")
+            raise OptionError("`tabular` reads a table from a file; give its path as the source")
         if verified_column is not None:
             raise OptionError(
                 "verified_column names a column of a table; give an array of verified labels to"
@@ -200,8 +200,8 @@ def read_samples(
     if tabular:
         if labels is not None or image_column is not None:
             raise OptionError(
-                "--tabular reads one table, labels and features; leave the labels' file and"
-                " --image-column out, and name the column of labels with --label-column"
+                "`tabular` reads one table, labels and features; leave the labels' file and"
+                " `image_column` out, and name the column of labels with `label_column`"
             )
         return read_tabular(
             path,
@@ -237,7 +237,7 @@ def read_samples(
     if path.is_dir() or labels is not None or image_column is not None:
         if id_column is not None:
             raise OptionError(
-                "--id-column names the ids of a table's rows; images are called by their paths"
+                "`id_column` names the ids of a table's rows; images are called by their paths"
             )
         if isinstance(features, np.ndarray):
             raise OptionError(
@@ -437,9 +437,9 @@ def _propose(reporter: Reporter) -> None:
     there = (name for name in PROPOSED_BACKBONES if cached_weights(name) is not None)
     if (name := next(there, None)) is not None:
         reporter.say(
-            f"The weights of a pretrained {name} are on this machine: --encoder {name} --weights"
-            f" {DEFAULT_WEIGHTS} audits with its features, which on photos is faster and mostly"
-            " better than to start from nothing."
+            f"The weights of a pretrained {name} are on this machine: `encoder={name}` and"
+            f" `weights={DEFAULT_WEIGHTS}` audit its features. For photos this is faster and mostly"
+            " better than to train a network on them alone."
         )
 
 
@@ -552,7 +552,7 @@ def _open(
 ) -> Backbone:
     """Open the backbone that a user named. Raises OptionError if there is none."""
     if isinstance(source.manifest.images, NoImages):
-        raise OptionError(f"--encoder {encoder} reads images, and this source has none")
+        raise OptionError(f"the encoder {encoder} reads images, and this source has none")
     if weights is None:
         try:
             cached_weights(encoder)

@@ -1,23 +1,44 @@
 """Every option of a scan, with its help, written once.
 
-The command line, `labelaudit.scan`, `LabelAuditor` and the reference pages are all built from the
-dataclasses below. Nothing here imports torch, so that ``labelaudit --help`` answers at once.
+The command line, `labelaudit.scan`, `LabelAuditor` and the reference page of the command line are
+built from the dataclasses below. Nothing here imports torch, numpy or pandas, so that
+``labelaudit --help`` answers at once.
+
+Texts name options in backticks, as Python spells them (`id_column`). The command line turns them
+into its own spelling (``--id-column``); see `labelaudit.terminal.as_typed`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import Field, dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from labelaudit.errors import OptionError
+from labelaudit.networks.encoders import ENCODER_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SCORE_NAMES = ("auto", "posterior", "epsilon")
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def option(
     default: Any,
     help: str,
     *,
-    metavar: str | None = None,
     details: str = "",
+    in_python: str = "",
+    metavar: str | None = None,
+    opposite: str | None = None,
+    typed: Any = None,
+    shown_default: str | None = None,
     least: float | None = None,
 ) -> Any:
     """Declare an option of a dataclass.
@@ -27,88 +48,410 @@ def option(
     default
         Its value where a user gives none.
     help
-        One line for ``--help``.
-    metavar
-        What the value is called there.
+        One or two sentences for ``--help``.
     details
         What the reference says beyond `help`.
+    in_python
+        What the docstring of `labelaudit.scan` says beyond both.
+    metavar
+        What ``--help`` calls the value.
+    opposite
+        What False is called on the command line, where it has a name.
+    typed
+        Its type on the command line, where that is not the field's.
+    shown_default
+        What ``--help`` says of a default that depends on the data.
     least
         The smallest number that is accepted.
     """
-    metadata = {"help": help, "metavar": metavar, "details": details, "least": least}
+    metadata = {
+        "help": help,
+        "details": details,
+        "in_python": in_python,
+        "metavar": metavar,
+        "opposite": opposite,
+        "typed": typed,
+        "shown_default": shown_default,
+        "least": least,
+    }
     return field(default=default, metadata=metadata)
+
+
+@dataclass(kw_only=True, eq=False)
+class ReadOptions:
+    """How samples and labels are read."""
+
+    features: str | Path | np.ndarray | None = option(
+        None,
+        "Features of the samples, made elsewhere: a column of lists in the table of labels, a .npy"
+        " file with one row per row of the table, or a .parquet file with ids.",
+        details="A .npy file belongs to the table row by row. A .parquet file holds a column"
+        " sample_id and either a column of lists or several columns of numbers, in any order of"
+        " rows; `labelaudit embed` writes such a file. Folders and shards of images need the"
+        " .parquet file.",
+        in_python="An array (N, D) is accepted too.",
+        metavar="COLUMN|FILE",
+        typed=str | None,
+    )
+    pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = option(
+        None,
+        "Out-of-sample class probabilities from your own model; nothing is trained. A .npy file"
+        " with one row per row of the table of labels, or a .parquet or .csv file with ids and one"
+        " column per class. Several may be given, one for each model.",
+        details="The columns of a .npy file are the classes in sorted order. Tables name their"
+        " columns after the classes, in any order, and .tsv files are read too. The predictions of"
+        " several models are averaged. With `features`, classifiers are cross-fitted on the features"
+        " as well, and the report shows neighbors and duplicates.",
+        in_python="Arrays (N, C) are accepted too. See `labelaudit.find_label_issues` for arrays of"
+        " labels.",
+        metavar="FILE",
+        typed=list[str] | None,
+    )
+    tabular: bool = option(
+        False,
+        "Use the other columns of the table as features.",
+        details="The source is one table. Columns of numbers are standardized, and those with heavy"
+        " tails are replaced by ranks. Each value of a categorical column becomes a column. Columns"
+        " that cannot be features, such as ids and free text, are left out and listed.",
+    )
+    image_column: str | None = option(
+        None, "Column of image paths, if it does not have a usual name."
+    )
+    label_column: str | None = option(None, "Column of labels, if it does not have a usual name.")
+    id_column: str | None = option(
+        None, "Column of row ids, for `features`, `pred_probs` and `tabular`."
+    )
+    split: str | None = option(
+        None,
+        "Name of the split to read, where the source has several.",
+        details="A split is a subfolder, a group of shards, or a value in a column named split.",
+        metavar="NAME",
+    )
+    clean_label_column: str | None = option(
+        None,
+        "Column of true labels. They are never trained on and only measure the result.",
+    )
+    verified_column: str | None = option(
+        None,
+        "Column that says which labels a person has verified (yes) and which samples to leave out"
+        " (excluded). Verified labels are taken as right.",
+        details="Yes is written yes, true, 1, y or verified. No is written no, false, 0, n or left"
+        " empty. Verified labels are never flagged. `labelaudit apply` writes such a column, and"
+        " beside it a column first_label with the labels as they were before they were verified;"
+        " that column is read too and never becomes a feature.",
+    )
+    reviewed: str | Path | Sequence[str | Path] | None = option(
+        None,
+        "Run folder whose suspects were reviewed. Its decisions are taken as verified labels, and its"
+        " scores are compared with them. Several may be given.",
+        details="Decisions are read from corrections.csv in the folder and carried over into the new"
+        " run folder, so that the next round needs only the new one. Where two runs decide about the"
+        " same sample, the later one holds. Corrected labels without a column first_label also need"
+        " this option, because the run knows the labels as they were before.",
+        metavar="RUN",
+        typed=list[Path] | None,
+    )
 
 
 @dataclass(kw_only=True, eq=False)
 class AuditOptions:
     """How the labels are audited, once samples and labels have been read."""
 
-    encoder: str = option("auto", "Network that reads the samples.")
-    weights: str | None = option(None, "Weights of a pretrained network.", metavar="FILE|DEFAULT")
-    fine_tune: bool = option(False, "Train the pretrained network on.")
-    image_size: int | None = option(
-        None, "Longest side at which images are read.", metavar="PIXELS", least=1
+    encoder: str = option(
+        "auto",
+        f"Network that reads the samples: auto, {', '.join(ENCODER_NAMES[:-1])} or"
+        f" {ENCODER_NAMES[-1]} are trained on these images alone. Other names are pretrained"
+        " networks of torchvision or, as timm:NAME, of timm.",
+        details="A pretrained network is not trained, unless `fine_tune` is given: its features of"
+        " the images are computed once and audited. conv13 is the 13-layer network of the paper."
+        " auto never chooses a pretrained network, but proposes one for photos if its weights are on"
+        " this machine.",
     )
-    epochs: int | None = option(None, "Number of passes over the data.", least=1)
-    batch_size: int | None = option(None, "Number of samples in each training step.", least=2)
-    flip: bool = option(False, "Mirror training images left to right at random.")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 or mps.")
-    seed: int = option(0, "Seed of every random draw.", least=0)
-    time_budget: float | None = option(None, "Stop training in time.", metavar="MINUTES")
-    compile: bool = option(False, "Try torch.compile on the training step.")
-    score: str = option("auto", "Ranking: auto, posterior or epsilon.")
-    threshold: str = option("auto", "Which labels are flagged.")
+    weights: str | Path | None = option(
+        None,
+        "Weights of the pretrained network: a file, or DEFAULT to download its own. By default its"
+        " own weights, if they are on this machine.",
+        metavar="FILE|DEFAULT",
+        typed=str | None,
+    )
+    fine_tune: bool = option(
+        False,
+        "Train the pretrained network on the images too, at the cost of many passes. Frozen, it reads"
+        " each image once.",
+        opposite="freeze",
+    )
+    image_size: int | None = option(
+        None,
+        "Longest side, in pixels, at which images are read.",
+        details="By default it is the median size of the images, at most 128 for ResNets. A"
+        " pretrained network reads squares with this side; by default the side that its weights were"
+        " made for.",
+        metavar="PIXELS",
+        least=1,
+    )
+    epochs: int | None = option(
+        None, "Number of passes over the data. By default it follows the data.", least=1
+    )
+    batch_size: int | None = option(
+        None,
+        "Number of samples in each training step. By default it follows the data.",
+        details="Under torchrun it is the number for all processes together.",
+        least=2,
+    )
+    flip: bool = option(
+        False,
+        "Mirror training images left to right at random. This suits photos, but not digits or signs.",
+        details="A frozen pretrained network reads each image once, so it needs `fine_tune`.",
+    )
+    device: str = option("auto", "Device to train on: auto, cpu, cuda, cuda:1 or mps.")
+    seed: int = option(
+        0,
+        "Seed of every random draw.",
+        details="On a CPU the same seed gives the same suspects.csv.",
+        least=0,
+    )
+    time_budget: float | None = option(
+        None,
+        "Stop training after this many minutes. At least one epoch is trained.",
+        details="Training ends before an epoch that would exceed the budget.",
+        metavar="MINUTES",
+    )
+    compile: bool = option(
+        False,
+        "Try torch.compile on the training step and keep it if it is faster. It suits long runs,"
+        " above all on a GPU.",
+        details="Compiling takes about a minute. A compiled step draws other random numbers, so the"
+        " same seed may give another result. If compiling fails, a warning says so and training goes"
+        " on without. It works in one process only.",
+    )
+    score: str = option(
+        "auto",
+        f"Score that ranks the labels: {', '.join(SCORE_NAMES[:-1])} or {SCORE_NAMES[-1]}.",
+        details="posterior is the estimated probability that a label is wrong. epsilon is the rule"
+        " of the UMN paper: the uncertainty ε of the last epoch.",
+    )
+    threshold: str = option(
+        "auto",
+        "Which labels are flagged: auto, those with a score above a number from 0 to 1, the K worst"
+        " (top:K), or the worst share R (rate:R).",
+    )
 
     @property
     def pretrained(self) -> bool:
-        """Whether the encoder is a pretrained backbone: by its name, or as it is given weights."""
-        from labelaudit.networks.encoders import ENCODER_NAMES
-
+        """Whether the encoder is a pretrained network: by its name, or because it has weights."""
         return self.weights is not None or self.encoder not in ("auto", *ENCODER_NAMES)
 
-    def refuse_encoder(self, what: str) -> None:
-        """Raise where options about images were set and `what` gives features instead."""
-        for option, value in (
-            ("--encoder", None if self.encoder == "auto" else self.encoder),
-            ("--weights", self.weights),
-            ("--image-size", self.image_size),
-            ("--flip", self.flip or None),
-        ):
-            if value is not None:
+    def refuse_encoder(self, giver: str) -> None:
+        """Raise `OptionError` where an option for images is set although `giver` gives features."""
+        usual = AuditOptions()
+        for name in ("encoder", "weights", "image_size", "flip"):
+            if getattr(self, name) != getattr(usual, name):
                 raise OptionError(
-                    f"{what} gives the features, and {option} is for images; leave {option} out"
+                    f"{giver} gives the features, and `{name}` is for images; leave `{name}` out"
                 )
 
 
-def check_audit_options(options: AuditOptions) -> None:
-    """Raise `OptionError` where an option's value cannot be used, alone or beside another."""
-    from labelaudit.suspects.decision import Threshold
-    from labelaudit.suspects.scores import SCORE_NAMES
+@dataclass(kw_only=True, eq=False)
+class OutputOptions:
+    """Where the results are written."""
 
-    for one in fields(AuditOptions):
-        least, value = one.metadata["least"], getattr(options, one.name)
+    out: str | Path | None = option(
+        None,
+        "Folder for the results. An existing folder is refused.",
+        in_python="None writes nothing, and the result is the same.",
+        metavar="FOLDER",
+        typed=Path | None,
+        shown_default="labelaudit-<source name>",
+    )
+    force: bool = option(
+        False,
+        "Replace a folder that labelaudit wrote.",
+        details="The old folder is removed when the new one is complete.",
+    )
+    resume: bool = option(
+        False,
+        "Continue an interrupted run.",
+        details="The result is the same as that of an uninterrupted run.",
+    )
+    max_suspects: int | None = option(
+        None,
+        "Show only the K worst suspects in the report. By default it shows all of them.",
+        details="The tables always hold all suspects.",
+        metavar="K",
+        least=0,
+    )
+
+
+@dataclass(kw_only=True, eq=False)
+class ScanOptions(OutputOptions, AuditOptions, ReadOptions):
+    """Every option of `labelaudit.scan`: of reading, of the audit and of the output, in this order."""
+
+    def for_audit(self) -> dict[str, Any]:
+        """Give the options of the audit alone, by name."""
+        return {one.name: getattr(self, one.name) for one in fields(AuditOptions)}
+
+
+class ScanKeywords(TypedDict, total=False):
+    """The same options for the type checker, as keywords of `labelaudit.scan`."""
+
+    features: str | Path | np.ndarray | None
+    pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None
+    tabular: bool
+    image_column: str | None
+    label_column: str | None
+    id_column: str | None
+    split: str | None
+    clean_label_column: str | None
+    verified_column: str | None
+    reviewed: str | Path | Sequence[str | Path] | None
+    encoder: str
+    weights: str | Path | None
+    fine_tune: bool
+    image_size: int | None
+    epochs: int | None
+    batch_size: int | None
+    flip: bool
+    device: str
+    seed: int
+    time_budget: float | None
+    compile: bool
+    score: str
+    threshold: str
+    out: str | Path | None
+    force: bool
+    resume: bool
+    max_suspects: int | None
+
+
+# --- from keywords to options -------------------------------------------------------------------
+
+
+def scan_options(keywords: ScanKeywords) -> ScanOptions:
+    """Make options of a caller's keywords.
+
+    Raises
+    ------
+    TypeError
+        If there is no option of a name; the message proposes the nearest.
+    """
+    names = [one.name for one in fields(ScanOptions)]
+    for name in keywords:
+        if name not in names:
+            near = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise TypeError(f"scan() got an unexpected keyword argument {name!r}{hint}")
+    return ScanOptions(**keywords)
+
+
+def with_options(function: Function) -> Function:
+    """Show every option of a scan in the signature and docstring of a function.
+
+    The function takes them as ``**options``, and the line ``{options}`` of its docstring stands for
+    them. So `inspect.signature`, `help` and the completion of a notebook know them.
+    """
+    signature = inspect.signature(function)
+    shown = [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
+        )
+        for one in fields(ScanOptions)
+    ]
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    first = [p for p in own if p.kind is not p.KEYWORD_ONLY]
+    last = [p for p in own if p.kind is p.KEYWORD_ONLY]
+    new = signature.replace(parameters=[*first, *shown, *last])
+    function.__signature__ = new  # type: ignore[attr-defined]
+    if function.__doc__:  # python -OO leaves none
+        listed = "\n".join(_documented(one) for one in fields(ScanOptions))
+        function.__doc__ = function.__doc__.replace("    {options}", listed)
+    return function
+
+
+def _documented(one: Field[Any]) -> str:
+    """Give the entry of an option in a docstring of numpy's style."""
+    told = (one.metadata[part] for part in ("help", "details", "in_python"))
+    text = " ".join(filter(None, told))
+    words = fill(text, 98, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    return f"    {one.name} : {one.type}, default {one.default!r}\n{words}"
+
+
+# --- checks -------------------------------------------------------------------------------------
+
+
+def check_least(options: Any) -> None:
+    """Raise `OptionError` where an option is smaller than its `least`."""
+    for one in fields(options):
+        least, value = one.metadata.get("least"), getattr(options, one.name)
         if least is not None and value is not None and value < least:
-            name = one.name.replace("_", "-")
-            raise OptionError(f"--{name} is {value}; it must be {least} or more")
+            raise OptionError(f"`{one.name}` is {value}; it must be {least:g} or more")
+
+
+def check_audit_options(options: AuditOptions) -> None:
+    """Raise `OptionError` where an option of the audit cannot be used, alone or beside another."""
+    from labelaudit.suspects.decision import Threshold
+
+    check_least(options)
     if options.time_budget is not None and not options.time_budget > 0:
-        raise OptionError(f"--time-budget is {options.time_budget} minutes; it must be above 0")
+        raise OptionError(f"`time_budget` is {options.time_budget} minutes; it must be above 0")
     if options.score not in SCORE_NAMES:
         raise OptionError(
-            f"unknown score {options.score!r}: choose one of {', '.join(SCORE_NAMES)}"
+            f"there is no `score` {options.score!r}; choose one of {', '.join(SCORE_NAMES)}"
         )
     Threshold.parse(options.threshold)
     if options.weights is not None and options.encoder in ("auto", "mlp", "conv13"):
         raise OptionError(
-            f"--weights are those of a pretrained network, and --encoder is {options.encoder}; name"
-            " the network with --encoder"
+            f"`weights` belong to a pretrained network, and `encoder` is {options.encoder}; name the"
+            " pretrained network with `encoder`"
         )
     if options.fine_tune and not options.pretrained:
         raise OptionError(
-            "--fine-tune trains a pretrained network on; name one with --encoder (the other"
-            " encoders are trained from fresh weights anyway)"
+            "`fine_tune` needs a pretrained network; name one with `encoder` (the other encoders are"
+            " always trained)"
         )
     if options.flip and options.pretrained and not options.fine_tune:
         raise OptionError(
-            "--flip mirrors images while training, and a frozen network looks at each image once;"
-            " leave --flip out, or add --fine-tune"
+            "`flip` mirrors images during training, and a frozen network reads each image once; leave"
+            " `flip` out, or add `fine_tune`"
         )
+
+
+def check_scan_options(options: ScanOptions) -> None:
+    """Raise `OptionError` where an option of a scan cannot be used, alone or beside another."""
+    check_audit_options(options)
+    if options.features is not None and options.tabular:
+        raise OptionError("`tabular` and `features` both give features; use one of them")
+    if options.features is not None or options.tabular:
+        options.refuse_encoder("`tabular`" if options.tabular else "`features`")
+    if options.pred_probs is not None:
+        _refuse_training_options(options)
+    elif options.id_column is not None and options.features is None and not options.tabular:
+        raise OptionError(
+            "`id_column` names the column of row ids for `features`, `pred_probs` or `tabular`; use it"
+            " with one of them"
+        )
+    if options.resume and options.out is None:
+        raise OptionError("`resume` needs the run to continue; name its folder with `out`")
+
+
+def _refuse_training_options(options: ScanOptions) -> None:
+    """Raise where an option about training is set beside predictions."""
+    kept = {"device", "seed", "threshold"}
+    given, usual = options.for_audit(), AuditOptions()
+    set_ones = [n for n in given if n not in kept and given[n] != getattr(usual, n)]
+    if options.tabular:
+        set_ones.append("tabular")
+    if set_ones:
+        raise OptionError(
+            f"with `pred_probs` nothing is trained, so `{set_ones[0]}` has no effect; leave"
+            f" `{set_ones[0]}` out"
+        )
+    if options.resume:
+        raise OptionError(
+            "an audit of predictions is short and cannot be resumed; leave `resume` out, or replace the"
+            " run with `force=True`"
+        )
+
+
+def name_of(values: str | Path | np.ndarray) -> str:
+    """Give what features or predictions are called: their file, or "an array"."""
+    return str(values) if isinstance(values, str | Path) else "an array"

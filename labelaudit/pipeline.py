@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,8 +18,16 @@ from labelaudit.auditor import LabelAuditor
 from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.inputs import is_parquet, read_samples
-from labelaudit.prediction_scan import as_list, refuse_training_options, scan_predictions
-from labelaudit.progress import Reporter
+from labelaudit.options import (
+    ScanKeywords,
+    ScanOptions,
+    check_scan_options,
+    name_of,
+    scan_options,
+    with_options,
+)
+from labelaudit.prediction_scan import as_list, scan_predictions
+from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
@@ -34,38 +42,14 @@ EPSILON_FOLDER = "epsilon"
 CHECKPOINT = "checkpoint.pt"
 
 
+@with_options
 def scan(
     source: str | Path | np.ndarray | Source | FeatureSource,
     labels: str | Path | np.ndarray | Sequence[Any] | None = None,
     *,
-    features: str | Path | np.ndarray | None = None,
-    pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = None,
-    tabular: bool = False,
-    out: str | Path | None = None,
-    force: bool = False,
-    resume: bool = False,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    id_column: str | None = None,
-    split: str | None = None,
-    clean_label_column: str | None = None,
-    verified_column: str | None = None,
-    reviewed: str | Path | Sequence[str | Path] | None = None,
-    encoder: str = "auto",
-    weights: str | Path | None = None,
-    fine_tune: bool = False,
-    image_size: int | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    flip: bool = False,
-    device: str = "auto",
-    seed: int = 0,
-    time_budget: float | None = None,
-    compile: bool = False,
-    score: str = "auto",
-    threshold: str = "auto",
-    max_suspects: int | None = None,
     reporter: Reporter | None = None,
+    verbose: bool | None = None,
+    **options: Unpack[ScanKeywords],
 ) -> ScanResult:
     """Train UMN on samples and their labels, and rank the labels by how suspect they are.
 
@@ -78,70 +62,12 @@ def scan(
     labels
         A table of labels for a folder of images, or N labels for an array (names, or integers with
         -1 for unlabeled).
-    features
-        Features made elsewhere, of images or anything else. For a table of labels: the name of its
-        column that holds a list of numbers a row; a file .npy or an array ``(N, D)``, whose row i
-        belongs to row i of the table; or a parquet file with ids, such as `labelaudit.embed` writes.
-        For images: such a parquet file. For arrays and a `Source`: an array too.
-    pred_probs
-        Class probabilities of a model of your own, out of sample; nothing is trained then. A file
-        .npy or an array ``(N, C)``, whose row i belongs to row i of the table of labels; or a file
-        .parquet, .csv or .tsv with ids and one column per class. Of several models, a list.
-        See `labelaudit.find_label_issues` for arrays of labels.
-    tabular
-        The source is a table, and its other columns are the features.
-    out
-        Folder to write results to. None writes none; the result is the same.
-    force, resume
-        Replace a run that labelaudit wrote to `out`, or go on with one that was cut off.
-    image_column, label_column, id_column, split, clean_label_column
-        How to read the source; see `labelaudit.sources.folders.read_source`, and for `id_column`
-        `labelaudit.sources.feature_tables.read_labels_with_features`. Clean labels are never seen in
-        training, and only used to score the report.
-    verified_column
-        Column of the table that says which labels a person has verified: these are taken as right, are
-        never flagged, and are trusted by all that learns from labels. Rows that say "excluded" are left
-        out. A column "first_label", as `labelaudit apply` writes it, says what they were at first. For
-        a `Source` see `labelaudit.source_from_arrays`.
-    reviewed
-        Run folders whose suspects were decided about, in `labelaudit review` or the report. Their
-        decisions are taken into the labels, which are verified then, and carried over into the new run
-        folder. The scores of the last one are held against them. Where two of them decide about a
-        sample, the later one holds.
-    encoder
-        "auto", "mlp", "conv13", "resnet18", "resnet50" or "resnet101" are trained on these images
-        alone. Another network of torchvision, "timm:NAME", or a name with `weights` is a pretrained
-        backbone: it stays as it is, and its features are audited, unless `fine_tune` is set.
-    weights
-        The backbone's: "DEFAULT" for its own, downloaded if need be; a file with a state dict; None
-        for its own if they are on this machine.
-    fine_tune
-        Train the backbone on, as UMN's encoder.
-    image_size
-        Longest side, in pixels, at which the encoder reads images; of a backbone, the side of the
-        square that it reads.
-    epochs, batch_size
-        By default they follow the data.
-    flip
-        Mirror training images left to right at random. For photos, whose mirror image shows the same;
-        not for digits, letters or signs.
-    device
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
-    seed
-        Decides every random draw. On a CPU the same seed gives the same result.
-    time_budget
-        Minutes. Training ends before an epoch that would exceed it; one epoch is always trained.
-    compile
-        Try `torch.compile` on the training step, and train with it if the step is faster so. It takes
-        a while and draws other random numbers: for long runs, above all on a GPU.
-    score
-        "auto"; "posterior" for the model's own opinion; or "epsilon" for the paper's own rule.
-    threshold
-        "auto", a score from 0 to 1, "top:K" or "rate:R" with a share R.
-    max_suspects
-        How many of the worst suspects the report shows; by default all. The tables hold all of them.
+    {options}
     reporter
-        Told of progress; silent by default.
+        Receives progress and warnings in words. By default they are shown as `verbose` says.
+    verbose
+        False shows no progress. By default it is shown on standard error, if that is a terminal or
+        a notebook.
 
     Returns
     -------
@@ -153,6 +79,8 @@ def scan(
     ------
     SourceError, OptionError, OutputError
         If the data, an option or the output cannot be used; nothing is written then.
+    TypeError
+        If there is no option of that name.
     UntrustedResultWarning
         As a warning: the result should not be trusted; its summary says why.
     KeyboardInterrupt
@@ -160,97 +88,79 @@ def scan(
         its summary's `status` is "interrupted".
     """
     started = time.monotonic()
-    reporter = reporter or Reporter()
-    auditor = LabelAuditor(
-        encoder=encoder,
-        weights=None if weights is None else str(weights),
-        fine_tune=fine_tune,
-        image_size=image_size,
-        epochs=epochs,
-        batch_size=batch_size,
-        flip=flip,
-        device=device,
-        seed=seed,
-        time_budget=time_budget,
-        compile=compile,
-        score=score,
-        threshold=threshold,
-    )
+    settings = scan_options(options)
+    auditor = LabelAuditor(**settings.for_audit())
+    reporter = choose_reporter(reporter, verbose)
     with distributed.joined():
         if not distributed.leads():
             reporter = Reporter()
         with distributed.together():
-            options = auditor.options()
-            if (features is not None or tabular) and features is not None and tabular:
-                raise OptionError(
-                    "--tabular makes features and --features brings them; give one of them"
-                )
-            if features is not None or tabular:
-                options.refuse_encoder("--tabular" if tabular else "--features")
-            if pred_probs is not None:
-                refuse_training_options(options, tabular=tabular, resume=resume)
-                if distributed.size() > 1:
-                    raise OptionError("--pred-probs trains nothing; start it without torchrun")
-            if compile and distributed.size() > 1:
-                raise OptionError("--compile is for one process; leave it out under torchrun")
-            if id_column is not None and features is None and pred_probs is None and not tabular:
-                raise OptionError(
-                    "--id-column names the ids of rows for --features, --pred-probs or --tabular"
-                )
+            check_scan_options(settings)
+            if distributed.size() > 1:
+                _refuse_processes(settings)
             folder = None
             review = Review()
             if distributed.leads():
-                folder = _open_folder(out, force=force, resume=resume)
-                review = open_review(reviewed, None if folder is None else folder.path)
-            files = None if pred_probs is None else as_list(pred_probs)
+                if settings.out is not None:
+                    folder = RunFolder(settings.out, force=settings.force, resume=settings.resume)
+                review = open_review(settings.reviewed, None if folder is None else folder.path)
+            files = None if settings.pred_probs is None else as_list(settings.pred_probs)
             data = read_samples(
                 source,
                 labels,
-                features=features,
-                tabular=tabular,
-                image_column=image_column,
-                label_column=label_column,
-                id_column=id_column,
-                split=split,
-                clean_label_column=clean_label_column,
-                verified_column=verified_column,
+                features=settings.features,
+                tabular=settings.tabular,
+                image_column=settings.image_column,
+                label_column=settings.label_column,
+                id_column=settings.id_column,
+                split=settings.split,
+                clean_label_column=settings.clean_label_column,
+                verified_column=settings.verified_column,
                 predictions=files,
             )
         # The runs may lie on the first machine alone.
         review = distributed.share(review)
         if files is not None:
             in_order = isinstance(data, TableSource) or not isinstance(source, str | Path)
-            if isinstance(data, FeatureSource) and features is not None:
-                in_order = in_order or not is_parquet(features)
+            if isinstance(data, FeatureSource) and settings.features is not None:
+                in_order = in_order or not is_parquet(settings.features)
             joined = join_predictions(data, files, rows_known=in_order, unneeded=review.excluded)
             result = scan_predictions(
                 take_review(joined, review),
                 folder,
                 review,
                 reporter,
-                threshold=threshold,
-                seed=seed,
-                names=tuple(_name_of(file) for file in files),
-                max_suspects=max_suspects,
+                threshold=settings.threshold,
+                seed=settings.seed,
+                names=tuple(name_of(file) for file in files),
+                max_suspects=settings.max_suspects,
             )
         else:
             assert not isinstance(data, TableSource)
-            scratch = None if out is None else Path(out).absolute().parent
+            scratch = None if settings.out is None else Path(settings.out).absolute().parent
             read_as = {
-                "features": None if features is None else _name_of(features),
-                "tabular": tabular,
-                "max_suspects": max_suspects,
+                "features": None if settings.features is None else name_of(settings.features),
+                "tabular": settings.tabular,
+                "max_suspects": settings.max_suspects,
             }
             try:
                 plan = auditor.prepare(take_review(data, review), reporter, scratch)
                 result = _fit_and_write(auditor, plan, folder, review, started, reporter, read_as)
             except torch.OutOfMemoryError as error:
                 raise OptionError(
-                    "the GPU has not enough free memory: a smaller --batch-size or --image-size"
-                    " takes less, and --device cpu none of it"
+                    "the GPU has not enough free memory: a smaller `batch_size` or `image_size`"
+                    ' needs less, and `device="cpu"` needs none of it'
                 ) from error
     warn_of_distrust(result.summary.trust, stacklevel=3)
     return result
+
+
+def _refuse_processes(options: ScanOptions) -> None:
+    """Raise where an option works in one process only."""
+    if options.pred_probs is not None:
+        raise OptionError("with `pred_probs` nothing is trained; start the scan without torchrun")
+    if options.compile:
+        raise OptionError("`compile` works in one process only; leave it out under torchrun")
 
 
 def _fit_and_write(
@@ -317,17 +227,5 @@ def _refuse_other_data(plan: AuditPlan, fingerprint: str) -> None:
     if processes > 1 and smallest < 2 * processes:
         raise OptionError(
             f"{processes} processes share batches of {smallest} samples; start fewer, or raise"
-            " --batch-size"
+            " `batch_size`"
         )
-
-
-def _name_of(array_or_file: str | Path | np.ndarray) -> str:
-    return "an array" if isinstance(array_or_file, np.ndarray) else str(array_or_file)
-
-
-def _open_folder(out: str | Path | None, *, force: bool, resume: bool) -> RunFolder | None:
-    if out is not None:
-        return RunFolder(out, force=force, resume=resume)
-    if resume:
-        raise OptionError("resume needs the output folder of the run to go on with")
-    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from labelaudit.corrections.reviewed import Review
 from labelaudit.errors import OptionError
 from labelaudit.inputs import tell_verified
 from labelaudit.networks.standardize import standardizing_scale
-from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.result import RunContents, ScanResult
@@ -35,35 +34,6 @@ from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summary import EncoderUsed, Summary, installed_version, summarize, versions
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import unknown_first_warning
-
-# Options of an audit that also serve where nothing is trained.
-WITHOUT_TRAINING = ("device", "seed", "threshold")
-
-
-def refuse_training_options(options: AuditOptions, *, tabular: bool, resume: bool) -> None:
-    """Raise `OptionError` where an option about training was set beside predictions.
-
-    Parameters
-    ----------
-    options
-        As the user set them.
-    tabular, resume
-        See `labelaudit.scan`.
-    """
-    usual = AuditOptions()
-    names = [one.name for one in fields(AuditOptions) if one.name not in WITHOUT_TRAINING]
-    changed = [name for name in names if getattr(options, name) != getattr(usual, name)]
-    if tabular:
-        changed.insert(0, "tabular")
-    if changed:
-        raise OptionError(
-            f"--pred-probs brings the predictions and trains nothing; leave"
-            f" --{changed[0].replace('_', '-')} out"
-        )
-    if resume:
-        raise OptionError(
-            "an audit of predictions is short and not resumed; leave --resume out, or use --force"
-        )
 
 
 def scan_predictions(

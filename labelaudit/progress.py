@@ -1,4 +1,4 @@
-"""Progress and plain words for a person who waits; nothing where nobody looks."""
+"""Reporters: how progress and warnings reach the person who waits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.progress import (
 
 
 def plain(text: str) -> str:
-    """Make a text from the data safe to print: no markup, and no control characters of a terminal."""
+    """Make a text safe to print: without markup and without control characters of a terminal."""
     shown = (
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
@@ -30,26 +30,26 @@ class Bar(Protocol):
     """A progress bar."""
 
     def advance(self, steps: int = 1) -> None:
-        """Move on."""
+        """Move the bar on by some steps."""
         ...
 
     def reach(self, done: int) -> None:
-        """Move to so many."""
+        """Move the bar to a number of steps."""
         ...
 
     def describe(self, text: str) -> None:
-        """Say what is under way."""
+        """Change the text before the bar."""
         ...
 
 
 class Reporter:
-    """Says nothing. The base of those that do, and the one that the Python API uses."""
+    """Receives progress and warnings and shows nothing. Base class of reporters that show them."""
 
     def say(self, text: str) -> None:
-        """Tell one line."""
+        """Show one line."""
 
     def warn(self, text: str) -> None:
-        """Tell one line of warning."""
+        """Show one line as a warning."""
 
     @contextmanager
     def bar(self, text: str, total: int, done: int = 0) -> Iterator[Bar]:
@@ -58,7 +58,7 @@ class Reporter:
 
 
 class ConsoleReporter(Reporter):
-    """Tells a rich console; bars only where it is a terminal."""
+    """Shows lines on a rich console, and bars if it is a terminal or a notebook."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -82,9 +82,32 @@ class ConsoleReporter(Reporter):
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        quiet = not self.console.is_terminal
+        quiet = not is_interactive(self.console)
         with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
             yield _RichBar(progress, progress.add_task(plain(text), total=total, completed=done))
+
+
+def is_interactive(console: Console) -> bool:
+    """Whether a person watches: the console is a terminal or a notebook."""
+    return console.is_terminal or console.is_jupyter
+
+
+def choose_reporter(reporter: Reporter | None, verbose: bool | None) -> Reporter:
+    """Give the reporter of a Python caller.
+
+    Parameters
+    ----------
+    reporter
+        The caller's own, which is used as it is.
+    verbose
+        Without one, progress is shown on standard error, if that is a terminal or a notebook. False
+        shows none.
+    """
+    if reporter is not None:
+        return reporter
+    console = Console(stderr=True)
+    silent = verbose is False or not is_interactive(console)
+    return Reporter() if silent else ConsoleReporter(console)
 
 
 class _NoBar:
@@ -107,7 +130,7 @@ class _RichBar:
         self._progress.advance(self._task, steps)
 
     def reach(self, done: int) -> None:
-        """Move the bar to so many."""
+        """Move the bar to a number of steps."""
         self._progress.update(self._task, completed=done)
 
     def describe(self, text: str) -> None:

@@ -1,32 +1,125 @@
-"""What every command shares: errors in one line, exit codes, and progress for a person who waits."""
+"""What every command shares: options, errors in one line, exit codes, and progress."""
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import Field, fields
+from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 
-from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError
-from labelaudit.progress import plain
+from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError, SourceError
+from labelaudit.options import ScanOptions
+from labelaudit.progress import ConsoleReporter, plain
 
-if TYPE_CHECKING:
-    from labelaudit.progress import Reporter
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
+
+# An option as messages and help texts name it: `id_column`, or `force=True`.
+OPTION = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
+# Types of the options; those that name numpy say beside it what is typed.
+TYPES = get_type_hints(ScanOptions, localns={"np": SimpleNamespace(ndarray=Path)})
+QUOTES = "'\""
+# Names that the command line spells differently.
+SPELLINGS = {
+    "source": "SOURCE",
+    "labels": "LABELS",
+    "corrections": "CORRECTIONS",
+    "run": "RUN",
+    "methods": "--method",
+    "rates": "--rate",
+    "all_samples": "--all",
+}
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+def as_typed(text: str) -> str:
+    """Spell the options that a text names as they are typed: `id_column` becomes ``--id-column``."""
+
+    def spell(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        typed = SPELLINGS.get(name, f"--{name.replace('_', '-')}")
+        return typed if value in (None, "True") else f"{typed} {value.strip(QUOTES)}"
+
+    return OPTION.sub(spell, text)
+
+
+def takes_scan_options(*names: str) -> Callable[[Command], Command]:
+    """Put options of a scan, as `labelaudit.options` has them, in place of a command's ``**options``.
+
+    Parameters
+    ----------
+    *names
+        Which options. Without names, all of them.
+    """
+    chosen = [one for one in fields(ScanOptions) if not names or one.name in names]
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        made = [_parameter(one) for one in chosen]
+        new = signature.replace(parameters=[*own, *made])
+        command.__signature__ = new  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def _parameter(one: Field[Any]) -> inspect.Parameter:
+    """Give an option as typer reads it in a signature."""
+    told = one.metadata
+    typed = told["typed"] or TYPES[one.name]
+    flag = f"--{one.name.replace('_', '-')}"
+    if told["opposite"]:
+        flag += f"/--{told['opposite']}"
+    info = typer.Option(
+        flag,
+        metavar=told["metavar"],
+        help=as_typed(told["help"]),
+        show_default=told["shown_default"] or True,
+    )
+    return inspect.Parameter(
+        one.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=one.default,
+        annotation=Annotated[typed, info],
+    )
+
+
+def check_exist(paths: Collection[Path], what: str) -> None:
+    """Raise `SourceError` where a path does not exist, before anything slow is imported.
+
+    Under torchrun nothing is checked: `labelaudit.scan` raises it once for all processes.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return
+    for path in paths:
+        if not path.exists():
+            raise SourceError(f"{path} does not exist; check the path of {what}")
+
+
+# --- what is printed ----------------------------------------------------------------------------
 
 
 @contextmanager
 def for_people(
     *,
     several_processes: bool = False,
-    interrupted: str = "Interrupted before there was a ranking; --resume goes on where it can.",
+    interrupted: str = "Interrupted before there was a ranking; --resume continues it where possible.",
 ) -> Iterator[None]:
     """Turn errors meant for people into one line and exit code 2.
 
@@ -43,8 +136,8 @@ def for_people(
             if not leads():
                 raise typer.Exit
             raise OptionError(
-                "torchrun started this, and only `labelaudit scan` shares its processes; start this"
-                " command without it"
+                "only `labelaudit scan` runs in several processes; start this command without"
+                " torchrun"
             )
         with warnings.catch_warnings():
             # What these say is printed in our own words.
@@ -52,7 +145,9 @@ def for_people(
             yield
     except LabelauditError as error:
         errors.print(
-            f"[bold red]error:[/bold red] {plain(str(error))}", soft_wrap=True, highlight=False
+            f"[bold red]error:[/bold red] {plain(as_typed(str(error)))}",
+            soft_wrap=True,
+            highlight=False,
         )
         raise typer.Exit(EXIT_BAD_INPUT) from None
     except SystemExit as done:
@@ -74,8 +169,27 @@ def leads() -> bool:
     return os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
 
 
-def reporter() -> Reporter:
-    """Give what tells a person of progress, on standard error."""
-    from labelaudit.progress import ConsoleReporter
+class CommandReporter(ConsoleReporter):
+    """Shows progress on standard error and spells options as they are typed."""
 
-    return ConsoleReporter(Console(stderr=True))
+    def say(self, text: str) -> None:
+        """See `Reporter.say`."""
+        super().say(as_typed(text))
+
+    def warn(self, text: str) -> None:
+        """See `Reporter.warn`."""
+        super().warn(as_typed(text))
+
+
+def reporter(doing: str | None = None) -> CommandReporter:
+    """Give the reporter of a command.
+
+    Parameters
+    ----------
+    doing
+        What is under way. It is shown at once, because torch takes seconds to import.
+    """
+    made = CommandReporter(Console(stderr=True))
+    if doing is not None and leads():
+        made.say(f"labelaudit {version('labelaudit')}: {doing}")
+    return made

@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,7 +11,6 @@ import pytest
 import torch
 from rich.text import Text
 from torchvision import models
-from typer.main import get_command
 from typer.testing import CliRunner
 
 import labelaudit
@@ -50,13 +50,14 @@ def test_scan_writes_where_it_says_and_ends_with_the_worst(digit_files, tmp_path
         (["scan", "{images}", "{labels}", "--encoder", "conv13"], "too small"),
         (["scan", "{images}", "{labels}", "--out", "{images}"], "did not write"),
         (["scan", "{images}", "{labels}", "--encoder", "restnet50"], "did you mean"),
-        (["scan", "{images}", "--features", "none.parquet"], "none of the 600 images has a label"),
+        (["scan", "{images}", "--features", "{labels}"], "none of the 600 images has a label"),
+        (["scan", "{images}", "nowhere.csv"], "nowhere.csv does not exist"),
         (["scan", "{images}", "{labels}", "--features", "none.parquet"], "none.parquet"),
         (["scan", "{images}", "{labels}", "--features", "nowhere"], "parquet"),
         (["scan", "{labels}", "--features", "none.npy"], "none.npy"),
         (["scan", "{labels}", "--features", "pixels"], "no file .npy or .parquet"),
-        (["scan", "{labels}", "--features", "f.npy", "--encoder", "vit_b_16"], "leave --encoder"),
-        (["scan", "{labels}", "--tabular", "--features", "f.npy"], "give one of them"),
+        (["scan", "{labels}", "--features", "x", "--encoder", "vit_b_16"], "leave --encoder"),
+        (["scan", "{labels}", "--tabular", "--features", "x"], "use one of them"),
         (["scan", "{labels}", "--tabular", "--image-size", "9"], "leave --image-size out"),
         (["scan", "{images}", "{labels}", "--tabular"], "one table"),
         (["scan", "{images}", "{labels}", "--weights", "DEFAULT"], "--encoder"),
@@ -184,14 +185,27 @@ def test_python_m_and_version_and_help_do_not_load_torch():
     assert done.stdout.startswith("labelaudit ")
 
 
-def test_every_command_and_option_is_documented():
-    text = (DOCS / "cli.md").read_text(encoding="utf-8")
-    for name, command in get_command(app).commands.items():
-        assert f"## labelaudit {name}" in text
-        for parameter in command.params:
-            for option in parameter.opts:
-                if option.startswith("--") and option != "--help":
-                    assert f"`{option}" in text, f"{name} {option}"
+def test_a_path_that_does_not_exist_is_told_before_anything_slow_is_imported():
+    for command in (["scan", "nowhere"], ["embed", "nowhere", "--encoder", "resnet18"]):
+        code = (
+            "import sys; from labelaudit.cli import app\n"
+            f"try: app({command})\n"
+            "except SystemExit as end: assert end.code == 2\n"
+            "assert not {'torch', 'pandas', 'numpy'} & set(sys.modules)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+        told = "error: nowhere does not exist; check the path of the source\n"
+        assert done.stderr == told
+
+
+def test_the_reference_page_is_up_to_date():
+    path = DOCS / "reference" / "make_cli.py"
+    spec = importlib.util.spec_from_file_location("make_cli", path)
+    make_cli = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_cli)
+    assert make_cli.PAGE.read_text(encoding="utf-8") == make_cli.page(), f"run python {path}"
 
 
 def test_names_cannot_command_the_terminal():
@@ -210,7 +224,7 @@ def test_commands_for_one_process_refuse_several(command, monkeypatch):
     monkeypatch.setenv("RANK", "0")
     first = RUNNER.invoke(app, command)
     assert first.exit_code == 2
-    assert "start this command without it" in first.stderr.replace("\n", " ")
+    assert "start this command without torchrun" in first.stderr.replace("\n", " ")
     monkeypatch.setenv("RANK", "1")
     other = RUNNER.invoke(app, command)
     assert (other.exit_code, other.output) == (0, "")

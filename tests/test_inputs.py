@@ -255,7 +255,7 @@ def test_a_pretrained_network_is_proposed_for_photos_only(photos: Path, monkeypa
     assert not found.are_features
     assert found.store.dtype == np.uint8
     assert len(reporter.said) == 1
-    assert "--encoder resnet50 --weights DEFAULT" in reporter.said[0]
+    assert "`encoder=resnet50` and `weights=DEFAULT`" in reporter.said[0]
     decode(source, "mlp", None, CPU, reporter)  # asked for
     small = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3)).astype(np.uint8)
     decode(source_from_arrays(small, [0, 1, 0, 1]), "auto", None, CPU, reporter)

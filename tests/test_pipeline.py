@@ -132,7 +132,7 @@ def test_a_killed_run_resumes_to_its_twin(noisy_digits, tmp_path, killed_in_thir
     with killed_in_third_epoch():
         labelaudit.scan(images, labels, out=tmp_path / "cut", **settings)
     assert not (tmp_path / "cut" / "suspects.csv").exists()
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="`resume=True`"):
         labelaudit.scan(images, labels, out=tmp_path / "cut", **settings)
     with pytest.raises(OutputError, match="other settings"):
         labelaudit.scan(images, labels, out=tmp_path / "cut", resume=True, seed=9, **settings)
@@ -235,20 +235,20 @@ def test_unreadable_images_are_skipped_and_listed(digit_files, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "--epochs"),
-        ({"batch_size": 1}, "--batch-size"),
-        ({"seed": -1}, "--seed"),
-        ({"time_budget": 0}, "--time-budget"),
+        ({"epochs": 0}, "`epochs`"),
+        ({"batch_size": 1}, "`batch_size`"),
+        ({"seed": -1}, "`seed`"),
+        ({"time_budget": 0}, "`time_budget`"),
         ({"threshold": "most"}, "threshold"),
         ({"score": "margin"}, "score"),
         ({"encoder": "vgg"}, "unknown encoder"),
-        ({"weights": "w.pth"}, "name the network with --encoder"),
-        ({"encoder": "mlp", "weights": "w.pth"}, "--encoder is mlp"),
+        ({"weights": "w.pth"}, "name the pretrained network with `encoder`"),
+        ({"encoder": "mlp", "weights": "w.pth"}, "`encoder` is mlp"),
         ({"encoder": "resnet18", "weights": "none.pth"}, "does not exist"),
-        ({"encoder": "resnet18", "weights": "w.pth", "flip": True}, "--flip"),
-        ({"id_column": "id"}, "--id-column"),
+        ({"encoder": "resnet18", "weights": "w.pth", "flip": True}, "`flip`"),
+        ({"id_column": "id"}, "`id_column`"),
         ({"encoder": "conv13"}, "conv13"),
-        ({"device": "tpu0"}, "--device"),
+        ({"device": "tpu0"}, "`device='auto'`"),
     ],
 )
 def test_bad_options_are_told_and_nothing_is_written(noisy_digits, tmp_path, settings, message):
@@ -264,14 +264,14 @@ def test_a_full_gpu_is_told_in_a_line_and_nothing_is_left(noisy_digits, tmp_path
 
     monkeypatch.setattr(UMN, "step", full)
     images, labels, _ = noisy_digits
-    with pytest.raises(OptionError, match="smaller --batch-size"):
+    with pytest.raises(OptionError, match="smaller `batch_size`"):
         labelaudit.scan(images, labels, out=tmp_path / "run", **FAST)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_features_are_not_mirrored():
     features, labels = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
-    with pytest.raises(OptionError, match="--flip is for images"):
+    with pytest.raises(OptionError, match="`flip` is for images"):
         labelaudit.scan(features, labels, flip=True)
 
 

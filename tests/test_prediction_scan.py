@@ -77,7 +77,7 @@ def test_the_run_folder_is_whole(files) -> None:
     assert "hello" in page  # the text of a sample
     assert "epsilon" not in suspects  # nothing was trained
     assert read_block(run, "chunk-00001")["suspects"][0]["epsilon"] is None
-    with pytest.raises(labelaudit.OutputError, match="--force"):
+    with pytest.raises(labelaudit.OutputError, match="`force=True`"):
         audit(files, "p.csv", out=run)
     audit(files, "p.csv", out=run, force=True)
 
@@ -162,7 +162,7 @@ def test_arrays_must_fit_the_table(files) -> None:
 
 @pytest.mark.parametrize("option", [{"epochs": 3}, {"encoder": "mlp"}, {"score": "epsilon"}])
 def test_options_of_training_are_refused(files, option) -> None:
-    with pytest.raises(OptionError, match=f"--{next(iter(option))}"):
+    with pytest.raises(OptionError, match=f"`{next(iter(option))}`"):
         audit(files, "p.npy", **option)
 
 

@@ -330,13 +330,13 @@ def test_a_trained_trunk_takes_small_steps(weights) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fine_tune": True}, "name one with --encoder"),
-        ({"fine_tune": True, "encoder": "mlp"}, "name one with --encoder"),
-        ({"features": "f.npy", "encoder": "resnet50"}, "leave --encoder out"),
-        ({"features": "f.npy", "encoder": "resnet50", "weights": "w.pth"}, "--encoder"),
-        ({"features": "f.npy", "image_size": 64}, "leave --image-size out"),
-        ({"tabular": True, "image_size": 64}, "--tabular gives the features, and --image-size"),
-        ({"tabular": True, "features": "f.npy"}, "give one of them"),
+        ({"fine_tune": True}, "name one with `encoder`"),
+        ({"fine_tune": True, "encoder": "mlp"}, "name one with `encoder`"),
+        ({"features": "f.npy", "encoder": "resnet50"}, "leave `encoder` out"),
+        ({"features": "f.npy", "encoder": "resnet50", "weights": "w.pth"}, "`encoder`"),
+        ({"features": "f.npy", "image_size": 64}, "leave `image_size` out"),
+        ({"tabular": True, "image_size": 64}, "`tabular` gives the features, and `image_size`"),
+        ({"tabular": True, "features": "f.npy"}, "use one of them"),
     ],
 )
 def test_options_that_exclude_each_other(mails, tmp_path, settings, message) -> None:

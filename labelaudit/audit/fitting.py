@@ -188,7 +188,7 @@ def _announce(
     elif distributed.size() == 1:
         rest = ". Ctrl-C ends it early and keeps the ranking so far."
     else:
-        rest = f" in {distributed.size()} processes. After Ctrl-C, --resume goes on."
+        rest = f" in {distributed.size()} processes. After Ctrl-C, `resume=True` continues it."
     reporter.say(f"Training takes about {format_seconds(expected)}{rest}")
     return compiled is not None
 

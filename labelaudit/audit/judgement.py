@@ -210,5 +210,7 @@ def _run_of(audited: Audited) -> dict[str, Any]:
         "seed": plan.options.seed,
         "versions": versions(),
         # As JSON has it, so that summary.json reads back as this.
-        "config": json.loads(json.dumps({"options": asdict(plan.options), **plan.settings()})),
+        "config": json.loads(
+            json.dumps({"options": asdict(plan.options), **plan.settings()}, default=str)
+        ),
     }

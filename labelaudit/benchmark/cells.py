@@ -198,8 +198,8 @@ def choose_reading(dataset: Dataset, encoder: str, device_type: str) -> EncoderC
         return choose_encoder(encoder, shape, len(dataset.inputs), device_type)
     if encoder not in ("auto", "features"):
         raise OptionError(
-            f"{dataset.name} holds features, and encoder {encoder!r} reads images; leave the"
-            " encoder out"
+            f"{dataset.name} holds features, and encoder {encoder!r} reads images; leave `encoder`"
+            " out"
         )
     return EncoderChoice("features", (channels, 1, 1), f"{channels:,} features per sample")
 

@@ -173,8 +173,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise OptionError(f"{name} could not be downloaded into {place}: {reason}") from error
         raise OptionError(
-            f"the files of {name} are missing or damaged in {place}; pass --download to download"
-            " them, or --data-dir with the folder that contains them"
+            f"the files of {name} are missing or damaged in {place}; pass `download=True` to download"
+            " them, or `data_dir` with the folder that contains them"
         ) from error
     return Dataset(
         name=name,

@@ -370,7 +370,7 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
         return dataset
     total = len(dataset.inputs)
     if not 2 <= limit <= total:
-        raise OptionError(f"limit is {limit}; {dataset.name} has {total:,} training samples")
+        raise OptionError(f"`limit` is {limit}; {dataset.name} has {total:,} training samples")
     rows = np.sort(np.random.default_rng(0).permutation(total)[:limit])
     return replace(
         dataset,

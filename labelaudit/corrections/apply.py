@@ -271,7 +271,7 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
         raise SourceError(
             f'the column "{file.verified_column}" of {file.path} holds truth values or numbers, and'
             f' "{EXCLUDED}" is neither; rename that column, or leave excluded rows out with'
-            " drop_excluded (--drop-excluded)"
+            " `drop_excluded`"
         )
     mark, word = (EXCLUDED, EXCLUDED) if meant == EXCLUDE else (VERIFIED, file.yes)
     said = MARKS.get(file.verified[row].strip().lower())
@@ -309,8 +309,8 @@ def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: boo
         more = f" and {len(new) - 3:,} more" if len(new) > 3 else ""
         raise SourceError(
             f"{opened.name} has no class {', '.join(told)}{more}; correct"
-            f" {'it' if len(new) == 1 else 'them'}, or allow new classes with allow_new_classes"
-            " (--allow-new-classes)"
+            f" {'it' if len(new) == 1 else 'them'}, or allow new classes with"
+            " `allow_new_classes=True`"
         )
     return new
 
@@ -347,7 +347,7 @@ def _target(opened: OpenedLabels, out: Path | None) -> Path:
         if suffix in TABLE_SUFFIXES:
             raise OptionError(
                 f"{opened.path} is a folder of shards, and each is written anew; give a folder for"
-                f" them as out (--out), not {out}"
+                f" them as `out`, not {out}"
             )
     elif suffix not in {"jsonl": ("jsonl", "ndjson")}.get(file.format, (file.format,)):
         raise OptionError(
@@ -364,32 +364,30 @@ def _check_targets(
     for file in files:
         if any(_are_same(file, other) for other in read):
             raise OutputError(
-                f"{file} is read, and is never changed; choose another output with out (--out)"
+                f"{file} is read, and is never changed; choose another output with `out`"
             )
     if opened.shards:
         place = target.resolve()
         if opened.path.resolve() in (place, *place.parents):
             raise OutputError(
                 f"{target} lies in the folder of labels, which is never changed; choose another"
-                " output with out (--out)"
+                " output with `out`"
             )
         if target.exists() and not target.is_dir():
-            raise OutputError(
-                f"{target} is a file; choose a folder for the shards with out (--out)"
-            )
+            raise OutputError(f"{target} is a file; choose a folder for the shards with `out`")
         if target.is_dir() and not force and any(target.iterdir()):
             raise _is_there(target)
     for file in files:
         if file.is_dir():
-            raise OutputError(f"{file} is a folder; choose a file to write with out (--out)")
+            raise OutputError(f"{file} is a folder; choose a file to write with `out`")
         if not force and os.path.lexists(file):
             raise _is_there(file)
 
 
 def _is_there(path: Path) -> OutputError:
     return OutputError(
-        f"{path} is there already; choose another output with out (--out), or write over it with"
-        " force (--force)"
+        f"{path} is there already; choose another output with `out`, or write over it with"
+        " `force=True`"
     )
 
 

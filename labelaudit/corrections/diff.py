@@ -184,5 +184,5 @@ def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None
     """
     path = Path(path)
     if path.exists() and not force:
-        raise OutputError(f"{path} is there already; --force replaces it, --out names another")
+        raise OutputError(f"{path} is there already; `force=True` replaces it, `out` names another")
     write_csv(found.table, path)

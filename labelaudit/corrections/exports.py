@@ -117,17 +117,17 @@ def export_run(
         The result of the run should not be trusted.
     """
     if to not in _BUILDERS:
-        raise OptionError(f'--to is "{to}"; choose one of {", ".join(FORMATS)}')
+        raise OptionError(f'`to` is "{to}"; choose one of {", ".join(FORMATS)}')
     if image_root_url is not None and to != "label-studio":
-        raise OptionError("--image-root-url is for --to label-studio only; leave it out")
+        raise OptionError("`image_root_url` is for `to='label-studio'` only; leave it out")
     run = read_run(run_path)
     folder = Path(out) if out is not None else run.path / f"export-{to}"
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file; choose another folder with --out")
+        raise OutputError(f"{folder} is a file; choose another folder with `out`")
     if folder.exists() and not force:
         raise OutputError(
-            f"{folder} is there already: --force replaces the files of this export in it, --out names"
-            " another"
+            f"{folder} is there already: `force=True` replaces the files of this export in it,"
+            " `out` names another"
         )
     frame = _chosen(run, all_samples=all_samples)
     writers = _BUILDERS[to](_Export(run, frame, image_root_url, all_samples))
@@ -135,7 +135,7 @@ def export_run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be made ({error.strerror}); choose another --out"
+            f"{folder} cannot be made ({error.strerror}); choose another `out`"
         ) from error
     for name, write in writers.items():
         with atomic_write(folder / name) as partial:
@@ -334,7 +334,7 @@ def _cvat(export: _Export) -> dict[str, Writer]:
             if not name.strip() or _NOT_IN_XML.search(name):
                 raise OptionError(
                     f"CVAT cannot hold the name {json.dumps(name)} of a {what}; rename it and scan"
-                    " again, or choose another --to"
+                    " again, or choose another `to`"
                 )
     root = ET.Element("annotations")
     _element(root, "version", "1.1")
@@ -430,7 +430,7 @@ def _require_files(run: Run, frame: pd.DataFrame, tool: str) -> list[str]:
     if (frame["path"] == "").any():
         raise OptionError(
             f"{tool} needs image files, and this run's samples are not files; save the images as files"
-            " and scan their folder, or use --to csv"
+            " and scan their folder, or use `to='csv'`"
         )
     return run.image_files(frame)
 

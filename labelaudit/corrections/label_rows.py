@@ -283,7 +283,7 @@ def _each_in_one_split(opened: OpenedLabels, found: Found) -> Found:
 def _in_several_splits(opened: OpenedLabels, name: str, splits: Sequence[str]) -> SourceError:
     return SourceError(
         f'"{name}" is in several splits of {opened.name}: {", ".join(splits)}; choose the one that'
-        " was scanned with split (--split)"
+        " was scanned with `split`"
     )
 
 
@@ -427,6 +427,6 @@ def _unknown(
     called = f'its rows are called e.g. "{example}"' if example else "its rows have no names"
     return SourceError(
         f"{opened.name} has no row for {len(unknown):,} of {total:,} samples: {some(unknown)};"
-        f" {called}; give the labels that were scanned, and name their column of ids with id_column"
-        " (--id-column) if need be"
+        f" {called}; give the labels that were scanned, and name their column of ids with"
+        " `id_column` if need be"
     )

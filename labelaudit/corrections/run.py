@@ -154,14 +154,14 @@ def read_run(path: str | Path) -> Run:
         unfinished = marker.get("status") == "running"
         raise SourceError(
             f"the run in {path} is unfinished: {missing[0]} is missing; go on with it by"
-            " `labelaudit scan --resume`"
+            " `resume=True`"
             if unfinished
-            else f"{path} is incomplete: {missing[0]} is missing; scan again with --force"
+            else f"{path} is incomplete: {missing[0]} is missing; scan again with `force=True`"
         )
     summary = _read_object(path / SUMMARY_FILE)
     _require(path / SUMMARY_FILE, "the key", _KEYS, summary)
     if not isinstance(summary["class_names"], list) or not isinstance(summary["trust"], dict):
-        raise SourceError(f"{path / SUMMARY_FILE} is damaged; scan again with --force")
+        raise SourceError(f"{path / SUMMARY_FILE} is damaged; scan again with `force=True`")
     samples = _read_samples(path / SAMPLES_FILE)
     corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
     run = Run(path, summary, samples, corrections, _version(summary, marker))
@@ -185,9 +185,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
-        raise SourceError(f"{path} is damaged ({error}); scan again with --force") from error
+        raise SourceError(f"{path} is damaged ({error}); scan again with `force=True`") from error
     if not isinstance(value, dict):
-        raise SourceError(f"{path} is damaged (no JSON object); scan again with --force")
+        raise SourceError(f"{path} is damaged (no JSON object); scan again with `force=True`")
     return value
 
 
@@ -196,7 +196,7 @@ def _read_samples(path: Path) -> pd.DataFrame:
         samples = pd.read_parquet(path)
     except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
         raise SourceError(
-            f"{path} is damaged ({str(error).splitlines()[0]}); scan again with --force"
+            f"{path} is damaged ({str(error).splitlines()[0]}); scan again with `force=True`"
         ) from error
     _require(path, "the column", _COLUMNS, samples)
     # Names such as "001" are text, whatever a version of pandas takes them for.
@@ -209,7 +209,7 @@ def _require(path: Path, what: str, names: tuple[str, ...], there: Any) -> None:
         if name not in there:
             raise SourceError(
                 f'{path} lacks {what} "{name}"; an older version of labelaudit may have written it,'
-                " so scan again with --force"
+                " so scan again with `force=True`"
             )
 
 

@@ -117,7 +117,7 @@ class Backbone:
         except (RuntimeError, AssertionError, ValueError) as error:
             raise OptionError(
                 f"{self.name} cannot read images of {size}x{size} pixels ({first_line(error)});"
-                " choose another --image-size, or omit it"
+                " choose another `image_size`, or omit it"
             ) from error
         if features.dim() != 2:
             raise OptionError(
@@ -156,11 +156,11 @@ def open_backbone(
         fit, or it cannot read images of that size.
     """
     if image_size is not None and image_size < 1:
-        raise OptionError(f"--image-size is {image_size}; it must be 1 or more")
+        raise OptionError(f"`image_size` is {image_size}; it must be 1 or more")
     if weights is None and cached_weights(name) is None:
         raise OptionError(
-            f"the weights of {name} are not on this machine; give a file with --weights FILE, or"
-            " download them with --weights DEFAULT"
+            f"the weights of {name} are not on this machine; give a file with `weights`, or"
+            " download them with `weights='DEFAULT'`"
         )
     file = None
     if weights is not None and str(weights) != DEFAULT_WEIGHTS:

@@ -92,7 +92,7 @@ def _import_timm(name: str) -> Any:
     if _numbers(timm.__version__) < _numbers(OLDEST_TIMM):
         raise OptionError(
             f"{name} needs timm {OLDEST_TIMM} or newer, and {timm.__version__} is installed:"
-            " pip install --upgrade 'labelaudit[timm]'"
+            " pip install -U 'labelaudit[timm]'"
         )
     return timm
 

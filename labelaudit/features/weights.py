@@ -98,7 +98,7 @@ def cannot_fetch(name: str, url: str, error: Exception) -> OptionError:
     """Return the error for weights that are neither on this machine nor can be downloaded."""
     return OptionError(
         f"the weights of {name} are not on this machine and cannot be downloaded"
-        f" ({first_line(error)}); download them elsewhere ({url}) and give the file with --weights"
+        f" ({first_line(error)}); download them elsewhere ({url}) and give the file with `weights`"
     )
 
 

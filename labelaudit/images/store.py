@@ -91,7 +91,7 @@ def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.D
     except OSError as error:
         raise SourceError(
             f"the decoded samples take {size / 2**30:.1f} GiB, and {folder} has"
-            f" {free / 2**30:.1f} GiB left; free some, or write to another disk with --out"
+            f" {free / 2**30:.1f} GiB left; free some, or write to another disk with `out`"
         ) from error
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 

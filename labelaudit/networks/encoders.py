@@ -275,7 +275,7 @@ def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
     if min(height, width) < spec.smallest:
         raise OptionError(
             f"images of {width}x{height} pixels are too small for the encoder {name}, which needs"
-            f" {spec.smallest} pixels per side; use --encoder mlp"
+            f" {spec.smallest} pixels per side; use `encoder='mlp'`"
         )
     if spec.square is not None:
         return (channels, spec.square, spec.square)

@@ -44,7 +44,7 @@ class RunFolder:
         self._replaced: Path | None = None
         self._claimed = False
         if force and resume:
-            raise OutputError("--force starts afresh and --resume goes on; give one of them")
+            raise OutputError("`force` starts afresh and `resume` continues; use one of them")
         marker = _read_marker(self.path)
         self.resuming = False
         if self.path.is_symlink() or self.path.exists():
@@ -61,19 +61,23 @@ class RunFolder:
             what = "the folder" if self.path.is_dir() else "the file"
             raise OutputError(
                 f"{what} {self.path} is there already and labelaudit did not write it;"
-                " choose another --out"
+                " choose another `out`"
             )
         if resume and marker.get("status") == "complete":
             raise OutputError(
                 f"the run in {self.path} is complete, there is nothing to resume;"
-                " use --force to replace it"
+                " use `force=True` to replace it"
             )
         if not force and not resume:
             unfinished = marker.get("status") != "complete"
             raise OutputError(
                 f"{self.path} is there already"
-                + (" and holds an unfinished run: --resume goes on with it," if unfinished else ":")
-                + " --force replaces it, --out names another"
+                + (
+                    " and holds an unfinished run: `resume=True` continues it,"
+                    if unfinished
+                    else ":"
+                )
+                + " `force=True` replaces it, `out` names another"
             )
 
     def _check_writable(self) -> None:
@@ -86,7 +90,7 @@ class RunFolder:
         except OSError as error:
             raise OutputError(
                 f"{self.path} cannot be written: {parent} takes no new folder"
-                f" ({error.strerror}); choose another --out"
+                f" ({error.strerror}); choose another `out`"
             ) from error
 
     def claim(self, version: str, fingerprint: str, config: dict[str, Any]) -> None:
@@ -114,12 +118,12 @@ class RunFolder:
             if self._marker.get("fingerprint") != fingerprint:
                 raise OutputError(
                     f"the images or labels have changed since the run in {self.path} began;"
-                    " start afresh with --force"
+                    " start afresh with `force=True`"
                 )
             if changed:
                 raise OutputError(
                     f"the run in {self.path} began with other settings ({', '.join(changed)});"
-                    " give the same, or start afresh with --force"
+                    " give the same, or start afresh with `force=True`"
                 )
         else:
             self._make()
@@ -148,7 +152,7 @@ class RunFolder:
         except OSError as error:
             self._restore()
             raise OutputError(
-                f"{self.path} cannot be made ({error.strerror}); choose another --out"
+                f"{self.path} cannot be made ({error.strerror}); choose another `out`"
             ) from error
 
     def _restore(self) -> None:

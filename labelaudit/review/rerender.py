@@ -86,7 +86,7 @@ def page_of(run: Run, *, live: bool = False) -> str:
     except (AttributeError, KeyError, TypeError, jinja2.UndefinedError) as error:
         raise SourceError(
             f"{folder} is damaged: what it holds does not fit together ({error!r}); scan again with"
-            " --force"
+            " `force=True`"
         ) from error
 
 

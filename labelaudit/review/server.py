@@ -217,14 +217,15 @@ class ReviewServer(ThreadingHTTPServer):
             }
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise SourceError(
-                f"{self.run} is damaged: its list of suspects is no such list; scan again with --force"
+                f"{self.run} is damaged: its list of suspects is no such list; scan again with"
+                " `force=True`"
             ) from error
         self.corrections = CorrectionsFile(self.run / CORRECTIONS_FILE, given)
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
             raise OptionError(
-                f"port {port} of {HOST} cannot be had ({error.strerror}); leave --port out for a free"
+                f"port {port} of {HOST} cannot be had ({error.strerror}); leave `port` out for a free"
                 " one"
             ) from error
 

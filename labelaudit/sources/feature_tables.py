@@ -238,7 +238,7 @@ def source_from_table(
     ids = [table.images[row] for row in rows]
     trouble = _trouble_with_ids(table, ids, rows)
     if trouble and (id_column is not None or not by_row):
-        raise SourceError(f"{trouble}; name a column of ids with id_column (--id-column)")
+        raise SourceError(f"{trouble}; name a column of ids with `id_column`")
     if trouble and any(ids):
         warnings.append(f"{trouble}; rows are called by their number")
     source = make_source(

@@ -569,13 +569,12 @@ def _choose_split(
         if default in there:
             others = ", ".join(name for name in there if name != default)
             warnings.append(
-                f'{where}: read the split "{default}" only, not {others}; '
-                "choose with split (--split)"
+                f'{where}: read the split "{default}" only, not {others}; choose with `split`'
             )
             return default
     raise SourceError(
         f"{where} has several splits, none of them train: {', '.join(there)}; "
-        "choose one with split (--split)"
+        "choose one with `split`"
     )
 
 
@@ -586,7 +585,7 @@ def rows_of_split(
     if table.marks_passed_over:
         warnings.append(
             f"{table.where} says which labels are verified, and that is passed over; take them as right"
-            f" with verified_column (--verified-column {VERIFIED_COLUMN})"
+            f" with `verified_column={VERIFIED_COLUMN}`"
         )
     there = sorted(set(table.splits or ()) - {""})
     if not there and split is None:

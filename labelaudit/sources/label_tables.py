@@ -426,7 +426,7 @@ def _typed_image_column(file: Path, schema: pa.Schema, columns: Columns) -> str 
     if len(names) > 1:
         raise SourceError(
             f"{file} has several columns of images: {', '.join(names)}; "
-            "choose one with image_column (--image-column)"
+            "choose one with `image_column`"
         )
     return names[0] if names else None
 
@@ -473,7 +473,7 @@ def _find_column(
 ) -> str | None:
     """Return the column asked for, or the first that is known; without `option` it may lack."""
     there = f"columns there: {', '.join(cells.names) or 'none'}"
-    mend = f"name it with {option} (--{(option or '').replace('_', '-')})"
+    mend = f"name it with `{option}`"
     if asked is not None:
         column = asked if asked in cells.names else None
         if column is None:

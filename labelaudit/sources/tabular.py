@@ -226,7 +226,7 @@ def _kind_of(name: str, values: "pd.Series[Any]") -> _Kind:
         return _Kind("scaled", f"number, standardized{lacking}")
     words = there.str.count(r"\S+").mean()
     if words >= WORDS_OF_TEXT:
-        return _Kind("left out", "left out: it is free text; bring features of it (--features)")
+        return _Kind("left out", "left out: it is free text; bring features of it")
     if distinct > max(2, SHARE_UNIQUE * len(there)):
         return _Kind("left out", "left out: nearly every row has a value of its own")
     return _Kind("categories", f"category, one column a value ({distinct:,} values{lacking})")

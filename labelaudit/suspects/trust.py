@@ -40,7 +40,7 @@ def assess_trust(
     class_names: tuple[str, ...],
     *,
     class_uncertainty: float = 0.0,
-    advice: str = "More epochs (--epochs), another encoder (--encoder) or more labels may help.",
+    advice: str = "More epochs, another encoder or more labels may help.",
 ) -> Trust:
     """Assess whether out-of-sample predictions know enough about the classes.
 
@@ -127,7 +127,7 @@ def unknown_first_warning(verified: Verified | None) -> str | None:
         return None
     return (
         f"the first labels of {unknown:,} verified samples are not known. If you corrected suspects,"
-        " name the run that found them with --reviewed, or fewer of the other wrong labels are found"
+        " name the run that found them with `reviewed`, or fewer of the other wrong labels are found"
     )
 
 

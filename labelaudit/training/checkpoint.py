@@ -47,5 +47,5 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         return Checkpoint(saved["epoch"], saved["seconds"], saved["state"])
     except Exception as error:
         raise OutputError(
-            f"{path} cannot be read as a checkpoint ({error}); start afresh with --force"
+            f"{path} cannot be read as a checkpoint ({error}); start afresh with `force=True`"
         ) from error

@@ -33,7 +33,7 @@ def choose_device(requested: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
-            f"device {requested!r} cannot be used here; use --device auto or cpu"
+            f"device {requested!r} cannot be used here; use `device='auto'` or `device='cpu'`"
         ) from error
     return device
 

@@ -179,7 +179,7 @@ def test_missing_files_are_one_line_with_the_folder_and_the_option(name, tmp_pat
         load_dataset(name, tmp_path / "data")
     message = str(caught.value)
     assert str(tmp_path / "data") in message
-    assert "--download" in message
+    assert "`download=True`" in message
     assert "\n" not in message
     assert not (tmp_path / "data").exists()
 

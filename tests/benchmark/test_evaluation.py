@@ -122,7 +122,7 @@ def test_unknown_names_are_refused_before_anything_runs(tmp_path):
         choose_methods(["co-teaching"], "pixels")
     with pytest.raises(OptionError, match="neither a data set"):
         open_dataset("minst")
-    with pytest.raises(OptionError, match="limit is 1000000"):
+    with pytest.raises(OptionError, match="`limit` is 1000000"):
         limited(load_dataset("digits"), 10**6)
     with pytest.raises(OptionError, match="column"):
         evaluate("digits", noise=["column:worker"], out=tmp_path / "s", **QUICK)

@@ -505,7 +505,7 @@ def test_unknown_samples_are_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f'{labels} has no row for 5 of 6 samples: "n0.png", "n1.png", "n2.png" and 2 more; its rows'
         ' are called e.g. "a.png"; give the labels that were scanned, and name their column of ids'
-        " with id_column (--id-column) if need be"
+        " with `id_column` if need be"
     )
     with pytest.raises(SourceError, match="its rows have no names"):
         apply_corrections(table(tmp_path, "label\ncat\n", "bare.csv"), decided({"1": "keep"}))
@@ -599,7 +599,7 @@ def test_new_classes_are_refused_unless_allowed(tmp_path: Path) -> None:
         apply_corrections(labels, decide(a="=Dgo", b="=zebra"))
     assert str(caught.value) == (
         f'{labels} has no class "Dgo" (is "dog" meant?), "zebra"; correct them, or allow new classes'
-        " with allow_new_classes (--allow-new-classes)"
+        " with `allow_new_classes=True`"
     )
     with pytest.raises(SourceError, match='"w", "x", "y" and 1 more; correct them'):
         apply_corrections(
@@ -642,8 +642,8 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         apply_corrections(labels, corrections, new)
     assert str(caught.value) == (
-        f"{new} is there already; choose another output with out (--out), or write over it with"
-        " force (--force)"
+        f"{new} is there already; choose another output with `out`, or write over it with"
+        " `force=True`"
     )
     assert new.read_text() == "mine"
     apply_corrections(labels, corrections, new, force=True)

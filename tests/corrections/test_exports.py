@@ -78,7 +78,7 @@ def test_an_unfinished_run_says_how_to_go_on(run_folder):
     run = run_folder()
     (run / "summary.json").unlink()
     (run / "labelaudit.json").write_text('{"labelaudit": "0.1.0", "status": "running"}')
-    with pytest.raises(SourceError, match="--resume"):
+    with pytest.raises(SourceError, match="`resume=True`"):
         read_run(run)
 
 
@@ -117,7 +117,7 @@ def test_a_folder_that_is_there_is_refused_unless_forced(run_folder, to):
     other = files[0].parent / "mine.txt"
     other.write_text("keep")
     files[0].write_text("old")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="`force=True`"):
         export_run(run, to)
     assert files[0].read_text() == "old"
     assert export_run(run, to, force=True) == files
@@ -166,7 +166,7 @@ def test_tables_need_no_image_files(run_folder, to):
 
 
 def test_the_address_of_images_is_for_label_studio_only(run_folder):
-    with pytest.raises(OptionError, match="--image-root-url"):
+    with pytest.raises(OptionError, match="`image_root_url`"):
         export_run(run_folder(), "csv", image_root_url="https://x.test/")
 
 

@@ -108,9 +108,9 @@ def test_a_smaller_image_size_crops_the_same_share(weights_of: Any) -> None:
 
 
 def test_a_size_that_the_network_cannot_read(weights_of: Any) -> None:
-    with pytest.raises(OptionError, match=r"vit_b_16 cannot read images of 128x128.*--image-size"):
+    with pytest.raises(OptionError, match=r"vit_b_16 cannot read images of 128x128.*`image_size`"):
         open_backbone("vit_b_16", weights_of("vit_b_16"), CPU, image_size=128)
-    with pytest.raises(OptionError, match="--image-size is 0"):
+    with pytest.raises(OptionError, match="`image_size` is 0"):
         open_resnet(weights_of("resnet18"), image_size=0)
 
 
@@ -260,11 +260,11 @@ def test_a_file_of_torchvision_is_known_by_its_name(weights_of: Any, tmp_path: P
 
 def test_weights_in_the_librarys_cache(weights_of: Any, own_hub: Path) -> None:
     assert cached_weights("resnet18") is None
-    with pytest.raises(OptionError, match=r"resnet18 are not on this machine.*--weights DEFAULT"):
+    with pytest.raises(OptionError, match=r"resnet18 are not on this machine.*`weights='DEFAULT'`"):
         open_backbone("resnet18", None, CPU)
     with pytest.raises(
         OptionError,
-        match=r"cannot be downloaded \(.*no network.*\); download them elsewhere \(https://.*--weights",
+        match=r"cannot be downloaded \(.*no network.*\); download them elsewhere \(https://.*`weights`",
     ):
         open_backbone("resnet18", "DEFAULT", CPU)
     own_hub.mkdir(parents=True, exist_ok=True)

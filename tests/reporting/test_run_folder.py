@@ -32,10 +32,10 @@ def test_a_finished_run_is_marked(tmp_path):
 
 def test_an_existing_run_is_refused_without_force(tmp_path):
     make_run(tmp_path / "run")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="`force=True`"):
         RunFolder(tmp_path / "run")
     make_run(tmp_path / "cut", "interrupted")
-    with pytest.raises(OutputError, match="--resume"):
+    with pytest.raises(OutputError, match="`resume=True`"):
         RunFolder(tmp_path / "cut")
 
 
@@ -129,14 +129,14 @@ def test_a_new_folder_may_be_resumed(tmp_path):
 
 def test_unwritable_places_are_told_before_any_work(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="--out"):
+    with pytest.raises(OutputError, match="`out`"):
         RunFolder(tmp_path / "file" / "run")
-    with pytest.raises(OutputError, match="--out"):
+    with pytest.raises(OutputError, match="`out`"):
         RunFolder("/proc/run")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_read_only_places_are_told_before_any_work(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(OutputError, match="--out"):
+    with pytest.raises(OutputError, match="`out`"):
         RunFolder(tmp_path / "run")

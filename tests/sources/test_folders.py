@@ -96,7 +96,7 @@ def test_split_folders_use_train_and_say_so(tmp_path: Path, write: Any, labels_o
     (warning,) = source.warnings
     assert '"train" only' in warning
     assert "test" in warning
-    assert "--split" in warning
+    assert "`split`" in warning
     chosen = read_source(tmp_path, split="test")
     assert chosen.manifest.sample_ids.tolist() == ["test/cat/3.png", "test/dog/4.png"]
     assert chosen.warnings == ()

@@ -165,7 +165,7 @@ def test_missing_columns_are_listed(
     with pytest.raises(SourceError, match=missing) as error:
         read_source(folder, table)
     assert f"columns there: {header.replace(',', ', ')}" in str(error.value)
-    assert "_column (--" in str(error.value)
+    assert "_column`" in str(error.value)
     with pytest.raises(SourceError, match=r'no column "klass".*columns there'):
         read_source(folder, table, label_column="klass", image_column="name")
 
@@ -218,7 +218,7 @@ def test_several_columns_of_images(tmp_path: Path) -> None:
         }
     )
     pq.write_table(table, tmp_path / "t.parquet")
-    with pytest.raises(SourceError, match=r"left, right; choose one with image_column"):
+    with pytest.raises(SourceError, match=r"left, right; choose one with `image_column`"):
         read_source(tmp_path / "t.parquet")
     chosen = read_source(tmp_path / "t.parquet", image_column="right")
     assert chosen.manifest.images.read(1) == b"r1"
@@ -378,7 +378,7 @@ def test_marks_that_nobody_asked_for_are_told(tmp_path):
     path.write_text("id,label,verified,first_label\na,x,yes,y\nb,y,,\n")
     told: list[str] = []
     rows_of_split(read_table(path, Columns(None, None, None), images_needed=False), None, told)
-    assert "--verified-column" in told[0]
+    assert "`verified_column=" in told[0]
     asked = Columns(None, None, None, verified="verified")
     told.clear()
     rows_of_split(read_table(path, asked, images_needed=False), None, told)

@@ -129,7 +129,7 @@ def test_time_budget_stops_before_the_epoch_that_would_exceed_it(monkeypatch):
 
 def test_a_damaged_checkpoint_is_told_in_words(tmp_path):
     (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(OutputError, match="--force"):
+    with pytest.raises(OutputError, match="`force=True`"):
         run(Walk(), checkpoint=tmp_path / "bad.pt")
 
 
@@ -171,5 +171,5 @@ def test_measure_step_gives_seconds():
 def test_unknown_devices_are_refused():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type in ("cpu", "cuda", "mps")
-    with pytest.raises(OptionError, match="--device"):
+    with pytest.raises(OptionError, match="`device='auto'`"):
         choose_device("gpu")

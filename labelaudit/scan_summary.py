@@ -1,0 +1,113 @@
+"""What `labelaudit scan` prints when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from labelaudit.progress import plain
+from labelaudit.terminal import EXIT_INTERRUPTED, as_typed
+
+if TYPE_CHECKING:
+    from labelaudit.reporting.result import ScanResult
+
+SHOWN_SUSPECTS = 10
+
+
+def show_scan(result: ScanResult) -> None:
+    """Print whether to trust the ranking, the worst suspects, what they mean, and what to do next."""
+    console, summary = Console(), result.summary
+    trustworthy = summary["trust"]["trustworthy"]
+    if not trustworthy:
+        console.print("[bold red]Do not trust this ranking.[/bold red]")
+        for reason in summary["trust"]["reasons"]:
+            _say(console, f"  {reason}")
+    if summary["status"] != "complete":
+        _say(
+            console,
+            f"Training ended early ({summary['status']}) after {summary['epochs']} epochs;"
+            " `resume=True` continues it.",
+        )
+    if len(result.suspects):
+        console.print(_suspects_table(result))
+    verified = summary["num_verified"]
+    console.print(
+        f"{summary['num_suspects']:,} of {summary['num_labeled'] - verified:,} labels"
+        f"{' that nobody has verified' if verified else ''}"
+        f" {'look wrong.' if trustworthy else 'were flagged, but do not trust this.'}",
+        style="bold",
+        highlight=False,
+    )
+    for text in _explanations(summary):
+        _say(console, text)
+    if result.run_dir is not None:
+        _show_next(result, console)
+    if summary["status"] == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(plain(as_typed(text)), highlight=False)
+
+
+def _explanations(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Give what the counts rest on, one sentence or two each."""
+    trustworthy = summary["trust"]["trustworthy"]
+    yield summary["threshold"]["explanation"]
+    if summary["score"]["assumption"] and trustworthy:
+        yield summary["score"]["assumption"]
+    if summary["mistakes"] and trustworthy:
+        yield summary["mistakes"]["explanation"]
+    if summary["checked"]:
+        yield summary["checked"]["explanation"]
+    if summary["review"]["explanation"]:
+        yield summary["review"]["explanation"]
+    if count := summary["num_conflicting_duplicates"]:
+        pairs = "1 pair of samples is" if count == 1 else f"{count:,} pairs of samples are"
+        yield f"{pairs} the same, or nearly, and labeled differently."
+    metrics = summary["metrics"]
+    if metrics["precision"] is not None:
+        measured = ", ".join(
+            f"{name.replace('_', ' ')} {metrics[name]:.3f}"
+            for name in ("precision", "recall", "f1", "auroc")
+            if metrics[name] is not None
+        )
+        yield f"Against the truth ({metrics['num_wrong']:,} labels are wrong): {measured}."
+
+
+def _show_next(result: ScanResult, console: Console) -> None:
+    """Print where the files are, and what to do next."""
+    lines = [("To look at:", "report.html")]
+    if len(result.duplicates):
+        lines.insert(0, ("Duplicates:", "duplicates.csv"))
+    if found := result.summary["trust"]["trustworthy"] and len(result.suspects):
+        lines.append(("Suspects:", "suspects.csv"))
+    folder = plain(str(result.run_dir))
+    for title, name in lines:
+        console.print(f"{title:<12} {folder}/{name}", soft_wrap=True, highlight=False)
+    if found:
+        console.print(f"Next:        labelaudit review {folder}", soft_wrap=True, highlight=False)
+
+
+def _suspects_table(result: ScanResult) -> Table:
+    table = Table(title="The most suspect labels", title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("sample", overflow="ellipsis", no_wrap=True, max_width=44)
+    table.add_column("given", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("suggested", overflow="ellipsis", no_wrap=True, max_width=24)
+    table.add_column("score", justify="right")
+    table.add_column("ambiguity", justify="right")
+    for row in result.suspects.head(SHOWN_SUSPECTS).itertuples(index=False):
+        table.add_row(
+            str(row.rank),
+            plain(str(row.sample_id)),
+            plain(str(row.given_label)),
+            plain(str(row.suggested_label)),
+            f"{row.suspect_score:.3f}",
+            f"{row.ambiguity:.2f}",
+        )
+    return table
