@@ -14,12 +14,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from labelaudit.corrections.label_files import (
-    Edit,
-    LabelFile,
-    Write,
-    plan_edits,
-)
+from labelaudit.corrections.edits import plan_edits
+from labelaudit.corrections.label_files import Edit, LabelFile, Write
 from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
 from labelaudit.corrections.reading import corrections_path, read_corrections
 from labelaudit.corrections.run import suggestions_near

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from labelaudit.corrections.apply import CHANGE_COLUMNS, apply_corrections
-from labelaudit.corrections.label_files import csv_rows
+from labelaudit.corrections.csv_edits import csv_rows
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.reporting.tables import read_csv, write_csv
