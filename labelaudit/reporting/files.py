@@ -13,13 +13,10 @@ from labelaudit.images.decode import Images, NoImages
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
 from labelaudit.reporting.html import render_page, write_page
-from labelaudit.reporting.plots import (
-    plot_class_pairs,
-    plot_embedding,
-    plot_epsilon,
-    plot_precision_recall,
-    plot_review,
-)
+from labelaudit.reporting.plots.class_pairs import plot_class_pairs
+from labelaudit.reporting.plots.detection import plot_precision_recall, plot_review
+from labelaudit.reporting.plots.embedding import plot_embedding
+from labelaudit.reporting.plots.epsilon import plot_epsilon
 from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder

@@ -30,8 +30,8 @@ from labelaudit.reporting.blocks import (
     write_block,
 )
 from labelaudit.reporting.evidence import Evidence
+from labelaudit.reporting.history import EpsilonSource, spread_epochs
 from labelaudit.reporting.pictures import Picture, encode_picture
-from labelaudit.reporting.plots import EpsilonSource, spread_epochs
 from labelaudit.sources.label_tables import suffix_of
 
 CHUNK = 40  # suspects in a block

@@ -1,0 +1,47 @@
+"""What the report needs of the recorded history of ε."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EpsilonSource(Protocol):
+    """What plots and the page need of the recorded history, one epoch in memory at a time.
+
+    `labelaudit.training.recorder.EpsilonHistory` is one.
+    """
+
+    @property
+    def epochs(self) -> Sequence[int]:
+        """The recorded epochs, in order."""
+        ...
+
+    def read(self, epoch: int) -> Mapping[str, NDArray[np.float32]]:
+        """``epsilon``, ``learner_prob``, ``guider_prob`` of one epoch, (L,) float32 in [0, 1]."""
+        ...
+
+
+def spread_epochs(epochs: Sequence[int], most: int) -> list[int]:
+    """Choose at most `most` epochs, evenly spread, the first and the last among them.
+
+    Parameters
+    ----------
+    epochs : sequence of int
+        In order.
+    most : int
+        At least 1; where it is 1, the last epoch is chosen.
+
+    Returns
+    -------
+    list of int
+    """
+    if len(epochs) <= most:
+        return list(epochs)
+    if most == 1:
+        return [epochs[-1]]
+    positions = np.linspace(0, len(epochs) - 1, most).round().astype(int)
+    return [epochs[position] for position in positions]
