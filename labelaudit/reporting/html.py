@@ -9,6 +9,7 @@ that lie on the same disk.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import math
@@ -30,6 +31,22 @@ if TYPE_CHECKING:
     from labelaudit.suspects.checked import CheckedScores
 
 PAGE = files("labelaudit.reporting") / "page"
+# The parts of the page's script, in this order. They are joined to one script with one scope.
+SCRIPT_PARTS = (
+    "tabs",
+    "data",
+    "decisions",
+    "saving",
+    "csv",
+    "list",
+    "words",
+    "grid",
+    "one",
+    "drawing",
+    "picker",
+    "keys",
+    "start",
+)
 MAX_CLASS_ROWS = 100
 MAX_PAIR_ROWS = 50
 MAX_WARNINGS = 50
@@ -161,8 +178,8 @@ def render_page(
     carried = [*blocks, *([Block("decisions", block_text(decisions))] if decisions else [])]
     return page.render(
         live=live,
-        style=Markup(page_text("report.css")),
-        script=Markup(page_text("report.js")),
+        style=Markup(page_style()),
+        script=Markup(page_script()),
         summary=summary,
         verdict=_verdict(summary),
         duplicates=_duplicates(summary["num_conflicting_duplicates"]),
@@ -208,9 +225,19 @@ def write_page(path: Path, html: str) -> None:
         temporary.write_bytes(html.encode("utf-8", errors="replace"))
 
 
-def page_text(name: str) -> str:
-    """Give the style or the script of the page, which its security policy knows by their hashes."""
-    return (PAGE / name).read_text(encoding="utf-8")
+@functools.cache
+def page_style() -> str:
+    """Return the style of the page, which its security policy knows by its hash."""
+    return (PAGE / "report.css").read_text(encoding="utf-8")
+
+
+@functools.cache
+def page_script() -> str:
+    """Return the script of the page, which its security policy knows by its hash."""
+    folder = PAGE / "script"
+    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT_PARTS]
+    # A function around all of it, so that no name of the script becomes a global one.
+    return '(() => {\n"use strict";\n\n' + "\n".join(parts) + "})();\n"
 
 
 def class_pairs(

@@ -43,7 +43,7 @@ from labelaudit.reporting.blocks import (
     block_json,
     read_block,
 )
-from labelaudit.reporting.html import page_text, source_hash
+from labelaudit.reporting.html import page_script, page_style, source_hash
 from labelaudit.reporting.tables import read_csv
 from labelaudit.review.rerender import page_of
 from labelaudit.sources.label_tables import suffix_of
@@ -256,7 +256,7 @@ def _stamp(path: Path) -> Stamp | None:
 
 
 def _policy() -> str:
-    script, style = source_hash(page_text("report.js")), source_hash(page_text("report.css"))
+    script, style = source_hash(page_script()), source_hash(page_style())
     return (
         f"default-src 'none'; img-src data: 'self'; style-src '{style}'; script-src '{script}';"
         " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -20,7 +20,7 @@ from PIL import Image
 from labelaudit.errors import OutputError
 from labelaudit.reporting.blocks import read_block, stored_blocks
 from labelaudit.reporting.evidence import Evidence
-from labelaudit.reporting.html import PLOT_TEXTS, class_pairs, page_text, render_page
+from labelaudit.reporting.html import PLOT_TEXTS, class_pairs, page_script, page_style, render_page
 from labelaudit.reporting.html import write_page as save_page
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.suspects.checked import ScoreBin
@@ -571,8 +571,8 @@ def test_hostile_data_is_shown_and_never_run(
         {"type": "application/json", "id": "data-chunk-00002"},
         {},
     ]
-    assert scripts[-1].text == page_text("report.js")
-    assert [e.text for e in page.find("style")] == [page_text("report.css")]
+    assert scripts[-1].text == page_script()
+    assert [e.text for e in page.find("style")] == [page_style()]
     for element in page.elements:
         assert not [key for key in element.attributes if key.startswith("on") or key == "style"]
     for link in page.find("a"):
@@ -644,7 +644,7 @@ def test_ids_and_paths_that_are_not_unicode_do_not_cost_the_report(
 
 
 def test_the_script_makes_no_markup_from_text(write_page: WritePage) -> None:
-    script = page_text("report.js")
+    script = page_script()
 
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function"
@@ -722,7 +722,7 @@ def test_the_page_carries_blocks_before_its_script(write_page: WritePage, tmp_pa
 def test_everything_that_the_script_asks_for_is_on_the_page(write_page: WritePage) -> None:
     page = write_page(data=True)
 
-    script = page_text("report.js")
+    script = page_script()
     wanted = set(re.findall(r'byId\("([\w-]+)"\)', script))
     ids = {e.attributes["id"] for e in page.elements if "id" in e.attributes}
     assert len(wanted) > 40
