@@ -28,6 +28,8 @@ DIFF_COLUMNS = (
     "suspect_score_a",
     "suspect_score_b",
     "suggested_label_b",
+    "trusted_a",
+    "trusted_b",
 )
 
 
@@ -121,6 +123,7 @@ def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
     table["change"] = pd.Series(
         [CHANGES[number] for number in table["order"]], table.index, dtype="str"
     )
+    table = table.assign(trusted_a=a.trusted, trusted_b=b.trusted)
     table["score"] = table["suspect_score_b"].fillna(table["suspect_score_a"])
     table = table.sort_values(
         ["order", "score", "sample_id"], ascending=[True, False, True], kind="stable"

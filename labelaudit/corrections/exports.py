@@ -315,6 +315,7 @@ def _cleanlab(export: _Export) -> dict[str, Writer]:
             "given_label": labeled["given_label"].map(codes).astype("int64"),
             "predicted_label": labeled["predicted_label"].map(codes).astype("int64"),
             "sample_id": labeled["sample_id"],
+            "trusted": export.run.trusted,
         }
     )
     return {

@@ -147,7 +147,7 @@ def test_an_untrusted_run_is_exported_with_a_warning(run_folder, to):
     told = {
         "label-studio": lambda: not read_json(files[0])[0]["meta"]["labelaudit_trusted"],
         "fiftyone": lambda: not read_json(files[0])["info"]["labelaudit_trusted"],
-        "cleanlab": lambda: True,  # its table has no place for it
+        "cleanlab": lambda: not read_csv(files[0])["trusted"].any(),
         "cvat": lambda: ET.parse(files[0]).findtext("meta/labelaudit_trusted") == "false",
         "csv": lambda: not read_csv(files[0])["trusted"].any(),
     }
