@@ -16,7 +16,8 @@ import pandas as pd
 
 from labelaudit.corrections.edits import plan_edits
 from labelaudit.corrections.label_files import Edit, LabelFile, Write
-from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
+from labelaudit.corrections.label_rows import Found, find_rows
+from labelaudit.corrections.opened_labels import OpenedLabels, open_labels
 from labelaudit.corrections.reading import corrections_path, read_corrections
 from labelaudit.corrections.run import suggestions_near
 from labelaudit.corrections.table import (

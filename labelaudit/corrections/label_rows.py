@@ -5,159 +5,19 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
-from pathlib import Path, PurePosixPath
 
-from labelaudit.corrections.label_files import YES, Edit, LabelFile, read_label_file
+from labelaudit.corrections.opened_labels import ABSOLUTE, OpenedLabels
 from labelaudit.errors import SourceError
-from labelaudit.sources import folders as sources
-from labelaudit.sources.folders import IMAGE_SUFFIXES, METADATA_FILES, read_source
-from labelaudit.sources.label_tables import Columns, suffix_of
+from labelaudit.sources.folders import IMAGE_SUFFIXES
+from labelaudit.sources.label_tables import suffix_of
 from labelaudit.sources.manifest import some
 
-_ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 # The rows of each sample, by its id.
 Found = dict[str, list[int]]
-
-
-# --- the labels as they are --------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class OpenedLabels:
-    """The label files that were pointed at; their rows are numbered through, from 0.
-
-    `shards` are the names of the files relative to the folder `path`, where it is one of shards.
-    `splits` are those of the rows, where there are any, and `split` the one that was asked for.
-    `stems` says which files a name such as "train-00000-of-00001:5" may mean.
-    """
-
-    path: Path
-    files: tuple[LabelFile, ...]
-    shards: tuple[str, ...] = ()
-    splits: list[str] | None = None
-    split: str | None = None
-    stems: Mapping[str, Sequence[int]] = field(default_factory=dict)
-
-    @cached_property
-    def starts(self) -> list[int]:
-        """The first row of each file, and behind them how many rows there are."""
-        return list(accumulate((len(file.labels) for file in self.files), initial=0))
-
-    @property
-    def name(self) -> str:
-        """What messages call the labels."""
-        return str(self.path if self.shards else self.files[0].path)
-
-    def of_file(self, number: int, edits: Mapping[int, Edit]) -> dict[int, Edit]:
-        """Return the edits of one file, by its own rows."""
-        start, end = self.starts[number : number + 2]
-        return {row - start: edit for row, edit in edits.items() if start <= row < end}
-
-    def columns(self) -> list[list[str]]:
-        """Return the columns that may name rows, each with a cell for every row of all files."""
-        names = dict.fromkeys(name for file in self.files for name in file.ids)
-        return [
-            [text for file in self.files for text in file.ids.get(name, [""] * len(file.labels))]
-            for name in names
-        ]
-
-
-def open_labels(
-    path: Path, columns: Columns, id_column: str | None, split: str | None, ids: Sequence[str]
-) -> OpenedLabels:
-    """Find the label files that a scan of `path` reads, and read their rows."""
-
-    def read(file: Path, base: str = "") -> LabelFile:
-        table = read_label_file(
-            file, label_column=columns.label, image_column=columns.image, id_column=id_column
-        )
-        if not base or table.embedded:
-            return table
-        moved = {
-            name: [text if not text or _ABSOLUTE.match(text) else base + text for text in texts]
-            for name, texts in table.ids.items()
-        }
-        return replace(table, ids=moved)
-
-    if not path.exists():
-        raise SourceError(f"{path} does not exist; check the path of the labels")
-    if not path.is_dir():
-        file = read(path)
-        stems = {path.stem: [0]} if file.format == "parquet" else {}
-        return OpenedLabels(path, (file,), (), file.splits, split, stems)
-    files = sources._Folder(path).walk()
-    images = [name for name in files if suffix_of(name) in IMAGE_SUFFIXES]
-    if not images:
-        return _open_shards(
-            path, [name for name in files if suffix_of(name) == "parquet"], read, split
-        )
-    base = ""
-    metadata = [name for name in METADATA_FILES if name in files]
-    if not metadata and (splits := sources._split_folders(images)):
-        tops = {name.partition("/")[0] for name in ids}
-        if split is None and len(tops) == 1:
-            split = next(iter(tops.intersection(splits)), None)
-        split = sources._choose_split(splits, split, path, [])
-        base = f"{split}/"
-        metadata = [base + name for name in METADATA_FILES if base + name in files]
-    if metadata:
-        file = read(path / metadata[0], base)
-        return OpenedLabels(path, (file,), (), file.splits, None if base else split)
-    columns.refuse(f"{path} is read as one subfolder a class")
-    found = read_source(path, split=split, require_labels=False).manifest
-    names = (*found.class_names, "")
-    listed = LabelFile(
-        path=path,
-        format="csv",
-        label_column="label",
-        labels=[names[number] for number in found.noisy_labels],
-        ids={"path": found.sample_ids.tolist()},
-        splits=None,
-        declared=found.class_names,
-        verified_column=None,
-        verified=[""] * found.num_samples,
-        yes=YES,
-        first_column=None,
-        first=[""] * found.num_samples,
-    )
-    return OpenedLabels(path, (listed,))
-
-
-def _open_shards(
-    path: Path, shards: Sequence[str], read: Callable[[Path, str], LabelFile], split: str | None
-) -> OpenedLabels:
-    """Read the parquet files of a folder; each of several splits has its own names for rows."""
-    if not shards:
-        raise SourceError(f"{path} has neither images nor parquet files; give the table of labels")
-    files = []
-    for shard in shards:
-        base = shard.rpartition("/")[0]
-        files.append(read(path / shard, f"{base}/" if base else ""))
-    split_of = sources._shard_splits(list(shards))
-    splits: list[str] | None = None
-    if len(set(split_of.values())) > 1:
-        splits = [
-            split_of[shard] for shard, file in zip(shards, files, strict=True) for _ in file.labels
-        ]
-    elif any(file.splits is not None for file in files):
-        splits = [text for file in files for text in file.splits or [""] * len(file.labels)]
-    stems: dict[str, list[int]] = {}
-    for group in dict.fromkeys(split_of.get(shard, "") for shard in shards):
-        members = [i for i, shard in enumerate(shards) if split_of.get(shard, "") == group]
-        called = [PurePosixPath(shards[i]).stem for i in members]
-        if len(set(called)) < len(called):
-            called = [str(PurePosixPath(shards[i]).with_suffix("")) for i in members]
-        for stem, number in zip(called, members, strict=True):
-            stems.setdefault(stem, []).append(number)
-    return OpenedLabels(path, tuple(files), tuple(shards), splits, split, stems)
-
-
-# --- which rows a sample has -------------------------------------------------------------------
 
 
 # Finds rows of samples in one column; of the others, some may be missing.
@@ -380,11 +240,11 @@ def _by_place(
         rows = _rows_named(names, moved, stems) if name.startswith(missing) else []
         # Beside absolute paths there may be others; but in "a.png" and "b/a.png", a scan of "b"
         # would not find the one that is called "a.png".
-        return rows or (_rows_named(names, name, stems) if _ABSOLUTE.match(before) else [])
+        return rows or (_rows_named(names, name, stems) if ABSOLUTE.match(before) else [])
 
     starts = {s for form in _forms(odd, stems) for cell in names.plain if (s := _start(form, cell))}
     if not extend:
-        starts = {start for start in starts if start[1] or _ABSOLUTE.match(start[0])}
+        starts = {start for start in starts if start[1] or ABSOLUTE.match(start[0])}
     fitting = [start for start in starts if all(rows_at(start, plain[i]) for i in needed)]
     if len(fitting) > 1:
         fitting = [start for start in fitting if start[1] and f"{folder}/".endswith(f"/{start[1]}")]
