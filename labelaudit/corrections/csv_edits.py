@@ -30,6 +30,8 @@ def list_as_csv(file: LabelFile, edits: Mapping[int, Edit]) -> str:
     )
 
 
+# `csv` and `pyarrow.csv` return what cells hold, and not where they stand. To keep all other bytes of
+# a table as they are, quotes and line ends included, their places must be known.
 def csv_rows(text: str, delimiter: str) -> Iterator[Row]:
     """Split the text of a table into cells as ``csv.reader(strict=True)`` does, and tell where.
 

@@ -16,12 +16,12 @@ from labelaudit.corrections.export_files import (
     require_files,
     text_writer,
 )
+from labelaudit.corrections.label_studio_answers import NOT_IN_XML
 from labelaudit.corrections.run import rows_of
 from labelaudit.errors import OptionError
 
 _CVAT_ATTRIBUTES = ("suggested_label", "suspect_score", "decision", "corrected_label")
-# XML has no sign for these, or readers change them.
-_NOT_IN_XML = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")
+_NOT_IN_XML = re.compile(f"[{NOT_IN_XML}]")
 
 
 def cvat_files(export: Export) -> dict[str, Writer]:

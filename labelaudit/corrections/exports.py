@@ -126,9 +126,8 @@ def export_run(
 
 def _chosen(run: Run, *, all_samples: bool) -> pd.DataFrame:
     """Take the samples to export, the most suspect first, with what was decided about them."""
-    frame = run.labeled.sort_values("rank", kind="stable") if all_samples else run.suspects
     decided = run.corrections.set_index("sample_id")
-    joined = frame.reset_index(drop=True)
+    joined = run.chosen(all_samples=all_samples).copy()
     for name in ("decision", "corrected_label", "note"):
         texts = joined["sample_id"].map(decided[name])
         joined[name] = texts.astype(object).where(texts.notna() & (texts != ""), None)

@@ -62,7 +62,7 @@ def tasks(
     SourceError
         The paths of the images are relative, and the images are not found.
     """
-    frame = run.labeled.sort_values("rank", kind="stable") if all_samples else run.suspects
+    frame = run.chosen(all_samples=all_samples)
     rows = rows_of(frame)
     for row, address in zip(rows, _addresses(run, frame, image_root_url), strict=True):
         row["address"] = address

@@ -34,9 +34,12 @@ LABEL_CONTROL = "label"
 OUTCOME_CONTROL = "set_aside"
 NOTE_CONTROL = "note"
 OUTCOMES = (EXCLUDE, UNSURE)
+NOT_IN_XML = "\x00-\x1f\ud800-\udfff\ufffe\uffff"
+"""Characters that XML cannot hold or that its readers change, as in a class of a regular expression."""
+
 # What a value in the interface cannot hold: XML has no sign for it, Label Studio takes "$word" for a
 # field of the task, or it begins as Label Studio writes several choices into one cell of a CSV file.
-_NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_NOT_KEPT = re.compile(f"[{NOT_IN_XML}\x7f]")
 _FIELD = re.compile(r"\$[\w\[\].{}]")
 _BLANK_EDGE = re.compile(r"\A\s|\s\Z")
 SEVERAL = re.compile(r'\[?\{"choices"')
@@ -130,12 +133,12 @@ def read_table(text: str, path: Path) -> pd.DataFrame:
 def choice_value(name: str) -> str:
     """Give the value that stands for a class name in the interface; mostly the name itself."""
     kept = bool(name) and not any(
-        pattern.search(name) for pattern in (_NOT_IN_XML, _FIELD, _BLANK_EDGE)
+        pattern.search(name) for pattern in (_NOT_KEPT, _FIELD, _BLANK_EDGE)
     )
     if kept and not SEVERAL.match(name) and not is_json_text(name):
         return name
     text = json.dumps(name, ensure_ascii=False)
-    return re.sub(r"[\x7f\ud800-\udfff\ufffe\uffff$]", lambda m: f"\\u{ord(m[0]):04x}", text)
+    return re.sub(rf"[{NOT_IN_XML}\x7f$]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
 def class_name(value: str) -> str:

@@ -12,12 +12,18 @@ import pandas as pd
 from labelaudit.corrections.label_studio_answers import read_json, read_table
 from labelaudit.corrections.table import (
     CORRECTION_COLUMNS,
-    CORRECTIONS_FILE,
     GIVEN_LABEL,
     check_corrections,
 )
 from labelaudit.errors import SourceError
-from labelaudit.reporting.tables import REVIEW_COLUMNS, parse_csv, read_text, separator_of
+from labelaudit.reporting.run_folder import CORRECTIONS_FILE
+from labelaudit.reporting.tables import (
+    REVIEW_COLUMNS,
+    parse_csv,
+    read_text,
+    separator_of,
+    unescape,
+)
 from labelaudit.sources.label_tables import suffix_of
 
 SUSPECTS_FILE = "suspects.csv"
@@ -111,32 +117,30 @@ def file_of_decisions(folder: Path) -> Path | None:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV or TSV file, with the comma or another separator, as ours or as Label Studio's."""
+    """Read a CSV or TSV file with any separator: a table of ours, or an export of Label Studio."""
     text = read_text(path)
     sign = separator_of(text)
     header = text.partition("\n")[0]
     if "annotation_id" in [name.strip(' "\r') for name in header.split(sign)]:
         return read_table(text, path)
-    frame: pd.DataFrame = parse_csv(_with_commas(text, sign, path) if sign != "," else text, path)
-    return frame
+    return parse_csv(text, path) if sign == "," else _parse_texts(text, sign, path)
 
 
-def _with_commas(text: str, sign: str, path: Path) -> str:
-    """Write the columns of text of a table with another separator anew, cells quoted."""
-    out = io.StringIO()
-    writer = csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator="\n")
+def _parse_texts(text: str, sign: str, path: Path) -> pd.DataFrame:
+    """Read the columns of text that matter here; numbers may have a comma for the decimal point."""
     try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=sign, strict=True))
+        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     except csv.Error as error:
         raise SourceError(f"{path} is not CSV: {error}") from error
-    # Only columns of text matter here; the others need not be read as numbers.
-    names = [name.strip() for name in rows[0]]
-    wanted = [
-        place
-        for place, name in enumerate(names)
-        if name in (*CORRECTION_COLUMNS, GIVEN_LABEL, "suggested_label")
+    wanted = {
+        place: name.strip()
+        for place, name in enumerate(header)
+        if name.strip() in (*CORRECTION_COLUMNS, GIVEN_LABEL, "suggested_label")
+    }
+    # Some programs leave out the empty cells at the end of a row.
+    cells = [
+        [unescape(row[place]) if place < len(row) else "" for place in wanted]
+        for row in rows
+        if any(row)
     ]
-    for row in rows:
-        if any(row):
-            writer.writerow([row[place] if place < len(row) else "" for place in wanted])
-    return out.getvalue()
+    return pd.DataFrame(cells, columns=list(wanted.values()), dtype="str")

@@ -20,7 +20,6 @@ from labelaudit.corrections.run import SUMMARY_FILE, Run, read_run
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
-    CORRECTIONS_FILE,
     EXCLUDE,
     GIVEN_LABEL,
     KEEP,
@@ -30,13 +29,11 @@ from labelaudit.corrections.table import (
 )
 from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
+from labelaudit.reporting.run_folder import BEFORE_FILE, CORRECTIONS_FILE
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
 from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.suspects.checked import CheckedScores, check_scores
-
-BEFORE_FILE = "corrections.before.csv"
-"""Decisions of a replaced run that do not hold for the new one: of samples or labels that are gone."""
 
 # Decisions that say which label is right.
 ABOUT_LABELS = (ACCEPT, KEEP, RELABEL)

@@ -82,6 +82,12 @@ class Run:
         flagged = self.labeled[self.labeled["is_label_issue"]]
         return flagged.sort_values("rank", kind="stable").reset_index(drop=True)
 
+    def chosen(self, *, all_samples: bool) -> pd.DataFrame:
+        """Return the suspects, or all labeled samples, the most suspect first."""
+        if not all_samples:
+            return self.suspects
+        return self.labeled.sort_values("rank", kind="stable").reset_index(drop=True)
+
     @cached_property
     def suggestions(self) -> dict[str, str]:
         """The suggested label of each sample that has one, by sample id."""

@@ -33,9 +33,6 @@ GIVEN_LABEL = "given_label"
 """One more column, of tables that labelaudit writes: the label that was decided about. Where it is
 there, no decision is taken over to a sample that has another label by now."""
 
-CORRECTIONS_FILE = "corrections.csv"
-"""What the table is called in a run folder."""
-
 
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     """Write corrections.csv, whole or not at all; text is quoted as in suspects.csv.

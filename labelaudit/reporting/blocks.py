@@ -61,15 +61,22 @@ def _stripped(text: str, name: str) -> str:
     return text[len(start) : -len(_AFTER)]
 
 
-def stored_blocks(folder: Path) -> list[Block]:
-    """Read the blocks that a page carries itself anew from a run folder; see `write_review_data`."""
+def stored_blocks(folder: Path, index: Any) -> list[Block]:
+    """Read the blocks that a page carries itself from a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    index : object
+        What its block `INDEX` holds.
+    """
     inline = InlineBlocks()
-    place = folder / DATA_FOLDER
-    names = [INDEX, *sorted(path.stem for path in place.glob("chunk-*.js"))]
-    for name in names:
+    inline.add(Block(INDEX, block_text(index)))
+    for path in sorted((folder / DATA_FOLDER).glob("chunk-*.js")):
         if inline.full:
             break
-        inline.add(Block(name, block_json(folder, name)))
+        inline.add(Block(path.stem, block_json(folder, path.stem)))
     return inline.blocks
 
 

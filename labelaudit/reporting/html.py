@@ -12,7 +12,6 @@ import base64
 import functools
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from labelaudit.files import atomic_write
+from labelaudit.reporting import formats
 from labelaudit.reporting.blocks import Block, block_text
 
 if TYPE_CHECKING:
@@ -252,8 +252,8 @@ def class_pairs(
     listed = set(pairs_of(suspects.head(num_listed)))
     return [
         ClassPair(
-            _name(given),
-            _name(suggested),
+            formats.shown_name(given),
+            formats.shown_name(suggested),
             count,
             f"{codes.get(given, -1)},{codes.get(suggested, -1)}",
             (given, suggested) in listed,
@@ -294,7 +294,7 @@ def _verdict(summary: Mapping[str, Any]) -> str:
         return f"{suspects:,} of {labels} were flagged, but see the warning above."
     if not suspects:
         return f"No label looks wrong among {labels}."
-    share = _percent(suspects / labeled)
+    share = formats.percent(suspects / labeled)
     if suspects == 1:
         return f"One of {labels} looks wrong ({share})."
     return f"About {suspects:,} of {labels} look wrong ({share})."
@@ -326,46 +326,9 @@ def _metrics(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     rows = [("Wrong in truth", f"{metrics['num_wrong']:,}", "labels that differ from the truth")]
     for key, (name, meaning) in meanings.items():
         value = metrics.get(key)
-        shown = _percent(value) if key in ("precision", "recall") else _decimal(value)
+        shown = formats.percent(value) if key in ("precision", "recall") else formats.decimal(value)
         rows.append((name, shown, meaning))
     return rows
-
-
-def _name(value: Any) -> str:
-    """Show a label that is missing, or empty, as something that can be seen."""
-    return "(none)" if pd.isna(value) else str(value) or "(empty name)"
-
-
-def _percent(share: float | None) -> str:
-    """Format a share in [0, 1]: "2.1%", "<0.1%", and a dash where it is not known."""
-    if share is None or not math.isfinite(share):
-        return "–"
-    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
-
-
-def _decimal(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:,.0f}"
-
-
-def _duration(seconds: float | None) -> str:
-    """Format seconds as people say them: "48 s", "12 min 5 s", "3 h 20 min"."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _shorten(text: str, most: int) -> str:
-    """Cut text for a place that cannot wrap it."""
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def source_hash(text: str) -> str:
@@ -383,12 +346,12 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=_percent,
-        decimal=_decimal,
-        count=_count,
-        duration=_duration,
-        shorten=_shorten,
+        percent=formats.percent,
+        decimal=formats.decimal,
+        count=formats.count,
+        duration=formats.duration,
+        shorten=formats.shorten,
         source_hash=source_hash,
-        name=_name,
+        name=formats.shown_name,
     )
     return environment

@@ -30,6 +30,7 @@ from labelaudit.reporting.blocks import (
     write_block,
 )
 from labelaudit.reporting.evidence import Evidence
+from labelaudit.reporting.formats import shorten
 from labelaudit.reporting.history import EpsilonSource, spread_epochs
 from labelaudit.reporting.pictures import Picture, encode_picture
 from labelaudit.sources.label_tables import suffix_of
@@ -180,7 +181,7 @@ def _index(
         "ambiguity": _numbers(shown, "ambiguity"),
         "truth": truth,
         "details": [
-            [_shorten(value, MAX_DETAIL_LENGTH) for value in details.iloc[row]]
+            [shorten(value, MAX_DETAIL_LENGTH) for value in details.iloc[row]]
             for row in rows.tolist()
         ]
         if len(details.columns)
@@ -329,7 +330,7 @@ def _neighbor(
             for name, value in details.iloc[row].items()
             if value != ""
         ]
-        told["words"] = _shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
+        told["words"] = shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
     return told
 
 
@@ -395,7 +396,3 @@ def _weight(column: pd.Series, labels: NDArray[Any]) -> float:
     elif texts.nunique() > 0.5 * len(texts):
         return -1.0  # ids, which tell nothing
     return float(adjusted_mutual_info_score(labels, values))
-
-
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -15,7 +15,10 @@ from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
 
 MARKER = "labelaudit.json"
-KEPT = ("corrections.csv", "corrections.before.csv")
+CORRECTIONS_FILE = "corrections.csv"
+"""Decisions about the run's samples."""
+BEFORE_FILE = "corrections.before.csv"
+"""Decisions of a replaced run that do not hold for the new one, because samples or labels are gone."""
 
 
 class RunFolder:
@@ -142,7 +145,7 @@ class RunFolder:
             self.path.mkdir(parents=True)
             if self._replaced is not None:
                 # What a person has decided outlives the run, however this one ends.
-                for name in KEPT:
+                for name in (CORRECTIONS_FILE, BEFORE_FILE):
                     if (self._replaced / name).is_file():
                         shutil.copy2(self._replaced / name, self.path / name)
         except OSError as error:

@@ -90,6 +90,11 @@ LEADING_ZERO = re.compile(r"[+-]?0\d", re.ASCII)
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 TRUTH = {"True": True, "False": False, "TRUE": True, "FALSE": False, "true": True, "false": False}
 
+# Why cells are written and split here, and not by `pyarrow.csv`: it writes 1.0 as "1", 1e-05 as
+# "0.00001" and True as "true", and it quotes every text column, so that numbers cannot be formatted
+# before. As it reads, it tells a quoted empty cell from a missing one, but not a quoted "007" from a
+# bare 007, and it accepts `"x"y` as xy. A test holds that it reads the cells that are written here.
+
 # One cell and what ends it: quoted text in group 1, or bare text in group 2.
 CSV_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
 
@@ -220,7 +225,7 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
     rows = _parse_rows(text, path)
     if not rows:
         raise SourceError(f"{path} is empty; it needs a header row")
-    names = [_unescape(cell or "") for cell, _ in rows[0]]
+    names = [unescape(cell or "") for cell, _ in rows[0]]
     columns = {}
     for position, name in enumerate(names):
         cells = [row[position] for row in rows[1:]]
@@ -262,7 +267,7 @@ def escape(text: str) -> str:
     return "'" + text if formula or text.startswith("'") else text
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     """Undo `escape`; an apostrophe that it cannot have set (a person typed it) stays."""
     return text[1:] if text[:1] == "'" and text[1:].startswith(("'", *FORMULA_STARTS)) else text
 
@@ -346,7 +351,7 @@ def _convert_column(name: str, cells: Sequence[tuple[str | None, bool]], path: P
 
 
 def _text_column(values: Sequence[str | None], missing: str | None) -> pd.Series:
-    texts = [missing if value is None else _unescape(value) for value in values]
+    texts = [missing if value is None else unescape(value) for value in values]
     return pd.Series(texts, dtype="str")
 
 

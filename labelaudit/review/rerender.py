@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -46,17 +47,19 @@ def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
     if not (found.path / DATA_FOLDER / f"{INDEX}.js").exists():
         _write_blocks_of_earlier_version(found, reporter or Reporter())
     path = found.path / "report.html"
-    write_page(path, page_of(found))
+    write_page(path, page_of(found, read_block(found.path, INDEX)))
     return path
 
 
-def page_of(run: Run, *, live: bool = False) -> str:
+def page_of(run: Run, index: Any, *, live: bool = False) -> str:
     """Render the page of a run folder.
 
     Parameters
     ----------
     run : Run
         With the blocks of the page's data in its folder.
+    index : object
+        What its block `INDEX` holds.
     live : bool
         Whether `labelaudit review` serves it.
 
@@ -68,14 +71,13 @@ def page_of(run: Run, *, live: bool = False) -> str:
     from labelaudit.corrections.reviewed import check_run
 
     folder = run.path
-    index = read_block(folder, INDEX)
     plots = {key: folder / "plots" / f"{key}.png" for key in PLOT_TEXTS}
     try:
         return render_page(
             suspects=suspects_table(run.samples),
             summary=run.summary,
             plots={key: file for key, file in plots.items() if file.exists()},
-            blocks=stored_blocks(folder),
+            blocks=stored_blocks(folder, index),
             decisions=[] if live else rows_of(run.corrections),
             epochs=index["epochs"],
             noun=index["noun"],

@@ -20,7 +20,6 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from labelaudit.corrections.run import read_run
-from labelaudit.corrections.table import CORRECTIONS_FILE
 from labelaudit.errors import LabelauditError, OptionError, SourceError
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
@@ -30,6 +29,7 @@ from labelaudit.reporting.blocks import (
     read_block,
 )
 from labelaudit.reporting.html import page_script, page_style, source_hash
+from labelaudit.reporting.run_folder import CORRECTIONS_FILE
 from labelaudit.review.corrections_file import CorrectionsFile, stamp
 from labelaudit.review.rerender import page_of
 from labelaudit.sources.label_tables import suffix_of
@@ -70,11 +70,11 @@ class ReviewServer(ThreadingHTTPServer):
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         found = read_run(run)
         # Rendered here and not read from the folder: whoever has sent it cannot have changed the page.
-        self.page = page_of(found, live=True).encode("utf-8", errors="replace")
+        index = read_block(self.run, INDEX)
+        self.page = page_of(found, index, live=True).encode("utf-8", errors="replace")
         self.policy = _policy()
         self._index_stamp = stamp(self._index)
         try:
-            index = read_block(self.run, INDEX)
             suspects, classes = index["suspects"], [*index["classes"], ""]
             given = {
                 sample: classes[code]

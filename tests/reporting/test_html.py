@@ -714,7 +714,9 @@ def test_the_page_carries_blocks_before_its_script(write_page: WritePage, tmp_pa
     assert [e.attributes.get("id") for e in scripts] == [*(f"data-{name}" for name in names), None]
     for name, script in zip(names, scripts, strict=False):
         assert json.loads(script.text) == read_block(tmp_path, name)
-    assert [block.json for block in stored_blocks(tmp_path)] == [e.text for e in scripts[:-1]]
+    assert [block.json for block in stored_blocks(tmp_path, read_block(tmp_path, "index"))] == [
+        e.text for e in scripts[:-1]
+    ]
     # The page written without blocks is the same but for them.
     assert write_page(flagged=50).markup == re.sub(r"<script type[^>]*>\n", "", page.markup)
 
