@@ -1,4 +1,4 @@
-"""Edits of single cells in the text of a CSV table."""
+"""Edits of single cells of a CSV or TSV table. All other characters stay as they are."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from labelaudit.corrections.label_files import Edit, LabelFile, changed_error
 from labelaudit.sources import label_tables
 from labelaudit.sources.label_tables import FIRST_LABEL_COLUMN, VERIFIED_COLUMN
 
-# A row's cells as spans of the text, and where the next row starts.
+# The cells of a row as spans of the text, and the position at which the next row starts.
 Row = tuple[list[tuple[int, int]], int]
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
 def list_as_csv(file: LabelFile, edits: Mapping[int, Edit]) -> str:
-    """Write a folder's images as a table of labels; the images stay where they are."""
+    """Return a CSV table of the labels of a folder with one subfolder per class."""
     special = _special(",")
     rows = [["path", "label", VERIFIED_COLUMN, FIRST_LABEL_COLUMN]]
     (names,) = file.ids.values()
@@ -30,29 +30,29 @@ def list_as_csv(file: LabelFile, edits: Mapping[int, Edit]) -> str:
     )
 
 
-# `csv` and `pyarrow.csv` return what cells hold, and not where they stand. To keep all other bytes of
-# a table as they are, quotes and line ends included, their places must be known.
+# `csv` and `pyarrow.csv` return the values of cells but not their positions. The positions are needed
+# to keep all other bytes of a table, including quotes and line ends.
 def csv_rows(text: str, delimiter: str) -> Iterator[Row]:
-    """Split the text of a table into cells as ``csv.reader(strict=True)`` does, and tell where.
+    """Split the text of a table into cells as ``csv.reader(strict=True)`` does, with positions.
 
     Parameters
     ----------
     text : str
-        The table, line ends as in the file.
+        The table, with line ends as in the file.
     delimiter : str
         The character between cells.
 
     Yields
     ------
     spans : list of (int, int)
-        Where each cell starts and ends, quotes included. Empty for a blank line.
+        Start and end of each cell, including its quotes. Empty for a blank line.
     end : int
-        Where the row's line end ends.
+        End of the row, including its line end.
 
     Raises
     ------
     ValueError
-        A quote is not closed, or something follows a closing one.
+        A quote is not closed, or something follows a closing quote.
     """
     sign = re.escape(delimiter)
     # One cell, quoted or bare, and what ends it.
@@ -81,12 +81,18 @@ def _quoted(text: str) -> str:
 
 
 def _special(delimiter: str) -> re.Pattern[str]:
-    """Match what makes quotes necessary."""
+    """Return a pattern for the characters that make quotes necessary."""
     return re.compile(rf'[{re.escape(delimiter)}"\r\n]')
 
 
 def edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
-    """Return the text of a table with some cells changed; every other character stays."""
+    """Return the text of a table with edited rows.
+
+    Raises
+    ------
+    SourceError
+        The table has changed since it was read.
+    """
     first = _LINE_END.split(text, maxsplit=1)[0]
     delimiter = label_tables._delimiter(file.path, first)
     special = _special(delimiter)
@@ -103,14 +109,14 @@ def edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     )
 
     def write(value: str, old: str) -> str:
-        """Quote a cell where it must be, or where its column or the one before it is."""
+        """Quote a cell if that is necessary, or if the old cell or its column was quoted."""
         needless = old.startswith('"') and not special.search(_csv_text(old))
         if special.search(value) or (value and (quoted or needless)):
             return _quoted(value)
         return value
 
     def with_new(cells: list[str], new: list[str]) -> list[str]:
-        # A row may have fewer cells than the header, or more: these are empty.
+        # A row may have fewer cells than the header, or more cells, which are empty.
         if place < width:
             return [*cells[:place], *(new if len(cells) >= place else []), *cells[place:]]
         missing = [""] * (width - len(cells)) if new else []
@@ -141,7 +147,7 @@ def edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
 
 
 def _csv_records(text: str, delimiter: str) -> Iterator[tuple[int, list[tuple[int, int]], int]]:
-    """Give the rows below the header without blank lines: start, spans of cells, and end."""
+    """Yield the rows below the header, without blank lines: start, spans of cells, and end."""
     rows = csv_rows(text, delimiter)
     _, start = next(rows)
     for spans, end in rows:
@@ -153,7 +159,7 @@ def _csv_records(text: str, delimiter: str) -> Iterator[tuple[int, list[tuple[in
 def _column_is_quoted(
     file: LabelFile, text: str, delimiter: str, label: int, special: re.Pattern[str]
 ) -> bool:
-    """Say whether labels are quoted without need; and check that they are those that were read."""
+    """Return whether labels are quoted without need; raise if they are not those that were read."""
     needless = bare = False
     count = 0
     for _, spans, _ in _csv_records(text, delimiter):

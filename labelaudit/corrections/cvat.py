@@ -30,7 +30,7 @@ def cvat_files(export: Export) -> dict[str, Writer]:
     Raises
     ------
     OptionError
-        CVAT cannot hold a name, or the samples are not image files.
+        CVAT cannot represent a name, or the samples are not image files.
     """
     run, frame = export.run, export.frame
     files = require_files(run, frame, "CVAT")
@@ -38,7 +38,7 @@ def cvat_files(export: Export) -> dict[str, Writer]:
         for name in names:
             if not name.strip() or _NOT_IN_XML.search(name):
                 raise OptionError(
-                    f"CVAT cannot hold the name {json.dumps(name)} of a {what}; rename it and scan"
+                    f"CVAT cannot represent the name {json.dumps(name)} of a {what}; rename it and scan"
                     " again, or choose another --to"
                 )
     root = ET.Element("annotations")
@@ -82,7 +82,7 @@ def _cvat_label(labels: ET.Element, name: str) -> None:
 
 
 def _raw_label(name: str) -> dict[str, Any]:
-    """Describe a label as the raw view of CVAT's label constructor takes it."""
+    """Return a label as the raw view of CVAT's label constructor accepts it."""
     return {
         "name": name,
         "type": "tag",
@@ -104,7 +104,7 @@ def _element(parent: ET.Element, tag: str, text: str) -> None:
 
 
 def _size(file: str) -> dict[str, str]:
-    """Give width and height of an image, or nothing where it cannot be read."""
+    """Return width and height of an image, or nothing if it cannot be read."""
     try:
         with Image.open(file) as image:
             return {"width": str(image.width), "height": str(image.height)}

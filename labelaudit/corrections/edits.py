@@ -1,7 +1,7 @@
-"""Label files, written anew in their own format with some labels changed.
+"""Edits of label files: a copy in the same format, with some labels changed.
 
-Of a text table only the cells of changed labels and of the columns ``verified`` and ``first_label``
-differ; every other byte stays. A parquet file keeps its schema, types, row groups and compression.
+In a text table only the cells of changed labels and of the columns ``verified`` and ``first_label``
+differ. Every other byte stays. A parquet file keeps its schema, types, row groups and compression.
 """
 
 from __future__ import annotations
@@ -20,23 +20,27 @@ from labelaudit.errors import SourceError
 def plan_edits(
     file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequence[str] = ()
 ) -> Write:
-    """Check that edits can be made, and return what writes the file with them to a path.
+    """Check that edits can be made, and return a function that writes the edited file to a path.
 
     Parameters
     ----------
     file : LabelFile
-        What to write anew; the file itself is only read.
+        The file to copy. The file itself is only read.
     edits : mapping of int to Edit
-        By row. The others stay, and get an empty cell where the column ``verified`` or ``first_label``
-        is new.
+        The edits by row. Other rows stay as they are, and get an empty cell in a new column.
     new_classes : sequence of str
-        Classes to declare beside those that the schema declares, if it declares any.
+        Classes to declare in the schema, if it declares classes.
+
+    Returns
+    -------
+    callable
+        Takes the path to write to.
 
     Raises
     ------
     SourceError
-        A label does not fit the type of its column, or the file has changed or is damaged. Also from
-        what is returned, where a parquet file is damaged in the middle.
+        A label does not fit the type of its column, or the file has changed or is damaged. The returned
+        function raises it too, if a parquet file is damaged in the middle.
     """
     if file.path.is_dir():
         listed = list_as_csv(file, edits).encode()
@@ -51,7 +55,7 @@ def plan_edits(
     except SourceError:
         raise
     except (OSError, ValueError, LookupError) as error:
-        raise changed_error(file) from error  # it could be read and parsed before
+        raise changed_error(file) from error  # the same file could be parsed before
     return lambda path: _write_bytes(path, written)
 
 

@@ -1,4 +1,4 @@
-"""What the exports to other tools share: what is exported, and how files are written."""
+"""What all exports to other tools share: their input, and how they write files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from labelaudit.corrections.run import Run
 from labelaudit.errors import OptionError
 
 Writer = Callable[[Path], None]
-"""Writes one file to a path."""
+"""A function that writes one file to a path."""
 
 
 @dataclass(frozen=True, eq=False)
 class Export:
-    """What a format is given: the run, the samples to export (K rows), and the options."""
+    """The input of an export: the run, the K samples to export, and the options."""
 
     run: Run
     frame: pd.DataFrame
@@ -27,17 +27,17 @@ class Export:
 
 
 def require_files(run: Run, frame: pd.DataFrame, tool: str) -> list[str]:
-    """Give the absolute paths of the images; raise where they lie in a table or an array."""
+    """Return the absolute paths of the images; raise if the samples are not image files."""
     if (frame["path"] == "").any():
         raise OptionError(
-            f"{tool} needs image files, and this run's samples are not files; save the images as files"
-            " and scan their folder, or use --to csv"
+            f"{tool} needs image files, but the samples of this run are not files; save the images as"
+            " files and scan their folder, or use --to csv"
         )
     return run.image_files(frame)
 
 
 def text_writer(text: str) -> Writer:
-    """Return what writes a text in UTF-8."""
+    """Return a function that writes a text in UTF-8."""
 
     def write(path: Path) -> None:
         path.write_text(text, encoding="utf-8", newline="\n")
@@ -46,5 +46,5 @@ def text_writer(text: str) -> Writer:
 
 
 def json_writer(value: object) -> Writer:
-    """Return what writes a value as JSON in UTF-8."""
+    """Return a function that writes a value as JSON in UTF-8."""
     return text_writer(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

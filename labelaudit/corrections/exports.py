@@ -1,4 +1,4 @@
-"""Hand the suspects of a run to other tools: Label Studio, FiftyOne, cleanlab, CVAT, plain CSV."""
+"""Export the suspects of a run to other tools: Label Studio, FiftyOne, cleanlab, CVAT, plain CSV."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def export_run(
     force: bool = False,
     all_samples: bool = False,
 ) -> list[Path]:
-    """Write what a run found in the format of another tool; images are not copied.
+    """Write the suspects of a run in the format of another tool. Images are not copied.
 
     Parameters
     ----------
@@ -53,7 +53,8 @@ def export_run(
     to : str
         One of `FORMATS`:
 
-        - "label-studio": ``tasks.json`` to import, and ``labeling_config.xml``, the interface.
+        - "label-studio": ``tasks.json`` to import, and the labeling interface,
+          ``labeling_config.xml``.
         - "fiftyone": ``metadata.json`` and ``samples.json``, a dataset of the type
           `fiftyone.types.FiftyOneDataset`. The given label is the field ``ground_truth``.
         - "cleanlab": ``label_issues.csv`` for `cleanlab.classification.CleanLearning.fit`, with one row
@@ -68,10 +69,9 @@ def export_run(
         For Label Studio: address of the folder of images on a server; see
         `labelaudit.corrections.label_studio.tasks`.
     force : bool, optional
-        Write into a folder that is there already. Files of the same names are replaced, others are
-        left alone.
+        Write into an existing folder. Files of the same names are replaced, and others stay.
     all_samples : bool, optional
-        All labeled samples instead of the suspects. For cleanlab it is always all of them.
+        Export all labeled samples instead of the suspects. For cleanlab, all are always exported.
 
     Returns
     -------
@@ -81,11 +81,11 @@ def export_run(
     Raises
     ------
     SourceError
-        The folder is no finished run, or the images are not found.
+        The folder is not a finished run, or the images are not found.
     OptionError
-        `to` is not known, or the format cannot hold this run.
+        `to` is not known, or the format cannot represent this run.
     OutputError
-        `out` is there already, or cannot be written.
+        `out` exists already, or cannot be written.
 
     Warns
     -----
@@ -93,17 +93,17 @@ def export_run(
         The result of the run should not be trusted.
     """
     if to not in _BUILDERS:
-        raise OptionError(f'--to is "{to}"; choose one of {", ".join(FORMATS)}')
+        raise OptionError(f'--to "{to}" is not known; choose one of {", ".join(FORMATS)}')
     if image_root_url is not None and to != "label-studio":
-        raise OptionError("--image-root-url is for --to label-studio only; leave it out")
+        raise OptionError("--image-root-url is only for --to label-studio; leave it out")
     run = read_run(run_path)
     folder = Path(out) if out is not None else run.path / f"export-{to}"
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file; choose another folder with --out")
     if folder.exists() and not force:
         raise OutputError(
-            f"{folder} is there already: --force replaces the files of this export in it, --out names"
-            " another"
+            f"{folder} already exists; replace the files of this export in it with --force, or choose"
+            " another --out"
         )
     frame = _chosen(run, all_samples=all_samples)
     writers = _BUILDERS[to](Export(run, frame, image_root_url, all_samples))
@@ -111,7 +111,7 @@ def export_run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be made ({error.strerror}); choose another --out"
+            f"{folder} cannot be created ({error.strerror}); choose another --out"
         ) from error
     for name, write in writers.items():
         with atomic_write(folder / name) as partial:
@@ -125,7 +125,7 @@ def export_run(
 
 
 def _chosen(run: Run, *, all_samples: bool) -> pd.DataFrame:
-    """Take the samples to export, the most suspect first, with what was decided about them."""
+    """Return the samples to export, the most suspect first, with the decisions about them."""
     decided = run.corrections.set_index("sample_id")
     joined = run.chosen(all_samples=all_samples).copy()
     for name in ("decision", "corrected_label", "note"):
@@ -151,7 +151,7 @@ def _label_studio(export: Export) -> dict[str, Writer]:
 
 
 def _cleanlab(export: Export) -> dict[str, Writer]:
-    # Not only the suspects, and in the order of the data set: rows are matched by place.
+    # All labeled samples, in the order of the data set, because cleanlab matches rows by position.
     labeled, class_names = export.run.labeled, export.run.class_names
     codes = {name: code for code, name in enumerate(class_names)}
     table = pd.DataFrame(
@@ -196,4 +196,4 @@ _BUILDERS: dict[str, Callable[[Export], dict[str, Writer]]] = {
     "csv": _csv,
 }
 FORMATS = tuple(_BUILDERS)
-"""What `export_run` can write."""
+"""The formats that `export_run` can write."""

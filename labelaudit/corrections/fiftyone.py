@@ -10,7 +10,7 @@ from labelaudit.corrections.export_files import Export, Writer, json_writer, req
 from labelaudit.corrections.run import rows_of
 
 FIFTYONE_VERSION = "1.0.0"
-"""The revision of FiftyOne's format that is written; newer versions migrate it as they load it."""
+"""The version of FiftyOne's format that is written. Newer versions convert it when they load it."""
 
 
 def fiftyone_files(export: Export) -> dict[str, Writer]:
@@ -67,7 +67,7 @@ def _fiftyone_sample(row: Mapping[str, Any], file: str) -> dict[str, Any]:
         "filepath": file,
         "tags": ["suspect"] if flagged else [],
         "_media_type": "image",
-        # By the sample alone, so that an export is the same each time.
+        # It depends only on the sample, so that repeated exports are equal.
         "_rand": int(_object_id("random", sample)["$oid"][:12], 16) / 16**12,
         **{
             field: {
@@ -95,7 +95,7 @@ _FIFTYONE_PLAIN = {
 
 
 def _fiftyone_fields() -> list[dict[str, Any]]:
-    """Describe the fields of a sample, as FiftyOne keeps them in its database."""
+    """Return the fields of a sample, as FiftyOne describes them in its database."""
 
     def field(name: str, kind: str, **more: Any) -> dict[str, Any]:
         return {

@@ -1,4 +1,4 @@
-"""Edits of single values in the text of a JSONL table."""
+"""Edits of single values of a JSONL table. All other characters stay as they are."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True)
 class _Record:
-    """Where things stand in a line that holds one JSON object.
+    """The positions of the values in a line that holds one JSON object.
 
-    `values` are the spans of its values by key; after `end` another key can be written, with
-    `comma` before it and `colon` behind it.
+    `values` are the spans of its values by key. Another key can be inserted at `end`, with `comma`
+    before it and `colon` after it.
     """
 
     values: dict[str, tuple[int, int]]
@@ -31,7 +31,13 @@ class _Record:
 
 
 def edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
-    """Return the text of a table with some values changed; every other character stays."""
+    """Return the text of a table with edited rows.
+
+    Raises
+    ------
+    SourceError
+        The table has changed since it was read, or a label does not fit the type of its column.
+    """
     literals = _json_literals(file, text)
     ascii_file = text.isascii()
     pieces: list[str] = []
@@ -44,7 +50,7 @@ def edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
             continue
         if not file.added and edit == Edit():
             continue
-        # A line says by its own characters whether others than ASCII are escaped in it.
+        # Non-ASCII characters are escaped if the line escapes them, or if the whole file is ASCII.
         as_ascii = line.isascii() and (ascii_file or _JSON_ESCAPE.search(line) is not None)
         record = _json_record(line)
         changes: dict[str, str] = {}
@@ -66,7 +72,7 @@ def edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
 
 
 def _json_lines(text: str) -> Iterator[tuple[int, str, int]]:
-    """Give the lines that are not blank: start, text without the line end, and where it ends."""
+    """Yield the lines that are not blank: start, text without line end, and end with it."""
     start = 0
     while start < len(text):
         match = _LINE_END.search(text, start)
@@ -78,7 +84,7 @@ def _json_lines(text: str) -> Iterator[tuple[int, str, int]]:
 
 
 def _json_record(line: str) -> _Record:
-    """Find the values of the object in a line that is known to hold one."""
+    """Find the values of the object in a line that is known to be a JSON object."""
 
     def skip(position: int) -> int:
         match = _JSON_SPACE.match(line, position)
@@ -86,7 +92,7 @@ def _json_record(line: str) -> _Record:
         return match.end()
 
     values: dict[str, tuple[int, int]] = {}
-    position = end = skip(0) + 1  # behind the brace
+    position = end = skip(0) + 1  # after the brace
     comma, colon = "", ": "
     position = skip(position)
     while line[position] != "}":
@@ -107,7 +113,7 @@ def _json_record(line: str) -> _Record:
 def _json_changed(
     line: str, record: _Record, changes: Mapping[str, str], after: int, as_ascii: bool
 ) -> str:
-    """Write values in place of others, and those of new keys after the value that ends there."""
+    """Replace values, and insert new keys at the position `after`."""
     edits = [(*record.values[key], word) for key, word in changes.items() if key in record.values]
     added = [
         f"{json.dumps(key, ensure_ascii=as_ascii)}{record.colon}{word}"
@@ -123,7 +129,7 @@ def _json_changed(
 
 
 def _json_literals(file: LabelFile, text: str) -> dict[str, dict[type, str]]:
-    """Return how each label is written, by its type; check that labels are those that were read."""
+    """Return how each label is written, by type; raise if labels are not those that were read."""
     literals: dict[str, dict[type, str]] = {}
     count = 0
     for _, line, _ in _json_lines(text):
@@ -143,7 +149,7 @@ def _json_literals(file: LabelFile, text: str) -> dict[str, dict[type, str]]:
 def _json_label(
     file: LabelFile, label: str, old: str, literals: Mapping[str, dict[type, str]], as_ascii: bool
 ) -> str:
-    """Write a label in the type that it has elsewhere, or else in that of all labels."""
+    """Return a label as JSON, in the type that it has elsewhere, else in the type of all labels."""
     written = literals.get(label, {})
     kinds = {kind for known in literals.values() for kind in known}
     kind = type(json.loads(old)) if old else str

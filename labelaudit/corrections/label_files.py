@@ -1,4 +1,4 @@
-"""The rows of label files as text: tables, and folders with one subfolder per class."""
+"""Label files: their rows as text, and the columns that `labelaudit apply` reads and writes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from labelaudit.sources.label_tables import (
 )
 
 YES = "yes"
-"""What the column `VERIFIED_COLUMN` says of a verified label.
+"""The value of the column `VERIFIED_COLUMN` for a verified label.
 
-A column that holds truth values or numbers keeps its type.
+A column of truth values or numbers keeps its type and has another value.
 """
 
 Write = Callable[[Path], None]
@@ -34,16 +34,16 @@ Write = Callable[[Path], None]
 
 @dataclass(frozen=True)
 class Edit:
-    """What becomes of a row; None where something stays as it is.
+    """What changes in a row. None means that a cell stays as it is.
 
     Attributes
     ----------
     label : str or None
         The new label.
     verified : str or None
-        What the column ``verified`` says from now on.
+        The new value of the column ``verified``.
     first : str or None
-        What the column ``first_label`` says from now on.
+        The new value of the column ``first_label``.
     drop : bool
         Whether the row is left out.
     """
@@ -56,7 +56,7 @@ class Edit:
 
 @dataclass(frozen=True, eq=False)
 class LabelFile:
-    """The R rows of one label file as text, "" where a cell is empty.
+    """The R rows of one label file as text. An empty cell is "".
 
     Attributes
     ----------
@@ -67,27 +67,27 @@ class LabelFile:
     label_column : str
         Name of the column of labels.
     labels : list of str
-        The labels (R,), class names where the schema declares them.
+        The labels (R,), as class names if the schema declares these.
     ids : dict of str to list of str
-        The columns (R,) that may name rows, most likely first.
+        The columns (R,) that may identify rows, the most likely first.
     splits : list of str, or None
-        The column of splits (R,), where there is one.
+        The column of splits (R,), if there is one.
     declared : tuple of str
         Class names that the schema declares, in its order.
     verified_column : str or None
-        Name of the column ``verified``, where there is one.
+        Name of the column ``verified``, if there is one.
     verified : list of str
-        Its cells (R,); "" where there is none.
+        Its cells (R,); all "" if there is no such column.
     yes : str
-        How it says that a row is verified.
+        The value that marks a row as verified.
     typed : bool
-        Whether it holds truth values or numbers, so that other words do not fit in.
+        Whether the column ``verified`` holds truth values or numbers and cannot hold text.
     first_column : str or None
-        Name of the column ``first_label``, where there is one.
+        Name of the column ``first_label``, if there is one.
     first : list of str
-        Its cells (R,); "" where there is none.
+        Its cells (R,); all "" if there is no such column.
     embedded : bool
-        Whether the first of `ids` are the names of images that lie in the file itself.
+        Whether the first of `ids` names images that are stored in the file itself.
     """
 
     path: Path
@@ -107,17 +107,17 @@ class LabelFile:
 
     @property
     def verified_name(self) -> str:
-        """Name of the column ``verified`` from now on."""
+        """Name of the column ``verified`` in the new file."""
         return self.verified_column or VERIFIED_COLUMN
 
     @property
     def first_name(self) -> str:
-        """Name of the column ``first_label`` from now on."""
+        """Name of the column ``first_label`` in the new file."""
         return self.first_column or FIRST_LABEL_COLUMN
 
     @property
     def added(self) -> list[str]:
-        """The columns that the file lacks, and gets in any case."""
+        """The columns that the file lacks and that the new file has."""
         return [
             name
             for name, there in (
@@ -130,7 +130,7 @@ class LabelFile:
 
 @dataclass(frozen=True)
 class _Wanted(Columns):
-    """Of a table only this is read: labels, splits, ids, ``verified`` and ``first_label``."""
+    """The columns that are read: labels, splits, ids, ``verified`` and ``first_label``."""
 
     ids: str | None = None
 
@@ -154,14 +154,14 @@ def read_label_file(
     path : Path
         CSV, TSV, JSONL or parquet.
     label_column, image_column, id_column : str, optional
-        Columns of the table. By default labels are in the first of `LABEL_COLUMNS`, and all
-        `ID_COLUMNS` may name rows.
+        Columns of the table. By default the labels are in the first of `LABEL_COLUMNS`, and all
+        `ID_COLUMNS` may identify rows.
 
     Raises
     ------
     SourceError
-        The file is not such a table, lacks a column, or its column ``verified`` or ``first_label``
-        cannot be written.
+        The file is not such a table or lacks a column, or its column ``verified`` or ``first_label``
+        has another meaning.
     """
     # `_read_cells` and `_find_column` are how a scan reads the same table.
     cells = label_tables._read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
@@ -172,26 +172,14 @@ def read_label_file(
     split = label_tables._find_column(cells, None, (SPLIT_COLUMN,), "", None)
     if not len(cells.rows):
         raise SourceError(f"{path} is empty: it has no rows below its header")
-    ids: dict[str, list[str]] = {}
-    if cells.image is not None and id_column is None:
-        ids[cells.image] = cells.texts[cells.image]
-    for asked, option in ((id_column, "id_column"), (image_column, "image_column")):
-        if asked is not None:
-            name = label_tables._find_column(cells, asked, (), "the ids", option)
-            assert name is not None
-            ids.setdefault(name, cells.texts[name])
-    if id_column is None and image_column is None:
-        lowered = {name.strip().lower(): name for name in reversed(cells.texts)}
-        for known in ID_COLUMNS:
-            if known in lowered and lowered[known] != label:
-                ids.setdefault(lowered[known], cells.texts[lowered[known]])
+    ids = _id_columns(cells, label, image_column, id_column)
     verified = column_called(VERIFIED_COLUMN, cells.names)
     if verified is not None and (
         verified == label or verified not in cells.texts or verified in cells.declared
     ):
         raise SourceError(
             f'the column "{verified}" of {path} is needed to mark the labels that a person has'
-            " verified, and holds something else; rename it"
+            " verified, but holds something else; rename it"
         )
     texts = [""] * len(cells.rows) if verified is None else cells.texts[verified]
     suffix = suffix_of(path.name)
@@ -202,8 +190,8 @@ def read_label_file(
         first in (label, *ids) or (format == "parquet" and not _holds_text(path, first))
     ):
         raise SourceError(
-            f'the column "{first}" of {path} is needed for the labels that verified ones were at first,'
-            " and holds something else; rename it"
+            f'the column "{first}" of {path} is needed for the first label of verified samples, but'
+            " holds something else; rename it"
         )
     return LabelFile(
         path=path,
@@ -223,8 +211,28 @@ def read_label_file(
     )
 
 
+def _id_columns(
+    cells: label_tables._Cells, label: str, image_column: str | None, id_column: str | None
+) -> dict[str, list[str]]:
+    """Return the columns that may identify rows, the most likely first."""
+    ids: dict[str, list[str]] = {}
+    if cells.image is not None and id_column is None:
+        ids[cells.image] = cells.texts[cells.image]
+    for asked, option in ((id_column, "id_column"), (image_column, "image_column")):
+        if asked is not None:
+            name = label_tables._find_column(cells, asked, (), "the ids", option)
+            assert name is not None
+            ids.setdefault(name, cells.texts[name])
+    if id_column is None and image_column is None:
+        lowered = {name.strip().lower(): name for name in reversed(cells.texts)}
+        for known in ID_COLUMNS:
+            if known in lowered and lowered[known] != label:
+                ids.setdefault(lowered[known], cells.texts[lowered[known]])
+    return ids
+
+
 def _words(path: Path, format: str, column: str | None, texts: list[str]) -> tuple[str, bool]:
-    """Return how a column says yes, and whether its type allows nothing but truth or numbers."""
+    """Return a column's value for "verified", and whether its type excludes other text."""
     if column is None:
         return YES, False
     if format == "parquet":
@@ -236,7 +244,7 @@ def _words(path: Path, format: str, column: str | None, texts: list[str]) -> tup
         if not (is_text_type(kind) or pa.types.is_null(kind)):
             raise SourceError(
                 f'the column "{column}" of {path} is needed to mark the labels that a person has'
-                f" verified, and holds {kind}; rename it"
+                f" verified, but holds {kind}; rename it"
             )
     if format == "jsonl":
         with path.open(encoding="utf-8-sig") as stream:
@@ -244,7 +252,7 @@ def _words(path: Path, format: str, column: str | None, texts: list[str]) -> tup
         kinds = {type(value) for value in values if value is not None}
         if kinds and str not in kinds:
             return ("true" if bool in kinds else "1"), True
-    # Text that spells truth values, as pandas does: a yes in its own spelling can be read again.
+    # Text that spells truth values, as pandas writes them, keeps its spelling.
     spelled = {text for text in texts if text}
     lowered = {text.lower() for text in spelled}
     if lowered and lowered <= {"true", "false"}:
@@ -257,14 +265,14 @@ def _words(path: Path, format: str, column: str | None, texts: list[str]) -> tup
 
 
 def _holds_text(path: Path, column: str) -> bool:
-    """Say whether text can be written into a column of a parquet file."""
+    """Return whether text can be written into a column of a parquet file."""
     kind = plain_type(pq.read_schema(path).field(column).type)
     return is_text_type(kind) or bool(pa.types.is_null(kind))
 
 
 def changed_error(file: LabelFile) -> SourceError:
-    """Return the error for a file that is not the one that was read before."""
-    return SourceError(f"{file.path} changed while it was read; run this again")
+    """Return the error for a file that has changed since it was read."""
+    return SourceError(f"{file.path} changed while it was read; run the command again")
 
 
 def misfit_error(file: LabelFile, label: str, kind: str) -> SourceError:
@@ -281,8 +289,8 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_text_type(kind: pa.DataType) -> bool:
-    """Say whether a column of this type holds text."""
-    # Views of strings are newer than the oldest pyarrow that is supported.
+    """Return whether a column of this type holds text."""
+    # By name, because the oldest supported pyarrow does not know string views.
     return (
         bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
         or str(kind) == "string_view"

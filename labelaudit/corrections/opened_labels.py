@@ -1,4 +1,4 @@
-"""The label files that a path stands for, with their rows numbered through."""
+"""The label files that a path stands for, with their rows numbered consecutively."""
 
 from __future__ import annotations
 
@@ -20,11 +20,22 @@ ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]")
 
 @dataclass(frozen=True, eq=False)
 class OpenedLabels:
-    """The label files that were pointed at; their rows are numbered through, from 0.
+    """The label files of a path. Their rows are numbered consecutively, from 0.
 
-    `shards` are the names of the files relative to the folder `path`, where it is one of shards.
-    `splits` are those of the rows, where there are any, and `split` the one that was asked for.
-    `stems` says which files a name such as "train-00000-of-00001:5" may mean.
+    Attributes
+    ----------
+    path : Path
+        The path that was given.
+    files : tuple of LabelFile
+        The files.
+    shards : tuple of str
+        Names of the files relative to `path`, if that is a folder of shards.
+    splits : list of str, or None
+        The split of each row, if there are splits.
+    split : str or None
+        The split that was asked for.
+    stems : mapping of str to sequence of int
+        The files that a name such as "train-00000-of-00001:5" may refer to, by stem.
     """
 
     path: Path
@@ -36,21 +47,21 @@ class OpenedLabels:
 
     @cached_property
     def starts(self) -> list[int]:
-        """The first row of each file, and behind them how many rows there are."""
+        """The first row of each file, followed by the total number of rows."""
         return list(accumulate((len(file.labels) for file in self.files), initial=0))
 
     @property
     def name(self) -> str:
-        """What messages call the labels."""
+        """Name of the labels in messages."""
         return str(self.path if self.shards else self.files[0].path)
 
     def of_file(self, number: int, edits: Mapping[int, Edit]) -> dict[int, Edit]:
-        """Return the edits of one file, by its own rows."""
+        """Return the edits of one file, by the rows of this file."""
         start, end = self.starts[number : number + 2]
         return {row - start: edit for row, edit in edits.items() if start <= row < end}
 
     def columns(self) -> list[list[str]]:
-        """Return the columns that may name rows, each with a cell for every row of all files."""
+        """Return the columns that may identify rows, each with one cell per row of all files."""
         names = dict.fromkeys(name for file in self.files for name in file.ids)
         return [
             [text for file in self.files for text in file.ids.get(name, [""] * len(file.labels))]
@@ -61,7 +72,24 @@ class OpenedLabels:
 def open_labels(
     path: Path, columns: Columns, id_column: str | None, split: str | None, ids: Sequence[str]
 ) -> OpenedLabels:
-    """Find the label files that a scan of `path` reads, and read their rows."""
+    """Find the label files that a scan of `path` reads, and read their rows.
+
+    Parameters
+    ----------
+    path : Path
+        See `labelaudit.apply_corrections`.
+    columns : Columns
+        The columns of labels and images that were asked for.
+    id_column, split : str or None
+        The column of ids and the split that were asked for.
+    ids : sequence of str
+        Ids of the corrected samples. They may tell which split was scanned.
+
+    Raises
+    ------
+    SourceError
+        There are no labels, or they cannot be read.
+    """
 
     def read(file: Path, base: str = "") -> LabelFile:
         table = read_label_file(
@@ -99,7 +127,7 @@ def open_labels(
     if metadata:
         file = read(path / metadata[0], base)
         return OpenedLabels(path, (file,), (), file.splits, None if base else split)
-    columns.refuse(f"{path} is read as one subfolder a class")
+    columns.refuse(f"{path} is read as one subfolder per class")
     found = read_source(path, split=split, require_labels=False).manifest
     names = (*found.class_names, "")
     listed = LabelFile(
@@ -122,9 +150,11 @@ def open_labels(
 def _open_shards(
     path: Path, shards: Sequence[str], read: Callable[[Path, str], LabelFile], split: str | None
 ) -> OpenedLabels:
-    """Read the parquet files of a folder; each of several splits has its own names for rows."""
+    """Read the parquet files of a folder. Rows of different splits are named independently."""
     if not shards:
-        raise SourceError(f"{path} has neither images nor parquet files; give the table of labels")
+        raise SourceError(
+            f"{path} contains neither images nor parquet files; give the table of labels"
+        )
     files = []
     for shard in shards:
         base = shard.rpartition("/")[0]

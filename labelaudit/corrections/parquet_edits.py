@@ -1,4 +1,4 @@
-"""Parquet tables of labels, written anew with some cells changed."""
+"""Edits of a parquet table of labels: a copy with the same schema, types and compression."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from labelaudit.sources.manifest import as_text
 
 
 def plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequence[str]) -> Write:
-    """Check edits of a parquet file, and return what writes it with them; see `plan_edits`."""
+    """Check edits of a parquet file, and return a function that writes the copy; see `plan_edits`."""
     schema: pa.Schema = pq.read_schema(file.path)
     new_classes = [name for name in new_classes if name not in file.declared]
     names = (*file.declared, *new_classes) if file.declared else ()
     labels = {row: edit.label for row, edit in edits.items() if edit.label is not None}
     marks = {row: edit.verified for row, edit in edits.items() if edit.verified is not None}
     firsts = {row: edit.first for row, edit in edits.items() if edit.first is not None}
-    # New columns come after `verified`, or where that is new too, at the end.
+    # New columns are inserted after `verified`, or at the end if that is new too.
     place = len(schema)
     if file.verified_column is not None:
         place = schema.get_field_index(file.verified_column) + 1
@@ -46,7 +46,7 @@ def plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequen
         (file.first_name, firsts),
     ):
         at = written.get_field_index(name)
-        if texts and pa.types.is_null(written.field(at).type):  # no word fits into nulls
+        if texts and pa.types.is_null(written.field(at).type):  # a column of nulls cannot hold text
             written = written.set(at, written.field(at).with_type(pa.string()))
         kind = written.field(at).type
         known = names if name == file.label_column else ()
@@ -78,7 +78,7 @@ def plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequen
                         if len(table):
                             writer.write_table(table, row_group_size=len(table))
         except pa.ArrowInvalid as error:
-            raise SourceError(f"{file.path} cannot be written anew: {error}") from error
+            raise SourceError(f"{file.path} cannot be copied with the edits: {error}") from error
 
     return write
 
@@ -90,14 +90,14 @@ def _copy(source: Path, path: Path) -> None:
 def _parquet_value(
     file: LabelFile, text: str, kind: pa.DataType, class_names: Sequence[str]
 ) -> object:
-    """Return the value of a type that a scan reads as that text."""
+    """Return the value of a type that a scan reads as this text; raise if there is none."""
     plain = plain_type(kind)
     if is_text_type(plain):
         return text
     if pa.types.is_integer(plain) and class_names:
         if text in class_names:
             return class_names.index(text)
-        raise misfit_error(file, text, f"{plain}, and its class names do not have it")
+        raise misfit_error(file, text, f"{plain} with other class names")
     try:
         value: Any
         if pa.types.is_boolean(plain):
@@ -119,7 +119,7 @@ def _parquet_value(
 def _with_values(
     column: pa.ChunkedArray, kind: pa.DataType, values: Mapping[int, object], rows: range
 ) -> pa.ChunkedArray:
-    """Return a column with other values in some of the rows, which it holds."""
+    """Return a column of the rows `rows` with new values in some of them."""
     here = {row - rows.start: value for row, value in values.items() if row in rows}
     if not here:
         return column if column.type == kind else column.cast(kind)
@@ -128,7 +128,7 @@ def _with_values(
         for place, value in here.items():
             cells[place] = value
         return pa.chunked_array([pa.array(cells, kind)])
-    # The order of a dictionary may mean something, so that new words come last.
+    # The order of a dictionary may have a meaning, so new words are added at its end.
     array = column.unify_dictionaries().combine_chunks()
     array = array.chunk(0) if isinstance(array, pa.ChunkedArray) else array
     words = array.dictionary.to_pylist()
@@ -148,7 +148,7 @@ def _with_features(
     file: LabelFile,
     class_names: Sequence[str],
 ) -> dict[bytes, bytes] | None:
-    """Return a schema's metadata with what Hugging Face's reader must know of changed columns."""
+    """Return a schema's metadata with the changed columns described for Hugging Face's reader."""
     if metadata is None or b"huggingface" not in metadata:
         return None if metadata is None else dict(metadata)
     try:
@@ -162,14 +162,14 @@ def _with_features(
         if features:
             features |= {name: {"dtype": "string", "_type": "Value"} for name in file.added}
     except (KeyError, TypeError, ValueError):
-        return dict(metadata)  # of a form unknown here, as when it was read
+        return dict(metadata)  # its form is not known, so it stays as it is
     if not class_names and not file.added:
         return dict(metadata)
     return {**metadata, b"huggingface": json.dumps(told).encode()}
 
 
 def _writer_options(footer: pq.FileMetaData, file: LabelFile) -> dict[str, Any]:
-    """Return what writes columns as they were: compressed, encoded and with statistics or not."""
+    """Return options that write columns with the compression, encoding and statistics they had."""
     if not footer.num_row_groups:
         return {}
     group = footer.row_group(0)
@@ -184,7 +184,7 @@ def _writer_options(footer: pq.FileMetaData, file: LabelFile) -> dict[str, Any]:
         "use_dictionary": [c.path_in_schema for c in columns if c.has_dictionary_page] + file.added,
         "write_statistics": [c.path_in_schema for c in columns if c.is_stats_set] + file.added,
         "store_schema": b"ARROW:schema" in (footer.metadata or {}),
-        # With it, lists whose items have another name than "element" would be renamed.
+        # The compliant type would rename the items of lists to "element".
         "use_compliant_nested_type": False,
         "use_deprecated_int96_timestamps": any(c.physical_type == "INT96" for c in columns),
     }

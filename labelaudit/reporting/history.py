@@ -1,4 +1,4 @@
-"""What the report needs of the recorded history of ε."""
+"""The recorded history of ε, as the report reads it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 
 class EpsilonSource(Protocol):
-    """What plots and the page need of the recorded history, one epoch in memory at a time.
+    """The recorded history, as plots and the page read it: one epoch in memory at a time.
 
-    `labelaudit.training.recorder.EpsilonHistory` is one.
+    `labelaudit.training.recorder.EpsilonHistory` implements it.
     """
 
     @property
@@ -21,19 +21,19 @@ class EpsilonSource(Protocol):
         ...
 
     def read(self, epoch: int) -> Mapping[str, NDArray[np.float32]]:
-        """``epsilon``, ``learner_prob``, ``guider_prob`` of one epoch, (L,) float32 in [0, 1]."""
+        """Return ``epsilon``, ``learner_prob``, ``guider_prob`` of one epoch, (L,) in [0, 1]."""
         ...
 
 
 def spread_epochs(epochs: Sequence[int], most: int) -> list[int]:
-    """Choose at most `most` epochs, evenly spread, the first and the last among them.
+    """Choose at most `most` evenly spaced epochs, including the first and the last.
 
     Parameters
     ----------
     epochs : sequence of int
         In order.
     most : int
-        At least 1; where it is 1, the last epoch is chosen.
+        At least 1. If it is 1, the last epoch is chosen.
 
     Returns
     -------

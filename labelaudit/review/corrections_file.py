@@ -1,4 +1,4 @@
-"""corrections.csv as `labelaudit review` keeps it: read and rewritten with every decision."""
+"""corrections.csv during a review: it is read and rewritten with every decision."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from labelaudit.errors import SourceError
 from labelaudit.files import locked
 from labelaudit.reporting.tables import read_csv
 
-MOST_LETTERS = 10_000  # of a label or note
+MOST_LETTERS = 10_000  # length of a label or a note
 Stamp = tuple[int, int, int]
 
 
 class CorrectionsFile:
-    """The corrections.csv of a run folder, rewritten whole with every change.
+    """The corrections.csv of a run folder. Every change rewrites the whole file.
 
     Parameters
     ----------
     path
-        The file; it need not be there yet.
+        The file; it need not exist yet.
     given_labels
-        Of the samples that may be decided about, by sample id.
+        The given label, by sample id, of each sample that may be decided about.
 
     Raises
     ------
     SourceError
-        If there is such a file and it cannot be read.
+        The file exists and cannot be read.
     """
 
     def __init__(self, path: Path, given_labels: Mapping[str, str]) -> None:
@@ -51,7 +51,7 @@ class CorrectionsFile:
         self._read()
 
     def rows(self) -> list[dict[str, str]]:
-        """Give all rows, with the columns `CORRECTION_COLUMNS` and `GIVEN_LABEL`."""
+        """Return all rows, with the columns `CORRECTION_COLUMNS` and `GIVEN_LABEL`."""
         with self._lock:
             self._read()
             return list(self._rows.values())
@@ -59,25 +59,25 @@ class CorrectionsFile:
     def update(
         self, changes: Sequence[Mapping[str, Any]], reviewer: str
     ) -> tuple[int, list[tuple[str, str]]]:
-        """Write changed decisions; one without decision and note takes the row away.
+        """Write changed decisions. A change without decision and note removes the row.
 
         Parameters
         ----------
         changes
-            With ``sample_id``, ``decision``, ``corrected_label`` and ``note``.
+            Each with ``sample_id``, ``decision``, ``corrected_label`` and ``note``.
         reviewer
-            Who decided.
+            Name of the person who decided.
 
         Returns
         -------
         tuple
-            How many samples are decided about now; and the changes that make no sense, which are not
-            written: the sample and why.
+            The number of samples with a decision now, and the changes that are not valid and not
+            written, as pairs of the sample and the reason.
 
         Raises
         ------
         OutputError
-            If the file cannot be written.
+            The file cannot be written.
         """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         refused = []
@@ -106,19 +106,19 @@ class CorrectionsFile:
         return sum(row["decision"] != "" for row in rows.values()), refused
 
     def _trouble(self, told: Mapping[str, Any]) -> str:
-        """Say why a change makes no sense, "" if it does."""
+        """Return why a change is not valid, "" if it is valid."""
         if not all(isinstance(text, str) and len(text) <= MOST_LETTERS for text in told.values()):
-            return "a decision is made of short texts"
+            return f"a decision consists of texts of at most {MOST_LETTERS:,} characters"
         if told["sample_id"] not in self._given:
-            return "this run does not list the sample"
+            return "the sample is not in the list of suspects"
         if told["decision"] not in ("", *DECISIONS):
-            return f"a decision is one of {', '.join(DECISIONS)}"
+            return f"the decision must be one of {', '.join(DECISIONS)}"
         if told["decision"] in (ACCEPT, RELABEL) and not told["corrected_label"]:
-            return "a label without a name cannot be set"
+            return "the corrected label has no name"
         return ""
 
     def _read(self) -> None:
-        """Read the file again if something else has written it, so that nobody's decisions are lost."""
+        """Read the file again if another program has written it, so that no decision is lost."""
         state = stamp(self.path)
         if state == self._seen:
             return
@@ -128,19 +128,20 @@ class CorrectionsFile:
             missing = [name for name in CORRECTION_COLUMNS if name not in frame]
             if missing:
                 raise SourceError(
-                    f"{self.path} has no column {missing[0]!r}; move it away, or mend its header"
+                    f"{self.path} has no column {missing[0]!r}; correct its header, or move the file"
+                    " away"
                 )
             frame[GIVEN_LABEL] = frame.get(GIVEN_LABEL, pd.Series("", index=frame.index))
             columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
             for row in frame[columns].fillna("").astype(str).to_dict("records"):
                 told = {str(name): text for name, text in row.items()}
-                told["decision"] = told["decision"].strip().lower()  # as a person may write it
+                told["decision"] = told["decision"].strip().lower()  # a person may have typed it
                 self._rows[told["sample_id"]] = told
         self._seen = state
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Give what changes where a file is written anew, None where there is no file."""
+    """Return what changes when a file is rewritten; None if there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""`labelaudit review`: the report's page, served to this machine alone, which saves each decision.
+"""`labelaudit review`: a server that shows the report page to this machine only and saves decisions.
 
-Only somebody who knows the token in the address gets an answer, and only the page that this server
-itself has sent may ask: requests that name another host or come from another origin get nothing. The
-page runs the script of the installed package and no other, whatever the run folder holds.
+The server answers only requests that know the token in its address, and only the page that it has sent
+itself. Requests that name another host or come from another origin are refused. The page runs the
+script of the installed package and no other script, whatever the run folder contains.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ from labelaudit.sources.label_tables import suffix_of
 
 HOST = "127.0.0.1"
 TOKEN_BYTES = 18
-MOST_BYTES = 1 << 25  # of a request: decisions about all suspects at once
+MOST_BYTES = 1 << 25  # size of a request, which may decide about all suspects at once
 _BLOCK = re.compile(r"report-data/(index|chunk-\d{5})\.json")
 _IMAGE = re.compile(r"image/(\d{1,9})")
 _KINDS = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "ico": "x-icon"}
 
 
 class ReviewServer(ThreadingHTTPServer):
-    """Serves one run folder's page on 127.0.0.1.
+    """Serves the page of one run folder on 127.0.0.1.
 
     Parameters
     ----------
     run
         The run folder.
     reviewer
-        Who decides; stands in corrections.csv.
+        Name of the person who decides, for corrections.csv.
     port
-        0 for any that is free.
+        The port, or 0 for any free one.
 
     Raises
     ------
     SourceError
-        If the folder has no page that this version can serve.
+        The folder has no page that this version can serve.
     OptionError
-        If the port cannot be had.
+        The port cannot be used.
     """
 
     daemon_threads = True
@@ -69,7 +69,7 @@ class ReviewServer(ThreadingHTTPServer):
         self.reviewer = reviewer
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         found = read_run(run)
-        # Rendered here and not read from the folder: whoever has sent it cannot have changed the page.
+        # Rendered here and not read from the folder, where somebody might have changed it.
         index = read_block(self.run, INDEX)
         self.page = page_of(found, index, live=True).encode("utf-8", errors="replace")
         self.policy = _policy()
@@ -88,25 +88,25 @@ class ReviewServer(ThreadingHTTPServer):
             }
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             raise SourceError(
-                f"{self.run} is damaged: its list of suspects is no such list; scan again with --force"
+                f"{self.run} is damaged: its list of suspects cannot be read; scan again with --force"
             ) from error
         self.corrections = CorrectionsFile(self.run / CORRECTIONS_FILE, given)
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
             raise OptionError(
-                f"port {port} of {HOST} cannot be had ({error.strerror}); leave --port out for a free"
-                " one"
+                f"port {port} of {HOST} cannot be used ({error.strerror}); leave out --port to use a"
+                " free one"
             ) from error
 
     @property
     def address(self) -> str:
-        """Where the page is, with its token."""
+        """The address of the page, with its token."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
     @property
     def is_stale(self) -> bool:
-        """Whether the run was replaced by another one meanwhile."""
+        """Whether another run has replaced this one since the server started."""
         return stamp(self._index) != self._index_stamp
 
     @property
@@ -114,7 +114,7 @@ class ReviewServer(ThreadingHTTPServer):
         return self.run / DATA_FOLDER / f"{INDEX}.js"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing where a browser has gone away in the middle of an answer."""
+        """Print nothing if a browser closes its connection before the answer is complete."""
 
 
 def _policy() -> str:
@@ -132,10 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "labelaudit"
     sys_version = ""
-    timeout = 60  # seconds; a connection that says nothing is closed
+    timeout = 60  # seconds after which a silent connection is closed
 
     def do_GET(self) -> None:
-        """Send the page, a block of its data, an image, or the decisions so far."""
+        """Send the page, a block of its data, an image, or the decisions made so far."""
         path = self._path()
         if path is None:
             self._refuse(HTTPStatus.NOT_FOUND)
@@ -168,9 +168,9 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             changes = json.loads(self.rfile.read(int(size)))
             if not isinstance(changes, list) or not all(isinstance(one, dict) for one in changes):
-                raise OptionError("decisions come as a list of objects")
+                raise OptionError("decisions must be a list of objects")
             if self.server.is_stale:
-                raise OptionError("the run was replaced by another one; start the review again")
+                raise OptionError("another run has replaced this one; start the review again")
             saved, refused = self.server.corrections.update(changes, self.server.reviewer)
         except (ValueError, OSError, RecursionError) as error:  # LabelauditError among them
             self._complain(error)
@@ -189,9 +189,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(str(error).encode(), "text/plain; charset=utf-8", HTTPStatus.BAD_REQUEST)
 
     def _path(self) -> str | None:
-        """Give what is asked for below the token, None to those who may not ask."""
+        """Return the requested path below the token; None if the request must be refused."""
         port = self.server.server_port
-        # A name that somebody points at this machine is not ours (DNS rebinding).
+        # Any other name may be one that somebody points at this machine (DNS rebinding).
         if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
             return None
         origin = self.headers.get("Origin")
@@ -205,12 +205,12 @@ class _Handler(BaseHTTPRequestHandler):
         return rest[0]
 
     def _send_image(self, rank: int) -> None:
-        """Send an original image as it lies on disk: of a listed suspect, and a regular file."""
+        """Send the original image file of a listed suspect, if it is a regular file."""
         path = self.server.images.get(rank)
         try:
             if path is None:
                 raise FileNotFoundError
-            # Opening a pipe for reading would wait until somebody writes to it.
+            # Without O_NONBLOCK, opening a pipe would wait until somebody writes to it.
             with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):
@@ -244,7 +244,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _refuse(self, status: HTTPStatus) -> None:
-        """Answer with nothing but a number; what came with the request is not read."""
+        """Answer with a status and nothing else, without reading the body of the request."""
         self.close_connection = True
         self.send_response(status)
         self.send_header("Content-Length", "0")
@@ -252,4 +252,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep the terminal quiet: the address, with its token, would stand in every line."""
+        """Print nothing: every line would show the address with its token."""

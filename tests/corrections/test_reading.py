@@ -100,7 +100,7 @@ def test_a_run_whose_suspects_were_filled_in_has_these_decisions(
 ) -> None:
     folder = run_folder()
     samples = read_run(folder).suspects
-    with pytest.raises(SourceError, match="nothing was decided"):
+    with pytest.raises(SourceError, match="has no decisions yet"):
         read_corrections(folder)
     table = samples[["sample_id", "given_label", "suggested_label"]].copy()
     table["decision"] = [*["accept"], *[None] * (len(table) - 1)]

@@ -272,7 +272,7 @@ def test_nothing_to_review_gives_a_page_that_makes_sense(
     assert not [link for link in page.find("a") if "data-pair" in link.attributes]
     assert "There is no suspect to review." in page.find(id="review")[0].text
     assert ("No label looks wrong by the rule above" in page.words) == (flagged == 0)
-    assert ("no classes are confused" in page.words) == (flagged == 0)
+    assert ("there are no pairs to list" in page.words) == (flagged == 0)
 
 
 def test_a_report_not_to_be_trusted_says_so_before_anything_else(write_page: WritePage) -> None:
@@ -336,7 +336,7 @@ def test_what_kind_of_mistakes_these_are_and_what_is_assumed_is_said(
         score={"name": "s", "explanation": "Because.", "assumption": "Networks are shy."},
     )
     assert "About half follow the samples." in page.words
-    assert "Networks are shy. The interval for the number of wrong labels carries" in page.words
+    assert "Networks are shy. The interval for the number of wrong labels takes" in page.words
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_conflicting_duplicates_are_said(write_page: WritePage, count: int, word
 def test_unlabeled_samples_are_counted(write_page: WritePage) -> None:
     page = write_page(count=60, unlabeled_every=3)
 
-    assert "20 more images have no label and only helped to learn" in page.words
+    assert "20 more images have no label and were used for training only" in page.words
     assert "About 10 of 40 labels look wrong (25.0%)." in page.words
 
 

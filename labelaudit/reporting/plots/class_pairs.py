@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from labelaudit.reporting.plots.style import (
     ALARM,
@@ -28,27 +30,27 @@ from labelaudit.reporting.plots.style import (
 COUNT_COLORS = LinearSegmentedColormap.from_list(
     "suspect counts", ["#FDE9DA", "#F6A66B", ALARM, "#7A2E00"]
 )
-MAX_CLASSES = 30  # rows and columns of the matrix of class pairs
-MAX_ANNOTATED = 20  # classes up to which the counts are written into the cells
+MAX_CLASSES = 30  # rows and columns of the matrix
+MAX_ANNOTATED = 20  # up to so many classes, counts are written into the cells
 
 
 def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Path) -> None:
-    """Plot how many suspects were given one class and look like another.
+    """Plot how many suspects have one given class and another suggested class.
 
     Parameters
     ----------
     samples : DataFrame
         With ``given_label``, ``suggested_label`` and ``is_label_issue``.
     class_names : sequence of str
-        All classes, in order. Of more than 30, those with most suspects are shown (as given or as
-        suggested class), still in this order.
+        All classes, in order. Of more than 30 classes, those with most suspects (by given or suggested
+        class) are shown, in this order.
     path : Path
         The PNG file to write.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     codes = {name: code for code, name in enumerate(class_names)}
     flagged = samples[samples["is_label_issue"]].dropna(subset=["given_label", "suggested_label"])
@@ -70,11 +72,11 @@ def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Pa
     figure = Figure(figsize=(extent, extent))
     axes = figure.add_axes((0, 0, 1, 1))
     style_axes(axes, grid=False)
-    hint = "A dark cell is a pair of classes that is confused often."
+    hint = "A dark cell is a pair of classes that is often confused."
     if num_classes > MAX_CLASSES:
         hint = (
-            f"{side} of {num_classes} classes: those in most suspects "
-            f"({int(inside.sum()):,} of {len(flagged):,} suspects)."
+            f"The {side} of {num_classes} classes with most suspects "
+            f"({int(inside.sum()):,} of {len(flagged):,})."
         )
     write_title(axes, "Which classes are mistaken for which?", hint)
     image = axes.imshow(
@@ -86,7 +88,7 @@ def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Pa
     edges = np.arange(side + 1) - 0.5
     axes.hlines(edges, -0.5, side - 0.5, color=FAINT, linewidth=0.6)
     axes.vlines(edges, -0.5, side - 0.5, color=FAINT, linewidth=0.6)
-    # Nothing can lie on the diagonal: the suggested class is never the given one.
+    # The diagonal is always empty, because the suggested class is never the given one.
     diagonal = [Rectangle((edge, edge), 1, 1) for edge in edges[:-1]]
     axes.add_collection(
         PatchCollection(diagonal, facecolor="#F1F3F5", edgecolor=FAINT, hatch="////", linewidth=0)
@@ -94,25 +96,38 @@ def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Pa
     if not inside.any():
         write_notice(axes, "no label was flagged")
     elif side <= MAX_ANNOTATED:
-        for row, column in np.argwhere(counts):
-            dark = counts[row, column] > 0.55 * counts.max()
-            axes.text(
-                column,
-                row,
-                f"{counts[row, column]:,}",
-                ha="center",
-                va="center",
-                fontsize=9 if side <= 10 else 7,
-                color="white" if dark else INK,
-            )
+        _write_counts(axes, counts)
     else:
         bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
         bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
         bar.ax.tick_params(colors=INK, labelsize=8)
         bar.set_label("suspects", color=INK)
+    _name_axes(axes, [drawable(class_names[code]) for code in shown])
+    axes.set_xlabel("suggested class")
+    axes.set_ylabel("given class")
+    save_figure(figure, path)
+
+
+def _write_counts(axes: Axes, counts: NDArray[np.int64]) -> None:
+    """Write the counts that are not 0 into the cells."""
+    for row, column in np.argwhere(counts):
+        dark = counts[row, column] > 0.55 * counts.max()
+        axes.text(
+            column,
+            row,
+            f"{counts[row, column]:,}",
+            ha="center",
+            va="center",
+            fontsize=9 if len(counts) <= 10 else 7,
+            color="white" if dark else INK,
+        )
+
+
+def _name_axes(axes: Axes, names: list[str]) -> None:
+    """Write the names of the classes along both axes."""
+    side = len(names)
     axes.set_xlim(-0.5, side - 0.5)
     axes.set_ylim(side - 0.5, -0.5)
-    names = [drawable(class_names[code]) for code in shown]
     axes.set_xticks(range(side), names)
     axes.set_yticks(range(side), names)
     use_name_fonts([*axes.get_xticklabels(), *axes.get_yticklabels()])
@@ -123,6 +138,3 @@ def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Pa
             label.set_rotation_mode("anchor" if slanted else "default")
             label.set_horizontalalignment("right" if slanted else "center")
     axes.tick_params(length=0, labelsize=9 if side <= MAX_ANNOTATED else 7)
-    axes.set_xlabel("suggested class")
-    axes.set_ylabel("given class")
-    save_figure(figure, path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -31,23 +32,23 @@ def plot_review(
     path: Path,
     wrong: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Plot how many wrong labels are found by looking at so many labels, the most suspect first.
+    """Plot how many wrong labels are found over how many are reviewed, the most suspect first.
 
     Parameters
     ----------
     review : mapping
-        What summary.json holds under "review".
+        The key "review" of summary.json.
     num_suspects : int
-        How many labels are flagged.
+        Number of flagged labels.
     path : Path
         The PNG file to write.
     wrong : (L,) bool, optional
-        Whether each label is wrong in truth, the most suspect first; None where it is not known.
+        Whether each label is wrong, the most suspect first. None if the truth is not known.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     curve = review["curve"]
     looked = np.array([0, *(point["reviewed"] for point in curve)], dtype=np.float64)
@@ -58,8 +59,8 @@ def plot_review(
     style_axes(axes)
     write_title(
         axes,
-        "Labels looked at, and wrong labels found",
-        "The most suspect first. Where the curve turns flat, looking on finds little more.",
+        "Labels reviewed, and wrong labels found",
+        "The most suspect first. Where the curve becomes flat, further review finds few more.",
     )
     enough = (review["to_find"] or {}).get("0.99", labels)
     right = min(labels, max(1.35 * enough, 1.2 * num_suspects, 5))
@@ -72,8 +73,33 @@ def plot_review(
             np.concatenate([[0], np.cumsum(wrong)]),
             color=CALM,
             linewidth=1.6,
-            label="in truth",
+            label="by the truth",
         )
+    _mark_counts(axes, review["to_find"] or {}, num_suspects, total, right)
+    axes.set_xlim(0, right)
+    top = max(total, float(wrong.sum()) if wrong is not None else 0.0)
+    axes.set_ylim(0, 1.08 * max(top, 1e-9))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("labels reviewed")
+    axes.set_ylabel("wrong labels found")
+    axes.annotate(
+        "dotted: only wrong labels are reviewed; dashed: labels are reviewed in random order",
+        (0, 0),
+        xytext=(0, -46),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=9,
+        color=MUTED,
+    )
+    if wrong is not None:
+        axes.legend(loc="center right", frameon=False, labelcolor=INK)
+    save_figure(figure, path)
+
+
+def _mark_counts(
+    axes: Axes, to_find: Mapping[str, int], num_suspects: int, total: float, right: float
+) -> None:
+    """Mark how many labels are flagged, and how many to review to find certain shares of `total`."""
     if 0 < num_suspects <= right:
         axes.axvline(num_suspects, color=INK, linewidth=1)
         axes.annotate(
@@ -84,7 +110,7 @@ def plot_review(
             fontsize=9,
             color=INK,
         )
-    for share, count in (review["to_find"] or {}).items():
+    for share, count in to_find.items():
         if count > right:
             continue
         axes.plot([count], [float(share) * total], marker="o", markersize=5, color=ALARM)
@@ -97,24 +123,6 @@ def plot_review(
             fontsize=9,
             color=INK,
         )
-    axes.set_xlim(0, right)
-    top = max(total, float(wrong.sum()) if wrong is not None else 0.0)
-    axes.set_ylim(0, 1.08 * max(top, 1e-9))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel("labels looked at")
-    axes.set_ylabel("wrong labels found")
-    axes.annotate(
-        "dotted: only wrong labels looked at; dashed: labels looked at in any order",
-        (0, 0),
-        xytext=(0, -46),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        fontsize=9,
-        color=MUTED,
-    )
-    if wrong is not None:
-        axes.legend(loc="center right", frameon=False, labelcolor=INK)
-    save_figure(figure, path)
 
 
 def plot_precision_recall(
@@ -129,21 +137,21 @@ def plot_precision_recall(
     Parameters
     ----------
     suspect_score : (L,) float
-        In [0, 1], high = suspect; NaN (unlabeled) is left out.
+        In [0, 1], high = suspect. Samples with NaN (unlabeled) are left out.
     wrong : (L,) bool
-        Which given labels are wrong in truth.
+        Which given labels are wrong.
     threshold_value : float
-        The score that the decision was made at.
+        The threshold of the decision.
     path : Path
         The PNG file to write.
     flagged : (L,) bool or None
-        Which labels were flagged; None for those that score above `threshold_value`. Rules that
-        flag a given number include the label that lies on the threshold.
+        Which labels are flagged; None for those that score above `threshold_value`. A rule that flags
+        a given number of labels also flags the one that lies on the threshold.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     labeled = np.isfinite(suspect_score)
     flagged = suspect_score > threshold_value if flagged is None else flagged
@@ -155,8 +163,8 @@ def plot_precision_recall(
     title = "How well does the score find the wrong labels?"
     axes.set_xlim(0, 1.02)
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("recall: share of the wrong labels that is found")
-    axes.set_ylabel("precision: share of the flagged that is wrong")
+    axes.set_xlabel("recall: fraction of the wrong labels that are found")
+    axes.set_ylabel("precision: fraction of the flagged labels that are wrong")
     if not wrong.any() or wrong.all():
         write_title(axes, title, "Needs both wrong and right labels.")
         write_notice(
@@ -171,7 +179,7 @@ def plot_precision_recall(
     write_title(
         axes,
         title,
-        f"The closer to the upper right, the better. "
+        f"The closer to the upper right corner, the better. "
         f"Average precision {average:.3f}, AUROC {auroc:.3f}.",
     )
     axes.fill_between(recall, precision, step="post", color=CALM, alpha=0.12, linewidth=0)

@@ -26,8 +26,8 @@ from labelaudit.reporting.plots.style import (
     write_title,
 )
 
-# Petroff's ten colors, found by a search for distinguishability under color-vision deficiency;
-# the two grays come last, so that up to eight classes can stand beside a gray "other".
+# Petroff's ten colors, which a search found to be distinguishable with color-vision deficiency. The two
+# grays come last, so that up to eight classes can be shown beside a gray "other".
 CLASS_COLORS = (
     "#3F90DA",
     "#FFA90E",
@@ -50,30 +50,30 @@ def plot_embedding(
     seed: int,
     max_points: int = 2000,
 ) -> None:
-    """Plot a map of the images (t-SNE), colored by predicted class, suspects crossed.
+    """Plot a map of the samples (t-SNE), colored by predicted class, with crosses for suspects.
 
-    Of more than `max_points` images a seeded random part is drawn: suspects get their own share
-    of the points, but at least a tenth (or all of them, if fewer), so that rare suspects are seen
-    and frequent ones do not look more frequent than they are.
+    Of more than `max_points` samples a random subset is drawn, with a seed. In it suspects have the
+    same share as in the data, but at least one tenth of the points (or all suspects, if they are
+    fewer). So rare suspects are visible, and frequent ones do not look more frequent than they are.
 
     Parameters
     ----------
     embeddings : (N, d) float
-        One row per sample; may be memory-mapped, only the rows drawn are read. Rows that are not
-        finite are left out.
+        One row per sample. It may be memory-mapped; only the rows that are drawn are read. Rows that
+        are not finite are left out.
     samples : DataFrame
         N rows with ``predicted_label`` and ``is_label_issue``.
     path : Path
         The PNG file to write.
     seed : int
-        Of the choice of images and of t-SNE.
+        Seed of the subset and of t-SNE.
     max_points : int
-        Images drawn at most; t-SNE of 2,000 takes some seconds.
+        Maximum number of samples that are drawn. t-SNE of 2,000 takes some seconds.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     suspect = samples["is_label_issue"].to_numpy(dtype=bool)
     rows = _choose_points(suspect, max_points, np.random.default_rng(seed))
@@ -88,14 +88,16 @@ def plot_embedding(
     style_axes(axes, grid=False)
     write_title(
         axes,
-        "A map of the samples: similar ones lie close together",
-        "A cross deep inside a cluster is the surest mistake: the sample looks like that class, "
-        "its label says another.",
+        "A map of the samples: similar ones are close together",
+        "A cross deep inside a cluster is most likely a mistake: the sample looks like that class, "
+        "and its label is another one.",
     )
     axes.set_xticks([])
     axes.set_yticks([])
     shown = f"{len(rows):,} of {len(samples):,}" if len(rows) < len(samples) else f"{len(rows):,}"
-    axes.set_xlabel(f"t-SNE of {shown} samples (no unit: only who is near whom has a meaning)")
+    axes.set_xlabel(
+        f"t-SNE of {shown} samples (no unit; only which samples are near has a meaning)"
+    )
     axes.set_ylabel("t-SNE, second direction")
     places = _map_to_plane(points, seed)  # (P, 2)
     if places is None:
@@ -135,11 +137,11 @@ def plot_embedding(
 def _scatter_classes(
     axes: Axes, places: NDArray[np.float64], predicted: pd.Series, size: float
 ) -> dict[str, PathCollection]:
-    """Draw a dot for each image; return what the legend shall list, as it shall be called.
+    """Draw one dot per sample, and return the entries of the legend by name.
 
-    Of more classes than there are colors, only the most frequent have one.
+    If there are more classes than colors, only the most frequent classes have a color of their own.
     """
-    # The legend gets its entries by hand: Matplotlib would drop names that begin with "_".
+    # The legend is given its entries explicitly, because Matplotlib drops names that begin with "_".
     entries: dict[str, PathCollection] = {}
     frequency = predicted.value_counts(sort=True)
     named = len(frequency) if len(frequency) <= len(CLASS_COLORS) else len(CLASS_COLORS) - 2
@@ -159,7 +161,7 @@ def _scatter_classes(
 def _choose_points(
     suspect: NDArray[np.bool_], max_points: int, generator: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Choose rows to draw, in order; see `plot_embedding` for the share of the suspects."""
+    """Choose the rows to draw, in order; see `plot_embedding` for the share of suspects."""
     if len(suspect) <= max_points:
         return np.arange(len(suspect))
     suspects, others = np.flatnonzero(suspect), np.flatnonzero(~suspect)
@@ -174,7 +176,7 @@ def _choose_points(
 
 
 def _map_to_plane(points: NDArray[np.float64], seed: int) -> NDArray[np.float64] | None:
-    """Lay (P, d) points out in the plane, (P, 2); None where they do not differ."""
+    """Place (P, d) points in the plane, (P, 2); None if all points are equal."""
     if len(points) == 0 or points.shape[1] == 0:
         return None
     points = points - points.mean(axis=0)
@@ -182,21 +184,21 @@ def _map_to_plane(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]
     if scale < 1e-12:
         return None
     points = points / scale
-    # t-SNE's own advice: first down to some 50 directions, which drops noise and saves time.
+    # As the authors of t-SNE advise: first reduce to 50 directions, which removes noise and saves time.
     kept = min(50, *points.shape)
     points = PCA(kept, random_state=seed).fit_transform(points)
-    if len(points) < 5:  # too few for neighborhoods; their principal directions say it all
+    if len(points) < 5:  # too few for t-SNE; their principal directions are enough
         padded = np.zeros((len(points), 2))
         padded[:, : min(2, kept)] = points[:, :2]
         return padded
-    # Starts from the principal directions, which makes runs alike and keeps the large structure.
+    # The start from the principal directions makes runs similar and keeps the large structure.
     start = np.zeros((len(points), 2))
     start[:, : min(2, kept)] = points[:, :2]
     start *= 1e-4 / start[:, 0].std()
     perplexity = min(30.0, (len(points) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
-    # One thread: its thousand short parallel loops gain little from more, and where other programs
-    # keep the cores busy they wait for each other so long that seconds become minutes.
+    # One thread: t-SNE runs a thousand short parallel loops, which gain little from more threads. If
+    # other programs keep the cores busy, the threads wait for each other, and seconds become minutes.
     with threadpool_limits(1):
         places: NDArray[np.float32] = tsne.fit_transform(points.astype(np.float32))
     return places.astype(np.float64)

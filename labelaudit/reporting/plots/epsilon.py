@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,9 @@ from labelaudit.reporting.plots.style import (
     write_title,
 )
 
-MAX_EPOCHS = 100  # drawn at most; more cannot be told apart at this width
-FEW_EPOCHS = 8  # up to here each epoch gets its own mark, above a band runs through them
-MAX_VALUES = 50_000  # of one group and epoch; quantiles of more look the same and take longer
+MAX_EPOCHS = 100  # more epochs cannot be distinguished at this width
+FEW_EPOCHS = 8  # up to this number each epoch has its own mark; above it, bands are drawn
+MAX_VALUES = 50_000  # per group and epoch; with more, quantiles look the same and take longer
 QUANTILES = (0.05, 0.25, 0.50, 0.75, 0.95, 0.99)
 
 
@@ -34,27 +35,28 @@ def plot_epsilon(
     wrong: NDArray[np.bool_] | None,
     flagged: NDArray[np.bool_],
 ) -> None:
-    """Plot how ε is distributed over the epochs in two groups of labels (the paper's Figure 4b).
+    """Plot the distribution of ε over the epochs in two groups of labels (the paper's Figure 4b).
 
-    Where the truth is known the groups are right and wrong labels, else flagged and not flagged
-    ones. The left panel shows quantiles per epoch, the right one the whole distribution of the
-    last epoch. The ε axis is a square root: most ε lie close to 0, a logarithm cannot show 0.
+    If the truth is known, the groups are right and wrong labels, otherwise flagged and other labels.
+    The left panel shows quantiles per epoch. The right panel shows the whole distribution of the last
+    epoch. The ε axis has a square-root scale, because most ε are close to 0 and a logarithm cannot show
+    0.
 
     Parameters
     ----------
     history : EpsilonSource
-        Recorded ε of the L labeled samples; one epoch is read at a time, at most 100 in all.
+        Recorded ε of the L labeled samples. One epoch is read at a time, and at most 100 in all.
     path : Path
         The PNG file to write.
     wrong : (L,) bool or None
-        Which given labels are wrong in truth; None where the truth is not known.
+        Which given labels are wrong; None if the truth is not known.
     flagged : (L,) bool
-        Which labels the run calls suspect; not used where `wrong` is given.
+        Which labels are flagged. Not used if `wrong` is given.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     if wrong is not None:
         masks = {"label right, by the truth": ~wrong, "label wrong, by the truth": wrong}
@@ -71,8 +73,8 @@ def plot_epsilon(
     style_axes(last_axes)
     write_title(
         axes,
-        "Label uncertainty ε: do the two groups come apart?",
-        "The further apart, the more ε alone tells. Either group may be the higher one.",
+        "Label uncertainty ε: are the two groups separate?",
+        "The further apart they are, the more ε alone tells. Either group may be the higher one.",
     )
     if not epochs or not masks:
         write_notice(axes, "no ε was recorded")
@@ -80,16 +82,7 @@ def plot_epsilon(
         save_figure(figure, path)
         return
 
-    quantiles = {name: np.zeros((len(epochs), len(QUANTILES))) for name in masks}
-    last: dict[str, NDArray[np.float32]] = {}
-    for row, epoch in enumerate(epochs):
-        epsilon = np.asarray(history.read(epoch)["epsilon"])  # (L,)
-        for name, mask in masks.items():
-            values = epsilon[mask]
-            values = values[:: -(-len(values) // MAX_VALUES)]
-            values = values[np.isfinite(values)]
-            quantiles[name][row] = np.quantile(values, QUANTILES) if len(values) else np.nan
-            last[name] = values
+    quantiles, last = _read_quantiles(history, epochs, masks)
     tops = np.concatenate([rows[:, -1] for rows in quantiles.values()])
     top = min(max(1.1 * float(tops[np.isfinite(tops)].max(initial=0)), 1e-4), 1.0)
 
@@ -97,13 +90,7 @@ def plot_epsilon(
         shift = (position - (len(masks) - 1) / 2) * 0.16
         label = f"{name} ({int(mask.sum()):,})"
         _draw_quantiles(axes, np.asarray(epochs), quantiles[name], colors[name], label, shift)
-        edges = np.linspace(0, np.sqrt(top), 41) ** 2  # even steps on the square-root axis
-        counts, _ = np.histogram(last[name], bins=edges)
-        share = 100 * counts / max(len(last[name]), 1)
-        last_axes.stairs(share, edges, orientation="horizontal", color=colors[name], linewidth=1.5)
-        last_axes.stairs(
-            share, edges, orientation="horizontal", color=colors[name], fill=True, alpha=0.25
-        )
+        _draw_histogram(last_axes, last[name], top, colors[name])
 
     axes.set_yscale("function", functions=(_signless_sqrt, np.square))
     axes.set_ylim(0, top)
@@ -132,6 +119,32 @@ def plot_epsilon(
     save_figure(figure, path)
 
 
+def _read_quantiles(
+    history: EpsilonSource, epochs: Sequence[int], masks: Mapping[str, NDArray[np.bool_]]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float32]]]:
+    """Return the `QUANTILES` of each group per epoch, (E, 6), and all its values in the last epoch."""
+    quantiles = {name: np.zeros((len(epochs), len(QUANTILES))) for name in masks}
+    last: dict[str, NDArray[np.float32]] = {}
+    for row, epoch in enumerate(epochs):
+        epsilon = np.asarray(history.read(epoch)["epsilon"])  # (L,)
+        for name, mask in masks.items():
+            values = epsilon[mask]
+            values = values[:: -(-len(values) // MAX_VALUES)]
+            values = values[np.isfinite(values)]
+            quantiles[name][row] = np.quantile(values, QUANTILES) if len(values) else np.nan
+            last[name] = values
+    return quantiles, last
+
+
+def _draw_histogram(axes: Axes, values: NDArray[np.float32], top: float, color: str) -> None:
+    """Draw a sideways histogram of values in [0, top], in percent."""
+    edges = np.linspace(0, np.sqrt(top), 41) ** 2  # even steps on the square-root axis
+    counts, _ = np.histogram(values, bins=edges)
+    share = 100 * counts / max(len(values), 1)
+    axes.stairs(share, edges, orientation="horizontal", color=color, linewidth=1.5)
+    axes.stairs(share, edges, orientation="horizontal", color=color, fill=True, alpha=0.25)
+
+
 def _draw_quantiles(
     axes: Axes,
     epochs: NDArray[np.int_],
@@ -140,7 +153,7 @@ def _draw_quantiles(
     label: str,
     shift: float,
 ) -> None:
-    """Draw (E, 6) quantiles over the epochs: marks side by side for few epochs, else bands."""
+    """Draw (E, 6) quantiles over the epochs, as marks side by side for few epochs, else as bands."""
     low, lower, median, upper, high, _ = quantiles.T
     if len(epochs) <= FEW_EPOCHS:
         places = epochs + shift
@@ -158,12 +171,12 @@ def _quantile_words(num_epochs: int) -> str:
 
 
 def _signless_sqrt(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Matplotlib asks for places just below 0 when it lays out the margins.
+    # Matplotlib also asks for values just below 0 when it computes the margins.
     return np.sqrt(np.maximum(values, 0))
 
 
 def _sqrt_ticks(top: float) -> list[float]:
-    """Choose round ticks on a square-root axis from 0 to `top`, none too close to the next."""
+    """Choose round ticks on a square-root axis from 0 to `top` that are not too close."""
     round_values = [m * 10.0**e for e in range(0, -8, -1) for m in (8, 6, 5, 4, 3, 2, 1)]
     ticks: list[float] = []
     for value in [v for v in round_values if v <= top]:

@@ -1,8 +1,8 @@
 """What all plots of a run share: colors, fonts, titles, and how a figure becomes a file.
 
-Figures are built with Matplotlib's object-oriented API and never with pyplot: pyplot keeps global
+Figures are built with Matplotlib's object-oriented API and never with pyplot. pyplot keeps global
 state, which threads would share and which would disturb the backend of a user's notebook. For the
-same reason nothing is set through rcParams; what matters to the look is set on the artists.
+same reason rcParams are not changed; all styles are set on the artists.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from matplotlib.text import Text
 
 from labelaudit.files import atomic_write
 
-# Blue and vermilion (Okabe and Ito) are told apart by nearly everyone, also when printed in gray.
-CALM = "#0072B2"  # labels that look right, or are
-ALARM = "#D55E00"  # labels that look wrong, or are
+# Nearly everyone can distinguish blue and vermilion (Okabe and Ito), even when printed in gray.
+CALM = "#0072B2"  # labels that are right or look right
+ALARM = "#D55E00"  # labels that are wrong or look wrong
 INK = "#1F2933"
 MUTED = "#5B6672"
 FAINT = "#DDE2E8"
 
 DPI = 130
 
-# Fonts that draw what DejaVu Sans cannot, by the names under which systems install them.
+# Fonts for characters that DejaVu Sans does not have, by the names under which systems install them.
 FALLBACK_FONTS = (
     "Noto Sans CJK SC",
     "Noto Sans CJK JP",
@@ -46,7 +46,7 @@ FALLBACK_FONTS = (
 
 
 def style_axes(axes: Axes, grid: bool = True) -> None:
-    """Set every color, so that a user's dark style sheet cannot make half of them unreadable."""
+    """Set every color, so that a user's dark style sheet cannot make the plot unreadable."""
     figure = axes.get_figure()
     if figure is not None:
         figure.set_facecolor("white")
@@ -64,7 +64,7 @@ def style_axes(axes: Axes, grid: bool = True) -> None:
 
 
 def write_title(axes: Axes, title: str, hint: str) -> None:
-    """Write what the plot asks, and below it in small what to look for."""
+    """Write the question that the plot answers, and below it a hint on how to read it."""
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", color=INK, pad=24)
     axes.annotate(
         hint,
@@ -78,7 +78,7 @@ def write_title(axes: Axes, title: str, hint: str) -> None:
 
 
 def write_notice(axes: Axes, message: str) -> None:
-    """Say in the middle of an empty plot why it is empty."""
+    """Write into the middle of an empty plot why it is empty."""
     axes.text(
         0.5,
         0.5,
@@ -93,9 +93,9 @@ def write_notice(axes: Axes, message: str) -> None:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically; OutputError if that fails."""
-    # The axes fill the figure, and "tight" makes room for what is written around them: names of
-    # any length fit without the cost of a layout engine, which draws everything several times.
+    """Write a figure as PNG, atomically; `OutputError` if that fails."""
+    # The axes fill the figure, and "tight" adds room for the text around them. Names of any length fit,
+    # without a layout engine, which would draw everything several times.
     with atomic_write(path) as temporary:
         figure.savefig(
             temporary,
@@ -109,7 +109,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 @functools.cache
 def _name_fonts() -> tuple[tuple[str, ...], frozenset[int]]:
-    """Find the installed font families for class names, and the characters that they draw."""
+    """Return the installed font families for class names, and the characters that they have."""
     installed = {font.name: font.fname for font in font_manager.fontManager.ttflist}
     families = tuple(name for name in ("DejaVu Sans", *FALLBACK_FONTS) if name in installed)
     characters: set[int] = set()
@@ -119,7 +119,7 @@ def _name_fonts() -> tuple[tuple[str, ...], frozenset[int]]:
 
 
 def use_name_fonts(texts: Iterable[Text]) -> None:
-    """Let class names be drawn as they are: other scripts too, and "$" not as mathematics."""
+    """Draw class names literally, in any script, with "$" as a character and not as mathematics."""
     families, _ = _name_fonts()
     for text in texts:
         text.set_fontfamily(list(families))
@@ -127,7 +127,7 @@ def use_name_fonts(texts: Iterable[Text]) -> None:
 
 
 def drawable(name: str, most: int = 20) -> str:
-    """Shorten a class name to one line, characters that no font has written as their codes."""
+    """Shorten a class name to one line. Characters that no font has become escape codes."""
     _, characters = _name_fonts()
     name = "".join(
         letter if ord(letter) in characters else letter.encode("unicode-escape").decode()

@@ -1,4 +1,4 @@
-// corrections.csv, written as labelaudit itself writes it.
+// corrections.csv, with the same bytes that labelaudit.reporting.tables.write_csv writes.
 
 const FORMULA = /^[=+\-@\t\r\n＝＋－＠]/;
 const NUMBER = /^[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?$/;

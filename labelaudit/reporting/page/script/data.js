@@ -1,7 +1,7 @@
-// Data: blocks in the page, files beside it, or the server's.
+// The data: blocks in the page, files beside it, or what the server sends.
 
-const blocks = new Map(); // name -> promise of what the block holds
-const arrived = new Map(); // name -> what is done when a file beside the page was read
+const blocks = new Map(); // name -> promise of the block's content
+const arrived = new Map(); // name -> what to do when that file beside the page has been read
 const MOST_CHUNKS = 40; // kept in memory
 
 window.labelauditData = (name, value) => { const done = arrived.get(name); if (done) { done(value); } };
@@ -12,7 +12,7 @@ function load(name) {
     blocks.get(name).catch(() => blocks.delete(name));
   }
   const found = blocks.get(name);
-  if (name !== "index") { // the longest unused go first
+  if (name !== "index") { // those unused for the longest time are dropped first
     blocks.delete(name);
     blocks.set(name, found);
     for (const old of blocks.keys()) {
@@ -41,13 +41,13 @@ function read(name) {
   });
 }
 
-let index = null; // what all suspects have in common, and a column for each of their properties
-let suspects = null; // index.suspects
-const chunks = new Map(); // name -> what was read of it
+let index = null; // what all suspects have in common, and their properties as columns
+let suspects = null; // index.suspects, one array per property
+const chunks = new Map(); // name -> content of the chunks that have been read
 
 const chunkName = (at) => `chunk-${String(Math.floor(at / index.chunk) + 1).padStart(5, "0")}`;
 
-// What a suspect shows besides its row of the index; null until its chunk is there.
+// The pictures and neighbors of a suspect; null until its chunk has been read.
 function evidence(at, then) {
   const name = chunkName(at);
   const chunk = chunks.get(name);

@@ -1,4 +1,4 @@
-// Decisions.
+// Decisions about suspects: made, changed and undone.
 
 const WORDS = {
   accept: "accepted", keep: "kept", relabel: "relabeled", exclude: "excluded", unsure: "unsure",
@@ -12,7 +12,7 @@ const decisionOf = (at) => (decisions.get(at) || {}).decision || "";
 const storageKey = () => `labelaudit:${index.run}`;
 const now = () => new Date().toISOString().replace(/\.\d+Z$/, "Z");
 
-const touched = new Set(); // changed on this page: another tab may have changed others
+const touched = new Set(); // changed on this page; another tab may have changed others
 
 function remember(at, state) {
   touched.add(at);
@@ -40,13 +40,13 @@ function decide(decision, label) {
   if (!places.length) { return; }
   if (places.length > 1) {
     const again = places.filter((at) => decisionOf(at)).length;
-    const words = again ? ` ${count(again)} of them ${again === 1 ? "is" : "are"} decided already and would change.` : "";
-    if (!window.confirm(`Decide about ${count(places.length)} suspects at once?${words}`)) { return; }
+    const words = again ? ` ${count(again)} of them ${again === 1 ? "is" : "are"} already decided and would change.` : "";
+    if (!window.confirm(`Apply this decision to ${count(places.length)} suspects?${words}`)) { return; }
   }
   const done = change(places, (at, before) => {
     const given = suspects.given[at], suggested = suspects.suggested[at];
     let what = decision, name = "";
-    if (what === "accept" && !index.classes[suggested]) { return undefined; } // none, or one without a name
+    if (what === "accept" && !index.classes[suggested]) { return undefined; } // there is no suggestion, or its class has no name
     if (what === "accept") { name = index.classes[suggested]; }
     if (what === "relabel") {
       name = label;
@@ -56,7 +56,7 @@ function decide(decision, label) {
     return { decision: what, label: name, note: before ? before.note : "", reviewer, at: now() };
   }, (at) => sayDecision(at));
   if (!done) { tell("There is no suggestion to accept."); return; }
-  // On to the next one. With several chosen the choice is over.
+  // Go on to the next suspect. After a decision about several, none is selected.
   const several = places.length > 1;
   selection.clear();
   if (!several) { step(1, true); }
@@ -65,7 +65,7 @@ function decide(decision, label) {
 
 function clear() {
   change(chosen(), (at, before) => (before && before.decision
-    ? { ...before, decision: "", label: "", at: now() } : undefined), () => "The decision is taken back.");
+    ? { ...before, decision: "", label: "", at: now() } : undefined), () => "The decision is removed.");
   render();
 }
 

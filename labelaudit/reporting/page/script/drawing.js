@@ -1,4 +1,4 @@
-// Drawing, once a frame.
+// What is drawn, at most once per frame.
 
 let scheduled = 0;
 
@@ -9,7 +9,7 @@ function render() { progress(); draw(); }
 function draw() {
   if (views.review.hidden) { return; }
   byId("selection").hidden = mode !== "grid";
-  byId("selected-count").textContent = selection.size ? `${count(selection.size)} selected: a decision is about all of them` : "";
+  byId("selected-count").textContent = selection.size ? `${count(selection.size)} selected: a decision applies to all of them` : "";
   byId("select-none").hidden = !selection.size;
   byId("selection-acts").hidden = !selection.size;
   byId("undo-several").disabled = !undone.length;
@@ -29,7 +29,7 @@ function setMode(name) {
   reveal();
   draw();
   if (name === "grid" && listed.length) { focusCurrent(); }
-  try { window.localStorage.setItem("labelaudit:mode", name); } catch (error) { /* it is asked for again */ }
+  try { window.localStorage.setItem("labelaudit:mode", name); } catch (error) { /* the view is not remembered */ }
 }
 
 function focusCurrent() {

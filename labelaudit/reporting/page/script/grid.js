@@ -1,4 +1,4 @@
-// The grid: only cards near the window exist.
+// The grid. Only the cards near the visible part exist.
 
 const grid = byId("grid"), floor = byId("floor");
 const cards = new Map(); // place of a suspect -> its card
@@ -40,7 +40,7 @@ function drawGrid(printed) {
       card.style.top = `${shape.gap + Math.floor(place / shape.columns) * tall}px`;
       card.setAttribute("aria-posinset", place + 1);
       card.setAttribute("aria-setsize", listed.length);
-      // In the order of the list, so that a screen reader and the tabulator go along it.
+      // In the order of the list, which screen readers and the tab key follow.
       const next = [...floor.children].find((other) => placeOf[Number(other.dataset.at)] > place);
       floor.insertBefore(card, next || null);
     }
@@ -55,7 +55,7 @@ function element(tag, name, text) {
   return made;
 }
 
-function named(tag, name, text) { // a name from the data, whose direction must not turn the rest
+function named(tag, name, text) { // a name from the data, whose writing direction must not affect the rest
   const made = element(tag, name);
   made.append(element("bdi", "", text));
   made.title = text;

@@ -1,8 +1,8 @@
-// Keys and clicks.
+// Keys and clicks, and what they do.
 
 function help() {
   byId("help").showModal();
-  byId("help-title").focus(); // the button at the end would scroll there
+  byId("help-title").focus(); // focus on the button at the end would scroll down to it
 }
 
 const KEYS = {
@@ -18,16 +18,16 @@ function onKey(event) {
   const field = event.target.closest("input:not([type=checkbox]), textarea, select");
   if (field) {
     if (event.key === "Escape") {
-      // Browsers empty a search field by themselves, and say so to nobody.
+      // Browsers clear a search field on Escape, without an event for the page.
       event.preventDefault();
       if (field.id === "search" && field.value) { field.value = ""; filter(); } else { field.blur(); }
     }
     return;
   }
   let key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  // On a keyboard of another script the place of the key counts.
+  // On a keyboard of another script, the position of the key counts.
   if (key.length === 1 && key > "~" && /^Key[A-Z]$/.test(event.code)) { key = event.code[3].toLowerCase(); }
-  if (event.repeat && (KEYS[key] || key === "Enter")) { event.preventDefault(); return; } // held, and not meant
+  if (event.repeat && (KEYS[key] || key === "Enter")) { event.preventDefault(); return; } // the key is held down
   const onButton = event.target.closest("button, a, summary");
   let done = true;
   if (KEYS[key]) { KEYS[key](); } else if (mode === "grid" && ["ArrowRight", "ArrowLeft", "ArrowDown", "ArrowUp", "PageDown", "PageUp", "Home", "End"].includes(key)) {

@@ -1,11 +1,11 @@
-// Which suspects are listed.
+// Which suspects are listed: filters, order, selection, and the current one.
 
 let listed = []; // places of the suspects that match, in the order shown
 let placeOf = null; // where each suspect is in `listed`, -1 where it is not
 let current = 0; // place in `listed`
 let anchor = 0; // where a range of the selection began
 const selection = new Set(); // places of suspects, several at once
-let texts = null; // what is searched
+let texts = null; // the text of each suspect that the search looks in
 
 const SORTS = {
   rank: (a, b) => a - b,

@@ -1,4 +1,4 @@
-// One suspect.
+// The view of one suspect, with all evidence.
 
 let drawn = -1; // the suspect that the view shows in full
 let noteOf = -1; // the suspect that the note is about
@@ -17,7 +17,7 @@ function drawOne() {
   for (const button of document.querySelectorAll("#acts [data-decision]")) {
     button.setAttribute("aria-pressed", String(button.dataset.decision === decision));
   }
-  // The truth, where it is known, is shown to who has decided.
+  // The true label, if it is known, is shown only after the decision.
   const truth = suspects.truth ? suspects.truth[at] : -1;
   byId("one-truth").hidden = truth < 0 || !decision;
   if (truth >= 0) { byId("one-truth-name").textContent = className(truth); }
@@ -44,7 +44,7 @@ function drawOne() {
   drawNear(at, seen, "suggested", suggested);
   drawTraining(at, seen);
   const ahead = listed[Math.min(current + 3, listed.length - 1)];
-  evidence(ahead); // the next ones are read before they are asked for
+  evidence(ahead); // the next suspects are read ahead
 }
 
 function drawPicture(at, seen) {
@@ -59,7 +59,7 @@ function drawPicture(at, seen) {
   if (!original && !small) { frame.replaceChildren(element("span", "missing", seen ? "cannot be read" : "…")); return; }
   const shown = image(original || small, Boolean(seen && seen.tiny), `Image ${suspects.id[at]}`);
   if (original && small) {
-    // The original may have been moved, or be in a format that browsers do not show.
+    // The original may have been moved, or browsers may not show its format.
     shown.addEventListener("error", () => { shown.src = small; byId("original").hidden = true; }, { once: true });
   }
   frame.replaceChildren(shown);

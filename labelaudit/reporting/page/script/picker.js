@@ -1,4 +1,4 @@
-// Another class, by typing.
+// The dialog in which another class is chosen by typing.
 
 const picker = byId("picker"), typed = byId("picker-text"), options = byId("picker-list");
 const MOST_OPTIONS = 50;
@@ -16,10 +16,10 @@ function offer() {
   const query = typed.value.trim().toLowerCase();
   const names = index.classes.slice(0, index.num_classes);
   const starts = names.filter((name) => name.toLowerCase().startsWith(query))
-    .sort((a, b) => (b.toLowerCase() === query) - (a.toLowerCase() === query)); // an exact one first
+    .sort((a, b) => (b.toLowerCase() === query) - (a.toLowerCase() === query)); // an exact match first
   const holds = query ? names.filter((name) => !name.toLowerCase().startsWith(query) && name.toLowerCase().includes(query)) : [];
   const found = [...starts, ...holds].filter(Boolean); // a class without a name cannot be set
-  byId("picker-more").textContent = found.length > MOST_OPTIONS ? `${count(found.length - MOST_OPTIONS)} more: type on` : "";
+  byId("picker-more").textContent = found.length > MOST_OPTIONS ? `${count(found.length - MOST_OPTIONS)} more: keep typing` : "";
   offered = found.slice(0, MOST_OPTIONS).map((name) => ({ name, words: name }));
   const exact = typed.value.trim();
   if (exact && !names.includes(exact)) { offered.push({ name: exact, words: `New class “${exact}” (labelaudit apply then needs --allow-new-classes)` }); }
@@ -45,7 +45,7 @@ function mark(i) {
 
 function pick(i) {
   if (!offered[i]) { return; }
-  typed.blur(); // or the next key, pressed at once, would still go to the field
+  typed.blur(); // otherwise a key pressed at once would still go to the field
   picker.close();
   decide("relabel", offered[i].name);
 }

@@ -1,7 +1,7 @@
 // Keeping decisions: in the browser's storage, or at the server.
 
 let saving = 0;
-let unsaved = new Map(); // place -> true, not yet at the server
+let unsaved = new Map(); // place -> true; not yet at the server
 let sending = false;
 
 function keep(places) {
@@ -25,7 +25,7 @@ function saveHere() {
     }
     window.localStorage.setItem(storageKey(), JSON.stringify({ reviewer, held }));
   } catch (error) {
-    complain("This browser does not keep the decisions. Download corrections.csv before you close the page.");
+    complain("This browser cannot store the decisions. Download corrections.csv before you close the page.");
   }
 }
 
@@ -40,7 +40,7 @@ function send() {
     return { sample_id: suspects.id[at], decision: s.decision, corrected_label: s.label, note: s.note };
   });
   const body = JSON.stringify(changes);
-  // What is sent while the page closes may be no larger than 64 KiB, in bytes.
+  // A request that outlives the page (keepalive) may have at most 64 KiB.
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive: body.length < 20000 };
   fetch("decisions", options)
     .then((answer) => {
@@ -56,7 +56,7 @@ function send() {
     .catch((error) => {
       sending = false;
       for (const at of batch) { unsaved.set(at, true); }
-      complain(`Not saved: ${error.message}. Is “labelaudit review” still running? The next decision tries again.`);
+      complain(`Not saved: ${error.message}. Is “labelaudit review” still running? The next decision is saved together with this one.`);
     });
 }
 
@@ -81,9 +81,9 @@ function restore() {
       if (!answer.ok) { return answer.text().then((words) => { throw new Error(words); }); }
       return answer.json();
     }).then((told) => { reviewer = told.reviewer; take(told.rows); },
-      (error) => complain(`What was decided before cannot be read: ${error.message}`));
+      (error) => complain(`Earlier decisions cannot be read: ${error.message}`));
   }
-  const written = byId("data-decisions"); // those that the run folder held when the page was written
+  const written = byId("data-decisions"); // decisions in the run folder when the page was written
   if (written) { take(JSON.parse(written.textContent)); }
   try {
     const kept = JSON.parse(window.localStorage.getItem(storageKey()) || "null");
@@ -93,7 +93,7 @@ function restore() {
       takeStored(kept.held);
     }
   } catch (error) {
-    complain("This browser does not keep the decisions. Download corrections.csv before you close the page.");
+    complain("This browser cannot store the decisions. Download corrections.csv before you close the page.");
   }
   return Promise.resolve();
 }

@@ -1,4 +1,4 @@
-// What is wired to what, and the start.
+// Event listeners, and the start of the page.
 
 function wire() {
   document.addEventListener("keydown", onKey);
@@ -92,10 +92,10 @@ function start(value) {
   wire();
   byId("filters").open = window.innerWidth > 600;
   byId("reviewer-box").hidden = live;
-  byId("saved-where").textContent = live ? "Every decision is saved to corrections.csv in the run folder at once." : "Decisions are kept in this browser until you download them.";
+  byId("saved-where").textContent = live ? "Every decision is saved to corrections.csv in the run folder immediately." : "Decisions are stored in this browser until you download them.";
   return restore().then(() => {
     let wanted = "one";
-    try { wanted = window.localStorage.getItem("labelaudit:mode") || "one"; } catch (error) { /* the usual one */ }
+    try { wanted = window.localStorage.getItem("labelaudit:mode") || "one"; } catch (error) { /* the default */ }
     filter();
     const open = listed.findIndex((at) => !decisionOf(at));
     current = Math.max(0, open);
@@ -108,6 +108,6 @@ function start(value) {
 route();
 if (byId("grid")) {
   load("index").then(start).catch(() => {
-    complain("The suspects lie in the folder report-data, which belongs beside this page. Keep the two together.");
+    complain("The suspects are in the folder report-data. Keep it beside this page.");
   });
 }

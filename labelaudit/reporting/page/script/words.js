@@ -1,10 +1,10 @@
-// Numbers and words.
+// How numbers are written, and what the page tells the reviewer.
 
 const count = (value) => Math.round(value).toLocaleString("en-US");
 const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : share < 1 && share > 0.999 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
 
 const BRIEFLY = ["clear", "unsure", "disputed"];
-const AT_LENGTH = ["people would hardly disagree", "some people would disagree", "many people would disagree"];
+const AT_LENGTH = ["people would rarely disagree", "some people would disagree", "many people would disagree"];
 
 function ambiguityWords(share, words) {
   if (share === null) { return "–"; }
@@ -13,7 +13,7 @@ function ambiguityWords(share, words) {
 
 function scoreWords(score) {
   if (!index.probability) { return `score ${score.toFixed(3)}`; }
-  const words = score >= 0.95 ? "almost surely wrong" : score >= 0.8 ? "very likely wrong"
+  const words = score >= 0.95 ? "almost certainly wrong" : score >= 0.8 ? "very likely wrong"
     : score > 0.5 ? "more likely wrong than right" : "more likely right than wrong";
   return `${percent(score)}: ${words}`;
 }
@@ -53,11 +53,11 @@ function progress() {
   }
   let words = `${parts.join("; ")}.`;
   if (index.probability && wrong + right >= 20) {
-    words += ` Of ${count(wrong + right)} judged, ${count(wrong)} were wrong; ${count(expected)} were expected.`;
+    words += ` Of ${count(wrong + right)} labels judged, ${count(wrong)} were wrong; ${count(expected)} were expected.`;
   }
   if (total && looked === total) {
-    words += live ? " That was all: end the review with Ctrl-C in the terminal, which names the next step."
-      : " That was all: download corrections.csv, and give it to labelaudit apply.";
+    words += live ? " Every suspect is decided. Press Ctrl-C in the terminal to end the review; the next step is named there."
+      : " Every suspect is decided. Download corrections.csv and pass it to labelaudit apply.";
   }
   byId("progress-words").textContent = `· ${words}`;
   byId("download").classList.toggle("strong", !live);
