@@ -53,16 +53,10 @@ def review(
 
         from labelaudit.review.server import ReviewServer
 
-        console = Console()
         name = _user() if reviewer is None else reviewer
         with ReviewServer(run, name, port) as server:
-            console.print(
-                f"Review at: {server.address}#review", soft_wrap=True, highlight=False, markup=False
-            )
-            console.print(
-                "Every decision is saved immediately. Press Ctrl-C to end the review.",
-                highlight=False,
-            )
+            _tell(f"Review at: {server.address}#review")
+            _tell("Every decision is saved immediately. Press Ctrl-C to end the review.")
             # In a thread, because opening a browser may block until it is closed.
             serving = Thread(target=server.serve_forever, daemon=True)
             serving.start()
@@ -72,22 +66,19 @@ def review(
                 while serving.is_alive():
                     serving.join(1.0)
             except KeyboardInterrupt:
-                console.print()
+                _tell("")
             server.shutdown()
             rows = server.corrections.rows()
         decided = sum(row["decision"] != "" for row in rows)
-        console.print(
-            f"{decided:,} {'decision is' if decided == 1 else 'decisions are'} in"
-            f" {plain(str(server.corrections.path))}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        are = "decision is" if decided == 1 else "decisions are"
+        _tell(f"{decided:,} {are} in {server.corrections.path}")
         if decided:
-            console.print(
-                f"Next:  labelaudit apply LABELS {plain(str(run))}",
-                soft_wrap=True,
-                highlight=False,
-            )
+            _tell(f"Next:  labelaudit apply LABELS {run}")
+
+
+def _tell(text: str) -> None:
+    """Print one line, which a terminal does not wrap, so that paths in it can be copied."""
+    Console().print(plain(text), soft_wrap=True, highlight=False)
 
 
 def _user() -> str:
@@ -170,7 +161,6 @@ def apply(
 
 
 def _show_applied(applied: Applied) -> None:
-    console = Console()
     if len(applied.pairs):
         table = Table(title="Changed labels", title_justify="left")
         table.add_column("from", overflow="ellipsis", max_width=32)
@@ -181,22 +171,19 @@ def _show_applied(applied: Applied) -> None:
             table.add_row(plain(str(given)) or "(none)", plain(str(right)), f"{count:,}")
         if len(rows) > SHOWN_ROWS:
             table.add_row("…", f"{len(rows) - SHOWN_ROWS:,} more pairs", "")
-        console.print(table)
+        Console().print(table)
     would = "would be" if applied.out is None else "was" if len(applied.changes) == 1 else "were"
-    console.print(
+    _tell(
         f"{len(applied.changes):,} {'label' if len(applied.changes) == 1 else 'labels'} {would}"
         f" changed; {applied.num_verified:,} verified,"
-        f" {applied.num_excluded:,} excluded, {applied.num_unsure:,} unsure.",
-        highlight=False,
+        f" {applied.num_excluded:,} excluded, {applied.num_unsure:,} unsure."
     )
     if applied.out is None:
-        console.print("Nothing was written (--dry-run).")
+        _tell("Nothing was written (--dry-run).")
         return
-    console.print(f"Labels:   {plain(str(applied.out))}", soft_wrap=True, highlight=False)
-    if applied.changes_path is not None:
-        changes = plain(str(applied.changes_path))
-        console.print(f"Changes:  {changes}", soft_wrap=True, highlight=False)
-    console.print("Next:     scan the new labels with --verified-column verified", highlight=False)
+    _tell(f"Labels:   {applied.out}")
+    _tell(f"Changes:  {applied.changes_path}")
+    _tell("Next:     scan the new labels with --verified-column verified")
 
 
 def diff(
@@ -216,11 +203,10 @@ def diff(
             write_diff(found, out, force=force)
         _show_diff(found)
         if out is not None:
-            Console().print(f"All differences: {plain(str(out))}", soft_wrap=True, highlight=False)
+            _tell(f"All differences: {out}")
 
 
 def _show_diff(found: RunDiff) -> None:
-    console = Console()
     table = Table()
     for name in ("", "before", "after"):
         table.add_column(name, justify="right" if name else "left")
@@ -235,12 +221,10 @@ def _show_diff(found: RunDiff) -> None:
         said = ["yes" if trusted else "[bold red]no[/bold red]" for trusted in
                 (found.trusted_a, found.trusted_b)]  # fmt: skip
         table.add_row("trustworthy", *said)
-    console.print(table)
+    Console().print(table)
     told = [f"{count:,} {change}" for change, count in found.counts.items() if count]
-    console.print(
-        (", ".join(told) if told else "No differences")
-        + f"; {found.still_suspect:,} are suspect in both runs.",
-        highlight=False,
+    _tell(
+        f"{', '.join(told) or 'No differences'}; {found.still_suspect:,} are suspect in both runs."
     )
     fresh = found.table[found.table["change"] == "newly suspect"].head(SHOWN_ROWS)
     if len(fresh):
@@ -256,7 +240,7 @@ def _show_diff(found: RunDiff) -> None:
                 plain(str(row["suggested_label_b"])),
                 f"{row['suspect_score_b']:.3f}",
             )
-        console.print(listed)
+        Console().print(listed)
 
 
 def _expected(number: float | None, interval: tuple[float, float] | None) -> str:
@@ -295,7 +279,7 @@ def export(
                 run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
             )
         for path in paths:
-            Console().print(plain(str(path)), soft_wrap=True, highlight=False)
+            _tell(str(path))
         for warning in told:
             reporter().warn(str(warning.message))
 
@@ -306,4 +290,4 @@ def report(run: Run) -> None:
         from labelaudit.review.rerender import render_report
 
         path = render_report(run, reporter())
-        Console().print(f"Report: {plain(str(path))}", soft_wrap=True, highlight=False)
+        _tell(f"Report: {path}")

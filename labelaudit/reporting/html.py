@@ -33,20 +33,9 @@ if TYPE_CHECKING:
 PAGE = files("labelaudit.reporting") / "page"
 # The parts of the page's script, in this order. They are joined to one script with one scope.
 SCRIPT_PARTS = (
-    "tabs",
-    "data",
-    "decisions",
-    "saving",
-    "csv",
-    "list",
-    "words",
-    "grid",
-    "one",
-    "drawing",
-    "picker",
-    "keys",
-    "start",
-)
+    "tabs", "data", "decisions", "saving", "csv", "list", "words", "grid", "one", "drawing", "picker",
+    "keys", "start",
+)  # fmt: skip
 MAX_CLASS_ROWS = 100
 MAX_PAIR_ROWS = 50
 MAX_WARNINGS = 50
