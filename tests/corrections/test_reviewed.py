@@ -440,7 +440,7 @@ def test_runs_without_decisions_are_refused_with_what_to_do(labels, first, tmp_p
         audit(labels, tmp_path / "other", reviewed=tmp_path / "nowhere")
     assert not (tmp_path / "other").exists()
     (first.run_dir / "samples.parquet").unlink()
-    with pytest.raises(SourceError, match=r"decisions would be lost: move corrections\.csv"):
+    with pytest.raises(SourceError, match=r"decisions would be lost, so move corrections\.csv"):
         open_review(None, first.run_dir)
 
 
