@@ -1,4 +1,4 @@
-"""The commands after a scan: review, apply, diff, export and report. Thin over the Python API."""
+"""The commands after a scan: review, apply, diff, export and report. They call the Python API."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from labelaudit.corrections.diff import RunDiff
 
 SHOWN_ROWS = 10
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that labelaudit scan wrote.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Run folder that `labelaudit scan` wrote.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
 def add_review_commands(app: typer.Typer) -> None:
-    """Add the commands of this module."""
+    """Add the commands of this module to the application."""
     for command in (review, apply, diff, export, report):
         app.command()(command)
 
@@ -32,35 +34,30 @@ def add_review_commands(app: typer.Typer) -> None:
 def review(
     run: Run,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 for any free one.")
+        int, typer.Option(min=0, max=65535, help="Port on this machine. 0 means any free port.")
     ] = 0,
     reviewer: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Who decides, for corrections.csv. By default your user name."
+            metavar="NAME", help="Your name for corrections.csv. The default is your user name."
         ),
     ] = None,
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address and open no browser.")
+        bool, typer.Option("--no-browser", help="Print the address without opening a browser.")
     ] = False,
 ) -> None:
-    """Review suspects in a browser; every decision is saved to RUN/corrections.csv at once."""
+    """Review suspects in a browser. Every decision is saved to RUN/corrections.csv immediately."""
     with for_people(interrupted="Interrupted."):
         import webbrowser
         from threading import Thread
 
         from labelaudit.review.server import ReviewServer
 
-        console = Console()
         name = _user() if reviewer is None else reviewer
         with ReviewServer(run, name, port) as server:
-            console.print(
-                f"Review at: {server.address}#review", soft_wrap=True, highlight=False, markup=False
-            )
-            console.print(
-                "Decisions are saved as they are made. Ctrl-C ends the review.", highlight=False
-            )
-            # In a thread, for a browser may stay in the foreground until it is closed.
+            _tell(f"Review at: {server.address}#review")
+            _tell("Every decision is saved immediately. Press Ctrl-C to end the review.")
+            # In a thread, because opening a browser may block until it is closed.
             serving = Thread(target=server.serve_forever, daemon=True)
             serving.start()
             try:
@@ -69,26 +66,23 @@ def review(
                 while serving.is_alive():
                     serving.join(1.0)
             except KeyboardInterrupt:
-                console.print()
+                _tell("")
             server.shutdown()
             rows = server.corrections.rows()
         decided = sum(row["decision"] != "" for row in rows)
-        console.print(
-            f"{decided:,} {'decision is' if decided == 1 else 'decisions are'} in"
-            f" {plain(str(server.corrections.path))}",
-            soft_wrap=True,
-            highlight=False,
-        )
+        are = "decision is" if decided == 1 else "decisions are"
+        _tell(f"{decided:,} {are} in {server.corrections.path}")
         if decided:
-            console.print(
-                f"Next:  labelaudit apply LABELS {plain(str(run))}",
-                soft_wrap=True,
-                highlight=False,
-            )
+            _tell(f"Next:  labelaudit apply LABELS {run}")
+
+
+def _tell(text: str) -> None:
+    """Print one line, which a terminal does not wrap, so that paths in it can be copied."""
+    Console().print(plain(text), soft_wrap=True, highlight=False)
 
 
 def _user() -> str:
-    """Give the user's name, "" where the system knows none."""
+    """Return the user's name, "" if the system does not know it."""
     import getpass
 
     try:
@@ -102,48 +96,52 @@ def apply(
         Path,
         typer.Argument(
             metavar="LABELS",
-            help="What was scanned for its labels: a CSV, TSV, JSONL or parquet file, or a folder"
-            " with one subfolder per class.",
+            help="Labels that were scanned: a CSV, TSV, JSONL or parquet file, or a folder with one"
+            " subfolder per class.",
         ),
     ],
     corrections: Annotated[
         Path,
         typer.Argument(
             metavar="CORRECTIONS",
-            help="corrections.csv, a run folder that holds it, an edited suspects.csv, or an export"
-            " of Label Studio.",
+            help="Decisions: corrections.csv, a run folder that contains it, an edited suspects.csv, or"
+            " an export of Label Studio.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="The new file.", show_default="LABELS with .fixed"),
+        typer.Option(
+            "--out", "-o", help="New label file to write.", show_default="LABELS with .fixed"
+        ),
     ] = None,
     label_column: Annotated[
-        str | None, typer.Option(help="Column of labels, if not a usual name.")
+        str | None, typer.Option(help="Column of labels, if it has an unusual name.")
     ] = None,
     image_column: Annotated[
-        str | None, typer.Option(help="Column of image paths, if not a usual name.")
+        str | None, typer.Option(help="Column of image paths, if it has an unusual name.")
     ] = None,
     id_column: Annotated[
-        str | None, typer.Option(help="Column of the rows' ids, if not a usual name.")
+        str | None, typer.Option(help="Column of sample ids, if it has an unusual name.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Which split was scanned, where there are several.")
+        str | None, typer.Option(help="Split that was scanned, if there are several.")
     ] = None,
     allow_new_classes: Annotated[
         bool,
-        typer.Option("--allow-new-classes", help="Accept labels that the data does not have yet."),
+        typer.Option(
+            "--allow-new-classes", help="Allow labels that the data set does not have yet."
+        ),
     ] = False,
     drop_excluded: Annotated[
         bool, typer.Option("--drop-excluded", help="Leave excluded rows out of the new file.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would change, and write nothing.")
+        bool, typer.Option("--dry-run", help="Print what would change without writing anything.")
     ] = False,
     force: Force = False,
 ) -> None:
-    """Write the labels anew with the corrections, in the format that they have."""
-    with for_people(interrupted="Interrupted; run it again with --force."):
+    """Write a corrected copy of the labels, in the same format."""
+    with for_people(interrupted="Interrupted. Run the command again with --force."):
         from labelaudit.corrections.apply import apply_corrections
 
         applied = apply_corrections(
@@ -163,7 +161,6 @@ def apply(
 
 
 def _show_applied(applied: Applied) -> None:
-    console = Console()
     if len(applied.pairs):
         table = Table(title="Changed labels", title_justify="left")
         table.add_column("from", overflow="ellipsis", max_width=32)
@@ -174,33 +171,30 @@ def _show_applied(applied: Applied) -> None:
             table.add_row(plain(str(given)) or "(none)", plain(str(right)), f"{count:,}")
         if len(rows) > SHOWN_ROWS:
             table.add_row("…", f"{len(rows) - SHOWN_ROWS:,} more pairs", "")
-        console.print(table)
+        Console().print(table)
     would = "would be" if applied.out is None else "was" if len(applied.changes) == 1 else "were"
-    console.print(
+    _tell(
         f"{len(applied.changes):,} {'label' if len(applied.changes) == 1 else 'labels'} {would}"
         f" changed; {applied.num_verified:,} verified,"
-        f" {applied.num_excluded:,} excluded, {applied.num_unsure:,} unsure.",
-        highlight=False,
+        f" {applied.num_excluded:,} excluded, {applied.num_unsure:,} unsure."
     )
     if applied.out is None:
-        console.print("Nothing was written (--dry-run).")
+        _tell("Nothing was written (--dry-run).")
         return
-    console.print(f"Labels:   {plain(str(applied.out))}", soft_wrap=True, highlight=False)
-    if applied.changes_path is not None:
-        changes = plain(str(applied.changes_path))
-        console.print(f"Changes:  {changes}", soft_wrap=True, highlight=False)
-    console.print("Next:     scan the new labels with --verified-column verified", highlight=False)
+    _tell(f"Labels:   {applied.out}")
+    _tell(f"Changes:  {applied.changes_path}")
+    _tell("Next:     scan the new labels with --verified-column verified")
 
 
 def diff(
     run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="The earlier run folder.")],
     run_b: Annotated[Path, typer.Argument(metavar="RUN_B", help="The later run folder.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A CSV file for all differences.")
+        Path | None, typer.Option("--out", "-o", help="CSV file for all differences.")
     ] = None,
     force: Force = False,
 ) -> None:
-    """Say what differs between two runs: new suspects, those that are gone, corrected labels."""
+    """Compare two runs: new suspects, samples that are no longer suspect, and corrected labels."""
     with for_people(interrupted="Interrupted."):
         from labelaudit.corrections.diff import diff_runs, write_diff
 
@@ -209,11 +203,10 @@ def diff(
             write_diff(found, out, force=force)
         _show_diff(found)
         if out is not None:
-            Console().print(f"All of them: {plain(str(out))}", soft_wrap=True, highlight=False)
+            _tell(f"All differences: {out}")
 
 
 def _show_diff(found: RunDiff) -> None:
-    console = Console()
     table = Table()
     for name in ("", "before", "after"):
         table.add_column(name, justify="right" if name else "left")
@@ -227,13 +220,11 @@ def _show_diff(found: RunDiff) -> None:
     if not (found.trusted_a and found.trusted_b):
         said = ["yes" if trusted else "[bold red]no[/bold red]" for trusted in
                 (found.trusted_a, found.trusted_b)]  # fmt: skip
-        table.add_row("to be trusted", *said)
-    console.print(table)
+        table.add_row("trustworthy", *said)
+    Console().print(table)
     told = [f"{count:,} {change}" for change, count in found.counts.items() if count]
-    console.print(
-        (", ".join(told) if told else "Nothing differs")
-        + f"; {found.still_suspect:,} are suspect in both.",
-        highlight=False,
+    _tell(
+        f"{', '.join(told) or 'No differences'}; {found.still_suspect:,} are suspect in both runs."
     )
     fresh = found.table[found.table["change"] == "newly suspect"].head(SHOWN_ROWS)
     if len(fresh):
@@ -249,7 +240,7 @@ def _show_diff(found: RunDiff) -> None:
                 plain(str(row["suggested_label_b"])),
                 f"{row['suspect_score_b']:.3f}",
             )
-        console.print(listed)
+        Console().print(listed)
 
 
 def _expected(number: float | None, interval: tuple[float, float] | None) -> str:
@@ -266,18 +257,19 @@ def export(
         typer.Option("--to", metavar="TOOL", help="label-studio, fiftyone, cleanlab, cvat or csv."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="A folder.", show_default="RUN/export-TOOL")
+        Path | None,
+        typer.Option("--out", "-o", help="Folder to write.", show_default="RUN/export-TOOL"),
     ] = None,
     image_root_url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Where the tool finds the images, for label-studio."),
+        typer.Option(metavar="URL", help="Address of the folder of images, for label-studio."),
     ] = None,
     all_samples: Annotated[
-        bool, typer.Option("--all", help="Export all labeled samples, not suspects alone.")
+        bool, typer.Option("--all", help="Export all labeled samples instead of the suspects.")
     ] = False,
     force: Force = False,
 ) -> None:
-    """Hand suspects over to another tool: Label Studio, FiftyOne, cleanlab, CVAT or plain CSV."""
+    """Export suspects to another tool: Label Studio, FiftyOne, cleanlab, CVAT or plain CSV."""
     with for_people(interrupted="Interrupted."):
         from labelaudit.corrections.exports import export_run
 
@@ -287,15 +279,15 @@ def export(
                 run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
             )
         for path in paths:
-            Console().print(plain(str(path)), soft_wrap=True, highlight=False)
+            _tell(str(path))
         for warning in told:
             reporter().warn(str(warning.message))
 
 
 def report(run: Run) -> None:
-    """Write RUN/report.html anew, with what was decided since."""
+    """Write RUN/report.html again, with the decisions made since."""
     with for_people(interrupted="Interrupted."):
         from labelaudit.review.rerender import render_report
 
         path = render_report(run, reporter())
-        Console().print(f"To look at:  {plain(str(path))}", soft_wrap=True, highlight=False)
+        _tell(f"Report: {path}")

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Files that are written completely or not at all, and by one process at a time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from labelaudit.errors import OutputError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Write a file so that a reader sees the old content or the whole new one, never a part.
+    """Write a file so that a reader sees the old content or the complete new content.
 
-    ``with atomic_write(path) as temporary:`` yields a path in the same folder, to be written by
-    any means. When the block ends the file is flushed to the disk and renamed over `path`; when
-    it raises, the temporary file is removed and `path` is left as it was.
+    ``with atomic_write(path) as temporary:`` yields a path in the same folder, which the block writes
+    by any means. When the block ends, the file is flushed to the disk and renamed to `path`. If the
+    block raises, the temporary file is removed and `path` stays as it was.
 
     Parameters
     ----------
@@ -29,21 +29,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
     ------
     Path
         Where to write. It has the suffix of `path`, because writers such as `numpy.save` append
-        theirs where it is missing.
+        their own suffix if it is missing.
 
     Raises
     ------
     OutputError
-        If the operating system refuses, in the block or after it (no such folder, no permission,
-        disk full), or if the block wrote nothing.
+        The operating system reports an error in the block or after it (no such folder, no
+        permission, disk full), or the block wrote nothing.
     """
     path = Path(path)
-    # Not tempfile.mkstemp: its files are readable by their owner alone, and results are shared.
+    # tempfile.mkstemp would make files that only their owner can read, but results are shared.
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb+") as file:
-            # Without it a power cut after the rename can leave an empty file under the new name.
+            # Without this, a power failure after the rename could leave an empty file.
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -56,24 +56,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-LOCK_SECONDS = 10.0  # waited for somebody else; a lock that is older was left behind
+LOCK_SECONDS = 10.0  # how long to wait; a lock that stays longer was left by a killed process
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Let one process at a time read a file, change what it holds, and write it.
+    """Let only one process at a time read a file, change its content and write it.
 
-    A lock file lies beside it meanwhile. One that a killed process has left is taken over.
+    Meanwhile there is a lock file beside it. The lock file of a killed process is removed after
+    `LOCK_SECONDS`.
 
     Parameters
     ----------
     path : Path
-        The file; it need not be there.
+        The file; it need not exist.
 
     Raises
     ------
     OutputError
-        If the folder cannot be written to.
+        The folder cannot be written to.
     """
     lock = path.with_name(f".{path.name}.lock")
     started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import os
 import re
@@ -158,10 +159,31 @@ def for_people(
             sys.stderr.flush()
             os._exit(int(done.code or 0))
         raise
+    except OSError as error:
+        # Files that labelaudit keeps raise an OutputError. This is standard output (`> file` on a full
+        # disk), or a temporary file.
+        if error.errno != errno.ENOSPC:
+            raise
+        errors.print(
+            f"[bold red]error:[/bold red] cannot write: {error.strerror}; make room, or redirect the"
+            " output to another disk",
+            soft_wrap=True,
+            highlight=False,
+        )
+        _drop_unprinted()
+        raise typer.Exit(EXIT_BAD_INPUT) from None
     except KeyboardInterrupt:
         if leads():
             errors.print(interrupted)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _drop_unprinted() -> None:
+    """Forget what could not be printed, or Python would fail with it once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leads() -> bool:

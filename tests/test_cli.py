@@ -48,7 +48,7 @@ def test_scan_writes_where_it_says_and_ends_with_the_worst(digit_files, tmp_path
         (["scan", "{images}", "{labels}", "--label-column", "lable"], "lable"),
         (["scan", "{images}", "{labels}", "--threshold", "some"], "top:K"),
         (["scan", "{images}", "{labels}", "--encoder", "conv13"], "too small"),
-        (["scan", "{images}", "{labels}", "--out", "{images}"], "did not write"),
+        (["scan", "{images}", "{labels}", "--out", "{images}"], "not written by labelaudit"),
         (["scan", "{images}", "{labels}", "--encoder", "restnet50"], "did you mean"),
         (["scan", "{images}", "--features", "{labels}"], "none of the 600 images has a label"),
         (["scan", "{images}", "nowhere.csv"], "nowhere.csv does not exist"),

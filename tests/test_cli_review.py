@@ -137,6 +137,25 @@ def test_a_report_of_an_earlier_version_is_written_anew(texts: Path) -> None:
     assert read_block(run, "index")["suspects"]["id"] == suspects["sample_id"].tolist()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_full_disk_behind_standard_output_is_told_in_one_line(
+    tmp_path: Path, buffered: bool
+) -> None:
+    (tmp_path / "labels.csv").write_text("file_name,label\na.png,cat\nb.png,dog\n")
+    (tmp_path / "c.csv").write_text("sample_id,decision,corrected_label\na.png,relabel,dog\n")
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "labelaudit", "apply", "labels.csv", "c.csv"],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, env=environment,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "No space left on device" in done.stderr
+    assert "a.png,dog,yes" in (tmp_path / "labels.fixed.csv").read_text()
+
+
 def test_export_says_what_it_wrote_and_what_it_does_not_know(texts: Path) -> None:
     done = call("export", texts / "run", "--to", "csv")
     assert done.exit_code == 0

@@ -1,4 +1,4 @@
-"""Corrections applied to the labels they are about: a new file of labels, in the format of the old.
+"""Apply corrections to labels: a new label file in the format of the old one.
 
 The old file is never changed. Everything is checked before anything is written.
 """
@@ -14,13 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from labelaudit.corrections.label_files import (
-    Edit,
-    LabelFile,
-    Write,
-    plan_edits,
-)
-from labelaudit.corrections.label_rows import Found, OpenedLabels, find_rows, open_labels
+from labelaudit.corrections.edits import plan_edits
+from labelaudit.corrections.label_files import Edit, LabelFile, Write
+from labelaudit.corrections.label_rows import Found, find_rows
+from labelaudit.corrections.opened_labels import OpenedLabels, open_labels
 from labelaudit.corrections.reading import corrections_path, read_corrections
 from labelaudit.corrections.run import suggestions_near
 from labelaudit.corrections.table import (
@@ -47,28 +44,28 @@ Decision = Mapping[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Applied:
-    """What became of corrections.
+    """The result of applying corrections.
 
     Attributes
     ----------
     out : Path or None
-        The new file of labels, or the folder of new shards; None for a dry run.
+        The new label file, or the folder of new shards. None for a dry run.
     changes : DataFrame
-        One row for each changed label, in the order of the corrections, with the columns
-        `CHANGE_COLUMNS`, all text. ``from`` is "" where there was no label.
+        One row per changed label, in the order of the corrections, with the columns `CHANGE_COLUMNS`,
+        all text. ``from`` is "" where there was no label.
     pairs : DataFrame
-        How many labels changed ``from`` one class ``to`` another, ``count`` (int64) of them; the most
-        frequent first.
+        Number of labels, ``count`` (int64), that changed ``from`` one class ``to`` another. The most
+        frequent pair comes first.
     num_verified : int
-        Rows verified by a decision to accept, keep or relabel.
+        Number of rows that a decision to accept, keep or relabel has verified.
     num_excluded : int
-        Rows marked as excluded, or dropped.
+        Number of rows that were marked as excluded or dropped.
     num_unsure : int
-        Decisions that leave the label open.
+        Number of decisions that leave the label open.
     num_unchanged : int
-        Other decisions that change nothing, because the labels say all of it already.
+        Number of other decisions that change nothing, because the labels agree with them already.
     changes_path : Path or None
-        The table of changes beside `out`; None for a dry run.
+        The table of changes beside `out`. None for a dry run.
     """
 
     out: Path | None
@@ -96,58 +93,58 @@ def apply_corrections(
     dry_run: bool = False,
     force: bool = False,
 ) -> Applied:
-    """Write labels anew with corrections, in the format that they have.
+    """Write a copy of the labels with corrections, in the same format.
 
-    The column ``verified`` says "yes" where a decision was to accept, keep or relabel, and
-    "excluded" where it was to exclude. Where there is such a column already, other rows keep what
-    they have; if it holds truth values or numbers, it says true or 1. The column ``first_label`` says
-    what a verified label was before it was first corrected or kept, so that a scan can learn from it.
+    The column ``verified`` is "yes" after a decision to accept, keep or relabel, and "excluded" after
+    one to exclude. If the column exists already, other rows keep their values. If it holds truth values
+    or numbers, it becomes true or 1. The column ``first_label`` holds the label before it was first
+    corrected or kept, so that a scan can learn from it.
 
     Parameters
     ----------
     labels : str or Path
-        What was scanned for its labels: a table (CSV, TSV, JSONL, parquet), a folder with one
-        subfolder per class, a folder with Hugging Face's metadata.csv (.jsonl, .parquet), or a
-        folder of parquet shards. It is never changed.
+        The labels that were scanned: a table (CSV, TSV, JSONL, parquet), a folder with one subfolder
+        per class, a folder with Hugging Face's metadata.csv (.jsonl, .parquet), or a folder of parquet
+        shards. They are never changed.
     corrections : str, Path or DataFrame
         A file, see `read_corrections`, or a table, see `check_corrections`.
     out : str or Path, optional
-        The file to write, with the suffix of the old one; .csv for a folder of classes, and a folder
-        for one of shards. By default ``labels.fixed.csv`` beside ``labels.csv``, and
+        The file to write, with the suffix of the old one. It is a .csv file for a folder of classes,
+        and a folder for a folder of shards. By default ``labels.fixed.csv`` beside ``labels.csv``, and
         ``photos.labels.csv`` beside the folder ``photos``.
     label_column, image_column, id_column : str, optional
         Columns of the table, as they were given to the scan.
     split : str, optional
-        The split that was scanned. By default the one that has the samples.
+        The split that was scanned. By default the split that contains the samples.
     suggestions : mapping of str to str, optional
-        Suggested labels by sample id, for decisions that accept one and do not hold it.
+        Suggested labels by sample id, for decisions that accept a suggestion without naming it.
     allow_new_classes : bool
-        Whether labels may be set that no row has and the schema does not declare.
+        Whether labels are allowed that no row has and the schema does not declare.
     drop_excluded : bool
-        Whether excluded rows are left out. Rows that are called by their number have other numbers
-        then, so that the same corrections do not fit the new file.
+        Whether excluded rows are left out. If samples are identified by row number, the rows of the new
+        file have other numbers, and the same corrections no longer fit it.
     dry_run : bool
-        Whether labels and corrections are only checked, and nothing is written.
+        Whether to only check labels and corrections, without writing anything.
     force : bool
-        Whether what is there already may be written over.
+        Whether existing output files may be overwritten.
 
     Returns
     -------
     Applied
-        What was changed. The changes are also written beside the new labels, such as
+        What was changed. The table of changes is also written beside the new labels, for example as
         ``labels.fixed.changes.csv``, or as ``changes.csv`` into the folder of new shards.
 
     Raises
     ------
     SourceError
-        Labels or corrections cannot be read, samples have no row, labels changed since the audit, or
-        a label is new or does not fit its column.
+        Labels or corrections cannot be read, a sample has no row, a label has changed since the audit,
+        or a label is new or does not fit its column.
     OptionError
         `out` has the suffix of another format.
     OutputError
-        `out` is there already, is a file that is read, or cannot be written.
+        `out` exists, is one of the input files, or cannot be written.
     """
-    read = []  # files that must stay as they are
+    read = []  # input files, which must not be overwritten
     if isinstance(corrections, pd.DataFrame):
         table = check_corrections(corrections, "the corrections", suggestions)
     else:
@@ -199,7 +196,7 @@ def apply_corrections(
 
 @dataclass(frozen=True, eq=False)
 class _Edited:
-    """Edits by row, where something changes at all, and what they come to."""
+    """The edits of the rows that change, by row, and their summary."""
 
     edits: dict[int, Edit]
     changes: pd.DataFrame
@@ -211,7 +208,7 @@ class _Edited:
 def _edit(
     opened: OpenedLabels, decided: Sequence[Decision], found: Found, drop_excluded: bool
 ) -> _Edited:
-    """Turn decisions into edits, once the labels are known to be those that were decided about."""
+    """Turn decisions into edits; check that the labels are those that were decided about."""
     place_of = [(file, row) for file in opened.files for row in range(len(file.labels))]
     edits: dict[int, Edit] = {}
     changes: dict[tuple[str, ...], None] = {}
@@ -226,7 +223,7 @@ def _edit(
             current = file.labels[place]
             _check_given(opened, decision, current)
             if decision["decision"] == KEEP and not current:
-                continue  # there is nothing to keep
+                continue  # the row has no label to keep
             other = by_row.setdefault(row, decision)
             if decision_meant(other) != decision_meant(decision):
                 raise _conflict(opened, other, decision)
@@ -240,7 +237,9 @@ def _edit(
     for number, file in enumerate(opened.files):
         dropped = [edit for edit in opened.of_file(number, edits).values() if edit.drop]
         if len(dropped) == len(file.labels):
-            raise SourceError(f"all rows of {file.path} are excluded; none would be left")
+            raise SourceError(
+                f"all rows of {file.path} are excluded and would be dropped; keep at least one of them"
+            )
     excluded = [row for row, decision in by_row.items() if decision["decision"] == EXCLUDE]
     return _Edited(
         edits=edits,
@@ -252,32 +251,32 @@ def _edit(
 
 
 def _check_given(opened: OpenedLabels, decision: Decision, current: str) -> None:
-    """Raise where a label is neither the one that was decided about nor the corrected one."""
+    """Raise if a label is neither the one that was decided about nor the corrected one."""
     given = decision.get(GIVEN_LABEL, "")
     if given and current not in (given, decision_meant(decision)[1] or given):
         has = f'has the label "{current}"' if current else "has no label"
         raise SourceError(
             f'"{decision["sample_id"]}" {has} in {opened.name}, and had "{given}" in the audit; the'
-            " table has changed since the audit: scan it again"
+            " table has changed since then, so scan it again"
         )
 
 
 def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool) -> Edit:
-    """Return what changes in a row; nothing where it says so already."""
+    """Return what changes in a row; an empty edit if the row agrees with the decision already."""
     meant, label = decision_meant(decision)
     if meant == EXCLUDE and drop_excluded:
         return Edit(drop=True)
     if meant == EXCLUDE and file.typed:
         raise SourceError(
-            f'the column "{file.verified_column}" of {file.path} holds truth values or numbers, and'
-            f' "{EXCLUDED}" is neither; rename that column, or leave excluded rows out with'
+            f'the column "{file.verified_column}" of {file.path} holds truth values or numbers, so it'
+            f' cannot hold "{EXCLUDED}"; rename the column, or leave excluded rows out with'
             " `drop_excluded`"
         )
     mark, word = (EXCLUDED, EXCLUDED) if meant == EXCLUDE else (VERIFIED, file.yes)
     said = MARKS.get(file.verified[row].strip().lower())
     current = file.labels[row]
     first = ""
-    if mark == VERIFIED and not file.first[row]:  # the first label is the first
+    if mark == VERIFIED and not file.first[row]:  # an earlier first label stays
         first = label_before(label, current, decision.get(GIVEN_LABEL, ""))
     return Edit(
         label=label if label and label != current else None,
@@ -288,14 +287,14 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
 
 def _conflict(opened: OpenedLabels, one: Decision, other: Decision) -> SourceError:
     return SourceError(
-        f'"{one["sample_id"]}" and "{other["sample_id"]}" are the same row of {opened.name}, and it is'
-        f" decided differently about them: {told_meant(decision_meant(one))} and"
-        f" {told_meant(decision_meant(other))}; keep one of the decisions"
+        f'"{one["sample_id"]}" and "{other["sample_id"]}" are the same row of {opened.name}, but their'
+        f" decisions differ: {told_meant(decision_meant(one))} and"
+        f" {told_meant(decision_meant(other))}; keep only one of them"
     )
 
 
 def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: bool) -> list[str]:
-    """Return the classes that only corrections have, in their order; refuse them unless allowed."""
+    """Return the classes that only corrections have, in order; raise unless they are allowed."""
     known = {name for file in opened.files for name in (*file.labels, *file.declared)} - {""}
     labels = dict.fromkeys(decision_meant(row)[1] for row in decided)
     new = [label for label in labels if label and label not in known]
@@ -304,7 +303,7 @@ def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: boo
         told = []
         for label in new[:3]:
             close = difflib.get_close_matches(label.casefold(), folded, n=1)
-            meant = f' (is "{folded[close[0]]}" meant?)' if close else ""
+            meant = f' (did you mean "{folded[close[0]]}"?)' if close else ""
             told.append(f'"{label}"{meant}')
         more = f" and {len(new) - 3:,} more" if len(new) > 3 else ""
         raise SourceError(
@@ -316,7 +315,7 @@ def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: boo
 
 
 def _pairs(changes: pd.DataFrame) -> pd.DataFrame:
-    """Count changes from one label to another, the most frequent first."""
+    """Count the changes from one label to another, the most frequent first."""
     counts = Counter(zip(changes["from"], changes["to"], strict=True))
     rows = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return pd.DataFrame(
@@ -332,10 +331,10 @@ def _pairs(changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _target(opened: OpenedLabels, out: Path | None) -> Path:
-    """Return the file to write, or the folder for shards; OptionError for another format."""
+    """Return the file to write, or the folder for shards; `OptionError` for another format."""
     file = opened.files[0]
     if out is None:
-        # A folder may be given as "." or "..", which are no names.
+        # A folder may be given as "." or "..", which are not names.
         folder = Path(os.path.abspath(opened.path))  # noqa: PTH100
         if opened.shards:
             return folder.with_name(f"{folder.name}.fixed")
@@ -346,13 +345,13 @@ def _target(opened: OpenedLabels, out: Path | None) -> Path:
     if opened.shards:
         if suffix in TABLE_SUFFIXES:
             raise OptionError(
-                f"{opened.path} is a folder of shards, and each is written anew; give a folder for"
-                f" them as `out`, not {out}"
+                f"{opened.path} is a folder of shards, and each shard is written to a new file; give a"
+                f" folder as `out`, not {out}"
             )
     elif suffix not in {"jsonl": ("jsonl", "ndjson")}.get(file.format, (file.format,)):
         raise OptionError(
-            f"the labels of {opened.name} are written as .{file.format}, and {out} has another"
-            f" suffix; call it {out.stem}.{file.format}"
+            f"the labels of {opened.name} are written as .{file.format}, but {out} has another"
+            f" suffix; name it {out.stem}.{file.format}"
         )
     return out
 
@@ -360,17 +359,17 @@ def _target(opened: OpenedLabels, out: Path | None) -> Path:
 def _check_targets(
     opened: OpenedLabels, target: Path, files: Sequence[Path], read: Sequence[Path], force: bool
 ) -> None:
-    """Refuse to write over what is read, and over anything else without `force`."""
+    """Raise if an output file is also an input, or exists already and `force` is not set."""
     for file in files:
         if any(_are_same(file, other) for other in read):
             raise OutputError(
-                f"{file} is read, and is never changed; choose another output with `out`"
+                f"{file} is an input, which is never changed; choose another output with `out`"
             )
     if opened.shards:
         place = target.resolve()
         if opened.path.resolve() in (place, *place.parents):
             raise OutputError(
-                f"{target} lies in the folder of labels, which is never changed; choose another"
+                f"{target} is inside the folder of labels, which is never changed; choose another"
                 " output with `out`"
             )
         if target.exists() and not target.is_dir():
@@ -386,7 +385,7 @@ def _check_targets(
 
 def _is_there(path: Path) -> OutputError:
     return OutputError(
-        f"{path} is there already; choose another output with `out`, or write over it with"
+        f"{path} already exists; choose another output with `out`, or overwrite it with"
         " `force=True`"
     )
 
@@ -401,6 +400,6 @@ def _write(file: Path, write: Write) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"cannot make the folder {file.parent}: {error.strerror}") from error
+        raise OutputError(f"cannot create the folder {file.parent}: {error.strerror}") from error
     with atomic_write(file) as temporary:
         write(temporary)

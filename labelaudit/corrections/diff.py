@@ -18,7 +18,7 @@ NO_LONGER_SUSPECT = "no longer suspect"
 LEFT_OUT = "left out"
 ADDED = "added"
 CHANGES = (CORRECTED, NEWLY_SUSPECT, NO_LONGER_SUSPECT, LEFT_OUT, ADDED)
-"""What can have happened to a labeled sample between two runs."""
+"""The possible changes of a labeled sample between two runs."""
 
 DIFF_COLUMNS = (
     "sample_id",
@@ -28,23 +28,25 @@ DIFF_COLUMNS = (
     "suspect_score_a",
     "suspect_score_b",
     "suggested_label_b",
+    "trusted_a",
+    "trusted_b",
 )
 
 
 @dataclass(frozen=True, eq=False)
 class RunDiff:
-    """What differs between run A and the later run B.
+    """The differences between run A and the later run B.
 
     Attributes
     ----------
     table : DataFrame
-        One row per sample that differs, with the columns `DIFF_COLUMNS`. The changes come in the order
-        of `CHANGES`, and within a change the most suspect sample comes first (in B, or in A where B
-        does not have it).
+        One row per sample that differs, with the columns `DIFF_COLUMNS`. The rows are in the order of
+        `CHANGES`. Within a change, the most suspect sample comes first (by the score of B, or of A if
+        B does not have the sample).
     counts : dict
-        Number of samples by change; every one of `CHANGES` is there.
+        Number of samples by change, with a key for each of `CHANGES`.
     still_suspect : int
-        Number of samples that are flagged in both runs, with the same given label.
+        Number of samples that are flagged in both runs and have the same given label.
     num_labeled_a, num_labeled_b : int
         Number of labeled samples.
     num_suspects_a, num_suspects_b : int
@@ -52,7 +54,7 @@ class RunDiff:
     expected_wrong_a, expected_wrong_b : float or None
         Expected number of wrong labels.
     expected_wrong_interval_a, expected_wrong_interval_b : tuple of float, or None
-        Where that number lies in nine of ten cases; None where it is not known.
+        90% interval of that number; None if it is not known.
     trusted_a, trusted_b : bool
         Whether the results can be trusted.
     """
@@ -84,13 +86,13 @@ def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
     -------
     RunDiff
         Samples are matched by their id. "corrected" means that the given label differs, whatever else
-        changed. "left out" means labeled in A only, and "added" labeled in B only; the sample may still
-        be there without a label. Samples without a label in both runs are not compared.
+        changed. "left out" means that only A has a label for the sample, and "added" that only B has
+        one. Samples that have no label in both runs are not compared.
 
     Raises
     ------
     SourceError
-        A folder is no finished run, or the runs have no sample in common.
+        A folder is not a finished run, or the runs have no sample in common.
     """
     a = a if isinstance(a, Run) else read_run(a)
     b = b if isinstance(b, Run) else read_run(b)
@@ -106,14 +108,14 @@ def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
     )
     only_a, only_b = (both["_merge"] == "left_only", both["_merge"] == "right_only")
     common = ~only_a & ~only_b
-    # Outside `common` one of each pair is missing and nothing below is used.
+    # Outside `common` one of the two values is missing and is not used below.
     flagged_a = both["is_label_issue_a"].eq(True).to_numpy(bool)
     flagged_b = both["is_label_issue_b"].eq(True).to_numpy(bool)
     corrected = common & both["given_label_a"].ne(both["given_label_b"])
     same = common & ~corrected
     conditions = [corrected, same & ~flagged_a & flagged_b, same & flagged_a & ~flagged_b]
     conditions += [only_a, only_b]
-    # Numbered in the order of `CHANGES`; -1 where nothing changed.
+    # Index into `CHANGES`; -1 if nothing changed.
     change = np.select(
         [condition.to_numpy(bool) for condition in conditions], range(len(CHANGES)), default=-1
     )
@@ -121,6 +123,7 @@ def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
     table["change"] = pd.Series(
         [CHANGES[number] for number in table["order"]], table.index, dtype="str"
     )
+    table = table.assign(trusted_a=a.trusted, trusted_b=b.trusted)
     table["score"] = table["suspect_score_b"].fillna(table["suspect_score_a"])
     table = table.sort_values(
         ["order", "score", "sample_id"], ascending=[True, False, True], kind="stable"
@@ -143,13 +146,13 @@ def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
 
 
 def _check_common(a: Run, b: Run) -> None:
-    """Raise where two runs have no sample in common."""
+    """Raise if the runs have no sample in common."""
     for run in (a, b):
         if not len(run.samples):
-            raise SourceError(f"the run in {run.path} has no samples; compare runs that have some")
+            raise SourceError(f"the run in {run.path} has no samples; choose another run")
     if not a.samples["sample_id"].isin(b.samples["sample_id"]).any():
         raise SourceError(
-            f"{a.path} and {b.path} have no sample in common: the first is"
+            f"{a.path} and {b.path} have no sample in common: their first samples are"
             f' "{a.samples["sample_id"].iloc[0]}" and "{b.samples["sample_id"].iloc[0]}"; compare runs'
             " on the same data set"
         )
@@ -166,7 +169,7 @@ def _interval(run: Run) -> tuple[float, float] | None:
 
 
 def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None:
-    """Write the table of a comparison as CSV, whole or not at all.
+    """Write the table of a comparison as CSV, atomically.
 
     Parameters
     ----------
@@ -175,14 +178,16 @@ def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None
     path : str or Path
         The file to write.
     force : bool
-        Whether a file that is there already may be replaced.
+        Whether an existing file may be replaced.
 
     Raises
     ------
     OutputError
-        If there is such a file already, or it cannot be written.
+        The file exists already, or cannot be written.
     """
     path = Path(path)
     if path.exists() and not force:
-        raise OutputError(f"{path} is there already; `force=True` replaces it, `out` names another")
+        raise OutputError(
+            f"{path} already exists; replace it with `force=True`, or choose another `out`"
+        )
     write_csv(found.table, path)

@@ -1,8 +1,8 @@
-"""Label Studio: tasks to import there, and the labeling interface.
+"""Label Studio: the tasks to import, and the labeling interface.
 
-A task's data holds ``sample_id``, ``given_label``, ``suggested_label``, ``suspect_score``, and the
-address of the ``image`` or a ``text``. The interface has three controls: `LABEL_CONTROL` for the right
-class, `OUTCOME_CONTROL` for samples that get none, and `NOTE_CONTROL`.
+The data of a task are ``sample_id``, ``given_label``, ``suggested_label``, ``suspect_score``, and
+either the address of the ``image`` or a ``text``. The interface has three controls: `LABEL_CONTROL` for
+the right class, `OUTCOME_CONTROL` for samples that get no class, and `NOTE_CONTROL`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from labelaudit.corrections.label_studio_answers import (
 from labelaudit.corrections.run import Run, rows_of
 
 SAMPLE = "sample"
-"""What the interface calls the image or the text, so that the controls can refer to it."""
+"""Name of the image or the text in the interface, which the controls refer to."""
 
-# From this many classes on, a list to choose from is easier to use than a field of buttons.
+# Above this number of classes a list is easier to use than buttons.
 MANY_CLASSES = 30
 
 _QUOTE = {'"': "&quot;"}
@@ -35,34 +35,35 @@ _QUOTE = {'"': "&quot;"}
 def tasks(
     run: Run, image_root_url: str | None = None, *, all_samples: bool = False
 ) -> list[dict[str, Any]]:
-    """Make the tasks to import into Label Studio, the most suspect first.
+    """Return the tasks to import into Label Studio, the most suspect first.
 
-    A suspect is labeled in advance with the suggested label, any other sample with its given label, so
-    that submitting a task unchanged agrees with labelaudit.
+    A suspect is pre-annotated with its suggested label, and any other sample with its given label. To
+    submit a task unchanged is thus to agree with labelaudit.
 
     Parameters
     ----------
     run : Run
-        See `labelaudit.corrections.run.read_run`.
+        From `labelaudit.corrections.run.read_run`.
     image_root_url : str, optional
-        Address of the folder of images on a server; an image's address is this and its sample id.
-        Without it the images are served from Label Studio's local storage:
-        ``/data/local-files/?d=`` and the absolute path without its leading slash, which is right where
+        Address of the folder of images on a server. The address of an image is this, followed by the
+        sample id. By default the images are served from Label Studio's local storage: their address
+        is ``/data/local-files/?d=`` and the absolute path without its leading slash. This is correct if
         ``LOCAL_FILES_DOCUMENT_ROOT`` is ``/``.
     all_samples : bool, optional
-        All labeled samples instead of the suspects.
+        Return all labeled samples instead of the suspects.
 
     Returns
     -------
     list of dict
-        Where the samples have neither an image file nor an address, ``text`` is the sample id.
+        One task per sample. Its ``text`` is the sample id if the sample has neither an image file nor
+        an address.
 
     Raises
     ------
     SourceError
         The paths of the images are relative, and the images are not found.
     """
-    frame = run.labeled.sort_values("rank", kind="stable") if all_samples else run.suspects
+    frame = run.chosen(all_samples=all_samples)
     rows = rows_of(frame)
     for row, address in zip(rows, _addresses(run, frame, image_root_url), strict=True):
         row["address"] = address
@@ -71,20 +72,20 @@ def tasks(
 
 
 def labeling_config(class_names: Sequence[str], *, is_text: bool = False) -> str:
-    """Write the labeling interface that goes with `tasks`.
+    """Return the labeling interface for `tasks`.
 
     Parameters
     ----------
     class_names : sequence of str
         The classes to choose from.
     is_text : bool, optional
-        Whether the tasks show a text and no image; see `shows_text`.
+        Whether the tasks show a text instead of an image; see `shows_text`.
 
     Returns
     -------
     str
-        XML. A class name that Label Studio would not keep as it is stands there in quotes, as a string
-        of JSON; `read_json` and `read_table` give the name back.
+        XML. A class name that Label Studio would change is written as a JSON string, in quotes.
+        `read_json` and `read_table` return the original name.
     """
     shown = "Text" if is_text else "Image"
     layout = "select" if len(class_names) > MANY_CLASSES else "inline"
@@ -113,7 +114,7 @@ def labeling_config(class_names: Sequence[str], *, is_text: bool = False) -> str
 
 
 def shows_text(run: Run, image_root_url: str | None = None) -> bool:
-    """Say whether the tasks of a run show a text, for there are no images to show."""
+    """Return whether the tasks of a run show a text, because there are no images to show."""
     return image_root_url is None and not (run.labeled["path"] != "").all()
 
 
@@ -121,7 +122,7 @@ def shows_text(run: Run, image_root_url: str | None = None) -> bool:
 
 
 def _addresses(run: Run, frame: pd.DataFrame, image_root_url: str | None) -> list[str | None]:
-    """Give the address of each image; None for each where the tasks show a text."""
+    """Return the address of each image; None for each sample if the tasks show a text."""
     if shows_text(run, image_root_url):
         return [None] * len(frame)
     if image_root_url is not None:
@@ -165,7 +166,7 @@ def _task(row: Mapping[str, Any], model: str, *, trusted: bool) -> dict[str, Any
 
 
 def _choices(name: str, values: Iterable[str], layout: str) -> list[str]:
-    # "single" shows boxes that a second click clears; a wrong click on "single-radio" would stay.
+    # A second click clears a choice of "single". A choice of "single-radio" could not be cleared.
     head = _tag(
         "Choices", name=name, toName=SAMPLE, choice="single", required="false", layout=layout
     )
@@ -177,9 +178,9 @@ def _choices(name: str, values: Iterable[str], layout: str) -> list[str]:
 
 
 def _tag(tag: str, **attributes: str) -> str:
-    """Write an XML element without content.
+    """Return an XML element without content.
 
-    Quotes are always double and escaped inside: Label Studio looks for ``name="..."`` in the raw text.
+    Attributes always have double quotes, because Label Studio searches the raw text for ``name="..."``.
     """
     cells = (f'{name}="{escape(value, _QUOTE)}"' for name, value in attributes.items())
     return f"<{tag} {' '.join(cells)}/>"

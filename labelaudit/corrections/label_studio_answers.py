@@ -1,7 +1,8 @@
-"""Decisions that were made in Label Studio, from its exports: JSON, JSON-MIN, CSV and TSV.
+"""Decisions that were made in Label Studio, read from its exports: JSON, JSON-MIN, CSV and TSV.
 
 The tasks must be those of `labelaudit.corrections.label_studio`. The interface has three controls:
-`LABEL_CONTROL` for the right class, `OUTCOME_CONTROL` for samples that get none, and `NOTE_CONTROL`.
+`LABEL_CONTROL` for the right class, `OUTCOME_CONTROL` for samples that get no class, and
+`NOTE_CONTROL`.
 """
 
 from __future__ import annotations
@@ -29,14 +30,17 @@ from labelaudit.errors import SourceError
 from labelaudit.reporting.tables import read_text, separator_of
 
 LABEL_CONTROL = "label"
-# Not "decision": in Label Studio's CSV the controls are columns, and a column of that name would make
-# the file look like a table of corrections.
+# Its name is not "decision": the controls are columns of Label Studio's CSV, and a column of that name
+# would make the file look like a table of corrections.
 OUTCOME_CONTROL = "set_aside"
 NOTE_CONTROL = "note"
 OUTCOMES = (EXCLUDE, UNSURE)
-# What a value in the interface cannot hold: XML has no sign for it, Label Studio takes "$word" for a
-# field of the task, or it begins as Label Studio writes several choices into one cell of a CSV file.
-_NOT_IN_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+NOT_IN_XML = "\x00-\x1f\ud800-\udfff\ufffe\uffff"
+"""Characters that XML cannot represent or that its readers change, for a regular expression's class."""
+
+# What a value in the interface cannot be: it has characters that XML cannot represent; "$word", which
+# Label Studio reads as a field of the task; or the beginning of several choices in one cell of its CSV.
+_NOT_KEPT = re.compile(f"[{NOT_IN_XML}\x7f]")
 _FIELD = re.compile(r"\$[\w\[\].{}]")
 _BLANK_EDGE = re.compile(r"\A\s|\s\Z")
 SEVERAL = re.compile(r'\[?\{"choices"')
@@ -53,25 +57,26 @@ def read_json(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row for each annotation that decides about a sample, in the order of the file: the columns
-        of corrections.csv and ``given_label``, all text. Cancelled and empty annotations decide
-        nothing.
+        One row per annotation that decides about a sample, in the order of the file, with the columns
+        of corrections.csv and ``given_label``, all text. Cancelled and empty annotations are skipped.
 
     Raises
     ------
     SourceError
-        The file cannot be read, is no such export, or its tasks are not those that labelaudit wrote.
+        The file cannot be read, is not such an export, or its tasks are not from labelaudit.
     """
     text = read_text(path)
     try:
         items = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SourceError(f"{path} is not JSON: {error}; export it anew") from error
+        raise SourceError(f"{path} is not JSON: {error}; export it again") from error
     items = items if isinstance(items, list) else [items]
     try:
         return _decisions_of(items, path)
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError) as error:
-        raise SourceError(f"{path} is no export of Label Studio, or a damaged one") from error
+        raise SourceError(
+            f"{path} is not an export of Label Studio, or it is damaged; export it again"
+        ) from error
 
 
 def _decisions_of(items: list[Any], path: Path) -> pd.DataFrame:
@@ -79,7 +84,7 @@ def _decisions_of(items: list[Any], path: Path) -> pd.DataFrame:
     for item in items:
         if not isinstance(item, dict):
             raise SourceError(
-                f"{path} is no export of Label Studio: it has no list of tasks; export as JSON,"
+                f"{path} is not an export of Label Studio: it has no list of tasks; export as JSON,"
                 " JSON-MIN or CSV"
             )
         if isinstance(item.get("data"), dict):
@@ -95,8 +100,8 @@ def read_table(text: str, path: Path) -> pd.DataFrame:
     Parameters
     ----------
     text : str
-        What the file holds. Label Studio does not quote text in a way that tells it from numbers.
-        So every cell is text here: a class "1.50" is not 1.5.
+        Content of the file. Label Studio's quotes do not distinguish text from numbers, so every cell
+        is read as text: a class "1.50" is not 1.5.
     path : Path
         The file, for messages.
 
@@ -114,7 +119,7 @@ def read_table(text: str, path: Path) -> pd.DataFrame:
     try:
         cells = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=sign, strict=True))
     except csv.Error as error:
-        raise SourceError(f"{path} is not CSV: {error}; export it anew") from error
+        raise SourceError(f"{path} is not CSV: {error}; export it again") from error
     _check_is_ours(cells[0] if cells else {"sample_id": ""}, path)
     rows: list[dict[str, str]] = []
     for row in cells:
@@ -122,33 +127,35 @@ def read_table(text: str, path: Path) -> pd.DataFrame:
         try:
             values = {**row, LABEL_CONTROL: json.loads(row[LABEL_CONTROL])} if several else row
         except ValueError as error:
-            raise SourceError(f"{path} has a damaged cell {row[LABEL_CONTROL]!r}") from error
+            raise SourceError(
+                f"{path} has a damaged cell {row[LABEL_CONTROL]!r}; export it again"
+            ) from error
         rows += _decision(values, row, path)
     return _frame(rows)
 
 
 def choice_value(name: str) -> str:
-    """Give the value that stands for a class name in the interface; mostly the name itself."""
+    """Return the value that represents a class name in the interface, mostly the name itself."""
     kept = bool(name) and not any(
-        pattern.search(name) for pattern in (_NOT_IN_XML, _FIELD, _BLANK_EDGE)
+        pattern.search(name) for pattern in (_NOT_KEPT, _FIELD, _BLANK_EDGE)
     )
     if kept and not SEVERAL.match(name) and not is_json_text(name):
         return name
     text = json.dumps(name, ensure_ascii=False)
-    return re.sub(r"[\x7f\ud800-\udfff\ufffe\uffff$]", lambda m: f"\\u{ord(m[0]):04x}", text)
+    return re.sub(rf"[{NOT_IN_XML}\x7f$]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
 def class_name(value: str) -> str:
-    """Give the class name that a value in the interface stands for; undoes `choice_value`."""
+    """Return the class name that a value in the interface represents; undoes `choice_value`."""
     if not is_json_text(value):
         return value
     name: str = json.loads(value)
-    # A name that a person added to the interface may have quotes of its own.
+    # A person may have added a name with quotes to the interface.
     return name if choice_value(name) == value else value
 
 
 def is_json_text(text: str) -> bool:
-    """Say whether this is a string as JSON writes it, in quotes."""
+    """Return whether a text is a JSON string, in quotes."""
     if not text.startswith('"') or not text.endswith('"'):
         return False
     try:
@@ -175,16 +182,16 @@ def _decisions_of_task(task: Mapping[str, Any], path: Path) -> list[dict[str, st
 def _decision(
     values: Mapping[str, Any], about: Mapping[str, Any], path: Path
 ) -> list[dict[str, str]]:
-    """Read one annotation: a row, or none where it decides nothing.
+    """Read one annotation. Return one row, or none if it decides nothing.
 
     Parameters
     ----------
     values
         What was entered, by control.
     about
-        The data of the task, and who annotated it when.
+        The data of the task, and who annotated it and when.
     path
-        For messages.
+        The file, for messages.
     """
     _check_is_ours(about, path)
     sample = str(about["sample_id"])
@@ -194,8 +201,8 @@ def _decision(
     for what, entered in (("labels", labels), ("outcomes", outcomes)):
         if len(set(entered)) > 1:
             raise SourceError(
-                f'{path}: {len(set(entered))} {what} are chosen for "{sample}" at once; choose one of'
-                " them in Label Studio and export again"
+                f'{path}: {len(set(entered))} {what} are chosen for "{sample}"; choose only one of them'
+                " in Label Studio and export again"
             )
     if outcomes:
         decision = outcomes[0]
@@ -217,7 +224,7 @@ def _decision(
 
 
 def _entered(value: Any, kind: str) -> list[str]:
-    """Give the texts that were entered into a control, in whichever form they are exported."""
+    """Return the texts that were entered into a control, from any form of export."""
     if value is None or value == "":
         return []
     if isinstance(value, Mapping):

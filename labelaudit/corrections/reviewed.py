@@ -1,7 +1,7 @@
-"""What was decided in earlier runs, taken into a new one: `labelaudit scan --reviewed RUN`.
+"""Decisions about earlier runs, used in a new one: `labelaudit scan --reviewed RUN`.
 
 Decisions are joined to samples by id. The new run folder gets all of them in its corrections.csv, so
-that a chain of rounds needs the last run only.
+that the next round needs only the last run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from labelaudit.corrections.run import SUMMARY_FILE, Run, read_run
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
-    CORRECTIONS_FILE,
     EXCLUDE,
     GIVEN_LABEL,
     KEEP,
@@ -30,15 +29,13 @@ from labelaudit.corrections.table import (
 )
 from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
+from labelaudit.reporting.run_folder import BEFORE_FILE, CORRECTIONS_FILE
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
 from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.suspects.checked import CheckedScores, check_scores
 
-BEFORE_FILE = "corrections.before.csv"
-"""Decisions of a replaced run that do not hold for the new one: of samples or labels that are gone."""
-
-# Decisions that say which label is right.
+# The decisions that say which label is right.
 ABOUT_LABELS = (ACCEPT, KEEP, RELABEL)
 
 Data = TypeVar("Data", Source, FeatureSource, Source | FeatureSource, PredictionSource)
@@ -46,16 +43,17 @@ Data = TypeVar("Data", Source, FeatureSource, Source | FeatureSource, Prediction
 
 @dataclass(frozen=True, eq=False)
 class Decisions:
-    """What was decided about single samples.
+    """Decisions about single samples.
 
     Attributes
     ----------
     corrections : DataFrame
         One row per sample, with the columns `CORRECTION_COLUMNS`.
     given_labels : mapping of str to str
-        The label that a sample had when it was decided about, by sample id; not for samples without.
+        The label of a sample at the time of the decision, by sample id. Samples without a label are
+        missing.
     first_labels : mapping of str to str
-        The label that it was given at first, where an earlier review had decided about it already.
+        The first label of a sample, by sample id, if an earlier review had already decided about it.
     """
 
     corrections: pd.DataFrame = field(
@@ -66,17 +64,17 @@ class Decisions:
 
     @classmethod
     def of(cls, run: Run) -> Decisions:
-        """Take those of a run."""
+        """Return the decisions about a run."""
         about = run.samples[run.samples["sample_id"].isin(run.corrections["sample_id"])]
         return cls(
             run.corrections,
-            # What was carried over from an earlier run was decided about the label of that time.
+            # A decision from an earlier run was about the label at that time.
             _by_id(about, "given_label") | _labels_decided_about(run.corrections),
             _by_id(about, "first_label") if "first_label" in about else {},
         )
 
     def followed_by(self, later: Decisions) -> Decisions:
-        """Add later ones, which hold where both decide about a sample."""
+        """Return these and later decisions. If both decide about a sample, the later one holds."""
         both = pd.concat([self.corrections, later.corrections], ignore_index=True)
         both = both.drop_duplicates("sample_id", keep="last", ignore_index=True)
         anew = set(later.corrections["sample_id"])
@@ -92,12 +90,12 @@ class Decisions:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The corrections with the label that each was decided about."""
+        """The corrections, with the label that each decision was about."""
         given = [self.given_labels.get(name, "") for name in self.corrections["sample_id"]]
         return self.corrections.assign(**{GIVEN_LABEL: given})
 
     def still_about(self, samples: pd.DataFrame) -> tuple[Decisions, Decisions]:
-        """Part them from those about samples that are gone, and kept labels that are other ones now."""
+        """Split into decisions that still hold, and others: the sample is gone, or its kept label."""
         now = dict(zip(samples["sample_id"], samples["given_label"], strict=True))
         names = self.corrections["sample_id"]
         then = [self.given_labels.get(name, now.get(name)) for name in names]
@@ -111,14 +109,14 @@ class Decisions:
 
 @dataclass(frozen=True, eq=False)
 class DecidedScores:
-    """A run's scores of labels that were decided about, and what came out.
+    """The scores of a run for labels that were decided about, and the decisions.
 
     Attributes
     ----------
     scores : array (K,) float64
-        In [0, 1].
+        Suspect scores in [0, 1].
     wrong : array (K,) bool
-        Whether the label was wrong.
+        Whether the label was wrong, by the decision.
     """
 
     scores: npt.NDArray[np.float64]
@@ -126,10 +124,10 @@ class DecidedScores:
 
     @classmethod
     def of(cls, run: Run) -> DecidedScores | None:
-        """Take those of a run; None where there are none, or scores are no probabilities."""
+        """Return those of a run; None if there are none, or if scores are not probabilities."""
         decided = run.corrections[run.corrections["decision"].isin(ABOUT_LABELS)]
         decided = decided.drop(columns=GIVEN_LABEL, errors="ignore")
-        # What had been verified before the run has no score of it.
+        # Labels that were verified before the run have no score in it.
         table = _doubtful(run.samples).merge(decided, on="sample_id")
         if not len(table) or not _are_probabilities(run.summary):
             return None
@@ -137,22 +135,22 @@ class DecidedScores:
         return cls(table["suspect_score"].to_numpy(dtype=np.float64), wrong.to_numpy(dtype=bool))
 
     def check(self, remaining: pd.Series[Any]) -> CheckedScores:
-        """Hold them against the decisions; `remaining` are scores of the other labels."""
+        """Compare scores and decisions; `remaining` are the scores of the other labels."""
         return check_scores(self.scores, self.wrong, np.asarray(remaining, dtype=np.float64))
 
 
 @dataclass(frozen=True, eq=False)
 class Review:
-    """Decisions of earlier runs, and what a new run does with them.
+    """The decisions of earlier runs, and how a new run uses them.
 
     Attributes
     ----------
     decisions : Decisions
-        Of all runs that were named.
+        The decisions about all runs that were named.
     last : DecidedScores, or None
-        Of the last of these runs.
+        The scores of the last of these runs.
     standing : Decisions
-        What was decided about the run that lies in the output folder.
+        The decisions about the run that is in the output folder already.
     """
 
     decisions: Decisions = field(default_factory=Decisions)
@@ -161,37 +159,37 @@ class Review:
 
     @property
     def excluded(self) -> frozenset[str]:
-        """Ids of the samples to leave out."""
+        """Ids of the samples that are left out."""
         decided = self.decisions.corrections
         return frozenset(decided.loc[decided["decision"] == EXCLUDE, "sample_id"])
 
     def check(self, samples: pd.DataFrame, summary: Mapping[str, Any]) -> CheckedScores | None:
-        """Hold the last run's scores against what was decided, and recalibrate the new run's.
+        """Compare the scores of the last run with the decisions, and recalibrate those of the new run.
 
         Parameters
         ----------
         samples : DataFrame
-            The new run's.
+            The samples of the new run.
         summary : mapping
-            Its summary.
+            The summary of the new run.
 
         Returns
         -------
         CheckedScores or None
-            None where no label of the last run was decided about, or scores are
-            no probabilities.
+            None if there is no decision about a label of the last run, or if
+            scores are not probabilities.
         """
         if self.last is None or not _are_probabilities(summary):
             return None
         return self.last.check(_doubtful(samples)["suspect_score"])
 
     def keep_standing(self, folder: Path) -> None:
-        """Write what stood in the output folder into the new one, before anything else can fail.
+        """Write the decisions of the output folder into the new folder, before anything can fail.
 
         Parameters
         ----------
         folder : Path
-            Just made.
+            The new run folder.
 
         Raises
         ------
@@ -203,19 +201,19 @@ class Review:
             write_corrections(self.standing.table, file)
 
     def carry_over(self, samples: pd.DataFrame, folder: Path, reporter: Reporter) -> None:
-        """Write all decisions into the new run folder; the standing ones as far as they still hold.
+        """Write all decisions into the new run folder.
 
-        The others are kept in `BEFORE_FILE`. What stands in the folder is read again, for somebody may
-        have gone on reviewing meanwhile.
+        Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
+        folder is read again, because somebody may have continued the review meanwhile.
 
         Parameters
         ----------
         samples : DataFrame
-            The new run's.
+            The samples of the new run.
         folder : Path
             The run folder.
         reporter : Reporter
-            Warned of decisions that hold no longer.
+            Receives a warning about decisions that no longer hold.
 
         Raises
         ------
@@ -242,27 +240,27 @@ class Review:
         if number := len(gone.corrections):
             reporter.warn(
                 f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples"
-                f" or labels that are gone; see {BEFORE_FILE} in the run folder"
+                f" or labels that no longer exist; see {BEFORE_FILE} in the run folder"
             )
 
 
 def open_review(
     reviewed: str | Path | Sequence[str | Path] | None, out: Path | None = None
 ) -> Review:
-    """Read what was decided in earlier runs.
+    """Read the decisions about earlier runs.
 
     Parameters
     ----------
     reviewed : str, Path, sequence of these, or None
-        Run folders. Of two decisions about a sample, that of the later folder holds.
+        Run folders. Of two decisions about a sample, that in the later folder holds.
     out : Path, optional
-        The folder that the new run will be written to. What was decided about a run in it that is
-        replaced, or gone on with, is not lost.
+        The folder that the new run will be written to. Decisions about a run in it, which is replaced
+        or continued, are not lost.
 
     Raises
     ------
     SourceError
-        A folder is no run folder, nothing was decided in it yet, or its corrections cannot be read.
+        A folder is not a run folder, has no decisions yet, or its corrections cannot be read.
     """
     standing = Decisions() if out is None else _standing(out)
     if reviewed is None:
@@ -272,15 +270,13 @@ def open_review(
     for path in paths:
         run = read_run(path)
         if not len(run.corrections):
-            raise SourceError(
-                f"nothing was decided yet in {path}; run `labelaudit review {path}` first"
-            )
+            raise SourceError(f"{path} has no decisions yet; run `labelaudit review {path}` first")
         decisions, last = decisions.followed_by(Decisions.of(run)), DecidedScores.of(run)
     return Review(decisions, last, standing)
 
 
 def _standing(out: Path) -> Decisions:
-    """Read what was decided about the run in a folder, or before it began if it is unfinished."""
+    """Read the decisions in a folder: about its run, or those carried over if it is unfinished."""
     try:
         file = file_of_decisions(out)
         if file is None:
@@ -290,25 +286,31 @@ def _standing(out: Path) -> Decisions:
         table = read_corrections(file)
     except SourceError as error:
         raise SourceError(
-            f"{error}. Its decisions would be lost: move {CORRECTIONS_FILE} elsewhere first"
+            f"{error}. Its decisions would be lost, so move {CORRECTIONS_FILE} away first"
         ) from error
     return Decisions(table, _labels_decided_about(table))
 
 
 def take_review(data: Data, review: Review) -> Data:
-    """Set the labels that were decided on and mark them as verified; leave excluded samples out.
+    """Apply decisions to a source: set labels, mark them as verified, and leave out excluded samples.
 
-    A label that was kept is verified only if it is still the same. A corrected label that is no class
-    yet becomes one, except beside predictions, whose classes are fixed: the sample is unlabeled then.
-    Each of these cases is told in a warning of the source. What a label was at first is what the source
-    says, or else the earliest run; one whose class is gone counts as not known.
+    A kept label is verified only if it is still the same. A corrected label that is not a class yet
+    becomes a new class. But the classes of predictions are fixed, so there the sample becomes
+    unlabeled. The source gets a warning about each of these cases. The first label of a sample is taken
+    from the source, or else from the earliest run. If its class no longer exists, it counts as not
+    known.
 
     Parameters
     ----------
     data : Source, FeatureSource or PredictionSource
-        What was read.
+        The data of the new run.
     review : Review
         From `open_review`.
+
+    Returns
+    -------
+    Source, FeatureSource or PredictionSource
+        The data with the decisions.
     """
     if not len(review.decisions.corrections):
         return data
@@ -322,7 +324,7 @@ def take_review(data: Data, review: Review) -> Data:
 
 
 def check_run(run: Run | str | Path) -> CheckedScores | None:
-    """Hold a run's scores against what was decided about its suspects.
+    """Compare the scores of a run with the decisions about its suspects.
 
     Parameters
     ----------
@@ -332,12 +334,12 @@ def check_run(run: Run | str | Path) -> CheckedScores | None:
     Returns
     -------
     CheckedScores or None
-        None where no label has been decided about, or scores are no probabilities.
+        None if there are no decisions about labels, or if scores are not probabilities.
 
     Raises
     ------
     SourceError
-        The folder is no run folder, or its corrections cannot be read.
+        The folder is not a run folder, or its corrections cannot be read.
     """
     found = run if isinstance(run, Run) else read_run(run)
     decided = DecidedScores.of(found)
@@ -350,13 +352,13 @@ def check_run(run: Run | str | Path) -> CheckedScores | None:
 
 
 def _by_id(samples: pd.DataFrame, column: str) -> dict[str, str]:
-    """Give a column by sample id, without what is missing."""
+    """Return a column by sample id, without missing values."""
     there = samples[samples[column].notna()]
     return dict(zip(there["sample_id"], there[column], strict=True))
 
 
 def _labels_decided_about(corrections: pd.DataFrame) -> dict[str, str]:
-    """Give the label that each row is about by sample id, where the table says it."""
+    """Return the label that each decision was about by sample id, if the table has it."""
     if GIVEN_LABEL not in corrections:
         return {}
     return _by_id(corrections[corrections[GIVEN_LABEL] != ""], GIVEN_LABEL)
@@ -367,7 +369,7 @@ def _are_probabilities(summary: Mapping[str, Any]) -> bool:
 
 
 def _doubtful(samples: pd.DataFrame) -> pd.DataFrame:
-    """Give the labeled samples whose labels were not verified before the run."""
+    """Return the labeled samples whose labels were not verified before the run."""
     there = samples["given_label"].notna()
     if "verified" in samples:
         there &= ~samples["verified"]
@@ -375,7 +377,7 @@ def _doubtful(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source:
-    """Set and mark the labels that were decided on; `fixed` says that there can be no new class."""
+    """Set labels and mark them as verified; `fixed` means that there can be no new class."""
     manifest = source.manifest
     index = {name: number for number, name in enumerate(manifest.class_names)}
     names = (*manifest.class_names, "")
@@ -395,7 +397,7 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
             absent.append(name)
             continue
         now, then = names[labels[at]], decisions.given_labels.get(name, "")
-        # Nobody has decided about another label, or about another sample of the same name.
+        # The decision does not apply to another label, or to another sample with the same id.
         if decision == KEEP:
             holds = bool(now) and now == then
         else:
@@ -410,7 +412,7 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
                 labels[at] = UNLABELED
                 continue
             labels[at] = index.setdefault(label, len(index))
-        # What the source says reaches back the farthest, and then what earlier runs say.
+        # The source knows the earliest label, and then earlier runs do.
         earlier = first[at] or decisions.first_labels.get(name, "")
         first[at] = earlier or label_before("" if decision == KEEP else label, now, then)
         verified[at] = True
@@ -422,13 +424,13 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
         )
     if changed:
         warnings.append(
-            f"{count(changed, 'label that was decided about is', 'labels that were decided about are')}"
-            f" other ones now: {some(changed)}; these decisions are passed over"
+            f"{count(changed, 'reviewed label has', 'reviewed labels have')} changed since the review:"
+            f" {some(changed)}; these decisions are ignored"
         )
     if unknown:
         warnings.append(
-            f"{count(unknown, 'label was', 'labels were')} corrected to what is no class of the"
-            f" predictions: {some(list(dict.fromkeys(unknown)))}; these samples are unlabeled"
+            f"{count(unknown, 'label was', 'labels were')} corrected to a class that the predictions do"
+            f" not have: {some(list(dict.fromkeys(unknown)))}; these samples are unlabeled"
         )
     return replace(
         source,

@@ -1,4 +1,4 @@
-"""Read a run folder back: what exports, reviews and comparisons start from."""
+"""Read a run folder, for exports, reviews and comparisons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labelaudit.reporting.run_folder import MARKER
 SUMMARY_FILE = "summary.json"
 SAMPLES_FILE = "samples.parquet"
 
-# What the exports and comparisons rely on; other columns and keys may be there.
+# The columns and keys that are required. There may be others.
 _COLUMNS = (
     "sample_id",
     "path",
@@ -38,21 +38,21 @@ _KEYS = ("class_names", "num_labeled", "trust")
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run, as its folder holds it.
+    """A finished run, read from its folder.
 
     Attributes
     ----------
     path : Path
         The run folder.
     summary : dict
-        What summary.json holds; docs/run-folder.md lists the keys.
+        Content of summary.json; docs/run-folder.md lists the keys.
     samples : DataFrame
         One row per sample of the data set, in its order.
     corrections : DataFrame
-        Decisions in corrections.csv, or in a suspects.csv that somebody has filled in. It has the
-        columns `CORRECTION_COLUMNS`, and maybe `GIVEN_LABEL`; no row where nothing was decided.
+        The decisions in corrections.csv, or in a suspects.csv that a person has filled in. The columns
+        are `CORRECTION_COLUMNS`, and possibly `GIVEN_LABEL`. Without decisions it has no rows.
     version : str
-        Version of labelaudit that made the run.
+        Version of labelaudit that wrote the run.
     """
 
     path: Path
@@ -82,16 +82,22 @@ class Run:
         flagged = self.labeled[self.labeled["is_label_issue"]]
         return flagged.sort_values("rank", kind="stable").reset_index(drop=True)
 
+    def chosen(self, *, all_samples: bool) -> pd.DataFrame:
+        """Return the suspects, or all labeled samples, the most suspect first."""
+        if not all_samples:
+            return self.suspects
+        return self.labeled.sort_values("rank", kind="stable").reset_index(drop=True)
+
     @cached_property
     def suggestions(self) -> dict[str, str]:
-        """The suggested label of each sample that has one, by sample id."""
+        """The suggested labels by sample id, of samples that have one."""
         return _suggestions(self.samples)
 
     def image_files(self, frame: pd.DataFrame) -> list[str]:
-        """Give the absolute paths of the image files of samples.
+        """Return the absolute paths of the image files of samples.
 
-        A scan of a relative path wrote relative paths. They hold in the folder where it was started,
-        which is mostly this one, or the one that the run folder lies in.
+        A scan of a relative path writes relative paths. They are relative to the folder where the scan
+        was started. This is assumed to be the current folder, or the folder of the run folder.
 
         Parameters
         ----------
@@ -109,11 +115,11 @@ class Run:
             return paths
         for folder in (Path.cwd(), self.path.absolute().parent):
             if (folder / relative[0]).exists():
-                # As text, for building a million Path objects takes seconds.
+                # As text, because creating a million Path objects takes seconds.
                 return [os.path.normpath(os.path.join(folder, path)) for path in paths]  # noqa: PTH118
         raise SourceError(
-            f"the image {relative[0]} is not found from here; go to the folder in which"
-            " `labelaudit scan` was started and export there"
+            f"the image {relative[0]} is not found; run this in the folder in which `labelaudit scan`"
+            " was started"
         )
 
 
@@ -133,19 +139,19 @@ def read_run(path: str | Path) -> Run:
     Raises
     ------
     SourceError
-        The folder is not there, labelaudit did not write it, its run is unfinished, or a file in it
-        is missing or damaged.
+        The folder does not exist, was not written by labelaudit, or holds an unfinished run, or one of
+        its files is missing or damaged.
     """
     path = Path(path)
     if not path.exists():
         raise SourceError(f"{path} does not exist; give the folder that `labelaudit scan` wrote")
     if not path.is_dir():
         raise SourceError(
-            f"{path} is a file; give the folder that `labelaudit scan` wrote, where {SUMMARY_FILE} lies"
+            f"{path} is a file; give the folder that `labelaudit scan` wrote, with {SUMMARY_FILE}"
         )
     if not (path / MARKER).is_file():
         raise SourceError(
-            f"{path} is no run folder of labelaudit: {MARKER} is missing; give the folder that"
+            f"{path} is not a run folder of labelaudit: {MARKER} is missing; give the folder that"
             " `labelaudit scan` wrote"
         )
     marker = _read_object(path / MARKER)
@@ -153,7 +159,7 @@ def read_run(path: str | Path) -> Run:
     if missing:
         unfinished = marker.get("status") == "running"
         raise SourceError(
-            f"the run in {path} is unfinished: {missing[0]} is missing; go on with it by"
+            f"the run in {path} is unfinished: {missing[0]} is missing; continue it with"
             " `resume=True`"
             if unfinished
             else f"{path} is incomplete: {missing[0]} is missing; scan again with `force=True`"
@@ -173,7 +179,7 @@ def read_run(path: str | Path) -> Run:
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Give the rows of a table as plain Python values, None where a value is missing."""
+    """Return the rows of a table as plain Python values, with None for missing values."""
     plain = frame.astype(object).where(frame.notna(), None)
     return [{str(name): value for name, value in row.items()} for row in plain.to_dict("records")]
 
@@ -187,7 +193,9 @@ def _read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise SourceError(f"{path} is damaged ({error}); scan again with `force=True`") from error
     if not isinstance(value, dict):
-        raise SourceError(f"{path} is damaged (no JSON object); scan again with `force=True`")
+        raise SourceError(
+            f"{path} is damaged (it is not a JSON object); scan again with `force=True`"
+        )
     return value
 
 
@@ -199,7 +207,7 @@ def _read_samples(path: Path) -> pd.DataFrame:
             f"{path} is damaged ({str(error).splitlines()[0]}); scan again with `force=True`"
         ) from error
     _require(path, "the column", _COLUMNS, samples)
-    # Names such as "001" are text, whatever a version of pandas takes them for.
+    # Ids such as "001" are text, in every version of pandas.
     samples["sample_id"] = samples["sample_id"].astype("str")
     return samples
 
@@ -208,8 +216,8 @@ def _require(path: Path, what: str, names: tuple[str, ...], there: Any) -> None:
     for name in names:
         if name not in there:
             raise SourceError(
-                f'{path} lacks {what} "{name}"; an older version of labelaudit may have written it,'
-                " so scan again with `force=True`"
+                f'{path} lacks {what} "{name}"; an older version of labelaudit may have written it, so'
+                " scan again with `force=True`"
             )
 
 
@@ -219,12 +227,12 @@ def _version(summary: dict[str, Any], marker: dict[str, Any]) -> str:
 
 
 def suggestions_near(corrections: Path) -> dict[str, str]:
-    """Give the suggested labels of the run that a file of corrections lies in; {} if in none.
+    """Return the suggested labels of the run folder that contains a file of corrections.
 
     Parameters
     ----------
     corrections : Path
-        The file.
+        The file. If it is not in a run folder, there are no suggestions.
     """
     folder = corrections.parent
     if not (folder / MARKER).is_file() or not (folder / SAMPLES_FILE).is_file():

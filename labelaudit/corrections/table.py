@@ -1,7 +1,7 @@
-"""The table of corrections: what a person decided about each suspect label.
+"""The table of corrections: the decision of a person about each suspect label.
 
-The review page, `labelaudit review`, an edited suspects.csv and the exports of Label Studio all come
-down to this one table. docs/corrections.md describes it for people.
+The review page, `labelaudit review`, an edited suspects.csv and the exports of Label Studio are all
+turned into this table. docs/corrections.md describes it for users.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from labelaudit.reporting.tables import write_csv
 
 ACCEPT, KEEP, RELABEL, EXCLUDE, UNSURE = "accept", "keep", "relabel", "exclude", "unsure"
 DECISIONS = (ACCEPT, KEEP, RELABEL, EXCLUDE, UNSURE)
-"""`accept` the suggested label, `keep` the given one, `relabel` with another, `exclude` the sample,
-or `unsure`."""
+"""`accept` the suggested label, `keep` the given one, `relabel` with another one, `exclude` the sample,
+or leave it open (`unsure`)."""
 
 CORRECTION_COLUMNS = (
     "sample_id",
@@ -30,27 +30,24 @@ CORRECTION_COLUMNS = (
 """Columns of corrections.csv, in order."""
 
 GIVEN_LABEL = "given_label"
-"""One more column, of tables that labelaudit writes: the label that was decided about. Where it is
-there, no decision is taken over to a sample that has another label by now."""
-
-CORRECTIONS_FILE = "corrections.csv"
-"""What the table is called in a run folder."""
+"""An additional column of tables that labelaudit writes: the label that was decided about. If the table
+has it, a decision is not applied to a sample whose label has changed since."""
 
 
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
-    """Write corrections.csv, whole or not at all; text is quoted as in suspects.csv.
+    """Write corrections.csv, atomically, with text quoted as in suspects.csv.
 
     Parameters
     ----------
     corrections : DataFrame
-        With the columns `CORRECTION_COLUMNS`, and maybe `GIVEN_LABEL`, all text.
+        A table with the columns `CORRECTION_COLUMNS`, and possibly `GIVEN_LABEL`, all text.
     path : Path
         The file to write.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     more = [GIVEN_LABEL] if GIVEN_LABEL in corrections else []
     write_csv(corrections.loc[:, [*CORRECTION_COLUMNS, *more]], path)
@@ -64,19 +61,30 @@ def check_corrections(
     Parameters
     ----------
     frame : DataFrame
-        With ``sample_id`` and ``decision``; maybe the other `CORRECTION_COLUMNS`, ``given_label`` and
-        ``suggested_label``.
+        A table with ``sample_id`` and ``decision``. It may have the other `CORRECTION_COLUMNS`,
+        ``given_label`` and ``suggested_label``.
     where : str
-        What to call the table in messages.
+        Name of the table in messages.
     suggestions : mapping of str to str, optional
         See `labelaudit.corrections.reading.read_corrections`.
+
+    Returns
+    -------
+    DataFrame
+        As from `read_corrections`.
+
+    Raises
+    ------
+    SourceError
+        A column is missing, a decision is not known, a label is missing, or two rows have different
+        decisions about a sample.
     """
     for name in ("sample_id", "decision"):
         if list(frame.columns).count(name) > 1:
-            raise SourceError(f'{where} has two columns "{name}"; rename one')
+            raise SourceError(f'{where} has two columns "{name}"; rename one of them')
         if name not in frame:
             raise SourceError(
-                f'{where} has no column "{name}"; columns there: {", ".join(map(str, frame))}'
+                f'{where} has no column "{name}"; its columns are {", ".join(map(str, frame))}'
             )
     texts = pd.DataFrame(
         {
@@ -89,7 +97,7 @@ def check_corrections(
         if name not in texts:
             texts[name] = ""
     texts["decision"] = texts["decision"].str.strip().str.lower()
-    # Who has typed a new label, and nothing else, has decided.
+    # A new label without a decision means to relabel.
     typed = (texts["decision"] == "") & (texts["corrected_label"] != "")
     texts.loc[typed, "decision"] = RELABEL
     texts = texts[texts["decision"] != ""]
@@ -108,7 +116,7 @@ def check_corrections(
         if sample in seen:
             if seen[sample] != meant:
                 raise SourceError(
-                    f'{where} decides twice about "{sample}": {told_meant(seen[sample])} and'
+                    f'{where} has two decisions about "{sample}": {told_meant(seen[sample])} and'
                     f" {told_meant(meant)}; keep one of the rows"
                 )
             continue
@@ -119,57 +127,57 @@ def check_corrections(
 
 
 def decision_meant(row: Mapping[str, str]) -> tuple[str, str]:
-    """Give what a row comes down to: "label" and which, or its decision; the rest may differ."""
+    """Return the effect of a row: "label" and the label, or the decision and ""."""
     if row["decision"] in (ACCEPT, RELABEL):
         return "label", row["corrected_label"]
     return row["decision"], ""
 
 
 def label_before(corrected: str, *labels: str) -> str:
-    """Give the label that a decision was about.
+    """Return the label that a decision was about.
 
     Parameters
     ----------
     corrected : str
-        The label that the decision sets, "" if it keeps what is there.
+        The label that the decision sets, "" if it keeps the given one.
     *labels : str
-        The label as it is now, and as it was when it was decided about; "" where there is none. The
-        corrected label may have been written already, so that it tells nothing.
+        The label now, and the label at the time of the decision; "" if there is none. A label that
+        equals the corrected one is skipped, because the correction may have been written already.
 
     Returns
     -------
     str
-        "" where that is not known, or there was no label.
+        "" if the label is not known, or if there was none.
     """
     return next((label for label in labels if label and label != corrected), "")
 
 
 def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -> str:
-    """Give the label that a decision sets, "" if it sets none."""
+    """Return the label that a decision sets, "" if it sets none."""
     decision, sample, label = row["decision"], row["sample_id"], row["corrected_label"]
     if decision not in (ACCEPT, RELABEL):
         if label and not (decision == KEEP and label == row.get(GIVEN_LABEL, "")):
             raise SourceError(
-                f'{where}: the decision about "{sample}" is {decision}, and corrected_label is'
-                f' "{label}"; write {RELABEL}, or empty corrected_label'
+                f'{where}: the decision about "{sample}" is {decision}, but corrected_label is'
+                f' "{label}"; write {RELABEL}, or clear corrected_label'
             )
         return ""
     if label:
         return label
     if decision == RELABEL:
         raise SourceError(
-            f'{where}: "{sample}" is to be relabeled, and corrected_label is empty; write the right'
+            f'{where}: "{sample}" is to be relabeled, but corrected_label is empty; write the right'
             " label there"
         )
     label = row.get("suggested_label", "") or suggestions.get(sample, "")
     if not label:
         raise SourceError(
-            f'{where}: the suggestion for "{sample}" is accepted, and the table does not hold it; write'
-            " it into corrected_label"
+            f'{where}: the suggestion for "{sample}" is accepted, but the table does not contain it;'
+            " write it into corrected_label"
         )
     return label
 
 
 def told_meant(meant: tuple[str, str]) -> str:
-    """Put in words what `decision_meant` gives."""
+    """Return the result of `decision_meant` in words."""
     return f'label "{meant[1]}"' if meant[0] == "label" else meant[0]

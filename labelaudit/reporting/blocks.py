@@ -1,9 +1,10 @@
-"""The review page's data, in blocks that a browser reads as they are looked at.
+"""The data of the review page, in blocks that the browser reads when they are needed.
 
-The block `INDEX` has a column for each property that is needed to list, search and sort all suspects.
-The blocks ``chunk-00001`` and so on hold pictures and neighbors of some suspects each. All of them lie
-in the folder `DATA_FOLDER` beside the page, as scripts, for a page that was opened from disk may read
-no other files. The page carries the first ones as well, so that a small report can be sent alone.
+The block `INDEX` has one column for each property that is needed to list, search and sort the suspects.
+The blocks ``chunk-00001`` and so on hold the pictures and neighbors of some suspects each. All blocks
+are files in the folder `DATA_FOLDER` beside the page. They are scripts, because a page that is opened
+from disk may not read other files. The page also contains the first blocks itself, so that a small
+report can be sent as one file.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from labelaudit.files import atomic_write
 
 DATA_FOLDER = "report-data"
 INDEX = "index"
-INLINE_BYTES = 1_500_000  # of blocks that the page carries itself
-# Formats that browsers show, by suffix.
+INLINE_BYTES = 1_500_000  # total size of the blocks that the page itself contains
+# Suffixes of the image formats that browsers show.
 SHOWN_BY_BROWSERS = frozenset(
     {"apng", "avif", "bmp", "gif", "ico", "jfif", "jpe", "jpeg", "jpg", "png", "webp"}
 )
@@ -28,19 +29,19 @@ _BEFORE, _AFTER = "labelauditData(", ");\n"
 
 @dataclass(frozen=True)
 class Block:
-    """A part of the data: its name and its text, JSON without the sign "<"."""
+    """One part of the data: its name and its text, which is JSON without the character "<"."""
 
     name: str
     json: str
 
 
 def read_block(folder: Path, name: str) -> Any:
-    """Read what a block of a run folder holds.
+    """Read the content of a block of a run folder.
 
     Raises
     ------
     SourceError
-        If it is not there or not a block.
+        The file is missing or is not a block.
     """
     path = folder / DATA_FOLDER / f"{name}.js"
     try:
@@ -50,7 +51,7 @@ def read_block(folder: Path, name: str) -> Any:
 
 
 def block_json(folder: Path, name: str) -> str:
-    """Give the JSON text of a block; see `read_block`."""
+    """Return the JSON text of a block; see `read_block`."""
     return block_text(read_block(folder, name))
 
 
@@ -61,20 +62,27 @@ def _stripped(text: str, name: str) -> str:
     return text[len(start) : -len(_AFTER)]
 
 
-def stored_blocks(folder: Path) -> list[Block]:
-    """Read the blocks that a page carries itself anew from a run folder; see `write_review_data`."""
+def stored_blocks(folder: Path, index: Any) -> list[Block]:
+    """Read the blocks that the page itself contains from a run folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+    index : object
+        Content of its block `INDEX`.
+    """
     inline = InlineBlocks()
-    place = folder / DATA_FOLDER
-    names = [INDEX, *sorted(path.stem for path in place.glob("chunk-*.js"))]
-    for name in names:
+    inline.add(Block(INDEX, block_text(index)))
+    for path in sorted((folder / DATA_FOLDER).glob("chunk-*.js")):
         if inline.full:
             break
-        inline.add(Block(name, block_json(folder, name)))
+        inline.add(Block(path.stem, block_json(folder, path.stem)))
     return inline.blocks
 
 
 class InlineBlocks:
-    """Blocks that the page carries, as long as there is room: the first ones, without gaps."""
+    """The blocks that the page itself contains: the first ones, without gaps, while there is room."""
 
     def __init__(self) -> None:
         self.blocks: list[Block] = []
@@ -82,7 +90,7 @@ class InlineBlocks:
         self._left = INLINE_BYTES
 
     def add(self, block: Block) -> None:
-        """Take a block if there is still room."""
+        """Add a block if there is still room."""
         self._left -= len(block.json.encode("utf-8", errors="replace"))
         self.full = self.full or self._left < 0
         if not self.full:
@@ -90,12 +98,12 @@ class InlineBlocks:
 
 
 def empty_data_folder(place: Path) -> None:
-    """Make the folder, without blocks of an earlier run that was gone on with.
+    """Create the folder, and delete the blocks of an interrupted run in it.
 
     Raises
     ------
     OutputError
-        If that cannot be done.
+        The folder cannot be created or emptied.
     """
     try:
         place.mkdir(exist_ok=True)
@@ -108,15 +116,15 @@ def empty_data_folder(place: Path) -> None:
 
 
 def write_block(place: Path, block: Block, inline: InlineBlocks) -> None:
-    """Write a block into the data folder, and offer it to the page."""
+    """Write a block into the data folder, and add it to those in the page if there is room."""
     inline.add(block)
     with atomic_write(place / f"{block.name}.js") as path:
         text = f"{_BEFORE}{json.dumps(block.name)}, {block.json}{_AFTER}"
-        # A file name that is not Unicode must not cost the report: it is shown with "?" instead.
+        # A file name that is not Unicode is shown with "?". It must not prevent the report.
         path.write_bytes(text.encode("utf-8", errors="replace"))
 
 
 def block_text(value: Any) -> str:
-    """Write JSON that can stand in a page: nothing in it ends a script."""
+    """Return a value as JSON that is safe inside a script element: it contains no "<"."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")

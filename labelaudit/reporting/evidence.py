@@ -1,4 +1,4 @@
-"""What the report shows beside a suspect: pictures, and neighbors whose labels look right."""
+"""What the report shows beside a suspect: its picture, and similar samples whose labels look right."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from PIL import Image
 from labelaudit.images.decode import Images, Indices, Pixels, load_visited, visit_images
 
 NUM_NEIGHBORS = 3
-# Rows compared at a time, to bound what lies in memory.
+# Number of rows that are compared at a time, to bound the memory.
 BLOCK_ROWS = 4096
-# Pictures are decoded at no less than twice this side, where that saves time.
+# Images are decoded at a reduced size if that is faster, but at no less than twice this side.
 PICTURE_SIDE = 256
 
 T = TypeVar("T")
@@ -25,10 +25,10 @@ Neighbors = Callable[[Indices, pd.Series], Indices]
 
 
 class Pictures(Protocol):
-    """Shows the images of some rows to a function, maybe in several threads."""
+    """Passes the images of some rows to a function, possibly in several threads."""
 
     def __call__(self, rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
-        """Give what `look` makes of each row, in order; None for images that cannot be seen."""
+        """Yield what `look` returns for each row, in order; None for images that cannot be read."""
         ...
 
 
@@ -39,11 +39,11 @@ class Evidence:
     Attributes
     ----------
     pictures
-        None where there are no pictures at all.
+        Reads pictures of samples; None if there are no pictures at all.
     neighbors
-        Gives for rows ``(G,)`` and the class name wanted for each the rows ``(G, k)`` of neighbors
-        that carry it and are not flagged, the nearest first, -1 where there are fewer. None where
-        nothing tells what lies near.
+        Takes rows ``(G,)`` and one wanted class name for each. Returns the rows ``(G, k)`` of the
+        nearest samples that have this label and are not flagged, the nearest first, -1 where there
+        are fewer. None if there are neither features nor embeddings.
     details
         N rows: other columns of the samples' rows, all text.
     """
@@ -60,25 +60,25 @@ def nearest_right_labeled(
     wanted: pd.Series,
     scale: NDArray[np.floating] | None = None,
 ) -> Indices:
-    """Find the nearest samples that carry a certain label and are not flagged.
+    """Find the nearest samples that have a given label and are not flagged.
 
     Parameters
     ----------
     points
-        ``(N, d)``, maybe memory-mapped; distances are Euclidean.
+        ``(N, d)``, may be memory-mapped. Distances are Euclidean.
     samples
         N rows with ``given_label`` and ``is_label_issue``.
     rows
-        ``(G,)``, rows to find neighbors for; they are never neighbors of themselves.
+        ``(G,)``, the rows to find neighbors for. No row is a neighbor of itself.
     wanted
-        G class names, maybe missing: the label that the neighbors of each row are to have.
+        G class names, some may be missing: the label that the neighbors of each row must have.
     scale
-        ``(d,)``, what the points are multiplied with first.
+        ``(d,)``, factors that the points are multiplied with first.
 
     Returns
     -------
     Indices
-        ``(G, NUM_NEIGHBORS)`` int64, the nearest first; -1 where there are no more.
+        ``(G, NUM_NEIGHBORS)`` int64, the nearest first, -1 where there are fewer.
     """
     given = samples["given_label"].where(~samples["is_label_issue"].to_numpy(dtype=bool))
     factor = 1.0 if scale is None else np.asarray(scale, dtype=np.float32)
@@ -108,7 +108,7 @@ def nearest_right_labeled(
 
 
 def source_pictures(images: Images) -> Pictures:
-    """Return what reads the images of some rows from where they lie, in several threads."""
+    """Return a function that reads the images of some rows from their source, in several threads."""
 
     def pictures(rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
         def load(position: int, data: bytes | Pixels) -> T:

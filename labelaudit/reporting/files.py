@@ -1,4 +1,4 @@
-"""Everything that lies in the run folder when a scan is done."""
+"""The files that a scan writes into its run folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from labelaudit.images.decode import Images, NoImages
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
 from labelaudit.reporting.html import render_page, write_page
-from labelaudit.reporting.plots import (
-    plot_class_pairs,
-    plot_embedding,
-    plot_epsilon,
-    plot_precision_recall,
-    plot_review,
-)
+from labelaudit.reporting.plots.class_pairs import plot_class_pairs
+from labelaudit.reporting.plots.detection import plot_precision_recall, plot_review
+from labelaudit.reporting.plots.embedding import plot_embedding
+from labelaudit.reporting.plots.epsilon import plot_epsilon
 from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder
@@ -34,20 +31,20 @@ def evidence_of(
     points: np.ndarray | None,
     scale: np.ndarray | None = None,
 ) -> Evidence:
-    """Gather what there is to show beside a suspect.
+    """Gather what the page can show beside a suspect.
 
     Parameters
     ----------
     images
-        Of the N samples.
+        The images of the N samples.
     samples
         N rows, as in `ScanResult.samples`.
     details
-        N rows of text.
+        N rows: other columns of the samples' rows, all text.
     points
-        Embeddings or features ``(N, d)``, in which neighbors are looked for; None for no neighbors.
+        Embeddings or features ``(N, d)`` in which neighbors are searched; None for no neighbors.
     scale
-        ``(d,)``, what the points are multiplied with first.
+        ``(d,)``, factors that the points are multiplied with first.
     """
     neighbors = None
     if points is not None:
@@ -63,16 +60,16 @@ def write_results(
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write tables, arrays, weights, plots and the page; each file whole or not at all.
+    """Write tables, arrays, weights, plots and the report page, each file atomically.
 
     Parameters
     ----------
     folder
-        Claimed.
+        The claimed run folder.
     result
-        What was found.
+        The result to write.
     max_suspects
-        How many of the worst suspects the page shows; by default all.
+        How many of the most suspect samples the page shows. By default all of them.
     reporter
         Shows progress.
     """
@@ -83,9 +80,9 @@ def write_results(
         path = folder.path / f"{name}.csv"
         if len(table):
             write_csv(table, path)
-        else:  # An interrupted run that was resumed may have had some.
+        else:  # a run that was interrupted and resumed may have written one
             path.unlink(missing_ok=True)
-    if result.embeddings is not None:  # The user has predictions of a model of their own already.
+    if result.embeddings is not None:  # otherwise the predictions are the user's own
         for name, array in (
             ("pred_probs.npy", result.pred_probs),
             ("embeddings.npy", result.embeddings),
@@ -106,7 +103,7 @@ def write_report(
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write the page, with plots and data of the suspects in folders beside it.
+    """Write the report page, with its plots and the data of the suspects in folders beside it.
 
     Parameters
     ----------
@@ -141,7 +138,7 @@ def write_report(
 
 
 def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
-    """Draw the plots of a result into a folder; give their paths by name."""
+    """Draw the plots of a result into a folder, and return their paths by name."""
     folder.mkdir(exist_ok=True)
     paths = {"class_pairs": folder / "class_pairs.png"}
     labeled = result.samples[result.samples["given_label"].notna()]
@@ -150,7 +147,7 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
         known = labeled["clean_label"].notna().to_numpy()
         wrong = known & (labeled["clean_label"] != labeled["given_label"]).to_numpy()
     flagged = labeled["is_label_issue"].to_numpy()
-    # Where some truths are unknown, their labels are neither right nor wrong to plot.
+    # A plot needs to know of every label whether it is right.
     truth = wrong if wrong is not None and known.all() else None
     summary = result.summary
     if summary.review.curve:

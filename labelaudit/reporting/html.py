@@ -1,17 +1,17 @@
-"""The report page: an HTML file that needs no network and cannot reach one.
+"""The report page: one HTML file that needs no network and cannot reach one.
 
-Everything that comes from the data (names, ids, warnings) passes through Jinja's autoescape, and a
-content security policy stands behind it. The page may run its own script and style, known by their
-hashes, read the blocks of `labelaudit.reporting.blocks` beside it, and show images that it carries or
-that lie on the same disk.
+Everything that comes from the data (names, ids, warnings) passes through Jinja's autoescape. A content
+security policy is the second line of defense. It allows only the page's own script and style, known by
+their hashes; the blocks of `labelaudit.reporting.blocks` beside the page; and images that the page
+contains or that are on the same disk.
 """
 
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +24,18 @@ import pandas as pd
 from markupsafe import Markup
 
 from labelaudit.files import atomic_write
+from labelaudit.reporting import formats
 from labelaudit.reporting.blocks import Block, block_text
 
 if TYPE_CHECKING:
     from labelaudit.suspects.checked import CheckedScores
 
 PAGE = files("labelaudit.reporting") / "page"
+# The parts of the page's script, in this order. They are joined to one script with one scope.
+SCRIPT_PARTS = (
+    "tabs", "data", "decisions", "saving", "csv", "list", "words", "grid", "one", "drawing", "picker",
+    "keys", "start",
+)  # fmt: skip
 MAX_CLASS_ROWS = 100
 MAX_PAIR_ROWS = 50
 MAX_WARNINGS = 50
@@ -42,7 +48,7 @@ STATUS_WORDS = {
 
 @dataclass(frozen=True)
 class PlotText:
-    """What is said about a plot to somebody who sees one of its kind for the first time."""
+    """Title and caption of a plot, for readers who have never seen one of its kind."""
 
     title: str
     caption: str
@@ -50,42 +56,41 @@ class PlotText:
 
 PLOT_TEXTS = {
     "review": PlotText(
-        "How many labels to look at",
-        "Going through the labels from the most suspect on, this many wrong ones are expected to "
-        "be found. The dots are the numbers to look at for half, nine tenths and 99% of them. "
-        "Where the curve turns flat, looking on finds little more.",
+        "How many labels to review",
+        "The curve shows how many wrong labels are expected to be found when the labels are reviewed "
+        "from the most suspect on. The dots mark how many labels to review to find 50%, 90% and 99% of "
+        "the wrong ones. Where the curve becomes flat, further review finds few more.",
     ),
     "class_pairs": PlotText(
         "Which classes are mistaken for which",
-        "Each row is a class as the data set gives it, each column the class that the model "
-        "suggests instead, and each cell the number of flagged labels. One dark cell points at a "
-        "rule that annotators understand differently; flags that are spread evenly look more like "
-        "slips.",
+        "Each row is a given class, each column is the class that the model suggests instead, and "
+        "each cell is the number of flagged labels. A single dark cell suggests that annotators "
+        "understand a rule differently. Flags that are spread evenly look more like slips.",
     ),
     "precision_recall": PlotText(
         "Precision and recall against the truth",
-        "Moving along the curve from left to right, more labels are flagged: more of the wrong "
-        "ones are found (recall), and more right ones are flagged by mistake (precision falls). "
-        "The orange dot is the threshold of this report. A curve near the dashed line would be no "
-        "better than flagging at random.",
+        "From left to right along the curve, more labels are flagged. More of the wrong labels are "
+        "found (recall rises), and more right ones are flagged by mistake (precision falls). The "
+        "orange dot is the threshold of this report. A curve near the dashed line would be no better "
+        "than flagging labels at random.",
     ),
     "embedding": PlotText(
         "A map of the samples",
-        "Each dot is a sample, colored by the class that the model sees in it, and placed (by "
-        "t-SNE) beside the samples that the model finds similar. Crosses are flagged labels. A "
-        "cross in the middle of a cluster is most likely a mistake; crosses between two clusters "
-        "are samples that could be either. Distances between clusters, and the sizes of clusters, "
-        "mean nothing. Of large data sets a random part is drawn, in which suspects make up "
-        "their own share, but at least a tenth.",
+        "Each dot is a sample, colored by its predicted class. t-SNE places samples that the model "
+        "finds similar close together. Crosses are flagged labels. A cross in the middle of a cluster "
+        "is most likely a mistake. A cross between two clusters is a sample that could be either. "
+        "Distances between clusters and the sizes of clusters have no meaning. For large data sets a "
+        "random subset is drawn. In it suspects have the same share as in the data, but at least one "
+        "tenth.",
     ),
     "epsilon": PlotText(
         "Label uncertainty ε over the epochs",
-        "ε is how far two copies of the model are apart in the probability that they give to a "
-        "label: the learner, which follows every training step, and the guider, its slow average. "
-        "Blue stands for labels that look right (or are, where the truth is known), orange for "
-        "those that look wrong (or are). Where the bands lie apart, ε tells the two kinds from "
-        "each other; where they overlap, it does not, and the ranking rests on the score "
-        "described above. The panel on the right is the last epoch in full.",
+        "ε is the difference between the probabilities that two copies of the model give to a label. "
+        "The learner follows every training step; the guider is its slow moving average. Blue stands "
+        "for labels that look right, and orange for labels that look wrong. If the truth is known, "
+        "the colors stand for labels that are right and wrong. Where the bands are separate, ε "
+        "distinguishes the two groups. Where they overlap it does not, and the ranking relies on the "
+        "score described above. The panel on the right shows the last epoch in full.",
     ),
 }
 """Titles and captions by the keys of `render_page`'s `plots`, in the order of the page."""
@@ -106,8 +111,8 @@ class ClassPair:
     given: str
     suggested: str
     count: int
-    key: str  # how the review calls it
-    listed: bool  # whether the review lists any of them
+    key: str  # the value of the pair in the review's filter
+    listed: bool  # whether the review lists any of its suspects
 
 
 def render_page(
@@ -123,35 +128,42 @@ def render_page(
     checked: CheckedScores | None = None,
     live: bool = False,
 ) -> str:
-    """Render the report page; what it shows of single suspects lies beside it.
+    """Render the report page.
 
-    Its size is bounded whatever the data: tables are cut with a note that says so.
+    The size of the page is bounded for any data: long tables are cut, with a note that says so. The
+    data of single suspects are in files beside the page.
 
     Parameters
     ----------
     suspects : DataFrame
-        The flagged ones, worst first, as `labelaudit.reporting.tables.suspects_table` gives them.
+        The flagged samples, the most suspect first, from
+        `labelaudit.reporting.tables.suspects_table`.
     summary : mapping
-        What summary.json holds. Numbers that are not known may be None.
+        The content of summary.json. Unknown numbers may be None.
     plots : mapping of str to Path
-        PNG files by the keys of `PLOT_TEXTS`; those that are missing are left out, others follow
+        PNG files by the keys of `PLOT_TEXTS`. Missing plots are left out. Plots with other keys follow
         without a caption.
     blocks : sequence of Block
-        What the page carries of `labelaudit.reporting.review_data`.
+        The blocks of `labelaudit.reporting.review_data` that are part of the page itself.
     decisions : sequence of mapping
-        Rows of corrections.csv, which the review begins with.
+        Rows of corrections.csv that the review starts with.
     epochs : sequence of int
-        Those that were recorded.
+        The recorded epochs.
     noun : str
         "images", or "samples" where there are no pictures.
     num_listed : int, optional
-        How many suspects the review lists; by default all.
+        Number of suspects that the review lists. By default all of them.
     checked : CheckedScores, optional
-        The scores against what a person decided.
+        The scores compared with the decisions of a person.
     live : bool
-        Whether the page is served by `labelaudit review`.
+        Whether `labelaudit review` serves the page.
+
+    Returns
+    -------
+    str
+        The HTML text.
     """
-    # Most suspects first, so that a table that is cut still has the classes that matter.
+    # The classes with most suspects come first, so that a table that is cut keeps what matters.
     classes = sorted(summary["per_class"], key=lambda row: -row["num_suspects"])
     known = [key for key in PLOT_TEXTS if key in plots]
     others = [key for key in plots if key not in PLOT_TEXTS]
@@ -161,8 +173,8 @@ def render_page(
     carried = [*blocks, *([Block("decisions", block_text(decisions))] if decisions else [])]
     return page.render(
         live=live,
-        style=Markup(page_text("report.css")),
-        script=Markup(page_text("report.js")),
+        style=Markup(page_style()),
+        script=Markup(page_script()),
         summary=summary,
         verdict=_verdict(summary),
         duplicates=_duplicates(summary["num_conflicting_duplicates"]),
@@ -181,7 +193,7 @@ def render_page(
         ],
         noun=noun,
         num_listed=num_listed,
-        # Nothing in their JSON ends a script.
+        # `block_text` has escaped whatever could end a script.
         blocks=[(block.name, Markup(block.json)) for block in carried],
         max_warnings=MAX_WARNINGS,
         config=json.dumps(summary["config"], indent=2, ensure_ascii=False, default=str),
@@ -204,19 +216,29 @@ def write_page(path: Path, html: str) -> None:
         If the file cannot be written.
     """
     with atomic_write(path) as temporary:
-        # A file name that is not Unicode must not cost the report: it is shown with "?" instead.
+        # A file name that is not Unicode is shown with "?". It must not prevent the report.
         temporary.write_bytes(html.encode("utf-8", errors="replace"))
 
 
-def page_text(name: str) -> str:
-    """Give the style or the script of the page, which its security policy knows by their hashes."""
-    return (PAGE / name).read_text(encoding="utf-8")
+@functools.cache
+def page_style() -> str:
+    """Return the style of the page, which its security policy knows by its hash."""
+    return (PAGE / "report.css").read_text(encoding="utf-8")
+
+
+@functools.cache
+def page_script() -> str:
+    """Return the script of the page, which its security policy knows by its hash."""
+    folder = PAGE / "script"
+    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT_PARTS]
+    # A function around all of it, so that no name of the script becomes a global one.
+    return '(() => {\n"use strict";\n\n' + "\n".join(parts) + "})();\n"
 
 
 def class_pairs(
     suspects: pd.DataFrame, class_names: Sequence[str], num_listed: int
 ) -> list[ClassPair]:
-    """List the class pairs of suspects, most frequent first."""
+    """Return the pairs of given and suggested classes of suspects, the most frequent first."""
     codes = {name: code for code, name in enumerate(class_names)}
 
     def pairs_of(some: pd.DataFrame) -> list[tuple[Any, Any]]:
@@ -225,8 +247,8 @@ def class_pairs(
     listed = set(pairs_of(suspects.head(num_listed)))
     return [
         ClassPair(
-            _name(given),
-            _name(suggested),
+            formats.shown_name(given),
+            formats.shown_name(suggested),
             count,
             f"{codes.get(given, -1)},{codes.get(suggested, -1)}",
             (given, suggested) in listed,
@@ -240,19 +262,19 @@ def _png_data_uri(content: bytes) -> str:
 
 
 def _duplicates(count: int) -> str:
-    """Say that samples occur twice with different labels, "" if none do."""
+    """Return a sentence about samples that occur twice with different labels, "" if there are none."""
     if not count:
         return ""
     pairs = "one pair" if count == 1 else f"{count:,} pairs"
     return (
-        f"Besides, there {'is' if count == 1 else 'are'} {pairs} of samples that are the same, or"
-        " nearly, and have different labels: see duplicates.csv. Of each at least one label is most"
-        " likely wrong."
+        f"In addition, there {'is' if count == 1 else 'are'} {pairs} of samples that are equal, or"
+        " nearly equal, and have different labels; see duplicates.csv. In each pair at least one label"
+        " is most likely wrong."
     )
 
 
 def _verdict(summary: Mapping[str, Any]) -> str:
-    """Say in one sentence what was found."""
+    """Return one sentence that says what was found."""
     suspects = summary["num_suspects"]
     verified = summary.get("num_verified", 0)  # an earlier version's summary has no such key
     labeled = summary["num_labeled"] - verified
@@ -260,89 +282,52 @@ def _verdict(summary: Mapping[str, Any]) -> str:
     if verified:
         labels += " that nobody has verified"
     if not summary["num_labeled"]:
-        return "Nothing has a label, so there is nothing to check."
+        return "No sample has a label, so there is nothing to check."
     if not labeled:
         return "All labels are verified, so there is nothing to check."
     if not summary["trust"]["trustworthy"]:
         return f"{suspects:,} of {labels} were flagged, but see the warning above."
     if not suspects:
         return f"No label looks wrong among {labels}."
-    share = _percent(suspects / labeled)
+    share = formats.percent(suspects / labeled)
     if suspects == 1:
         return f"One of {labels} looks wrong ({share})."
     return f"About {suspects:,} of {labels} look wrong ({share})."
 
 
 def _unfinished(status: str, epochs: Sequence[int]) -> str | None:
-    """Say that the training ended early, or give None."""
+    """Return a sentence that says that the training ended early, or None if it did not."""
     if status == "complete":
         return None
     what = STATUS_WORDS.get(status, f"The run ended with the status “{status}”")
     after = f"after epoch {epochs[-1]}" if epochs else "before the first epoch was over"
     return (
-        f"{what} {after}. The ranking is what the model knew by then; a complete run may rank "
-        "differently."
+        f"{what} {after}. The ranking uses what the model had learned by then. A complete run may rank "
+        "the labels differently."
     )
 
 
 def _metrics(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
-    """List name, value and meaning of what is known against the truth; empty where nothing is."""
+    """Return name, value and meaning of each metric; empty if the truth is not known."""
     if metrics is None or metrics.get("num_wrong") is None:
         return []
     meanings = {
-        "precision": ("Precision", "of the flagged labels that are wrong in truth"),
-        "recall": ("Recall", "of the truly wrong labels that were flagged"),
+        "precision": ("Precision", "fraction of the flagged labels that are wrong"),
+        "recall": ("Recall", "fraction of the wrong labels that are flagged"),
         "f1": ("F1", "harmonic mean of precision and recall; 1 is perfect"),
-        "auroc": ("AUROC", "chance that a wrong label ranks above a right one"),
+        "auroc": ("AUROC", "probability that a wrong label ranks above a right one"),
         "average_precision": ("Average precision", "mean precision over all thresholds"),
     }
-    rows = [("Wrong in truth", f"{metrics['num_wrong']:,}", "labels that differ from the truth")]
+    rows = [("Wrong labels", f"{metrics['num_wrong']:,}", "labels that differ from the truth")]
     for key, (name, meaning) in meanings.items():
         value = metrics.get(key)
-        shown = _percent(value) if key in ("precision", "recall") else _decimal(value)
+        shown = formats.percent(value) if key in ("precision", "recall") else formats.decimal(value)
         rows.append((name, shown, meaning))
     return rows
 
 
-def _name(value: Any) -> str:
-    """Show a label that is missing, or empty, as something that can be seen."""
-    return "(none)" if pd.isna(value) else str(value) or "(empty name)"
-
-
-def _percent(share: float | None) -> str:
-    """Format a share in [0, 1]: "2.1%", "<0.1%", and a dash where it is not known."""
-    if share is None or not math.isfinite(share):
-        return "–"
-    return "<0.1%" if 0 < share < 0.001 else f"{share:.1%}"
-
-
-def _decimal(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def _count(value: float | None) -> str:
-    return "–" if value is None or not math.isfinite(value) else f"{value:,.0f}"
-
-
-def _duration(seconds: float | None) -> str:
-    """Format seconds as people say them: "48 s", "12 min 5 s", "3 h 20 min"."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _shorten(text: str, most: int) -> str:
-    """Cut text for a place that cannot wrap it."""
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 def source_hash(text: str) -> str:
-    """Give the hash by which a content security policy knows an inline script or style."""
+    """Return the hash that allows an inline script or style in a content security policy."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return "sha256-" + base64.b64encode(digest).decode("ascii")
 
@@ -356,12 +341,12 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=_percent,
-        decimal=_decimal,
-        count=_count,
-        duration=_duration,
-        shorten=_shorten,
+        percent=formats.percent,
+        decimal=formats.decimal,
+        count=formats.count,
+        duration=formats.duration,
+        shorten=formats.shorten,
         source_hash=source_hash,
-        name=_name,
+        name=formats.shown_name,
     )
     return environment

@@ -1,4 +1,4 @@
-"""Images as data URIs: small, recognizable, and safe to carry in a page."""
+"""Images as data URIs: small, recognizable, and safe to embed in a page."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-# Images up to here are scaled up with hard pixel edges, which keeps them honest.
+# Images with sides up to this length are enlarged with hard pixel edges, not smoothed.
 TINY_SIDE = 64
-QUALITY = 82  # WebP's, where a picture is no longer tiny
+QUALITY = 82  # of WebP, for larger pictures
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Picture:
     content
         PNG or WebP.
     tiny
-        Whether it is to be shown with hard pixel edges.
+        Whether to show it with hard pixel edges.
     """
 
     content: bytes
@@ -30,20 +30,20 @@ class Picture:
 
     @property
     def data_uri(self) -> str:
-        """The image as an address that needs no other file."""
+        """The image as a data URI, an address that contains the image itself."""
         kind = "png" if self.content.startswith(b"\x89PNG") else "webp"
         return f"data:image/{kind};base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
 def encode_picture(image: Image.Image, side: int) -> Picture:
-    """Encode an image with no side longer than `side` pixels; tiny ones without loss.
+    """Encode an image with no side longer than `side` pixels, without loss if it is tiny.
 
     Parameters
     ----------
     image
-        Of any mode; of more than 8 bits, as `labelaudit.images.decode` scales it.
+        An image of any mode. One of 16 bits is scaled as `labelaudit.images.decode` does.
     side
-        In pixels.
+        Longest side, in pixels.
     """
     if image.mode.startswith("I;16"):
         image = image.point(lambda value: value * (255 / 65535)).convert("L")
@@ -54,7 +54,7 @@ def encode_picture(image: Image.Image, side: int) -> Picture:
         image = image.copy()
         image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    # A color profile can be larger than all of the image.
+    # A color profile may be larger than the image itself.
     if tiny:
         image.save(buffer, format="PNG", icc_profile=None)
     else:

@@ -1,4 +1,4 @@
-"""What the review page shows of each suspect: pictures, neighbors, and the columns that matter."""
+"""The data that the review page shows for each suspect: pictures, neighbors and informative columns."""
 
 from __future__ import annotations
 
@@ -30,26 +30,27 @@ from labelaudit.reporting.blocks import (
     write_block,
 )
 from labelaudit.reporting.evidence import Evidence
+from labelaudit.reporting.formats import shorten
+from labelaudit.reporting.history import EpsilonSource, spread_epochs
 from labelaudit.reporting.pictures import Picture, encode_picture
-from labelaudit.reporting.plots import EpsilonSource, spread_epochs
 from labelaudit.sources.label_tables import suffix_of
 
-CHUNK = 40  # suspects in a block
+CHUNK = 40  # number of suspects in each block
 
-# Sides of pictures, in pixels: where the original is not at hand, where it is, and of neighbors.
+# Longest sides of pictures in pixels: of suspects without and with a link to the file, of neighbors.
 LARGE_SIDE, SMALL_SIDE, NEIGHBOR_SIDE = 320, 160, 96
-# Neighbors are looked for of the worst so many suspects.
+# Neighbors are searched for so many of the most suspect samples.
 MOST_WITH_NEIGHBORS = 2_000
-MAX_CURVE_EPOCHS = 48  # more cannot be told apart at a curve's width
-MAX_DETAILS = 9  # columns shown of a sample
-MAX_DETAIL_LENGTH = 1_000  # characters of each
-MAX_NEIGHBOR_LENGTH = 160  # of a neighbor's
-PROBS_SHOWN = 4  # likeliest classes by the network alone
-# Two people would disagree in so many cases about what is clear, unsure, and above it disputed.
+MAX_CURVE_EPOCHS = 48  # more cannot be distinguished at the width of the curve
+MAX_DETAILS = 9  # columns of the table that are shown
+MAX_DETAIL_LENGTH = 1_000  # characters of a cell
+MAX_NEIGHBOR_LENGTH = 160  # characters that describe a neighbor
+PROBS_SHOWN = 4  # number of classes whose predicted probabilities are shown
+# Ambiguity below the first value is shown as clear, below the second as unsure, else as disputed.
 CLEAR, DISPUTED = 0.1, 0.35
-# To find the columns that matter, so many samples are enough, and so many parts of a range.
+# Number of samples, and of quantile bins of a number, that columns are weighed with.
 WEIGHED_SAMPLES, WEIGHED_PARTS = 5_000, 8
-WORDS_OF_PROSE = 4
+WORDS_OF_PROSE = 4  # a column with so many words per cell, on average, is prose
 
 
 def write_review_data(
@@ -73,32 +74,33 @@ def write_review_data(
     samples : DataFrame
         N rows in the data set's order.
     suspects : DataFrame
-        The flagged ones, worst first, as `labelaudit.reporting.tables.suspects_table` gives them.
+        The flagged samples, the most suspect first, from
+        `labelaudit.reporting.tables.suspects_table`.
     summary : mapping
-        What summary.json holds.
+        The content of summary.json.
     history : EpsilonSource or None
         Recorded ε of the labeled samples, in the order of `samples`.
     pred_probs : array (N, C) or None
-        What the network, or the predictions, say of each sample.
+        Class probabilities predicted by the network, or brought along.
     evidence : Evidence
-        Rows as in `samples`.
+        Pictures, neighbors and details, with rows as in `samples`.
     max_suspects : int, optional
-        How many of the worst are written; by default all.
+        How many of the most suspect samples are written. By default all of them.
     reporter : Reporter, optional
         Shows progress.
 
     Returns
     -------
     list of Block
-        Those that the page carries itself: none, or the index and the first chunks.
+        The blocks that the page itself contains: none, or the index and the first chunks.
 
     Raises
     ------
     OutputError
-        If a file cannot be written.
+        A file cannot be written.
     """
     shown = suspects if max_suspects is None else suspects.head(max_suspects)
-    # Ranks tell the row without trusting sample ids to be unique.
+    # Rows are found by rank, because sample ids need not be unique.
     labeled = np.flatnonzero(samples["given_label"].notna())  # (L,)
     ranks = pd.Index(samples["rank"].iloc[labeled].astype("int64"))
     places = ranks.get_indexer(pd.Index(shown["rank"].astype("int64")))  # (G,), of L
@@ -159,7 +161,7 @@ def _index(
     epochs: Sequence[int],
     pictured: bool,
 ) -> dict[str, Any]:
-    """Lay out what is needed to list, search and sort the suspects."""
+    """Return the content of the index: what is needed to list, search and sort the suspects."""
     names = list(summary["class_names"])
     codes = {name: code for code, name in enumerate(names)}
     truth = None
@@ -180,13 +182,13 @@ def _index(
         "ambiguity": _numbers(shown, "ambiguity"),
         "truth": truth,
         "details": [
-            [_shorten(value, MAX_DETAIL_LENGTH) for value in details.iloc[row]]
+            [shorten(value, MAX_DETAIL_LENGTH) for value in details.iloc[row]]
             for row in rows.tolist()
         ]
         if len(details.columns)
         else None,
     }
-    # Of all suspects, so that decisions are found again where another number of them is shown.
+    # The hash is over all suspects, so that a browser finds its decisions if fewer of them are shown.
     told = [
         [str(value) for value in suspects[name]]
         for name in ("sample_id", "given_label", "suggested_label", "suspect_score")
@@ -201,7 +203,7 @@ def _index(
         "num_suspects": int(summary["num_suspects"]),
         "chunk": CHUNK,
         "expected_wrong": summary["expected_wrong"],
-        # Where the score is no probability nothing is known of its number of wrong labels.
+        # If the score is no probability, the number of wrong labels is not known.
         "probability": summary["expected_wrong_interval"] is not None,
         "trained": bool(summary["epochs"]),
         "epochs": list(epochs),
@@ -223,14 +225,14 @@ def _numbers(table: pd.DataFrame, name: str) -> list[float | None]:
 
 
 def _link(text: str, folder: Path) -> str:
-    """Give the address of an image file relative to the page; "" where there is none to be shown."""
+    """Return the address of an image file relative to the page; "" if browsers cannot show it."""
     if suffix_of(text) not in SHOWN_BY_BROWSERS:
         return ""
     try:
         relative = os.path.relpath(Path(text).resolve(), folder.resolve())
-        # A colon in the first part would be taken for the name of a protocol.
+        # `quote` also escapes colons, which could look like the end of a protocol's name.
         return quote(Path(relative).as_posix(), safe="/")
-    except (OSError, RuntimeError, ValueError):  # links in a circle; another drive; no Unicode
+    except (OSError, RuntimeError, ValueError):  # circular links, another drive, or no Unicode
         return ""
 
 
@@ -238,7 +240,7 @@ def _link(text: str, folder: Path) -> str:
 
 
 class _Album:
-    """Encoded pictures by row, on disk: of many suspects they may be more than memory should hold."""
+    """Encoded pictures by row, kept on disk because those of many suspects need much memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -265,7 +267,7 @@ def _read_pictures(
     links: Sequence[str] | None,
     reporter: Reporter,
 ) -> Iterator[_Album]:
-    """Read each image that is shown once, in the data set's order, which is the fastest."""
+    """Read each image that is shown once, in the order of the data set, which is fastest."""
     with tempfile.TemporaryFile() as file:
         album = _Album(file)
         if evidence.pictures is None or links is None:
@@ -303,7 +305,7 @@ def _picture_of(album: _Album, row: int) -> dict[str, Any]:
 def _neighbors(
     evidence: Evidence, shown: pd.DataFrame, rows: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
-    """Give the rows of neighbors of both classes, ``(G, k)`` each."""
+    """Return the rows of the neighbors of both classes, ``(G, k)`` each."""
     if evidence.neighbors is None or not len(rows):
         return {}
     first = shown.head(len(rows))
@@ -316,20 +318,20 @@ def _neighbors(
 def _neighbor(
     row: int, samples: pd.DataFrame, details: pd.DataFrame, album: _Album, held: dict[str, str]
 ) -> dict[str, Any]:
-    """Describe a neighbor; its picture is put into `held` once, however often it is shown."""
+    """Describe a neighbor. Its picture is stored in `held` once, even if it is shown often."""
     told: dict[str, Any] = {"id": str(samples["sample_id"].iloc[row])}
     picture = album.get(row, small=True)
     if picture is not None:
         held.setdefault(str(row), picture.data_uri)
         return told | {"picture": str(row), "tiny": picture.tiny}
     if len(details.columns):
-        # Prose speaks for itself; a number needs its name.
+        # Prose needs no name of its column; a number does.
         words = [
             value if len(value.split()) >= WORDS_OF_PROSE else f"{name} {value}"
             for name, value in details.iloc[row].items()
             if value != ""
         ]
-        told["words"] = _shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
+        told["words"] = shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
     return told
 
 
@@ -352,10 +354,10 @@ def _probs_of(
 
 
 def columns_that_matter(details: pd.DataFrame, given: pd.Series) -> pd.DataFrame:
-    """Choose the columns that tell a person most about the label, those first.
+    """Choose the columns that are most informative about the label, and return these first.
 
-    Prose comes first. The others follow by how much they tell about the given label, in adjusted mutual
-    information, which does not reward a column for having many values.
+    Prose comes first. The other columns follow by their adjusted mutual information with the given
+    label. Unlike plain mutual information, it does not reward a column for having many values.
 
     Parameters
     ----------
@@ -367,7 +369,7 @@ def columns_that_matter(details: pd.DataFrame, given: pd.Series) -> pd.DataFrame
     Returns
     -------
     DataFrame
-        At most `MAX_DETAILS` of its columns.
+        At most `MAX_DETAILS` of the columns.
     """
     if len(details.columns) < 2:
         return details
@@ -381,7 +383,7 @@ def columns_that_matter(details: pd.DataFrame, given: pd.Series) -> pd.DataFrame
 
 
 def _weight(column: pd.Series, labels: NDArray[Any]) -> float:
-    """Weigh a column: 2 and more for prose, else what it tells about the labels, about 0 to 1."""
+    """Return the weight of a column: above 2 for prose, else its adjusted mutual information."""
     texts = column.astype(str)
     words = float(np.mean([len(text.split()) for text in texts]))
     if words >= WORDS_OF_PROSE:
@@ -393,9 +395,5 @@ def _weight(column: pd.Series, labels: NDArray[Any]) -> float:
             pd.qcut(numbers, WEIGHED_PARTS, labels=False, duplicates="drop").fillna(-1).to_numpy()
         )
     elif texts.nunique() > 0.5 * len(texts):
-        return -1.0  # ids, which tell nothing
+        return -1.0  # most values are unique, as ids are
     return float(adjusted_mutual_info_score(labels, values))
-
-
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

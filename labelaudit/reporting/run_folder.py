@@ -1,4 +1,4 @@
-"""The run folder: claimed before training, filled file by file, never half-replaced."""
+"""The run folder: claimed before training, filled file by file, and replaced as a whole."""
 
 from __future__ import annotations
 
@@ -15,14 +15,17 @@ from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
 
 MARKER = "labelaudit.json"
-KEPT = ("corrections.csv", "corrections.before.csv")
+CORRECTIONS_FILE = "corrections.csv"
+"""File of the decisions about the run's samples."""
+BEFORE_FILE = "corrections.before.csv"
+"""File of decisions about samples or labels of a replaced run that the new run does not have."""
 
 
 class RunFolder:
-    """A folder of results that labelaudit wrote, or is about to.
+    """A folder of results that labelaudit has written or is about to write.
 
-    A marker file tells it from other folders; its `status` is "running" until results are complete,
-    interrupted or out of time.
+    A marker file distinguishes it from other folders. Its `status` is "running" until the results are
+    complete, interrupted or out of time.
 
     Parameters
     ----------
@@ -31,12 +34,12 @@ class RunFolder:
     force
         Replace a folder that labelaudit wrote.
     resume
-        Go on with a run that was cut off.
+        Continue a run that was interrupted.
 
     Raises
     ------
     OutputError
-        If the folder is there and may not be used, or could not be written.
+        The folder exists and may not be used, or cannot be written.
     """
 
     def __init__(self, path: str | Path, *, force: bool = False, resume: bool = False) -> None:
@@ -44,7 +47,7 @@ class RunFolder:
         self._replaced: Path | None = None
         self._claimed = False
         if force and resume:
-            raise OutputError("`force` starts afresh and `resume` continues; use one of them")
+            raise OutputError("`force` starts again and `resume` continues; give only one of them")
         marker = _read_marker(self.path)
         self.resuming = False
         if self.path.is_symlink() or self.path.exists():
@@ -60,24 +63,23 @@ class RunFolder:
         if marker is None:
             what = "the folder" if self.path.is_dir() else "the file"
             raise OutputError(
-                f"{what} {self.path} is there already and labelaudit did not write it;"
-                " choose another `out`"
+                f"{what} {self.path} exists and was not written by labelaudit; choose another `out`"
             )
         if resume and marker.get("status") == "complete":
             raise OutputError(
-                f"the run in {self.path} is complete, there is nothing to resume;"
+                f"the run in {self.path} is complete, so there is nothing to resume;"
                 " use `force=True` to replace it"
             )
         if not force and not resume:
             unfinished = marker.get("status") != "complete"
             raise OutputError(
-                f"{self.path} is there already"
+                f"{self.path} already exists"
                 + (
-                    " and holds an unfinished run: `resume=True` continues it,"
+                    " and holds an unfinished run; continue it with `resume=True`,"
                     if unfinished
-                    else ":"
+                    else ";"
                 )
-                + " `force=True` replaces it, `out` names another"
+                + " replace it with `force=True`, or choose another `out`"
             )
 
     def _check_writable(self) -> None:
@@ -85,32 +87,32 @@ class RunFolder:
         while not parent.exists():
             parent = parent.parent
         try:
-            # By trying: permissions alone do not tell of read-only or virtual file systems.
+            # Permissions alone do not show that a file system is read-only, so this tries to write.
             Path(tempfile.mkdtemp(prefix=".labelaudit-", dir=parent)).rmdir()
         except OSError as error:
             raise OutputError(
-                f"{self.path} cannot be written: {parent} takes no new folder"
+                f"{self.path} cannot be written: no folder can be created in {parent}"
                 f" ({error.strerror}); choose another `out`"
             ) from error
 
     def claim(self, version: str, fingerprint: str, config: dict[str, Any]) -> None:
-        """Make the folder, or take the unfinished one up again.
+        """Create the folder, or continue the unfinished run in it.
 
         Parameters
         ----------
         version
-            labelaudit's.
+            Version of labelaudit.
         fingerprint
-            Of the data: an unfinished run on other data is not taken up.
+            Fingerprint of the data. An unfinished run on other data is not continued.
         config
-            What must be the same for a run to be taken up.
+            Settings that must be the same for a run to be continued.
 
         Raises
         ------
         OutputError
-            If the folder cannot be made, or the unfinished run is another one.
+            The folder cannot be created, or the unfinished run has other data or settings.
         """
-        # As JSON has it, so that it compares with what the marker holds.
+        # As it is read back from JSON, so that it can be compared with the marker.
         config = json.loads(json.dumps(config))
         if self.resuming:
             before = self._marker.get("config", {})
@@ -118,12 +120,12 @@ class RunFolder:
             if self._marker.get("fingerprint") != fingerprint:
                 raise OutputError(
                     f"the images or labels have changed since the run in {self.path} began;"
-                    " start afresh with `force=True`"
+                    " start again with `force=True`"
                 )
             if changed:
                 raise OutputError(
                     f"the run in {self.path} began with other settings ({', '.join(changed)});"
-                    " give the same, or start afresh with `force=True`"
+                    " give the same ones, or start again with `force=True`"
                 )
         else:
             self._make()
@@ -140,19 +142,19 @@ class RunFolder:
     def _make(self) -> None:
         try:
             if self.path.exists():
-                # Kept aside until the new results are there.
+                # It is kept under another name until the new results are complete.
                 self._replaced = self.path.with_name(f".{self.path.name}.replaced-{uuid4().hex}")
                 self.path.replace(self._replaced)
             self.path.mkdir(parents=True)
             if self._replaced is not None:
-                # What a person has decided outlives the run, however this one ends.
-                for name in KEPT:
+                # Decisions of people must survive, however this run ends.
+                for name in (CORRECTIONS_FILE, BEFORE_FILE):
                     if (self._replaced / name).is_file():
                         shutil.copy2(self._replaced / name, self.path / name)
         except OSError as error:
             self._restore()
             raise OutputError(
-                f"{self.path} cannot be made ({error.strerror}); choose another `out`"
+                f"{self.path} cannot be created ({error.strerror}); choose another `out`"
             ) from error
 
     def _restore(self) -> None:
@@ -161,20 +163,20 @@ class RunFolder:
         self._replaced = None
 
     def finish(self, status: str) -> None:
-        """Mark the results as there; what they replace is removed now."""
+        """Record that the results are complete, and delete the folder that they replace."""
         aside = []
         while self._replaced is not None:
             aside.append(self._replaced)
-            # A run that was cut off may itself have set one aside.
+            # An interrupted run may itself have set an older folder aside.
             older = (_read_marker(self._replaced) or {}).get("replaces")
             self._replaced = self.path.with_name(str(older)) if older else None
-        for folder in reversed(aside):  # the newer ones say where the older ones are
+        for folder in reversed(aside):  # the newer ones name the older ones
             shutil.rmtree(folder, ignore_errors=True)
         self._marker |= {"status": status, "replaces": None}
         self._write_marker()
 
     def abandon(self) -> None:
-        """Undo `claim` where nothing worth keeping was made; what was to be replaced comes back."""
+        """Undo `claim`: delete the new folder, and restore the one that it was to replace."""
         if self._claimed and not self.resuming:
             shutil.rmtree(self.path, ignore_errors=True)
             self._restore()
@@ -185,14 +187,14 @@ class RunFolder:
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """Write a file into the folder through the path given, whole or not at all."""
+        """Write a file into the folder atomically, through the path that is yielded."""
         path = self.path / name
         path.parent.mkdir(exist_ok=True)
         with atomic_write(path) as partial:
             yield partial
 
     def write_json(self, name: str, value: object) -> None:
-        """Write a JSON file into the folder, whole or not at all."""
+        """Write a JSON file into the folder atomically."""
         text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
         with self.file(name) as path:
             path.write_text(text, encoding="utf-8")

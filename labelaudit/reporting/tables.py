@@ -1,10 +1,10 @@
 """The tables of a run: suspects.csv and samples.parquet.
 
-A CSV file has no types, yet class names such as "NA", "001" and "" are common. The files written
-here keep one rule that brings every value back exactly: **text is quoted, everything else is
-not**, and a missing value is an empty cell without quotes. :func:`read_csv` relies on that rule,
-and where a spreadsheet program has saved the file again and dropped the quotes, on the names of
-the columns that this package writes.
+A CSV file has no types, and class names such as "NA", "001" and "" are common. The files that are
+written here follow one rule, so that every value can be read back exactly: **text is quoted, and
+nothing else is**. A missing value is an empty cell without quotes. :func:`read_csv` relies on this
+rule. If a spreadsheet program has saved the file again without quotes, it relies on the names of the
+columns that this package writes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from labelaudit.errors import SourceError
 from labelaudit.files import atomic_write
 
 REVIEW_COLUMNS = ("decision", "corrected_label")
-"""Empty columns of suspects.csv that whoever relabels fills in; see docs/corrections.md."""
+"""Empty columns of suspects.csv that a person can fill in; see docs/corrections.md."""
 
 SUSPECT_COLUMNS = (
     "rank",
@@ -43,9 +43,9 @@ SUSPECT_COLUMNS = (
     "learner_prob",
     "trusted",
 )
-"""Columns of suspects.csv, in order; ``clean_label`` follows where the truth is known.
+"""Columns of suspects.csv, in order. ``clean_label`` follows if the truth is known.
 
-Those of ε and of learner and guider are there where a network was trained.
+The columns of ε, learner and guider are there only if a network was trained.
 """
 
 TEXT_COLUMNS = frozenset(
@@ -76,38 +76,43 @@ FLOAT_COLUMNS = frozenset(
         "learner_prob",
     }
 )
-# Never missing, so that an empty cell is the empty text even after a spreadsheet program has
-# dropped the quotes that tell the two apart.
+# These are never missing. An empty cell is the empty text, even if a spreadsheet program has dropped
+# the quotes that distinguish the two.
 NEVER_MISSING = frozenset({"sample_id", "path"})
 
-# A spreadsheet program takes a cell that begins with one of these for a formula, or strips the
-# character and looks at the next; the full-width forms are folded to ASCII by some of them.
+# Spreadsheet programs treat a cell that begins with one of these as a formula, or strip the character
+# and look at the next one. Some programs convert the full-width forms to ASCII.
 FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 FLOAT = re.compile(NUMBER.pattern + r"|-?inf", re.ASCII)
-# "007" is a name, not a count. 18 digits are sure to fit into 64 bits.
+# "007" is a name and not a number. 18 digits always fit into 64 bits.
 LEADING_ZERO = re.compile(r"[+-]?0\d", re.ASCII)
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,17})", re.ASCII)
 TRUTH = {"True": True, "False": False, "TRUE": True, "FALSE": False, "true": True, "false": False}
+
+# Why cells are written and split here, and not by `pyarrow.csv`: it writes 1.0 as "1", 1e-05 as
+# "0.00001" and True as "true", and it quotes every text column, so that numbers cannot be formatted
+# before. As it reads, it tells a quoted empty cell from a missing one, but not a quoted "007" from a
+# bare 007, and it accepts `"x"y` as xy. A test holds that it reads the cells that are written here.
 
 # One cell and what ends it: quoted text in group 1, or bare text in group 2.
 CSV_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
 
 
 def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
-    """Take the flagged samples, worst first.
+    """Return the flagged samples, the most suspect first.
 
     Parameters
     ----------
     samples : DataFrame
-        One row per sample, as described in the package's guide to its files.
+        One row per sample, as in samples.parquet; see docs/run-folder.md.
 
     Returns
     -------
     DataFrame
-        The rows with ``is_label_issue``, ordered by ``rank``, with a fresh index. Its columns are those
-        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, and ``clean_label``. Empty,
-        with the same columns, where nothing is flagged.
+        The rows with ``is_label_issue``, ordered by ``rank``, with a new index. The columns are those
+        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, and ``clean_label``. If
+        nothing is flagged, the table has the same columns and no rows.
     """
     columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
@@ -120,23 +125,24 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write a table that a spreadsheet program opens safely and `read_csv` reads back exactly.
 
-    UTF-8, one line feed per row, text quoted and numbers not, floats with the digits that give
-    the same 64-bit float again. Text that a spreadsheet program would run as a formula gets a
-    leading apostrophe, and so does text that begins with an apostrophe, so that the mark can be
-    taken off again without guessing. Text that is a plain number ("-1") is no formula and stays.
+    The file is UTF-8 with one line feed after each row. Text is quoted and numbers are not. Floats have
+    the digits that give the same 64-bit float again. Text that a spreadsheet program would run as a
+    formula gets a leading apostrophe. Text that begins with an apostrophe gets one too, so that the
+    mark can be removed again without guessing. Text that is a plain number ("-1") is no formula and
+    is not marked.
 
     Parameters
     ----------
     frame : DataFrame
-        Any columns of text, numbers and booleans; its index is not written. Values of other types
-        are written as their text.
+        Columns of text, numbers and booleans. Values of other types are written as their text. The
+        index is not written.
     path : Path
-        The file to write, atomically.
+        The file, which is written atomically.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     header = ",".join(_quote(str(name)) for name in frame.columns)
     columns = [_format_column(frame.iloc[:, position]) for position in range(frame.shape[1])]
@@ -149,27 +155,27 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table that `write_csv` wrote, also after a spreadsheet program has saved it again.
+    """Read a table that `write_csv` wrote, even if a spreadsheet program has saved it again.
 
     Parameters
     ----------
     path : Path
-        A UTF-8 file with a header row, with or without a byte order mark, lines ended in any way.
+        A UTF-8 file with a header row, with or without a byte order mark, and with any line ends.
 
     Returns
     -------
     DataFrame
-        Text columns hold exactly the text that was written ("NA", "null", "001" and "" included)
-        and NA where it was missing. The columns this package writes have fixed types (``rank``
-        Int64, ``is_label_issue`` bool, scores float64). Other columns are text where any cell is
-        quoted or is neither number nor truth value; else bool, int64 (Int64 or boolean where
-        some are missing) or float64.
+        Text columns hold exactly the text that was written, including "NA", "null", "001" and "", and
+        NA where it was missing. The columns that this package writes have fixed types (``rank`` Int64,
+        ``is_label_issue`` bool, scores float64). Any other column is text if one of its cells is
+        quoted, or is neither a number nor a truth value. Otherwise it is bool, int64 or float64, and
+        boolean or Int64 if values are missing.
 
     Raises
     ------
     SourceError
-        If the file cannot be read, is not UTF-8, has broken quotes, rows of different lengths, or
-        something that is no number in a column of numbers.
+        The file cannot be read, is not UTF-8, has broken quotes or rows of different lengths, or a
+        column of numbers holds something else.
     """
     path = Path(path)
     return parse_csv(read_text(path), path)
@@ -181,7 +187,7 @@ def read_text(path: Path) -> str:
     Raises
     ------
     SourceError
-        If it cannot be read, or is not UTF-8.
+        The file cannot be read or is not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -194,9 +200,9 @@ def read_text(path: Path) -> str:
 
 
 def separator_of(text: str) -> str:
-    """Give the character between the cells of a table, by its header.
+    """Return the character that separates the cells of a table, judged by its header.
 
-    Where the comma is the decimal sign, spreadsheet programs save "CSV" with semicolons.
+    In languages with a decimal comma, spreadsheet programs write "CSV" files with semicolons.
     """
     header = text.partition("\n")[0]
     return next((sign for sign in "\t;," if sign in header), ",")
@@ -208,9 +214,9 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
     Parameters
     ----------
     text : str
-        With a header row, cells separated by commas.
+        A table with a header row, separated by commas.
     path : Path
-        Where it is from, for messages.
+        The file that it is from, for messages.
 
     Raises
     ------
@@ -220,7 +226,7 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
     rows = _parse_rows(text, path)
     if not rows:
         raise SourceError(f"{path} is empty; it needs a header row")
-    names = [_unescape(cell or "") for cell, _ in rows[0]]
+    names = [unescape(cell or "") for cell, _ in rows[0]]
     columns = {}
     for position, name in enumerate(names):
         cells = [row[position] for row in rows[1:]]
@@ -231,24 +237,24 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as Parquet, atomically; missing labels are null.
+    """Write a table as Parquet, atomically. Missing labels are null.
 
     Parameters
     ----------
     frame : DataFrame
-        The table; its index is not written.
+        The table. Its index is not written.
     path : Path
         The file to write.
 
     Raises
     ------
     OutputError
-        If the file cannot be written.
+        The file cannot be written.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     for position, field in enumerate(table.schema):
-        # A text column without any value (no sample is labeled) would otherwise get Arrow's type
-        # "null", and files of different runs could not be read as one data set.
+        # A text column without values (no sample has a label) would get Arrow's type "null". Files of
+        # different runs could then not be read as one data set.
         if pa.types.is_null(field.type) and field.name in TEXT_COLUMNS:
             column = table.column(position).cast(pa.string())
             table = table.set_column(position, pa.field(field.name, pa.string()), column)
@@ -257,13 +263,13 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
 
 
 def escape(text: str) -> str:
-    """Mark text that a spreadsheet program could run, and text that looks so marked."""
+    """Mark text that a spreadsheet program could run, and text that looks as if it were marked."""
     formula = text.startswith(tuple(FORMULA_STARTS)) and not NUMBER.fullmatch(text)
     return "'" + text if formula or text.startswith("'") else text
 
 
-def _unescape(text: str) -> str:
-    """Undo `escape`; an apostrophe that it cannot have set (a person typed it) stays."""
+def unescape(text: str) -> str:
+    """Undo `escape`. An apostrophe that `escape` does not write was typed by a person and stays."""
     return text[1:] if text[:1] == "'" and text[1:].startswith(("'", *FORMULA_STARTS)) else text
 
 
@@ -289,7 +295,7 @@ def _format_cell(value: object) -> str:
 
 
 def _parse_rows(text: str, path: Path) -> list[list[tuple[str | None, bool]]]:
-    """Split CSV text into rows of cells, each with whether it was quoted; missing is None."""
+    """Split CSV text into rows of pairs: a cell, None if missing, and whether it was quoted."""
     rows: list[list[tuple[str | None, bool]]] = []
     row: list[tuple[str | None, bool]] = []
     position = 0
@@ -302,7 +308,7 @@ def _parse_rows(text: str, path: Path) -> list[list[tuple[str | None, bool]]]:
         position = match.end()
         if end == ",":
             continue
-        # An empty line is one missing value in a table of one column, and nothing in any other.
+        # In a table of one column an empty line is a missing value. In any other it is not a row.
         blank = row == [(None, False)] and bool(rows) and len(rows[0]) > 1
         if not blank:
             if rows and len(row) != len(rows[0]):
@@ -316,7 +322,7 @@ def _parse_rows(text: str, path: Path) -> list[list[tuple[str | None, bool]]]:
 
 
 def _convert_column(name: str, cells: Sequence[tuple[str | None, bool]], path: Path) -> pd.Series:
-    """Give a column its type: by name where the name is ours, else by quotes and content."""
+    """Return a column in its type, which follows from its name, or from quotes and content."""
     values = [value for value, _ in cells]
     present = [value for value in values if value is not None]
     if name in TEXT_COLUMNS:
@@ -346,7 +352,7 @@ def _convert_column(name: str, cells: Sequence[tuple[str | None, bool]], path: P
 
 
 def _text_column(values: Sequence[str | None], missing: str | None) -> pd.Series:
-    texts = [missing if value is None else _unescape(value) for value in values]
+    texts = [missing if value is None else unescape(value) for value in values]
     return pd.Series(texts, dtype="str")
 
 

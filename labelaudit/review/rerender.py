@@ -1,9 +1,10 @@
-"""`labelaudit report`: the page of a run folder, written anew from what lies in it."""
+"""`labelaudit report`: the report page of a run folder, written again from the files in it."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -18,10 +19,10 @@ from labelaudit.reporting.tables import suspects_table
 
 
 def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
-    """Write the report page of a run folder anew, with what was decided since.
+    """Write the report page of a run folder again, with the decisions made since.
 
-    Pictures and neighbors are those that the run folder holds. A folder of an earlier version has none:
-    images are read from their files then, where they still lie there.
+    Pictures and neighbors are taken from the run folder. If an earlier version wrote the folder, it has
+    none. The images are then read from their files, if these still exist.
 
     Parameters
     ----------
@@ -38,44 +39,45 @@ def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
     Raises
     ------
     SourceError
-        If the folder is none of labelaudit's, incomplete or damaged.
+        The folder is not a run folder, or is incomplete or damaged.
     OutputError
-        If the page cannot be written.
+        The page cannot be written.
     """
     found = read_run(run)
     if not (found.path / DATA_FOLDER / f"{INDEX}.js").exists():
         _write_blocks_of_earlier_version(found, reporter or Reporter())
     path = found.path / "report.html"
-    write_page(path, page_of(found))
+    write_page(path, page_of(found, read_block(found.path, INDEX)))
     return path
 
 
-def page_of(run: Run, *, live: bool = False) -> str:
+def page_of(run: Run, index: Any, *, live: bool = False) -> str:
     """Render the page of a run folder.
 
     Parameters
     ----------
     run : Run
-        With the blocks of the page's data in its folder.
+        A run whose folder has the blocks of the page's data.
+    index : object
+        Content of the block `INDEX`.
     live : bool
         Whether `labelaudit review` serves it.
 
     Raises
     ------
     SourceError
-        If a file in the folder is missing or damaged.
+        A file in the folder is missing or damaged.
     """
     from labelaudit.corrections.reviewed import check_run
 
     folder = run.path
-    index = read_block(folder, INDEX)
     plots = {key: folder / "plots" / f"{key}.png" for key in PLOT_TEXTS}
     try:
         return render_page(
             suspects=suspects_table(run.samples),
             summary=run.summary,
             plots={key: file for key, file in plots.items() if file.exists()},
-            blocks=stored_blocks(folder),
+            blocks=stored_blocks(folder, index),
             decisions=[] if live else rows_of(run.corrections),
             epochs=index["epochs"],
             noun=index["noun"],
@@ -85,13 +87,13 @@ def page_of(run: Run, *, live: bool = False) -> str:
         )
     except (AttributeError, KeyError, TypeError, jinja2.UndefinedError) as error:
         raise SourceError(
-            f"{folder} is damaged: what it holds does not fit together ({error!r}); scan again with"
+            f"{folder} is damaged: its files do not fit together ({error!r}); scan again with"
             " `force=True`"
         ) from error
 
 
 def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> None:
-    """Write the blocks of a folder that has none, with what can still be had."""
+    """Write the blocks of a folder that has none, with the data that are still available."""
     from labelaudit.images.decode import ImageFiles
     from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
     from labelaudit.reporting.review_data import write_review_data

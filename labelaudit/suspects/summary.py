@@ -192,7 +192,9 @@ class AuditSummary(Mapping[str, Any]):
         try:
             return msgspec.convert(dict(value), type=cls)
         except msgspec.ValidationError as error:
-            raise SourceError(f"{where} is damaged ({error}); scan again with --force") from error
+            raise SourceError(
+                f"{where} is damaged ({error}); scan again with `force=True`"
+            ) from error
 
     def __getitem__(self, key: str) -> Any:
         if key not in self.__dataclass_fields__:

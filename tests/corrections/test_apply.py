@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from labelaudit.corrections.apply import CHANGE_COLUMNS, apply_corrections
-from labelaudit.corrections.label_files import csv_rows
+from labelaudit.corrections.csv_edits import csv_rows
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.reporting.tables import read_csv, write_csv
@@ -283,8 +283,8 @@ def test_columns_of_first_labels_that_hold_something_else(tmp_path: Path) -> Non
         with pytest.raises(SourceError) as caught:
             apply_corrections(file, decide(a="keep"))
         assert str(caught.value) == (
-            f'the column "first_label" of {file} is needed for the labels that verified ones were at'
-            " first, and holds something else; rename it"
+            f'the column "first_label" of {file} is needed for the first label of verified samples,'
+            " but holds something else; rename it"
         )
     for values in (pa.nulls(2), pa.array(["", "x"]).dictionary_encode()):
         file = parquet_table(tmp_path / "text.parquet", {"First_label": values, **rows})
@@ -392,7 +392,7 @@ def test_excluded_rows_can_be_dropped(tmp_path: Path) -> None:
     applied = apply_corrections(labels, corrections, drop_excluded=True, dry_run=True)
     assert applied.num_excluded == 1
     everything = decided({"a.png": "exclude", "b.png": "exclude", "x/b.png": "exclude"})
-    with pytest.raises(SourceError, match=r"all rows of .* are excluded; none would be left"):
+    with pytest.raises(SourceError, match=r"all rows of .* are excluded and would be dropped"):
         apply_corrections(labels, everything, drop_excluded=True)
     only = tmp_path / "only.csv"
     apply_corrections(labels, decide(b="exclude"), only, drop_excluded=True)
@@ -482,7 +482,7 @@ def test_rows_go_by_number_where_ids_repeat(tmp_path: Path) -> None:
 
 def test_an_id_column_of_any_name(tmp_path: Path) -> None:
     labels = table(tmp_path, "key,path,label\nk0,a.png,cat\nk1,b.png,dog\n")
-    with pytest.raises(SourceError, match=r'"k1"; its rows are called e.g. "a.png"; give the lab'):
+    with pytest.raises(SourceError, match=r'"k1"; its rows have ids such as "a.png"; give the lab'):
         apply_corrections(labels, decided({"k1": "=cat"}))
     assert b"k1,b.png,cat,yes" in written(labels, decided({"k1": "=cat"}), id_column="key")
     with pytest.raises(SourceError, match='has no column "keys"'):
@@ -504,10 +504,10 @@ def test_unknown_samples_are_refused(tmp_path: Path) -> None:
         apply_corrections(labels, decisions)
     assert str(caught.value) == (
         f'{labels} has no row for 5 of 6 samples: "n0.png", "n1.png", "n2.png" and 2 more; its rows'
-        ' are called e.g. "a.png"; give the labels that were scanned, and name their column of ids'
-        " with `id_column` if need be"
+        ' have ids such as "a.png"; give the labels that were scanned and, if necessary, name their'
+        " column of ids with id_column (--id-column)"
     )
-    with pytest.raises(SourceError, match="its rows have no names"):
+    with pytest.raises(SourceError, match="its rows have no ids"):
         apply_corrections(table(tmp_path, "label\ncat\n", "bare.csv"), decided({"1": "keep"}))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bare.csv", "labels.csv"]
 
@@ -551,9 +551,9 @@ def test_splits(tmp_path: Path) -> None:
     assert data.endswith(b"1,train,cat,yes,dog\n0,test,cat,,\n2,test,cat,yes,dog\n")
     more = table(tmp_path, text.replace("train", "a") + "1,test,dog\n", "more.csv")
     for ids in (["0"], ["0", "1"]):
-        with pytest.raises(SourceError, match=r'"0" is in several splits of .*: a, test; choose'):
+        with pytest.raises(SourceError, match=r'"0" is in several splits of .*: a, test; name'):
             apply_corrections(more, decided(dict.fromkeys(ids, "keep")))
-    with pytest.raises(SourceError, match='has no split "val"; splits there: test, train'):
+    with pytest.raises(SourceError, match='has no split "val"; its splits are test, train'):
         apply_corrections(labels, relabel, split="val")
     # By number, rows are those of the whole table.
     labels = table(tmp_path, "split,label\ntest,cat\ntrain,dog\ntrain,cat\n", "bare.csv")
@@ -572,10 +572,10 @@ def test_labels_that_changed_since_the_audit_are_refused(tmp_path: Path) -> None
         apply_corrections(labels, corrections, allow_new_classes=True)
     assert str(caught.value) == (
         f'"a.png" has the label "cat" in {labels}, and had "dog" in the audit; the table has changed'
-        " since the audit: scan it again"
+        " since then, so scan it again"
     )
     for what in ("keep", "exclude"):
-        with pytest.raises(SourceError, match="the table has changed since"):
+        with pytest.raises(SourceError, match="the table has changed since then"):
             apply_corrections(labels, decided({"a.png": what}, given_label="dog"))
     apply_corrections(labels, decided({"a.png": "unsure"}, given_label="dog"))
     written(labels, decided({"a.png": "=dog"}, given_label="cat"), force=True)
@@ -598,8 +598,8 @@ def test_new_classes_are_refused_unless_allowed(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         apply_corrections(labels, decide(a="=Dgo", b="=zebra"))
     assert str(caught.value) == (
-        f'{labels} has no class "Dgo" (is "dog" meant?), "zebra"; correct them, or allow new classes'
-        " with `allow_new_classes=True`"
+        f'{labels} has no class "Dgo" (did you mean "dog"?), "zebra"; correct them, or allow new'
+        " classes with `allow_new_classes=True`"
     )
     with pytest.raises(SourceError, match='"w", "x", "y" and 1 more; correct them'):
         apply_corrections(
@@ -615,13 +615,13 @@ def test_new_classes_are_refused_unless_allowed(tmp_path: Path) -> None:
 def test_decisions_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     labels = table(tmp_path, CSV)
     both = pd.concat([decide(a="keep"), decide(a="exclude")])
-    with pytest.raises(SourceError, match=r'decides twice about "a.png"'):
+    with pytest.raises(SourceError, match=r'has two decisions about "a.png"'):
         apply_corrections(labels, both)
     with pytest.raises(SourceError) as caught:
         apply_corrections(labels, decided({"a.png": "=dog", "./a.png": "keep"}))
     assert str(caught.value) == (
-        f'"a.png" and "./a.png" are the same row of {labels}, and it is decided differently about'
-        ' them: label "dog" and keep; keep one of the decisions'
+        f'"a.png" and "./a.png" are the same row of {labels}, but their decisions differ:'
+        ' label "dog" and keep; keep only one of them'
     )
     applied = apply_corrections(labels, decided({"a.png": "=dog", "./a.png": "=dog"}))
     assert (applied.num_verified, len(applied.changes)) == (1, 2)
@@ -631,31 +631,30 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
     labels = table(tmp_path, CSV)
     corrections = decide(a="=dog")
     for out in (labels, tmp_path / "x" / ".." / "labels.csv"):
-        with pytest.raises(OutputError, match="is read, and is never changed"):
+        with pytest.raises(OutputError, match="is an input, which is never changed"):
             apply_corrections(labels, corrections, out, force=True)
     (tmp_path / "link.csv").symlink_to(labels)
     os.link(labels, tmp_path / "hard.csv")
     for name in ("link.csv", "hard.csv"):
-        with pytest.raises(OutputError, match="is read, and is never changed"):
+        with pytest.raises(OutputError, match="is an input, which is never changed"):
             apply_corrections(labels, corrections, tmp_path / name, force=True)
     new = table(tmp_path, "mine", "new.csv")
     with pytest.raises(OutputError) as caught:
         apply_corrections(labels, corrections, new)
     assert str(caught.value) == (
-        f"{new} is there already; choose another output with `out`, or write over it with"
-        " `force=True`"
+        f"{new} already exists; choose another output with `out`, or overwrite it with `force=True`"
     )
     assert new.read_text() == "mine"
     apply_corrections(labels, corrections, new, force=True)
     assert new.read_text().startswith("path,label,verified")
     table(tmp_path, "mine", "other.changes.csv")
-    with pytest.raises(OutputError, match=r"other.changes.csv is there already"):
+    with pytest.raises(OutputError, match=r"other.changes.csv already exists"):
         apply_corrections(labels, corrections, tmp_path / "other.csv")
     assert not (tmp_path / "other.csv").exists()
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(OutputError, match="is a folder"):
         apply_corrections(labels, corrections, tmp_path / "folder.csv", force=True)
-    with pytest.raises(OutputError, match="cannot make the folder"):
+    with pytest.raises(OutputError, match="cannot create the folder"):
         apply_corrections(labels, corrections, new / "below" / "x.csv")
     assert labels.read_text() == CSV
 
@@ -664,7 +663,9 @@ def test_corrections_are_not_written_over(tmp_path: Path) -> None:
     labels = table(tmp_path, CSV)
     corrections = table(tmp_path, "sample_id,decision\na.png,keep\n", "corrections.csv")
     for given in (corrections, tmp_path):
-        with pytest.raises(OutputError, match=r"corrections.csv is read, and is never changed"):
+        with pytest.raises(
+            OutputError, match=r"corrections.csv is an input, which is never changed"
+        ):
             apply_corrections(labels, given, corrections, force=True)
 
 
@@ -683,7 +684,7 @@ def test_out_must_have_the_format_of_the_labels(tmp_path: Path) -> None:
     with pytest.raises(OptionError) as caught:
         apply_corrections(labels, decide(a="keep"), "new.parquet")
     assert str(caught.value) == (
-        f"the labels of {labels} are written as .csv, and new.parquet has another suffix; call it"
+        f"the labels of {labels} are written as .csv, but new.parquet has another suffix; name it"
         " new.csv"
     )
     lines = table(tmp_path, '{"path": "a.png", "label": "cat"}\n', "labels.jsonl")
@@ -708,7 +709,7 @@ def test_tables_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> 
 def test_labels_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist; check the path of the labels"):
         apply_corrections(tmp_path / "labels.csv", decide(a="keep"))
-    with pytest.raises(SourceError, match="has neither images nor parquet files"):
+    with pytest.raises(SourceError, match="contains neither images nor parquet files"):
         apply_corrections(tmp_path, decide(a="keep"))
 
 
@@ -781,7 +782,7 @@ def test_jsonl_verified_is_updated_in_its_type(tmp_path: Path, there: str, after
     assert data.decode() == line.format(after, '"cat"') + other_after
     exclude = decide(a="exclude")
     if there in ("false", "0"):
-        with pytest.raises(SourceError, match=r'holds truth values .* "excluded" is neither'):
+        with pytest.raises(SourceError, match=r'holds truth values .* cannot hold "excluded"'):
             apply_corrections(labels, exclude, force=True)
         applied = apply_corrections(labels, exclude, drop_excluded=True, force=True)
         assert applied.out is not None
@@ -1129,13 +1130,13 @@ def test_where_shards_are_written(tmp_path: Path) -> None:
     for out in (data, data / "new"):
         with pytest.raises(OutputError, match="is never changed"):
             apply_corrections(data, keep, out, force=True)
-    with pytest.raises(OptionError, match="give a folder for them"):
+    with pytest.raises(OptionError, match="give a folder as out"):
         apply_corrections(data, keep, tmp_path / "new.parquet")
     table(tmp_path, "mine", "file")
     with pytest.raises(OutputError, match="is a file; choose a folder"):
         apply_corrections(data, keep, tmp_path / "file", force=True)
     table(tmp_path / "full", "mine", "other.txt")
-    with pytest.raises(OutputError, match="full is there already"):
+    with pytest.raises(OutputError, match="full already exists"):
         apply_corrections(data, keep, tmp_path / "full")
     assert not (data / "new").exists()
 
@@ -1245,7 +1246,9 @@ def test_a_file_that_changes_meanwhile_is_refused(
             with monkeypatch.context() as patch:
                 data = changed.encode("latin-1")
                 patch.setattr(Path, "read_bytes", lambda self, data=data: data)
-                with pytest.raises(SourceError, match="changed while it was read; run this again"):
+                with pytest.raises(
+                    SourceError, match="changed while it was read; run the command again"
+                ):
                     apply_corrections(labels, decide(a="=dog"))
     assert len(list(tmp_path.iterdir())) == 2
 

@@ -1,8 +1,9 @@
 import pytest
 
-from labelaudit.corrections.diff import CHANGES, DIFF_COLUMNS, diff_runs
+from labelaudit.corrections.diff import CHANGES, DIFF_COLUMNS, diff_runs, write_diff
 from labelaudit.corrections.run import read_run
 from labelaudit.errors import SourceError
+from labelaudit.reporting.tables import read_csv
 
 A = [
     ("corrected.png", "cat", "dog", 0.9),
@@ -92,6 +93,13 @@ def test_the_numbers_of_both_runs_are_there(runs):
     assert diff.expected_wrong_interval_a == (2.0, 5.0)
     assert diff.expected_wrong_interval_b is None
     assert (diff.trusted_a, diff.trusted_b) == (True, False)
+
+
+def test_each_row_says_whether_the_runs_can_be_trusted(runs, tmp_path):
+    write_diff(diff_runs(*runs), tmp_path / "diff.csv")
+    table = read_csv(tmp_path / "diff.csv")
+    assert table["trusted_a"].all()
+    assert not table["trusted_b"].any()
 
 
 def test_a_run_does_not_differ_from_itself(runs):

@@ -57,7 +57,7 @@ def test_without_corrections_the_table_of_them_is_empty(run_folder):
         (lambda run: (run / "summary.json").unlink(), "summary.json is missing; scan again"),
         (lambda run: (run / "samples.parquet").unlink(), "samples.parquet is missing"),
         (lambda run: (run / "summary.json").write_text("{"), "summary.json is damaged"),
-        (lambda run: (run / "summary.json").write_text("[]"), "no JSON object"),
+        (lambda run: (run / "summary.json").write_text("[]"), "is not a JSON object"),
         (lambda run: (run / "summary.json").write_text("{}"), 'the key "class_names"'),
         (lambda run: (run / "samples.parquet").write_text("PAR1"), "samples.parquet is damaged"),
         (
@@ -147,7 +147,7 @@ def test_an_untrusted_run_is_exported_with_a_warning(run_folder, to):
     told = {
         "label-studio": lambda: not read_json(files[0])[0]["meta"]["labelaudit_trusted"],
         "fiftyone": lambda: not read_json(files[0])["info"]["labelaudit_trusted"],
-        "cleanlab": lambda: True,  # its table has no place for it
+        "cleanlab": lambda: not read_csv(files[0])["trusted"].any(),
         "cvat": lambda: ET.parse(files[0]).findtext("meta/labelaudit_trusted") == "false",
         "csv": lambda: not read_csv(files[0])["trusted"].any(),
     }

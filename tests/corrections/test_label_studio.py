@@ -326,7 +326,7 @@ def test_two_annotations_that_disagree_are_refused(labeled_tasks, tmp_path):
     annotate(labeled_tasks[0], HOSTILE)
     annotate(labeled_tasks[0], FORMULA)
     path = write_json(tmp_path / "export.json", labeled_tasks)
-    with pytest.raises(SourceError, match=r'decides twice about "<b>\.png"'):
+    with pytest.raises(SourceError, match=r'has two decisions about "<b>\.png"'):
         read_corrections(path)
 
 
@@ -360,7 +360,7 @@ def test_a_table_of_other_tasks_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [(b"[1]", "no export of Label Studio"), (b"{", "is not JSON"), (b"\xff", "not UTF-8")],
+    [(b"[1]", "not an export of Label Studio"), (b"{", "is not JSON"), (b"\xff", "not UTF-8")],
 )
 def test_other_files_are_refused(tmp_path, content, told):
     path = tmp_path / "export.json"

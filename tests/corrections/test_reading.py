@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,9 @@ import pytest
 import labelaudit
 from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.run import read_run
+from labelaudit.corrections.table import write_corrections
 from labelaudit.errors import SourceError
+from labelaudit.reporting.tables import escape
 
 HEADER = "sample_id,decision,corrected_label,note"
 
@@ -47,12 +50,57 @@ def test_other_separators_are_read(tmp_path: Path, sign: str) -> None:
     assert read_corrections(path).iloc[0][:3].tolist() == ["007", "relabel", "1,5"]
 
 
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("sign", [";", "\t"])
+def test_any_corrections_read_the_same_with_other_separators(
+    tmp_path: Path, sign: str, seed: int
+) -> None:
+    rng = random.Random(seed)
+    texts = [
+        "NA",
+        "007",
+        "1,5",
+        "=1+1",
+        "-2",
+        "'=x",
+        'a "b"',
+        "two\nlines",
+        "a\rb",
+        "猫",
+        "a;b\tc",
+        " ",
+    ]
+    table = pd.DataFrame(
+        {
+            "sample_id": [f"{rng.choice(texts)}{number}" for number in range(40)],
+            "decision": rng.choices(["keep", "relabel", "unsure"], k=40),
+            "corrected_label": "",
+            "note": rng.choices([*texts, ""], k=40),
+            "reviewer": rng.choices(texts, k=40),
+            "reviewed_at": "",
+        }
+    )
+    relabeled = table["decision"] == "relabel"
+    table.loc[relabeled, "corrected_label"] = rng.choices(texts, k=int(relabeled.sum()))
+    write_corrections(table, tmp_path / "ours.csv")
+    saved = table.map(escape).assign(suspect_score="0,97")
+    saved.to_csv(tmp_path / "saved.csv", sep=sign, index=False, lineterminator="\r\n")
+    ours = read_corrections(tmp_path / "ours.csv")
+    pd.testing.assert_frame_equal(ours, table.astype("str"))
+    pd.testing.assert_frame_equal(read_corrections(tmp_path / "saved.csv"), ours)
+
+
+def test_rows_without_their_last_empty_cells_are_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.csv", "a;exclude", header=HEADER.replace(",", ";"))
+    assert read_corrections(path)["decision"].tolist() == ["exclude"]
+
+
 def test_a_run_whose_suspects_were_filled_in_has_these_decisions(
     run_folder, tmp_path: Path
 ) -> None:
     folder = run_folder()
     samples = read_run(folder).suspects
-    with pytest.raises(SourceError, match="nothing was decided"):
+    with pytest.raises(SourceError, match="has no decisions yet"):
         read_corrections(folder)
     table = samples[["sample_id", "given_label", "suggested_label"]].copy()
     table["decision"] = [*["accept"], *[None] * (len(table) - 1)]

@@ -134,8 +134,7 @@ def test_a_label_that_was_kept_and_has_changed_since_is_not_verified() -> None:
     taken = take_review(source(), review(("s0", "keep"), ("s1", "keep"), given={"s0": "b"}))
     assert taken.verified is None
     assert taken.warnings == (
-        '2 labels that were decided about are other ones now: "s0", "s1"; these decisions are passed'
-        " over",
+        '2 reviewed labels have changed since the review: "s0", "s1"; these decisions are ignored',
     )
 
 
@@ -171,7 +170,7 @@ def test_predictions_have_fixed_classes() -> None:
     assert taken.source.manifest.class_names == ("a", "b")
     assert taken.source.manifest.noisy_labels.tolist() == [-1, 1, 1, -1, 0]
     assert taken.source.verified.tolist() == [False, True, False, False, False]
-    assert "corrected to what is no class" in taken.source.warnings[0]
+    assert "corrected to a class that the predictions do not have" in taken.source.warnings[0]
     np.testing.assert_array_equal(taken.models[0], np.delete(probs, 1, axis=0))
 
 
@@ -383,7 +382,7 @@ def test_a_label_that_has_changed_since_is_not_corrected() -> None:
     now = take_review(source(), review(("s0", "relabel", "c"), given={"s0": "c"}))
     before = named(source(), source().manifest.noisy_labels)
     assert named(now, now.manifest.noisy_labels) == before
-    assert "passed over" in now.warnings[-1]
+    assert "are ignored" in now.warnings[-1]
 
 
 def test_decisions_that_hold_no_more_are_not_kept() -> None:
@@ -435,13 +434,13 @@ def test_scores_that_are_no_probabilities_are_not_checked(gaussians, tmp_path) -
 
 def test_runs_without_decisions_are_refused_with_what_to_do(labels, first, tmp_path) -> None:
     run = audit(labels, tmp_path / "run")
-    with pytest.raises(SourceError, match=r"nothing was decided yet in .*labelaudit review"):
+    with pytest.raises(SourceError, match=r"has no decisions yet.*labelaudit review"):
         audit(labels, tmp_path / "other", reviewed=run.run_dir)
     with pytest.raises(SourceError, match="does not exist"):
         audit(labels, tmp_path / "other", reviewed=tmp_path / "nowhere")
     assert not (tmp_path / "other").exists()
     (first.run_dir / "samples.parquet").unlink()
-    with pytest.raises(SourceError, match=r"decisions would be lost: move corrections\.csv"):
+    with pytest.raises(SourceError, match=r"decisions would be lost, so move corrections\.csv"):
         open_review(None, first.run_dir)
 
 

@@ -12,14 +12,11 @@ import pytest
 from PIL import Image
 
 from labelaudit.errors import OutputError
-from labelaudit.reporting.plots import (
-    plot_class_pairs,
-    plot_embedding,
-    plot_epsilon,
-    plot_precision_recall,
-    plot_review,
-    spread_epochs,
-)
+from labelaudit.reporting.history import spread_epochs
+from labelaudit.reporting.plots.class_pairs import plot_class_pairs
+from labelaudit.reporting.plots.detection import plot_precision_recall, plot_review
+from labelaudit.reporting.plots.embedding import plot_embedding
+from labelaudit.reporting.plots.epsilon import plot_epsilon
 
 HOSTILE_NAMES = ["$x^2$ $\\frac", "_background", "", "a\nb", "W" * 300, "猫🐈\x07", "שלום", "%s {}"]
 
@@ -255,7 +252,7 @@ def test_embedding_plot_takes_a_fair_part(
     def keep(points: np.ndarray, seed: int) -> None:
         taken.append(points[:, 0])
 
-    monkeypatch.setattr("labelaudit.reporting.plots._map_to_plane", keep)
+    monkeypatch.setattr("labelaudit.reporting.plots.embedding._map_to_plane", keep)
     embeddings = np.stack([np.arange(2000), np.zeros(2000)], axis=1)
     samples = make_samples(["a", "b"], 2000, flagged)
 

@@ -45,7 +45,7 @@ def test_what_labelaudit_did_not_write_is_never_replaced(tmp_path, options):
     (tmp_path / "photos" / "a.png").write_text("precious")
     (tmp_path / "file.txt").write_text("precious")
     for name in ("photos", "file.txt"):
-        with pytest.raises(OutputError, match="did not write"):
+        with pytest.raises(OutputError, match="not written by labelaudit"):
             RunFolder(tmp_path / name, **options)
     assert (tmp_path / "photos" / "a.png").read_text() == "precious"
     assert (tmp_path / "file.txt").read_text() == "precious"

@@ -1,11 +1,14 @@
 """suspects.csv and samples.parquet: exact round trips, safe cells, whole files or none."""
 
 import csv
+import random
 import stat
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 
 from labelaudit.errors import OutputError, SourceError
@@ -13,6 +16,7 @@ from labelaudit.files import atomic_write
 from labelaudit.reporting.tables import (
     FORMULA_STARTS,
     SUSPECT_COLUMNS,
+    escape,
     read_csv,
     suspects_table,
     write_csv,
@@ -145,6 +149,46 @@ def test_all_hostile_texts_in_one_file_and_in_the_header(tmp_path: Path) -> None
 
     assert back.columns.tolist() == HOSTILE_TEXTS
     assert all(back.iloc[:, i].tolist() == HOSTILE_TEXTS for i in range(len(HOSTILE_TEXTS)))
+
+
+def nasty_cell(rng: random.Random) -> str | None:
+    kind = rng.randrange(4)
+    if kind == 0:
+        return None
+    if kind == 1:
+        return rng.choice(HOSTILE_TEXTS)
+    return "".join(rng.choices("ab01.,;\"'\n\r\t =+-@＝é猫", k=rng.randrange(8)))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_any_table_comes_back_and_other_programs_read_the_same_cells(
+    tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    names = ["given_label", "note", "a column of the user's"]
+    frame = pd.DataFrame(
+        {
+            name: pd.Series(["text", *(nasty_cell(rng) for _ in range(60))], dtype="str")
+            for name in names
+        }
+    )
+    write_csv(frame, tmp_path / "t.csv")
+
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "t.csv"), frame)
+
+    table = pa.csv.read_csv(
+        tmp_path / "t.csv",
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()),
+            null_values=[""],
+            strings_can_be_null=True,
+            quoted_strings_can_be_null=False,
+        ),
+    )
+    for name in names:
+        written = [None if pd.isna(text) else escape(text) for text in frame[name]]
+        assert table[name].to_pylist() == written
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS, ids=lambda text: repr(text[:12]))

@@ -374,7 +374,7 @@ def test_several_in_the_grid_are_decided_and_undone_at_once(
     tab.press("Shift+ArrowRight", "Shift+ArrowRight", "Shift+ArrowRight")
     assert page.inner_text("#selected-count").startswith("4 selected")
     tab.press("a")
-    assert tab.complaints == ["Decide about 4 suspects at once?"]
+    assert tab.complaints == ["Apply this decision to 4 suspects?"]
     assert page.inner_text("#looked") == "4 of 36 decided"
     assert page.locator('.card[data-decision="accept"]').count() == 4
     tab.press("z")

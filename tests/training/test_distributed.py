@@ -223,7 +223,7 @@ def test_the_first_alone_tells_and_nothing_is_left_behind(scans):
     )
     assert again.returncode != 0
     assert again.stdout == ""
-    assert again.stderr.count("error: two is there already") == 1
+    assert again.stderr.count("error: two already exists") == 1
     assert (scans / "two" / "suspects.csv").exists()
 
 

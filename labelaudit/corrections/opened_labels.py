@@ -1,0 +1,178 @@
+"""The label files that a path stands for, with their rows numbered consecutively."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path, PurePosixPath
+
+from labelaudit.corrections.label_files import YES, Edit, LabelFile, read_label_file
+from labelaudit.errors import SourceError
+from labelaudit.sources import folders as sources
+from labelaudit.sources.folders import IMAGE_SUFFIXES, METADATA_FILES, read_source
+from labelaudit.sources.label_tables import Columns, suffix_of
+
+ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]")
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedLabels:
+    """The label files of a path. Their rows are numbered consecutively, from 0.
+
+    Attributes
+    ----------
+    path : Path
+        The path that was given.
+    files : tuple of LabelFile
+        The files.
+    shards : tuple of str
+        Names of the files relative to `path`, if that is a folder of shards.
+    splits : list of str, or None
+        The split of each row, if there are splits.
+    split : str or None
+        The split that was asked for.
+    stems : mapping of str to sequence of int
+        The files that a name such as "train-00000-of-00001:5" may refer to, by stem.
+    """
+
+    path: Path
+    files: tuple[LabelFile, ...]
+    shards: tuple[str, ...] = ()
+    splits: list[str] | None = None
+    split: str | None = None
+    stems: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """The first row of each file, followed by the total number of rows."""
+        return list(accumulate((len(file.labels) for file in self.files), initial=0))
+
+    @property
+    def name(self) -> str:
+        """Name of the labels in messages."""
+        return str(self.path if self.shards else self.files[0].path)
+
+    def of_file(self, number: int, edits: Mapping[int, Edit]) -> dict[int, Edit]:
+        """Return the edits of one file, by the rows of this file."""
+        start, end = self.starts[number : number + 2]
+        return {row - start: edit for row, edit in edits.items() if start <= row < end}
+
+    def columns(self) -> list[list[str]]:
+        """Return the columns that may identify rows, each with one cell per row of all files."""
+        names = dict.fromkeys(name for file in self.files for name in file.ids)
+        return [
+            [text for file in self.files for text in file.ids.get(name, [""] * len(file.labels))]
+            for name in names
+        ]
+
+
+def open_labels(
+    path: Path, columns: Columns, id_column: str | None, split: str | None, ids: Sequence[str]
+) -> OpenedLabels:
+    """Find the label files that a scan of `path` reads, and read their rows.
+
+    Parameters
+    ----------
+    path : Path
+        See `labelaudit.apply_corrections`.
+    columns : Columns
+        The columns of labels and images that were asked for.
+    id_column, split : str or None
+        The column of ids and the split that were asked for.
+    ids : sequence of str
+        Ids of the corrected samples. They may tell which split was scanned.
+
+    Raises
+    ------
+    SourceError
+        There are no labels, or they cannot be read.
+    """
+
+    def read(file: Path, base: str = "") -> LabelFile:
+        table = read_label_file(
+            file, label_column=columns.label, image_column=columns.image, id_column=id_column
+        )
+        if not base or table.embedded:
+            return table
+        moved = {
+            name: [text if not text or ABSOLUTE.match(text) else base + text for text in texts]
+            for name, texts in table.ids.items()
+        }
+        return replace(table, ids=moved)
+
+    if not path.exists():
+        raise SourceError(f"{path} does not exist; check the path of the labels")
+    if not path.is_dir():
+        file = read(path)
+        stems = {path.stem: [0]} if file.format == "parquet" else {}
+        return OpenedLabels(path, (file,), (), file.splits, split, stems)
+    files = sources._Folder(path).walk()
+    images = [name for name in files if suffix_of(name) in IMAGE_SUFFIXES]
+    if not images:
+        return _open_shards(
+            path, [name for name in files if suffix_of(name) == "parquet"], read, split
+        )
+    base = ""
+    metadata = [name for name in METADATA_FILES if name in files]
+    if not metadata and (splits := sources._split_folders(images)):
+        tops = {name.partition("/")[0] for name in ids}
+        if split is None and len(tops) == 1:
+            split = next(iter(tops.intersection(splits)), None)
+        split = sources._choose_split(splits, split, path, [])
+        base = f"{split}/"
+        metadata = [base + name for name in METADATA_FILES if base + name in files]
+    if metadata:
+        file = read(path / metadata[0], base)
+        return OpenedLabels(path, (file,), (), file.splits, None if base else split)
+    columns.refuse(f"{path} is read as one subfolder per class")
+    found = read_source(path, split=split, require_labels=False).manifest
+    names = (*found.class_names, "")
+    listed = LabelFile(
+        path=path,
+        format="csv",
+        label_column="label",
+        labels=[names[number] for number in found.noisy_labels],
+        ids={"path": found.sample_ids.tolist()},
+        splits=None,
+        declared=found.class_names,
+        verified_column=None,
+        verified=[""] * found.num_samples,
+        yes=YES,
+        first_column=None,
+        first=[""] * found.num_samples,
+    )
+    return OpenedLabels(path, (listed,))
+
+
+def _open_shards(
+    path: Path, shards: Sequence[str], read: Callable[[Path, str], LabelFile], split: str | None
+) -> OpenedLabels:
+    """Read the parquet files of a folder. Rows of different splits are named independently."""
+    if not shards:
+        raise SourceError(
+            f"{path} contains neither images nor parquet files; give the table of labels"
+        )
+    files = []
+    for shard in shards:
+        base = shard.rpartition("/")[0]
+        files.append(read(path / shard, f"{base}/" if base else ""))
+    split_of = sources._shard_splits(list(shards))
+    splits: list[str] | None = None
+    if len(set(split_of.values())) > 1:
+        splits = [
+            split_of[shard] for shard, file in zip(shards, files, strict=True) for _ in file.labels
+        ]
+    elif any(file.splits is not None for file in files):
+        splits = [text for file in files for text in file.splits or [""] * len(file.labels)]
+    stems: dict[str, list[int]] = {}
+    for group in dict.fromkeys(split_of.get(shard, "") for shard in shards):
+        members = [i for i, shard in enumerate(shards) if split_of.get(shard, "") == group]
+        called = [PurePosixPath(shards[i]).stem for i in members]
+        if len(set(called)) < len(called):
+            called = [str(PurePosixPath(shards[i]).with_suffix("")) for i in members]
+        for stem, number in zip(called, members, strict=True):
+            stems.setdefault(stem, []).append(number)
+    return OpenedLabels(path, tuple(files), tuple(shards), splits, split, stems)

@@ -1,0 +1,47 @@
+"""The recorded history of ε, as the report reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class EpsilonSource(Protocol):
+    """The recorded history, as plots and the page read it: one epoch in memory at a time.
+
+    `labelaudit.training.recorder.EpsilonHistory` implements it.
+    """
+
+    @property
+    def epochs(self) -> Sequence[int]:
+        """The recorded epochs, in order."""
+        ...
+
+    def read(self, epoch: int) -> Mapping[str, NDArray[np.float32]]:
+        """Return ``epsilon``, ``learner_prob``, ``guider_prob`` of one epoch, (L,) in [0, 1]."""
+        ...
+
+
+def spread_epochs(epochs: Sequence[int], most: int) -> list[int]:
+    """Choose at most `most` evenly spaced epochs, including the first and the last.
+
+    Parameters
+    ----------
+    epochs : sequence of int
+        In order.
+    most : int
+        At least 1. If it is 1, the last epoch is chosen.
+
+    Returns
+    -------
+    list of int
+    """
+    if len(epochs) <= most:
+        return list(epochs)
+    if most == 1:
+        return [epochs[-1]]
+    positions = np.linspace(0, len(epochs) - 1, most).round().astype(int)
+    return [epochs[position] for position in positions]

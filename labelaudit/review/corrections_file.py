@@ -1,0 +1,149 @@
+"""corrections.csv during a review: it is read and rewritten with every decision."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from labelaudit.corrections.table import (
+    ACCEPT,
+    CORRECTION_COLUMNS,
+    DECISIONS,
+    GIVEN_LABEL,
+    RELABEL,
+    write_corrections,
+)
+from labelaudit.errors import SourceError
+from labelaudit.files import locked
+from labelaudit.reporting.tables import read_csv
+
+MOST_LETTERS = 10_000  # length of a label or a note
+Stamp = tuple[int, int, int]
+
+
+class CorrectionsFile:
+    """The corrections.csv of a run folder. Every change rewrites the whole file.
+
+    Parameters
+    ----------
+    path
+        The file; it need not exist yet.
+    given_labels
+        The given label, by sample id, of each sample that may be decided about.
+
+    Raises
+    ------
+    SourceError
+        The file exists and cannot be read.
+    """
+
+    def __init__(self, path: Path, given_labels: Mapping[str, str]) -> None:
+        self.path = path
+        self._given = dict(given_labels)
+        self._lock = threading.Lock()
+        self._seen: Stamp | None = None
+        self._rows: dict[str, dict[str, str]] = {}
+        self._read()
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return all rows, with the columns `CORRECTION_COLUMNS` and `GIVEN_LABEL`."""
+        with self._lock:
+            self._read()
+            return list(self._rows.values())
+
+    def update(
+        self, changes: Sequence[Mapping[str, Any]], reviewer: str
+    ) -> tuple[int, list[tuple[str, str]]]:
+        """Write changed decisions. A change without decision and note removes the row.
+
+        Parameters
+        ----------
+        changes
+            Each with ``sample_id``, ``decision``, ``corrected_label`` and ``note``.
+        reviewer
+            Name of the person who decided.
+
+        Returns
+        -------
+        tuple
+            The number of samples with a decision now, and the changes that are not valid and not
+            written, as pairs of the sample and the reason.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        refused = []
+        with self._lock, locked(self.path):
+            self._read()
+            rows = dict(self._rows)
+            for change in changes:
+                told = {name: change.get(name, "") for name in CORRECTION_COLUMNS[:4]}
+                trouble = self._trouble(told)
+                if trouble:
+                    refused.append((str(told["sample_id"]), trouble))
+                    continue
+                sample = told["sample_id"]
+                if told["decision"] not in (ACCEPT, RELABEL):
+                    told["corrected_label"] = ""
+                if told["decision"] or told["note"]:
+                    who = {"reviewer": reviewer, "reviewed_at": now}
+                    rows[sample] = {**told, **who, GIVEN_LABEL: self._given[sample]}
+                else:
+                    rows.pop(sample, None)
+            columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
+            frame = pd.DataFrame(list(rows.values()), columns=columns, dtype="str").fillna("")
+            write_corrections(frame, self.path)
+            self._rows = rows
+            self._seen = stamp(self.path)
+        return sum(row["decision"] != "" for row in rows.values()), refused
+
+    def _trouble(self, told: Mapping[str, Any]) -> str:
+        """Return why a change is not valid, "" if it is valid."""
+        if not all(isinstance(text, str) and len(text) <= MOST_LETTERS for text in told.values()):
+            return f"a decision consists of texts of at most {MOST_LETTERS:,} characters"
+        if told["sample_id"] not in self._given:
+            return "the sample is not in the list of suspects"
+        if told["decision"] not in ("", *DECISIONS):
+            return f"the decision must be one of {', '.join(DECISIONS)}"
+        if told["decision"] in (ACCEPT, RELABEL) and not told["corrected_label"]:
+            return "the corrected label has no name"
+        return ""
+
+    def _read(self) -> None:
+        """Read the file again if another program has written it, so that no decision is lost."""
+        state = stamp(self.path)
+        if state == self._seen:
+            return
+        self._rows = {}
+        if state is not None:
+            frame = read_csv(self.path)
+            missing = [name for name in CORRECTION_COLUMNS if name not in frame]
+            if missing:
+                raise SourceError(
+                    f"{self.path} has no column {missing[0]!r}; correct its header, or move the file"
+                    " away"
+                )
+            frame[GIVEN_LABEL] = frame.get(GIVEN_LABEL, pd.Series("", index=frame.index))
+            columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
+            for row in frame[columns].fillna("").astype(str).to_dict("records"):
+                told = {str(name): text for name, text in row.items()}
+                told["decision"] = told["decision"].strip().lower()  # a person may have typed it
+                self._rows[told["sample_id"]] = told
+        self._seen = state
+
+
+def stamp(path: Path) -> Stamp | None:
+    """Return what changes when a file is rewritten; None if there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
