@@ -16,7 +16,6 @@ from labelaudit.audit.plan import AuditPlan
 from labelaudit.auditor import LabelAuditor
 from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.inputs import is_parquet, read_samples
 from labelaudit.prediction_scan import as_list, refuse_training_options, scan_predictions
 from labelaudit.progress import Reporter
 from labelaudit.reporting.result import ScanResult
@@ -24,6 +23,7 @@ from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import join_predictions
+from labelaudit.sources.samples import is_parquet, read_samples
 from labelaudit.suspects.summary import installed_version
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training import distributed
