@@ -28,12 +28,9 @@ from labelaudit.features.backbones import (
     open_backbone,
 )
 from labelaudit.features.weights import DEFAULT_WEIGHTS
-from labelaudit.images.decode import (
-    ImagePlan,
-    NoImages,
-    decode_source,
-    plan_images,
-)
+from labelaudit.images.containers import NoImages
+from labelaudit.images.decode import decode_source
+from labelaudit.images.plan import ImagePlan, plan_images
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
 from labelaudit.networks.standardize import PixelStatistics

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.errors import LabelauditWarning, SourceError
-from labelaudit.images.decode import NoImages
+from labelaudit.images.containers import NoImages
 from labelaudit.sources.manifest import (
     UNLABELED,
     Manifest,

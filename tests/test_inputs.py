@@ -13,7 +13,7 @@ from torchvision import models
 from labelaudit import inputs
 from labelaudit.errors import OptionError
 from labelaudit.features.embed import embed
-from labelaudit.images.decode import NoImages
+from labelaudit.images.containers import NoImages
 from labelaudit.inputs import decode, extract, take_features, tell_notes
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import FeatureSource

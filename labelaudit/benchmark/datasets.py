@@ -15,7 +15,8 @@ from torchvision import datasets as torchvision_datasets
 
 from labelaudit.benchmark.demo import digits
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.images.decode import decode_source, plan_images
+from labelaudit.images.decode import decode_source
+from labelaudit.images.plan import plan_images
 from labelaudit.methods.system import InputKind
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import FEATURE_COLUMNS, FeatureSource, TableSource

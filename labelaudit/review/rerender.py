@@ -92,7 +92,7 @@ def page_of(run: Run, *, live: bool = False) -> str:
 
 def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> None:
     """Write the blocks of a folder that has none, with what can still be had."""
-    from labelaudit.images.decode import ImageFiles
+    from labelaudit.images.containers import ImageFiles
     from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
     from labelaudit.reporting.review_data import write_review_data
     from labelaudit.sources.manifest import text_array

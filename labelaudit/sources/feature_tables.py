@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import Indices, NoImages
+from labelaudit.images.containers import Indices, NoImages
 from labelaudit.images.store import make_store
 from labelaudit.sources.folders import rows_of_split, source_name
 from labelaudit.sources.label_tables import (

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import ImageFiles, Indices, ParquetImages
+from labelaudit.images.containers import ImageFiles, Indices, ParquetImages
 from labelaudit.sources.label_tables import (
     IMAGE_COLUMNS,
     TABLE_SUFFIXES,

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import Indices
+from labelaudit.images.containers import Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, as_text
 
 # Tried in this order, whatever their case.

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import ImageArrays, Images, Indices, NoImages
+from labelaudit.images.containers import ImageArrays, Images, Indices, NoImages
 
 UNLABELED = -1
 # With a smaller share of labeled samples each label is drawn many times in each epoch and spreads to

@@ -19,7 +19,7 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import Indices
+from labelaudit.images.containers import Indices
 from labelaudit.images.store import make_store
 from labelaudit.sources.feature_tables import (
     SHOWN_COLUMNS,

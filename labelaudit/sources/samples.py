@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.images.decode import ImageFiles
+from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.feature_tables import (
     FeatureSource,
     TableSource,

@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import Indices
+from labelaudit.images.containers import Indices
 from labelaudit.sources.feature_tables import FeatureSource, Floats, source_from_table
 from labelaudit.sources.label_tables import (
     FIRST_LABEL_COLUMN,

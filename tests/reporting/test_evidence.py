@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from labelaudit.images.decode import ImageFiles, NoImages
+from labelaudit.images.containers import ImageFiles, NoImages
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting import evidence
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import NoImages, UnreadableImageError, plan_images
+from labelaudit.images.containers import NoImages, UnreadableImageError
+from labelaudit.images.plan import plan_images
 from labelaudit.sources.feature_tables import join_features, read_labels_with_features
 from labelaudit.sources.folders import read_source
 from labelaudit.sources.prediction_files import read_labels_alone

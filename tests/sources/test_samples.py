@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.images.decode import ImageFiles, NoImages
+from labelaudit.images.containers import ImageFiles, NoImages
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.sources.samples import read_samples
