@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from labelaudit.reporting.result import ScanResult
     from labelaudit.reporting.tables import read_csv
     from labelaudit.review.rerender import render_report
+    from labelaudit.sources.arrays import source_from_arrays
     from labelaudit.sources.folders import read_source
-    from labelaudit.sources.manifest import Source, source_from_arrays
+    from labelaudit.sources.manifest import Source
     from labelaudit.training.recorder import EpsilonHistory, EpsilonRecorder
 
 __all__ = [
@@ -96,7 +97,7 @@ _HOMES = {
     "read_source": "labelaudit.sources.folders",
     "render_report": "labelaudit.review.rerender",
     "scan": "labelaudit.pipeline",
-    "source_from_arrays": "labelaudit.sources.manifest",
+    "source_from_arrays": "labelaudit.sources.arrays",
 }
 
 

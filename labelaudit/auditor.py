@@ -26,8 +26,10 @@ from labelaudit.methods.umn import UMN
 from labelaudit.options import AuditOptions, check_audit_options
 from labelaudit.progress import Reporter
 from labelaudit.reporting.result import ScanResult
+from labelaudit.sources.arrays import source_from_arrays
+from labelaudit.sources.classes import as_text
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
-from labelaudit.sources.manifest import Source, as_text, source_from_arrays
+from labelaudit.sources.manifest import Source
 from labelaudit.training.recorder import EpsilonHistory
 
 

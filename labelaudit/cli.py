@@ -208,7 +208,7 @@ def scan(
     """Find suspect labels and write them to suspects.csv, with a page to look at."""
     with for_people(several_processes=True):
         from labelaudit.pipeline import scan as run_scan
-        from labelaudit.sources.folders import source_name
+        from labelaudit.sources.file_tree import source_name
 
         result = run_scan(
             source,

@@ -36,9 +36,7 @@ from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice,
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
-from labelaudit.sources.feature_tables import (
-    FeatureSource,
-)
+from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Source
 from labelaudit.training import distributed
 

@@ -16,8 +16,9 @@ from labelaudit.features.embed import embed
 from labelaudit.images.containers import NoImages
 from labelaudit.inputs import decode, extract, take_features, tell_notes
 from labelaudit.progress import Reporter
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource
-from labelaudit.sources.manifest import Source, source_from_arrays
+from labelaudit.sources.manifest import Source
 from labelaudit.sources.samples import read_samples
 
 CPU = torch.device("cpu")

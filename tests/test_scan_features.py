@@ -19,8 +19,8 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.reporting.blocks import read_block
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import features_of_rows
-from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.suspects import duplicates
 from labelaudit.training.batches import plan_batches
 

@@ -20,8 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.sources import label_tables
-from labelaudit.sources.label_tables import (
+from labelaudit.files import suffix_of
+from labelaudit.sources.cells import (
     FIRST_LABEL_COLUMN,
     ID_COLUMNS,
     LABEL_COLUMNS,
@@ -29,9 +29,11 @@ from labelaudit.sources.label_tables import (
     VERIFIED_COLUMN,
     Columns,
     column_called,
-    suffix_of,
+    delimiter_of,
+    find_column,
+    read_cells,
 )
-from labelaudit.sources.manifest import as_text
+from labelaudit.sources.classes import as_text
 
 YES = "yes"
 """What the column `VERIFIED_COLUMN` says of a verified label.
@@ -180,13 +182,11 @@ def read_label_file(
         The file is not such a table, lacks a column, or its column ``verified`` or ``first_label``
         cannot be written.
     """
-    # `_read_cells` and `_find_column` are how a scan reads the same table.
-    cells = label_tables._read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
-    label = label_tables._find_column(
-        cells, label_column, LABEL_COLUMNS, "the labels", "label_column"
-    )
+    # `read_cells` and `find_column` are how a scan reads the same table.
+    cells = read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
+    label = find_column(cells, label_column, LABEL_COLUMNS, "the labels", "label_column")
     assert label is not None
-    split = label_tables._find_column(cells, None, (SPLIT_COLUMN,), "", None)
+    split = find_column(cells, None, (SPLIT_COLUMN,), "", None)
     if not len(cells.rows):
         raise SourceError(f"{path} is empty: it has no rows below its header")
     ids: dict[str, list[str]] = {}
@@ -194,7 +194,7 @@ def read_label_file(
         ids[cells.image] = cells.texts[cells.image]
     for asked, option in ((id_column, "id_column"), (image_column, "image_column")):
         if asked is not None:
-            name = label_tables._find_column(cells, asked, (), "the ids", option)
+            name = find_column(cells, asked, (), "the ids", option)
             assert name is not None
             ids.setdefault(name, cells.texts[name])
     if id_column is None and image_column is None:
@@ -400,7 +400,7 @@ def _special(delimiter: str) -> re.Pattern[str]:
 
 def _edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     first = _LINE_END.split(text, maxsplit=1)[0]
-    delimiter = label_tables._delimiter(file.path, first)
+    delimiter = delimiter_of(file.path, first)
     special = _special(delimiter)
     spans, _ = next(csv_rows(text, delimiter), ([], 0))
     names = [_csv_text(text[slice(*span)]).strip() for span in spans]

@@ -17,8 +17,8 @@ from labelaudit.corrections.table import (
     check_corrections,
 )
 from labelaudit.errors import SourceError
+from labelaudit.files import suffix_of
 from labelaudit.reporting.tables import REVIEW_COLUMNS, parse_csv, read_text, separator_of
-from labelaudit.sources.label_tables import suffix_of
 
 SUSPECTS_FILE = "suspects.csv"
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import adjusted_mutual_info_score
 
+from labelaudit.files import suffix_of
 from labelaudit.progress import Reporter
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
@@ -32,7 +33,6 @@ from labelaudit.reporting.blocks import (
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.pictures import Picture, encode_picture
 from labelaudit.reporting.plots import EpsilonSource, spread_epochs
-from labelaudit.sources.label_tables import suffix_of
 
 CHUNK = 40  # suspects in a block
 

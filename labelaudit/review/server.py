@@ -35,7 +35,7 @@ from labelaudit.corrections.table import (
     write_corrections,
 )
 from labelaudit.errors import LabelauditError, OptionError, SourceError
-from labelaudit.files import locked
+from labelaudit.files import locked, suffix_of
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
     INDEX,
@@ -46,7 +46,6 @@ from labelaudit.reporting.blocks import (
 from labelaudit.reporting.html import page_text, source_hash
 from labelaudit.reporting.tables import read_csv
 from labelaudit.review.rerender import page_of
-from labelaudit.sources.label_tables import suffix_of
 
 HOST = "127.0.0.1"
 TOKEN_BYTES = 18

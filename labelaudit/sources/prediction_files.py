@@ -19,24 +19,20 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
+from labelaudit.files import suffix_of
 from labelaudit.images.containers import Indices
 from labelaudit.images.store import make_store
+from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Columns
+from labelaudit.sources.feature_files import id_text
 from labelaudit.sources.feature_tables import (
     SHOWN_COLUMNS,
     FeatureSource,
     TableSource,
-    id_text,
     source_from_table,
 )
-from labelaudit.sources.label_tables import (
-    ID_COLUMNS,
-    LABEL_COLUMNS,
-    SPLIT_COLUMN,
-    Columns,
-    read_table,
-    suffix_of,
-)
-from labelaudit.sources.manifest import Source, some
+from labelaudit.sources.label_tables import read_table
+from labelaudit.sources.manifest import Source
+from labelaudit.sources.wording import some
 
 Floats = npt.NDArray[np.floating]
 SUFFIXES = ("npy", "parquet", "csv", "tsv")

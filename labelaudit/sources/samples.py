@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 
 from labelaudit.errors import OptionError, SourceError
+from labelaudit.files import suffix_of
 from labelaudit.images.containers import ImageFiles
+from labelaudit.sources.arrays import source_from_arrays
+from labelaudit.sources.classes import text_array
 from labelaudit.sources.feature_tables import (
     FeatureSource,
     TableSource,
@@ -23,9 +26,9 @@ from labelaudit.sources.feature_tables import (
     join_features,
     read_labels_with_features,
 )
-from labelaudit.sources.folders import IMAGE_SUFFIXES, read_source
-from labelaudit.sources.label_tables import suffix_of
-from labelaudit.sources.manifest import Source, source_from_arrays, text_array
+from labelaudit.sources.file_tree import IMAGE_SUFFIXES
+from labelaudit.sources.folders import read_source
+from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.tabular import read_tabular
 

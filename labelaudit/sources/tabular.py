@@ -20,14 +20,10 @@ from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardSc
 
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Indices
-from labelaudit.sources.feature_tables import FeatureSource, Floats, source_from_table
-from labelaudit.sources.label_tables import (
-    FIRST_LABEL_COLUMN,
-    ID_COLUMNS,
-    VERIFIED_COLUMN,
-    Columns,
-    read_table,
-)
+from labelaudit.sources.cells import FIRST_LABEL_COLUMN, ID_COLUMNS, VERIFIED_COLUMN, Columns
+from labelaudit.sources.feature_files import Floats
+from labelaudit.sources.feature_tables import FeatureSource, source_from_table
+from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import UNLABELED
 
 # Standardized, a column of a heavier tail than this is a few huge values and a crowd at 0, and the

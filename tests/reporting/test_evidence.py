@@ -13,7 +13,7 @@ from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting import evidence
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures
 from labelaudit.reporting.files import evidence_of
-from labelaudit.sources.manifest import text_array
+from labelaudit.sources.classes import text_array
 
 
 def table(given: Any, flagged: Any) -> pd.DataFrame:

@@ -279,7 +279,7 @@ def test_parquet_files_that_do_not_fit(labels: Path, tmp_path: Path) -> None:
 def test_lists_of_another_length_in_a_later_part_of_the_file(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labelaudit.sources.feature_tables.BLOCK_ROWS", 4)
+    monkeypatch.setattr("labelaudit.sources.feature_files.BLOCK_ROWS", 4)
     lists = [*VALUES[:8].tolist(), *VALUES[8:, :3].tolist()]
     pq.write_table(pa.table({"id": NAMES, "x": lists}), tmp_path / "f.parquet")
     with pytest.raises(SourceError, match=r'"t8" in .* has 3 features'):

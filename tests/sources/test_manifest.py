@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from labelaudit.errors import SourceError
-from labelaudit.sources.manifest import Verified, check_trainable, source_from_arrays
+from labelaudit.sources.arrays import source_from_arrays
+from labelaudit.sources.classes import check_trainable
+from labelaudit.sources.manifest import Verified
 
 # --- arrays ------------------------------------------------------------------------------------
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.images.containers import ImageFiles, NoImages
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource
-from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.sources.samples import read_samples
 
 
