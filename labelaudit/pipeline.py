@@ -314,8 +314,8 @@ def _refuse_other_data(plan: AuditPlan, fingerprint: str) -> None:
         )
 
 
-def _name_of(array_or_file: str | Path | np.ndarray) -> str:
-    return "an array" if isinstance(array_or_file, np.ndarray) else str(array_or_file)
+def _name_of(array_or_file: Any) -> str:
+    return str(array_or_file) if isinstance(array_or_file, str | Path) else "an array"
 
 
 def _open_folder(out: str | Path | None, *, force: bool, resume: bool) -> RunFolder | None:

@@ -6,10 +6,10 @@ encoded bytes (or the array) of one of them.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -74,17 +74,18 @@ class ImageFiles:
 
 
 class ImageArrays:
-    """Images that are an array in memory, or memory-mapped; it is not copied.
+    """Images that are arrays in memory, or one memory-mapped array; they are not copied.
 
     Parameters
     ----------
-    arrays : array (M, H, W) or (M, H, W, C) uint8
-        C is 1 (grey), 3 (RGB) or 4 (RGB and alpha).
+    arrays : array (M, H, W) or (M, H, W, C) uint8, or a sequence of M arrays
+        C is 1 (grey), 3 (RGB) or 4 (RGB and alpha). The images of a sequence, (H, W) or (H, W, C),
+        may differ in size.
     rows : array (N,) int64, optional
-        Which of the M images these are; by default all of them.
+        Which of the M images these are. By default all of them.
     """
 
-    def __init__(self, arrays: Pixels, rows: Indices | None = None) -> None:
+    def __init__(self, arrays: Pixels | Sequence[Pixels], rows: Indices | None = None) -> None:
         self._arrays = arrays
         self._rows = np.arange(len(arrays)) if rows is None else rows
 
@@ -97,7 +98,7 @@ class ImageArrays:
         return image
 
     def subset(self, indices: Indices) -> "ImageArrays":
-        """Return the images at `indices` (M,); the array stays one and the same."""
+        """Return the images at `indices` (M,); the arrays are shared."""
         return ImageArrays(self._arrays, self._rows[indices])
 
 
@@ -164,14 +165,7 @@ class ParquetImages:
         shard = self._shards[file]
         group, row = shard.locate(int(self._rows[index]))
         cell = self._groups.get(file, group)[row].as_py()
-        if isinstance(cell, bytes):
-            return cell
-        if cell is not None and cell.get("bytes") is not None:
-            data: bytes = cell["bytes"]
-            return data
-        if cell is not None and cell.get("path"):
-            return _path_inside(shard.file.parent, cell["path"]).read_bytes()
-        raise OSError("the table's cell holds no image")
+        return _bytes_of(cell, lambda path: _path_inside(shard.file.parent, path))
 
     def subset(self, indices: Indices) -> "ParquetImages":
         """Return the images at `indices` (M,), sharing the files and what is cached of them."""
@@ -182,6 +176,51 @@ class ParquetImages:
         part._shards = self._shards
         part._groups = self._groups
         return part
+
+
+class CellImages:
+    """Images in the rows of a data set in memory, such as one of Hugging Face.
+
+    Parameters
+    ----------
+    table : sequence of mappings
+        `table[row][column]` is a cell with "bytes", or else a "path" that can be opened.
+    column : str
+        The column that holds the images.
+    rows : array (N,) int64, optional
+        Which rows these are. By default all of them.
+    """
+
+    def __init__(self, table: Any, column: str, rows: Indices | None = None) -> None:
+        self._table = table
+        self._column = column
+        self._rows = np.arange(len(table)) if rows is None else rows
+        self._lock = threading.Lock()  # such a table may not be made for several threads
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def read(self, index: int) -> bytes:
+        """Return the image's bytes; raises OSError where the cell holds none."""
+        with self._lock:
+            cell = self._table[int(self._rows[index])][self._column]
+        return _bytes_of(cell, Path)
+
+    def subset(self, indices: Indices) -> "CellImages":
+        """Return the images at `indices` (M,), of the same table."""
+        return CellImages(self._table, self._column, self._rows[indices])
+
+
+def _bytes_of(cell: Any, locate: Callable[[str], Path]) -> bytes:
+    """Return the image in a cell: binary, or Hugging Face's struct{bytes, path}."""
+    if isinstance(cell, bytes):
+        return cell
+    if cell is not None and cell.get("bytes") is not None:
+        data: bytes = cell["bytes"]
+        return data
+    if cell is not None and cell.get("path"):
+        return locate(cell["path"]).read_bytes()
+    raise OSError("the table's cell holds no image")
 
 
 class _Shard:

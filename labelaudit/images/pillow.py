@@ -73,7 +73,7 @@ def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = No
     """
     if isinstance(data, np.ndarray):
         pixels = data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data
-        return _as_seen(Image.fromarray(pixels))
+        return as_seen(Image.fromarray(pixels))
     if not data:
         raise UnreadableImageError("the file is empty")
     try:
@@ -83,7 +83,7 @@ def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = No
             side = 2 * max(reducible_to)
             image.draft(image.mode, (side, side))
         image.load()
-        return _as_seen(image)
+        return as_seen(image)
     except MemoryError:
         # The machine's trouble, not the image's: it must not pass for a broken file.
         raise
@@ -124,7 +124,7 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def _as_seen(image: Image.Image) -> Image.Image:
+def as_seen(image: Image.Image) -> Image.Image:
     """Convert a loaded image to "L" or "RGB", upright."""
     orientation = orientation_of(image)
     if image.mode.startswith("I") or image.mode == "F":

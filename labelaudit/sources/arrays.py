@@ -7,14 +7,15 @@ import numpy as np
 import numpy.typing as npt
 
 from labelaudit.errors import SourceError
-from labelaudit.images.containers import ImageArrays, Images, NoImages
+from labelaudit.images.containers import Images, NoImages
 from labelaudit.sources.classes import as_text, make_source, text_array
-from labelaudit.sources.manifest import UNLABELED, VERIFIED, Source
+from labelaudit.sources.manifest import UNLABELED, VERIFIED, Source, Texts
+from labelaudit.sources.values import as_images, as_labels
 from labelaudit.sources.wording import repeated, some
 
 
 def source_from_arrays(
-    images: npt.ArrayLike | None,
+    images: Any | None,
     labels: Any,
     *,
     class_names: Sequence[str] | None = None,
@@ -27,20 +28,22 @@ def source_from_arrays(
 
     Parameters
     ----------
-    images : array (N, H, W) or (N, H, W, C), or None
-        uint8, or floats in [0, 1], which are rounded to uint8. C is 1, 3 or 4 (with alpha).
-        An array of uint8 is not copied. None where there are none, but features.
-    labels : array or sequence (N,)
-        Integers, -1 where unlabeled, or strings, "" or None where unlabeled.
+    images : array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W), list of images, or None
+        uint8, or floats in [0, 1], which are rounded to uint8. C is 1 or 3, or 4 (with alpha) where
+        the channels are last. The images of a list are arrays, tensors or PIL images, and may
+        differ in size. An array of uint8 is not copied. None where there are no images, but
+        features.
+    labels : array, tensor, Series or sequence (N,)
+        Integers, -1 where unlabeled; or strings, "" or None where unlabeled.
     class_names : sequence of str, optional
-        With integer labels the name of each class, in order; with strings the names allowed, in
+        With integer labels the name of each class, in order. With strings the names allowed, in
         the order wanted. By default the labels themselves, sorted.
     sample_ids : sequence of str, optional
-        Unique names of the images; by default their row numbers.
+        Unique names of the images. By default their row numbers.
     clean_labels : array or sequence (N,), optional
         True labels, in the form of `labels`.
     verified : array (N,) bool, optional
-        Labels that a person has verified; they are taken as right.
+        Labels that a person has verified. They are taken as right.
     name : str
         What to call the source.
 
@@ -49,21 +52,52 @@ def source_from_arrays(
     SourceError
         Shapes, types or ranges do not fit, ids repeat, or fewer than two classes have labels.
     """
-    found: Images
-    if images is None:
-        found = NoImages(len(labels))
-    else:
-        found = ImageArrays(_checked_pixels(np.asarray(images)))
-    total = len(found)
+    return source_of_images(
+        NoImages(len(labels)) if images is None else as_images(images),
+        labels,
+        class_names=class_names,
+        sample_ids=sample_ids,
+        clean_labels=clean_labels,
+        verified=verified,
+        name=name,
+    )
+
+
+def source_of_images(
+    images: Images,
+    labels: Any,
+    *,
+    class_names: Sequence[str] | None = None,
+    sample_ids: Sequence[str] | None = None,
+    clean_labels: Any = None,
+    verified: npt.ArrayLike | None = None,
+    name: str = "arrays",
+    paths: Texts | None = None,
+) -> Source:
+    """Make a source of images wherever they lie.
+
+    Parameters
+    ----------
+    images : Images
+        N images.
+    labels, class_names, sample_ids, clean_labels, verified, name
+        See `source_from_arrays`.
+    paths : array (N,) object of str, optional
+        Where the images are files: their paths.
+
+    Raises
+    ------
+    SourceError
+        Numbers or types do not fit, ids repeat, or fewer than two classes have labels.
+    """
+    total = len(images)
     declared = tuple(class_names or ())
     if len(set(declared)) < len(declared):
         raise SourceError(f"class_names repeat: {some(repeated(declared))}; make them unique")
-    texts = _array_labels(labels, total, declared, "labels")
-    clean = (
-        None
-        if clean_labels is None
-        else _array_labels(clean_labels, total, declared, "clean_labels")
-    )
+    texts = _label_texts(labels, total, declared, "labels")
+    clean = None
+    if clean_labels is not None:
+        clean = _label_texts(clean_labels, total, declared, "clean_labels")
     ids = [str(i) for i in (range(total) if sample_ids is None else sample_ids)]
     if len(ids) != total:
         raise SourceError(f"there are {len(ids)} sample_ids and {total} images; give one for each")
@@ -73,8 +107,8 @@ def source_from_arrays(
         name=name,
         where=name,
         ids=ids,
-        paths=text_array([""] * total),
-        images=found,
+        paths=text_array([""] * total) if paths is None else paths,
+        images=images,
         labels=texts,
         clean=clean,
         declared=declared,
@@ -82,39 +116,11 @@ def source_from_arrays(
     )
 
 
-def _checked_pixels(images: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return images as (N, H, W) or (N, H, W, C) uint8."""
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] not in (1, 3, 4)):
-        raise SourceError(
-            f"images have the shape {images.shape}; give (N, H, W), or (N, H, W, C) with channels "
-            "last and C in 1, 3, 4"
-        )
-    if 0 in images.shape:
-        raise SourceError(f"no image found in an array of shape {images.shape}")
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.floating):
-        raise SourceError(f"images are {images.dtype}; give uint8, or floats in [0, 1]")
-    pixels = np.empty(images.shape, np.uint8)
-    # In blocks, for in one go the intermediate floats would take several times the images' memory.
-    for start in range(0, len(images), 1024):
-        block = images[start : start + 1024]
-        if not ((block >= 0) & (block <= 1)).all():  # NaN fails too
-            raise SourceError(
-                f"images are floats from {block.min():g} to {block.max():g}; scale them to "
-                "[0, 1], or give uint8"
-            )
-        pixels[start : start + 1024] = np.rint(block * 255)
-    return pixels
-
-
-def _array_labels(labels: Any, total: int, declared: tuple[str, ...], what: str) -> list[str]:
+def _label_texts(labels: Any, total: int, declared: tuple[str, ...], what: str) -> list[str]:
     """Return labels given from Python as text: numbers index `declared` where there is one."""
-    # Lists are not made arrays: in ["cat", nan] NumPy would turn the NaN into the text "nan".
-    values = list(labels) if isinstance(labels, list | tuple) else np.asarray(labels).tolist()
-    if not isinstance(values, list) or len(values) != total:
-        size = len(values) if isinstance(values, list) else 1
-        raise SourceError(f"there are {size} {what} and {total} images; give one for each")
+    values = as_labels(labels, what)
+    if len(values) != total:
+        raise SourceError(f"there are {len(values)} {what} and {total} images; give one for each")
     known = set(declared)
     texts = []
     for row, value in enumerate(values):

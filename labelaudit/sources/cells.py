@@ -7,10 +7,12 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -117,6 +119,23 @@ def read_cells(file: Path, columns: Columns) -> Cells:
         raise SourceError(f"{file} is not a text table in UTF-8; save it as UTF-8") from error
     except OSError as error:
         raise SourceError(f"{file} cannot be read: {error.strerror or error}") from error
+
+
+def cells_of_frame(frame: pd.DataFrame, columns: Columns) -> Cells:
+    """Return the columns of a DataFrame that may be needed; see `read_cells`."""
+    file = Path("DataFrame")
+    names = [str(name) for name in frame.columns]
+    wanted = columns.of_interest(names)
+    texts: dict[str, list[str]] = {}
+    for position, name in enumerate(names):
+        if name not in wanted:
+            continue
+        if names.count(name) > 1:
+            raise SourceError(f'the DataFrame has two columns "{name}"; rename one')
+        # Lists, objects and dates are no text, and left out as in a parquet file.
+        with suppress(TypeError):
+            texts[name] = [as_text(cell) for cell in frame.iloc[:, position].tolist()]
+    return Cells(file, tuple(names), texts, np.arange(len(frame), dtype=np.int64), "row", {})
 
 
 def _read_csv(file: Path, columns: Columns) -> Cells:

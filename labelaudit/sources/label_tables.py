@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Indices
@@ -20,6 +21,7 @@ from labelaudit.sources.cells import (
     SPLIT_COLUMN,
     VERIFIED_COLUMN,
     Columns,
+    cells_of_frame,
     column_called,
     find_column,
     read_cells,
@@ -82,23 +84,32 @@ class LabelTable:
 
 
 def read_table(
-    file: Path,
+    file: Path | pd.DataFrame,
     columns: Columns,
     image_names: Sequence[str] = IMAGE_COLUMNS,
     *,
     images_needed: bool = True,
 ) -> LabelTable:
-    """Read a file; unless its column is asked for, images are named by the first of `image_names`.
+    """Read the labels of a table in a file or in memory.
 
-    Where none of these is there, the file is refused, or unless `images_needed`, all `images` are
-    "". Then a column that holds the images themselves is as good as none.
+    Parameters
+    ----------
+    file : Path or DataFrame
+        CSV, TSV, JSONL or parquet; or the table itself.
+    columns : Columns
+        The columns asked for.
+    image_names : sequence of str
+        Unless its column is asked for, the images (or ids) are in the first of these that is there.
+    images_needed : bool
+        Whether a table without such a column is refused. If it is not, all `images` are "", and a
+        column that holds the images themselves is not read.
 
     Raises
     ------
     SourceError
         The file is not a table, lacks a column, contradicts its own schema, or has no rows.
     """
-    cells = read_cells(file, columns)
+    cells = read_cells(file, columns) if isinstance(file, Path) else cells_of_frame(file, columns)
     label = find_column(cells, columns.label, LABEL_COLUMNS, "the labels", "label_column")
     assert label is not None
     clean = None

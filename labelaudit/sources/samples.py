@@ -17,7 +17,6 @@ import numpy as np
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import suffix_of
 from labelaudit.images.containers import ImageFiles
-from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.classes import text_array
 from labelaudit.sources.feature_tables import (
     FeatureSource,
@@ -30,14 +29,16 @@ from labelaudit.sources.file_tree import IMAGE_SUFFIXES
 from labelaudit.sources.folders import read_source
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
+from labelaudit.sources.python_data import Asked, read_python_data, type_name
 from labelaudit.sources.tabular import read_tabular
+from labelaudit.sources.values import as_features, is_frame
 
 
 def read_samples(
-    source: str | Path | np.ndarray | Source | FeatureSource,
-    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
+    source: Any,
+    labels: Any = None,
     *,
-    features: str | Path | np.ndarray | None = None,
+    features: Any = None,
     tabular: bool = False,
     image_column: str | None = None,
     label_column: str | None = None,
@@ -47,74 +48,108 @@ def read_samples(
     verified_column: str | None = None,
     predictions: Sequence[Any] | None = None,
 ) -> Source | FeatureSource | TableSource:
-    """Find samples and labels, and features where they come along; no image is opened.
+    """Find samples and labels, and features where they come along; no image file is opened.
 
     Parameters
     ----------
-    source, labels, features, tabular
-        See `labelaudit.scan`.
+    source : str, Path, Source, FeatureSource, or what `read_python_data` takes
+        The samples; see `labelaudit.scan`.
+    labels
+        For a folder of images the path of a table; for data in memory N labels.
+    features
+        A path, the name of a column, or an array, tensor, DataFrame or list (N, D).
+    tabular
+        Whether the source is a table whose other columns are the features: a path or a DataFrame.
     image_column, label_column, id_column, split, clean_label_column, verified_column
-        How to read a table.
+        How to read a table or a data set.
     predictions
-        Predictions that will be joined, so that a table may name labels alone, without images or
-        features: a `TableSource` then.
+        Predictions that will be joined. A table may then name labels alone, without images or
+        features, and is returned as a `TableSource`.
 
     Raises
     ------
     SourceError, OptionError
         If the source cannot be read, or not in this way.
     """
-    if isinstance(source, np.ndarray | Source | FeatureSource):
-        if tabular:
-            raise OptionError("--tabular reads a table from a file; give its path as the source")
-        if verified_column is not None:
-            raise OptionError(
-                "verified_column names a column of a table; give an array of verified labels to"
-                " labelaudit.source_from_arrays"
-            )
-        return _in_memory(source, labels, features)
-    if labels is not None and not isinstance(labels, str | Path):
-        raise OptionError("labels for a source on disk must be the path of a table")
-    path = Path(source)
+    features = _checked_features(features)
+    columns = {
+        "label_column": label_column,
+        "id_column": id_column,
+        "split": split,
+        "clean_label_column": clean_label_column,
+        "verified_column": verified_column,
+    }
     if tabular:
+        if not (isinstance(source, str | Path) or is_frame(source)):
+            raise OptionError("--tabular reads a table; give the path of a file, or a DataFrame")
         if labels is not None or image_column is not None:
             raise OptionError(
-                "--tabular reads one table, labels and features; leave the labels' file and"
-                " --image-column out, and name the column of labels with --label-column"
+                "--tabular reads labels and features from one table; leave out the labels and"
+                " --image-column, and name the column of labels with --label-column"
             )
-        return read_tabular(
-            path,
-            label_column=label_column,
-            id_column=id_column,
-            split=split,
-            clean_label_column=clean_label_column,
-            verified_column=verified_column,
+        return read_tabular(source, **columns)
+    if isinstance(source, str | Path):
+        return _on_disk(Path(source), labels, features, image_column, columns, predictions)
+    if verified_column is not None:
+        raise OptionError(
+            "verified_column names a column of a table; give an array of verified labels to"
+            " labelaudit.source_from_arrays"
         )
+    asked = Asked(labels, image_column, label_column, split, features is not None)
+    return _in_memory(source, asked, features)
+
+
+def _checked_features(features: Any) -> str | Path | np.ndarray | None:
+    """Return features as a path, the name of a column, or an array (N, D)."""
+    if features is None:
+        return None
+    if not isinstance(features, str | Path):
+        return as_features(features, "features=")
+    if suffix_of(str(features)) == "npz":
+        raise OptionError(
+            f"{features} may hold several arrays; save the one of the features with numpy.save as"
+            " .npy, and give that file"
+        )
+    return features
+
+
+def _on_disk(
+    path: Path,
+    labels: Any,
+    features: str | Path | np.ndarray | None,
+    image_column: str | None,
+    columns: dict[str, str | None],
+    predictions: Sequence[Any] | None,
+) -> Source | FeatureSource | TableSource:
+    """Read a source on disk; `columns` are the options that every reader of a table takes."""
+    if labels is not None and not isinstance(labels, str | Path):
+        raise OptionError(
+            f"labels= is {type_name(labels)}; for a source on disk give the path of a table of labels"
+        )
+    if suffix_of(path.name) in ("npy", "npz") and path.is_file():
+        raise OptionError(
+            f"{path} holds arrays, and no labels; give a table of labels as the source and this file"
+            " as its features, or from Python the loaded array with labels="
+        )
+    ids = columns["id_column"]
     read_images = partial(
         read_source,
         path,
         labels,
         image_column=image_column,
-        label_column=label_column,
-        split=split,
-        clean_label_column=clean_label_column,
-        verified_column=verified_column,
+        label_column=columns["label_column"],
+        split=columns["split"],
+        clean_label_column=columns["clean_label_column"],
+        verified_column=columns["verified_column"],
     )
+    are_images = path.is_dir() or labels is not None or image_column is not None
     if features is None:
-        if predictions and not path.is_dir() and labels is None and image_column is None:
-            alone = read_labels_alone(
-                path,
-                by_row=are_by_row(predictions),
-                label_column=label_column,
-                id_column=id_column,
-                split=split,
-                clean_label_column=clean_label_column,
-                verified_column=verified_column,
-            )
+        if predictions and not are_images:
+            alone = read_labels_alone(path, by_row=are_by_row(predictions), **columns)
             return replace(alone, source=_pictured(alone.source, path.parent))
         return read_images()
-    if path.is_dir() or labels is not None or image_column is not None:
-        if id_column is not None:
+    if are_images:
+        if ids is not None:
             raise OptionError(
                 "--id-column names the ids of a table's rows; images are called by their paths"
             )
@@ -124,46 +159,30 @@ def read_samples(
                 " sample_id and features, or labelaudit.read_source(...) and features in its order"
             )
         return join_features(read_images(), features)
-    if is_parquet(features) and id_column is None:
+    if is_parquet(features) and ids is None:
         embedded = _embedded_images(read_images, Path(str(features)))
         if embedded is not None:
             return embedded
-    found = read_labels_with_features(
-        path,
-        features,
-        label_column=label_column,
-        id_column=id_column,
-        split=split,
-        clean_label_column=clean_label_column,
-        verified_column=verified_column,
-    )
-    return _with_pictures(found, path.parent)
+    found = read_labels_with_features(path, features, **columns)
+    return replace(found, source=_pictured(found.source, path.parent))
 
 
 def _in_memory(
-    source: np.ndarray | Source | FeatureSource,
-    labels: str | Path | np.ndarray | Sequence[Any] | None,
-    features: str | Path | np.ndarray | None,
+    source: Any, asked: Asked, features: str | Path | np.ndarray | None
 ) -> Source | FeatureSource:
-    if isinstance(source, np.ndarray):
-        if labels is None or isinstance(labels, str | Path):
-            what = "features" if source.ndim == 2 else "images"
-            raise OptionError(f"an array of {what} needs an array of as many labels")
-        if source.ndim != 2:
-            source = source_from_arrays(source, labels)
-        elif features is not None:
-            raise OptionError("an array (N, D) is features already; leave the other features out")
-        else:
-            return features_of_rows(source_from_arrays(None, labels), source)
-    elif labels is not None:
-        raise OptionError("a Source has its labels already; leave them out")
+    if not isinstance(source, Source | FeatureSource):
+        found = read_python_data(source, asked)
+    elif asked.labels is None:
+        found = source
+    else:
+        raise OptionError("a Source has its labels already; leave labels= out")
     if features is None:
-        return source
-    if isinstance(source, FeatureSource):
-        raise OptionError("a FeatureSource has its features already; leave the others out")
+        return found
+    if isinstance(found, FeatureSource):
+        raise OptionError("the source has its features already; leave features= out")
     if isinstance(features, np.ndarray):
-        return features_of_rows(source, features)
-    return join_features(source, features)
+        return features_of_rows(found, features)
+    return join_features(found, features)
 
 
 def is_parquet(features: str | Path | np.ndarray) -> bool:
@@ -180,11 +199,6 @@ def _embedded_images(read_images: Callable[[], Source], features: Path) -> Featu
         return join_features(read_images(), features)
     except SourceError:
         return None
-
-
-def _with_pictures(found: FeatureSource, folder: Path) -> FeatureSource:
-    """Add the images that the ids name, if they all name files in the table's folder."""
-    return replace(found, source=_pictured(found.source, folder))
 
 
 def _pictured(source: Source, folder: Path) -> Source:

@@ -25,6 +25,7 @@ from labelaudit.sources.feature_files import Floats
 from labelaudit.sources.feature_tables import FeatureSource, source_from_table
 from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import UNLABELED
+from labelaudit.sources.values import as_frame, is_frame
 
 # Standardized, a column of a heavier tail than this is a few huge values and a crowd at 0, and the
 # huge ones alone decide who is near to whom. A normal distribution has an excess kurtosis of 0, a
@@ -53,7 +54,7 @@ class _Kind:
 
 
 def read_tabular(
-    table: str | Path,
+    table: Any,
     *,
     label_column: str | None = None,
     id_column: str | None = None,
@@ -65,8 +66,8 @@ def read_tabular(
 
     Parameters
     ----------
-    table : str or Path
-        CSV, TSV, JSONL or parquet; a row without a label is unlabeled.
+    table : str, Path or DataFrame
+        CSV, TSV, JSONL or parquet, or a table in memory. A row without a label is unlabeled.
     label_column, id_column, split, clean_label_column, verified_column : str, optional
         See `labelaudit.sources.feature_tables.read_labels_with_features`. None of these columns
         becomes a feature, nor does "first_label".
@@ -77,9 +78,9 @@ def read_tabular(
         The file is not such a table, has no column to make features of, or has fewer than two
         classes.
     """
-    path = Path(table)
+    given = as_frame(table) if is_frame(table) else Path(table)
     columns = Columns(id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column)
-    read = read_table(path, columns, ID_COLUMNS, images_needed=False)
+    read = read_table(given, columns, ID_COLUMNS, images_needed=False)
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels
     names = [str(name) for name in rows.details]
@@ -94,7 +95,7 @@ def read_tabular(
     try:
         features, notes = tabular_features(rows.details, exclude=left_out)
     except SourceError as error:
-        raise SourceError(f"{path}: {error}") from error
+        raise SourceError(f"{read.where}: {error}") from error
     return FeatureSource(rows.source, features, rows.details, notes | left_out)
 
 

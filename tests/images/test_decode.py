@@ -239,7 +239,7 @@ def test_lab_and_ycbcr() -> None:
     )
     assert lab is not None
     np.testing.assert_allclose(seen(encoded(lab, "TIFF"))[0, 0], [200, 30, 30], atol=4)
-    ycbcr = pillow._as_seen(red.convert("YCbCr"))  # few formats keep the mode
+    ycbcr = pillow.as_seen(red.convert("YCbCr"))  # few formats keep the mode
     np.testing.assert_allclose(np.asarray(ycbcr)[0, 0], [200, 30, 30], atol=4)
 
 

@@ -86,7 +86,7 @@ def test_features_of_texts_are_found_by_id_or_row_or_column(tmp_path: Path, gaus
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": np.zeros((5, 2))}, "array of features needs an array of as many labels"),
+        ({"source": np.zeros((5, 2))}, "array of features needs labels="),
         ({"source": np.zeros((5, 2)), "labels": [0, 1]}, "5 rows and the source has 2"),
         ({"source": np.full((4, 2), np.nan), "labels": [0, 1, 0, 1]}, "not a finite number"),
         ({"source": np.zeros((4, 2)), "labels": [0, 0, 0, 0]}, "one class"),
@@ -94,7 +94,7 @@ def test_features_of_texts_are_found_by_id_or_row_or_column(tmp_path: Path, gaus
             {"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "features": np.zeros((4, 2))},
             "features already",
         ),
-        ({"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "tabular": True}, "from a file"),
+        ({"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "tabular": True}, "reads a table"),
         ({"source": "{photos}", "features": np.zeros((6, 2))}, "found by their ids"),
         ({"source": "{photos}/table.csv", "features": np.zeros((5, 2))}, "5 rows"),
         ({"source": "{photos}/table.csv", "features": "embedding"}, "embedding"),
