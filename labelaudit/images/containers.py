@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
-# Row groups of a few thousand thumbnails, or of a hundred photos, are some 10 MB each: enough of
-# them fit for every decoding thread to stand in its own.
+# A row group of a few thousand thumbnails, or of a hundred photos, takes about 10 MB. So every
+# decoding thread has room for its own.
 ROW_GROUP_CACHE_BYTES = 256 * 2**20
 
 
 class UnreadableImageError(OSError):
-    """An image cannot be decoded; the message says why, in words that fit into a report."""
+    """An image cannot be decoded. The message is a reason that a report can show."""
 
 
 class Images(Protocol):
@@ -55,7 +55,7 @@ class ImageFiles:
     Parameters
     ----------
     paths : array (N,) of str
-        A path that can be opened as it is, for each image.
+        For each image a path that can be opened as it is.
     """
 
     def __init__(self, paths: npt.NDArray[np.object_]) -> None:
@@ -103,12 +103,12 @@ class ImageArrays:
 
 
 class NoImages:
-    """The images of a source that has none: labels of texts, sounds or rows, with features.
+    """The images of a source without images, such as labels of texts or sounds with features.
 
     Parameters
     ----------
     total : int
-        How many samples there are.
+        Number of samples.
     """
 
     def __init__(self, total: int) -> None:
@@ -118,20 +118,20 @@ class NoImages:
         return self._total
 
     def read(self, index: int) -> bytes:
-        """Raise UnreadableImageError: there is nothing to see."""
+        """Raise UnreadableImageError, because there is no image."""
         raise UnreadableImageError("this source has labels and features, and no images")
 
     def subset(self, indices: Indices) -> "NoImages":
-        """Return as many as `indices` (M,)."""
+        """Return the same for the samples at `indices` (M,)."""
         return NoImages(len(indices))
 
 
 class ParquetImages:
     """Images in a column of parquet files: Hugging Face's struct{bytes, path}, or plain binary.
 
-    Only the row groups being read are in memory, at most `ROW_GROUP_CACHE_BYTES` of them or two,
-    whichever is more. Threads that walk through the rows in about the same order read each row
-    group once: whoever needs it first reads it, the others wait for that.
+    Only the row groups in use are in memory: up to `ROW_GROUP_CACHE_BYTES`, but at least two. Threads
+    that go through the rows in about the same order read each row group once. The first thread that
+    needs a row group reads it, and the others wait.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class ParquetImages:
     column : str
         The column that holds the images.
     file_of : array (N,) int64
-        For each image the file it lies in, as an index into `files`.
+        For each image the index of its file in `files`.
     rows : array (N,) int64
         For each image its row in that file, from 0.
     """
@@ -158,8 +158,9 @@ class ParquetImages:
     def read(self, index: int) -> bytes:
         """Return the image's bytes.
 
-        Where the cell has a path and no bytes they are read from that path, relative to the
-        parquet file's folder and inside it; raises OSError where there is neither or it fails.
+        If the cell has a path and no bytes, the file at that path is read. The path is relative to
+        the folder of the parquet file and must not leave it. Raises OSError if the cell has neither,
+        or if reading fails.
         """
         file = int(self._file_of[index])
         shard = self._shards[file]
@@ -168,7 +169,7 @@ class ParquetImages:
         return _bytes_of(cell, lambda path: _path_inside(shard.file.parent, path))
 
     def subset(self, indices: Indices) -> "ParquetImages":
-        """Return the images at `indices` (M,), sharing the files and what is cached of them."""
+        """Return the images at `indices` (M,). The files and their cache are shared."""
         part = ParquetImages.__new__(ParquetImages)
         part._column = self._column
         part._file_of = self._file_of[indices]
@@ -250,7 +251,7 @@ class _Shard:
 
 
 class _RowGroupCache:
-    """The row groups read last, each read by one thread while the others wait for it."""
+    """The row groups that were read last. One thread reads each, while the others wait for it."""
 
     def __init__(self, shards: Sequence[_Shard]) -> None:
         self._shards = shards
@@ -283,7 +284,7 @@ class _RowGroupCache:
         read = {key: future.result() for key, future in self._groups.items() if future.done()}
         total = sum(group.nbytes for group in read.values())
         for key, group in list(read.items()):
-            # Two stay whatever their size: at the border of two row groups both are in use.
+            # Two stay whatever their size, because both are in use at the border between them.
             if total <= ROW_GROUP_CACHE_BYTES or len(read) <= 2:
                 return
             total -= group.nbytes
@@ -291,7 +292,7 @@ class _RowGroupCache:
 
 
 def _path_inside(folder: Path, text: str) -> Path:
-    """Return the path in `folder` that a table's cell names; OSError where it leads out of it."""
+    """Return the path that a cell names in `folder`; OSError if it leaves the folder."""
     path = PurePosixPath(text.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts:
         raise OSError(f'the path "{text}" leaves the folder of the parquet file')

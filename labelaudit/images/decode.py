@@ -1,8 +1,8 @@
 """Decoding all images of a source once, in parallel, to one (N, C, H, W) uint8 array.
 
-`decode_source` is the call to use; `decode_images` decodes to given channels.
+`decode_source` is the function to use; `decode_images` decodes to a given number of channels.
 
-An image that cannot be decoded is never an error here: it is counted, with the reason in words.
+An image that cannot be decoded raises no error here. It is listed with the reason.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ class DecodedImages:
     Attributes
     ----------
     pixels : array (N, C, H, W) uint8
-        The images in order; those that are unreadable are zero.
+        The images in order. Unreadable ones are zero.
     unreadable : dict of int to str
-        Index of each image that could not be decoded, in order, and the reason in words.
+        The reason for each image that could not be decoded, by its index, in order.
     """
 
     pixels: Pixels
@@ -36,7 +36,7 @@ class DecodedImages:
 
 
 class ColorFoundError(Exception):
-    """A color image turned up where grey ones were planned; `decode_source` handles it."""
+    """An image has color although grey was planned; `decode_source` handles this."""
 
     def __init__(self, index: int) -> None:
         super().__init__(f"image {index} has color, and one grey channel was planned")
@@ -52,11 +52,11 @@ def decode_source(
     allocate: Callable[[tuple[int, int, int, int]], Pixels] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> DecodedImages:
-    """Decode all images, with the size and the channels that fit them: the call to use.
+    """Decode all images to the size and the channels of a plan.
 
-    The plan was made from a sample. Should a color image turn up among images planned as
-    grey, decoding starts over with three channels, so that color is never lost; `on_progress`
-    then starts again from the beginning.
+    The plan was made from some of the images. If another one has color although grey was planned,
+    decoding starts over with three channels, so that no color is lost. `on_progress` then starts
+    over, too.
 
     Parameters
     ----------
@@ -65,14 +65,14 @@ def decode_source(
     plan : ImagePlan
         From `plan_images`.
     size : (height, width), optional
-        In pixels; by default the plan's.
+        In pixels. By default that of the plan.
     workers : int, optional
-        Threads; by default one for each core that the process may use.
+        Number of threads. By default one per core that the process may use.
     allocate : callable, optional
-        Makes the array to decode into from its shape (N, C, H, W), in uint8: where a source
-        does not fit into memory, a memory-mapped one. Called again if decoding starts over.
+        Returns a uint8 array of a given shape (N, C, H, W) to decode into. It may be memory-mapped.
+        Called again if decoding starts over.
     on_progress : callable, optional
-        Called in this thread with the number of images done, at most some 200 times.
+        Called in this thread with the number of images done, about 200 times at most.
     """
     height, width = size or (plan.height, plan.width)
 
@@ -103,12 +103,11 @@ def decode_images(
     out: Pixels | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> DecodedImages:
-    """Decode all images to one size, in parallel; the result does not depend on the threads.
+    """Decode all images to one size, in parallel. The result does not depend on the threads.
 
-    An image of that size keeps its pixels exactly. Another is resized with its aspect ratio kept
-    (Lanczos to make it smaller, bilinear to enlarge) and centered; the rest is filled with the
-    median color of its edge. Black bars would be the strongest shape in the picture, one that
-    tells the aspect ratio and with it often the class; the edge's color hides the seam.
+    An image of that size keeps its exact pixels. Any other is resized with its aspect ratio kept
+    (Lanczos to reduce, bilinear to enlarge) and centered. The rest is filled with the median color
+    of its edge. Black bars would reveal the aspect ratio, and with it often the class.
 
     Parameters
     ----------
@@ -119,16 +118,17 @@ def decode_images(
     channels : {1, 3}
         With 3, grey images get three equal channels.
     workers : int, optional
-        Threads; by default one for each core that the process may use.
+        Number of threads. By default one per core that the process may use.
     out : array (N, channels, height, width) uint8, optional
-        Decoded into and returned as `pixels`, e.g. memory-mapped; by default a new array.
+        The array to decode into, which is returned as `pixels`. It may be memory-mapped. By default
+        a new array.
     on_progress : callable, optional
-        Called in this thread with the number of images done, at most some 200 times.
+        Called in this thread with the number of images done, about 200 times at most.
 
     Raises
     ------
     ColorFoundError
-        `channels` is 1 and an image has color; it is not dropped silently.
+        `channels` is 1 and an image has color.
     ValueError
         `out` has another shape or dtype, or `channels` is not 1 or 3.
     """

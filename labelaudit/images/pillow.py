@@ -37,39 +37,50 @@ _UPRIGHT = {
 def load_image(data: bytes | Pixels) -> Image.Image:
     """Decode one image as a person would see it.
 
-    EXIF orientation is applied; what is transparent shows white; CMYK and other color spaces
-    become RGB; 16-bit and float grey is scaled to 8 bits; of an animation it is the first frame.
+    The EXIF orientation is applied. Transparent pixels become white. CMYK and other color spaces
+    become RGB. Grey of 16 bits or floats is scaled to 8 bits. Of an animation the first frame is
+    returned.
 
     Parameters
     ----------
     data : bytes or array (H, W) or (H, W, C) uint8
-        A file's content, or pixels with C in 1, 3, 4.
+        The content of a file, or pixels with C = 1, 3 or 4.
 
     Returns
     -------
     PIL.Image.Image
-        In mode "L" where the file's mode is grey, else "RGB". Pixels whose file has the same mode
-        and no orientation are exactly the file's.
+        Mode "L" if the mode of the file is grey, else "RGB". If the file has this mode and no
+        orientation, the pixels are exactly those of the file.
 
     Raises
     ------
     UnreadableImageError
-        Not an image, truncated, broken, or too many pixels to decode safely.
+        The data are no image, truncated or damaged, or have too many pixels to decode safely.
 
     Notes
     -----
-    For one thread at a time, because it silences Pillow's warnings, and warning filters belong to
-    the process; `decode_images` and `visit_images` are for many.
+    Call this from one thread at a time. It silences the warnings of Pillow, and warning filters
+    belong to the whole process. `decode_images` and `visit_images` work with many threads.
     """
     with quiet_pillow():
         return load_visited(data)
 
 
 def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = None) -> Image.Image:
-    """Decode like `load_image` in one of the threads of `visit_images`, which silences warnings.
+    """Decode one image like `load_image`, in a thread of `visit_images`.
 
-    With `reducible_to` (height, width) a JPEG at least four times as large may come out smaller,
-    though at least twice that size: its decoder halves almost for free.
+    Parameters
+    ----------
+    data : bytes or array (H, W) or (H, W, C) uint8
+        The content of a file, or pixels.
+    reducible_to : (height, width), optional
+        A JPEG of at least four times this size may be decoded smaller, but at least twice this size.
+        Its decoder halves images at almost no cost.
+
+    Raises
+    ------
+    UnreadableImageError
+        See `load_image`.
     """
     if isinstance(data, np.ndarray):
         pixels = data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data
@@ -85,22 +96,22 @@ def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = No
         image.load()
         return as_seen(image)
     except MemoryError:
-        # The machine's trouble, not the image's: it must not pass for a broken file.
+        # The machine lacks memory. The file is not damaged and must not be reported as such.
         raise
     except Exception as error:
-        # On damaged files Pillow's decoders raise nearly anything: OSError, SyntaxError,
+        # On damaged files Pillow's decoders raise almost any exception: OSError, SyntaxError,
         # ValueError, struct.error, KeyError, ...
         raise UnreadableImageError(reason_of(error)) from error
 
 
 def open_encoded(data: bytes) -> Image.Image:
-    """Open an image by its header alone; raises nearly anything on damaged files."""
+    """Open an image by its header; on damaged files almost any exception is raised."""
     known = next((name for start, name in _BEGINNINGS.items() if data.startswith(start)), None)
     return Image.open(io.BytesIO(data), formats=None if known is None else [known])
 
 
 def reason_of(error: Exception) -> str:
-    """Return why an image cannot be read, in words that fit into a report."""
+    """Return why an image cannot be read, as a report can show it."""
     if isinstance(error, FileNotFoundError):
         return "the file is not there"
     if isinstance(error, PermissionError):
@@ -117,7 +128,8 @@ def reason_of(error: Exception) -> str:
 def quiet_pillow() -> Iterator[None]:
     """Keep Pillow's warnings (palette transparency, EXIF, size) from the user.
 
-    Entered once around all threads, never in them, for the filters belong to the process.
+    It is entered once around all threads, never inside them, because warning filters belong to the
+    process.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -140,20 +152,20 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, from 1 (upright) to 8; 1 where the file names none."""
-    # Asked only where there is something to ask: for a PNG `getexif` would decode all of it.
+    # Read only where it may be there, because `getexif` decodes the whole of a PNG.
     if image.format != "TIFF" and not any(key in image.info for key in _ORIENTATION_KEYS):
         return 1
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:
-        # Damaged metadata does not make the picture unreadable; viewers show it as it lies.
+        # The picture is readable even if its metadata are damaged. Viewers ignore them, too.
         return 1
 
 
 def _on_white(image: Image.Image) -> Image.Image:
     transparent = image.info.get("transparency")
     if isinstance(transparent, tuple) and max(transparent) > 255:
-        # A PNG of 16 bits a channel, which Pillow reads as 8, names its color in 16.
+        # A PNG of 16 bits per channel, which Pillow reads as 8, names its color in 16.
         image.info["transparency"] = tuple(value >> 8 for value in transparent)
     grey = image.mode in GREY_MODES
     layered = image.convert("LA" if grey else "RGBA")
@@ -193,7 +205,7 @@ def _narrow(image: Image.Image) -> Image.Image:
 
 
 def has_color(image: Image.Image) -> bool:
-    """Say whether the three channels of an image differ anywhere; False for mode "L"."""
+    """Return whether the three channels of an image differ anywhere; False for mode "L"."""
     if image.mode == "L":
         return False
     red, green, blue = image.split()

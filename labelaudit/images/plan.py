@@ -19,25 +19,25 @@ from labelaudit.images.pillow import (
 )
 from labelaudit.images.visits import usable_cores
 
-# Color is looked for in the pixels of so many images whose mode is color; in a source that has
-# any, the first one looked at nearly always ends the search.
+# Number of images with a color mode whose pixels are compared. In a source with color images, the
+# first one nearly always ends the search.
 _COLOR_PROBES = 64
 
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What a sample of the images says about all of them.
+    """The size and the channels of all images, estimated from some of them.
 
     Attributes
     ----------
     channels : int
-        1 if every probed image is grey, else 3.
+        1 if every opened image is grey, else 3.
     height, width : int
-        Median size of the probed images in pixels, as seen (upright).
+        Median size of the opened images in pixels, when upright.
     mixed_sizes : bool
-        Whether the probed images differ in size.
+        Whether the opened images differ in size.
     num_probed : int
-        How many images were opened.
+        Number of images that were opened.
     """
 
     channels: int
@@ -48,23 +48,23 @@ class ImagePlan:
 
 
 def plan_images(images: Images, max_probe: int = 1000) -> ImagePlan:
-    """Find size and channels from evenly spaced images, mostly from their headers alone.
+    """Find the size and the channels from evenly spaced images, mostly from their headers.
 
-    Grey is a matter of pixels where the mode does not tell: WebP, many JPEGs and palettes store
-    grey images as color with three equal channels. A source whose color images were all missed
-    by the probing is met by `decode_source`.
+    WebP files, many JPEGs and palette images store grey as color with three equal channels. So the
+    pixels of images with a color mode are compared. If all color images were missed here,
+    `decode_source` finds them.
 
     Parameters
     ----------
     images : Images
         The source's images, at least one.
     max_probe : int
-        At most so many are opened.
+        Largest number of images to open.
 
     Raises
     ------
     SourceError
-        None of the probed images can be opened.
+        None of these images can be opened.
     """
     indices = np.unique(np.linspace(0, len(images) - 1, min(max_probe, len(images))).astype(int))
     with quiet_pillow(), ThreadPoolExecutor(usable_cores()) as pool:
@@ -98,7 +98,7 @@ class _Header:
 
 
 def _probe(images: Images, index: int) -> "_Header | str":
-    """Open an image's header: its size as seen and whether its mode is grey, or why not."""
+    """Return the upright size of an image and whether its mode is grey; or why it cannot be read."""
     try:
         data = images.read(index)
         if isinstance(data, np.ndarray):
@@ -108,7 +108,7 @@ def _probe(images: Images, index: int) -> "_Header | str":
             return "the file is empty"
         with open_encoded(data) as image:
             if image.format == "TIFF":
-                image.load()  # only then does Pillow turn it, and forget the tag
+                image.load()  # only then does Pillow apply the orientation and remove the tag
             width, height = image.size
             if orientation_of(image) >= 5:  # a quarter turn
                 width, height = height, width
@@ -116,7 +116,7 @@ def _probe(images: Images, index: int) -> "_Header | str":
             return _Header(index, height, width, grey)
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's parsers raise nearly anything on damaged files
+    except Exception as error:  # on damaged files Pillow raises almost any exception
         return reason_of(error)
 
 
@@ -124,4 +124,4 @@ def _shows_color(images: Images, index: int) -> bool:
     try:
         return has_color(load_visited(images.read(index)))
     except OSError:
-        return False  # unreadable images have no say
+        return False  # unreadable images do not count

@@ -22,29 +22,29 @@ def visit_images(
     step: int = 64,
     workers: int | None = None,
 ) -> Generator[list[T | UnreadableImageError], None, None]:
-    """Read all images in parallel threads, and yield what `visit` makes of them, in order.
+    """Read all images in parallel threads, and yield what `visit` returns for them, in order.
 
-    Close it (`contextlib.closing`) where it may not be exhausted: that ends the threads, each
-    after the image in its hands.
+    Close the generator (`contextlib.closing`) if it may not be exhausted. Each thread then ends after
+    its current image.
 
     Parameters
     ----------
     images : Images
         The source's images, N of them.
     visit : callable
-        Called in a thread with an image's index and what `Images.read` returned. For Pillow use
-        `load_visited` there.
+        Called in a thread with the index of an image and what `Images.read` returned. Use
+        `load_visited` there to decode it.
     step : int
-        At most so many results are yielded at once, and at most two such lists for each thread, and
-        one more, wait to be taken.
+        Largest number of results in each list. At most two lists per thread, and one more, wait to be
+        taken.
     workers : int, optional
-        Threads; by default one for each core that the process may use.
+        Number of threads. By default one per core that the process may use.
 
     Yields
     ------
     list
-        Results of the next images; in place of a result the UnreadableImageError, with the reason
-        in words, where reading or `visit` raised an OSError. Other exceptions end the iteration.
+        Results of the next images. If reading or `visit` raised an OSError, an UnreadableImageError
+        with the reason takes the place of the result. Other exceptions end the iteration.
     """
     total = len(images)
     workers = workers or usable_cores()
@@ -61,12 +61,12 @@ def visit_images(
                 results.append(UnreadableImageError(reason_of(error)))
         return results
 
-    # Ranges, not images, go to the threads, and only a few ahead of the oldest: a million images
-    # do not become a million futures, and results come back in order.
+    # Threads get ranges of images, and only a few ranges ahead of the oldest. So a million images
+    # do not become a million futures, and results keep their order.
     step = max(1, min(step, total // (4 * workers)))
     pending: deque[Future[list[T | UnreadableImageError]]] = deque()
     with quiet_pillow(), ThreadPoolExecutor(workers) as pool:
-        Image.init()  # its lazy loading of formats is not made for several threads at once
+        Image.init()  # its lazy loading of formats is not thread-safe
         try:
             for start in range(0, total, step):
                 pending.append(pool.submit(visit_range, start, min(start + step, total)))
@@ -75,14 +75,14 @@ def visit_images(
             while pending:
                 yield pending.popleft().result()
         except BaseException:
-            # Ctrl-C among them: each thread ends after the image in its hands.
+            # Ctrl-C, for example: each thread ends after its current image.
             stopping.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 class Progress:
-    """Passes on at most some 200 calls, and always the last one."""
+    """Passes on about 200 calls at most, and always the last one."""
 
     def __init__(self, total: int, call: Callable[[int], None] | None) -> None:
         self._total = total
@@ -91,7 +91,7 @@ class Progress:
         self._next = self._every
 
     def reached(self, done: int) -> None:
-        """Tell that so many are done."""
+        """Report the number of images that are done."""
         if self._call is not None and (done >= self._next or done == self._total):
             self._call(done)
             self._next = done + self._every
@@ -99,7 +99,8 @@ class Progress:
 
 def usable_cores() -> int:
     """Return how many cores this process may use."""
-    # In a container or under taskset fewer than the machine has; macOS and Windows cannot tell.
+    # In a container or under taskset these are fewer than the machine has. macOS and Windows do not
+    # say which they are.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
