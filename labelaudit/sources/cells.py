@@ -22,12 +22,12 @@ from labelaudit.images.containers import Indices
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.manifest import UNLABELED
 
-# Tried in this order, whatever their case.
+# Names of columns that are recognized, in this order and in any case.
 IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
-ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # of rows without images
+ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # for rows without images
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
-# Beside a column of verified labels: what these were at first. `labelaudit apply` writes it.
+# The labels as first given. `labelaudit apply` writes it beside the column of verified labels.
 FIRST_LABEL_COLUMN = "first_label"
 VERIFIED_COLUMN = "verified"  # as `labelaudit apply` writes it
 TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
@@ -35,10 +35,10 @@ TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns asked for by name; None where they are to be recognized.
+    """The columns asked for by name; None where a column is recognized by its name.
 
-    `others` is how many more columns are read, for a person to see or to take features from: those
-    that could be ids, then the first ones.
+    `others` is the number of further columns to read, for the report or as features. Columns that
+    could be ids come first, then the others in their order.
     """
 
     image: str | None
@@ -48,21 +48,21 @@ class Columns:
     verified: str | None = None
 
     def may_be_needed(self, name: str) -> bool:
-        """Say whether a column of that name is read whatever else there is."""
+        """Return whether a column of that name is always read."""
         first = () if self.verified is None else (FIRST_LABEL_COLUMN,)
         known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, *first)
         asked = (self.image, self.label, self.clean, self.verified)
         return name in asked or name.strip().lower() in known
 
     def of_interest(self, names: Sequence[str]) -> frozenset[str]:
-        """Return which of a table's columns are read."""
+        """Return the columns of a table that are read."""
         needed = {name for name in names if self.may_be_needed(name)}
         more = [name for name, times in Counter(names).items() if times == 1 and name not in needed]
         more.sort(key=lambda name: name.strip().lower() not in ID_COLUMNS)
         return frozenset(needed.union(more[: self.others]))
 
     def refuse(self, why: str) -> None:
-        """Raise where a column was asked for and there is no table."""
+        """Raise SourceError if a column was asked for and there is no table."""
         asked = {
             "image_column": self.image,
             "label_column": self.label,
@@ -132,7 +132,7 @@ def cells_of_frame(frame: pd.DataFrame, columns: Columns) -> Cells:
             continue
         if names.count(name) > 1:
             raise SourceError(f'the DataFrame has two columns "{name}"; rename one')
-        # Lists, objects and dates are no text, and left out as in a parquet file.
+        # Columns of lists, objects or dates are left out, as in a parquet file.
         with suppress(TypeError):
             texts[name] = [as_text(cell) for cell in frame.iloc[:, position].tolist()]
     return Cells(file, tuple(names), texts, np.arange(len(frame), dtype=np.int64), "row", {})
@@ -194,7 +194,7 @@ def _read_jsonl(file: Path, columns: Columns) -> Cells:
             if not isinstance(record, dict):
                 raise SourceError(
                     f"{file} line {number} is not a JSON object; write one "
-                    '{"file_name": ..., "label": ...} a line'
+                    '{"file_name": ..., "label": ...} per line'
                 )
             for name in record:
                 if name not in names:
@@ -206,7 +206,7 @@ def _read_jsonl(file: Path, columns: Columns) -> Cells:
                     cells.append(as_text(record.get(name)))
                 except TypeError as error:
                     if not columns.may_be_needed(name):
-                        del texts[name]  # lists and objects are nothing to show
+                        del texts[name]  # lists and objects are not shown
                         continue
                     raise SourceError(f'{file} line {number}: "{name}" is {error}') from error
             rows.append(number)
@@ -229,7 +229,7 @@ def _read_parquet(file: Path, columns: Columns) -> Cells:
     except pa.ArrowInvalid as error:
         raise SourceError(f"{file} is not a parquet file, or a damaged one: {error}") from error
     rows = np.arange(footer.num_rows, dtype=np.int64)
-    # Where all bytes are null the column only names files, and is as good as a column of paths.
+    # If all bytes are null, the column only names files, like a column of paths.
     embedded = image is not None and not _all_null(footer, f"{image}.bytes")
     return Cells(file, tuple(schema.names), texts, rows, "row", class_names, image, embedded)
 
@@ -237,7 +237,7 @@ def _read_parquet(file: Path, columns: Columns) -> Cells:
 def _parquet_texts(
     file: Path, opened: pq.ParquetFile, field: pa.Field, class_names: tuple[str, ...] | None
 ) -> list[str] | None:
-    """Read a column as text; None where it has none. Of images only their paths are read."""
+    """Read a column as text; None if it holds no text. Of images only the paths are read."""
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if pa.types.is_struct(kind):
         if kind.get_field_index("path") < 0:
@@ -264,7 +264,7 @@ def _parquet_texts(
 
 
 def _typed_image_column(file: Path, schema: pa.Schema, columns: Columns) -> str | None:
-    """Return the column whose type is made for encoded images; None where there is none."""
+    """Return the column whose type is that of encoded images; None if there is none."""
     names: list[str] = []
     for field in schema:
         binary = pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type)
@@ -283,7 +283,7 @@ def _typed_image_column(file: Path, schema: pa.Schema, columns: Columns) -> str 
 
 
 def _all_null(footer: pq.FileMetaData, leaf: str) -> bool:
-    """Say from a file's statistics whether a column is null throughout; False if they lack."""
+    """Return whether a column is null throughout by the file's statistics; False without them."""
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     columns = [g.column(j) for g in groups for j in range(g.num_columns)]
     nulls = [
@@ -307,11 +307,11 @@ def _declared_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
             if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
         }
     except (KeyError, TypeError, ValueError, AttributeError):
-        return {}  # no metadata, or of a form unknown here: then labels are their own names
+        return {}  # no metadata, or in another form: labels are their own names
 
 
 def column_called(name: str, names: Iterable[str]) -> str | None:
-    """Return the column of that name, or else the first that differs from it in case alone."""
+    """Return the column of that name, or else the first that differs from it only in case."""
     alike = [one for one in names if one.strip().lower() == name]
     return name if name in alike else next(iter(alike), None)
 
@@ -319,7 +319,27 @@ def column_called(name: str, names: Iterable[str]) -> str | None:
 def find_column(
     cells: Cells, asked: str | None, known: Sequence[str], what: str, option: str | None
 ) -> str | None:
-    """Return the column asked for, or the first that is known; without `option` it may lack."""
+    """Return the column asked for, or else the first of the known names that is there.
+
+    Parameters
+    ----------
+    cells : Cells
+        The table.
+    asked : str, or None
+        The column asked for.
+    known : sequence of str
+        Names that are recognized, in any case.
+    what : str
+        What the column holds, for messages.
+    option : str, or None
+        The option that names the column. None if the column is optional: then the result is None if
+        there is no such column.
+
+    Raises
+    ------
+    SourceError
+        There is no such column, or it holds neither text nor numbers.
+    """
     there = f"columns there: {', '.join(cells.names) or 'none'}"
     mend = f"name it with {option} (--{(option or '').replace('_', '-')})"
     if asked is not None:

@@ -23,7 +23,7 @@ _INTEGER = re.compile(r"-?[0-9]{1,18}")
 def as_text(value: object) -> str:
     """Return a cell's value as the text that a class name is; "" where it is empty.
 
-    Raises TypeError, with what it is, for lists and objects.
+    Raises TypeError for lists and objects. Its message names the type.
     """
     if isinstance(value, str):
         return str(value)
@@ -68,30 +68,29 @@ def make_source(
     hint: str = "",
     require_classes: bool = True,
 ) -> Source:
-    """Build a source, its classes numbered; refuse what cannot be trained on before decoding.
+    """Build a source and number its classes; refuse labels that cannot be trained on.
 
     Parameters
     ----------
     name, where : str
-        What to call the source, and where it lies, for messages.
+        Name of the source, and how messages refer to it.
     ids, paths, images
         The manifest's `sample_ids`, `paths` and `images`.
     labels, clean : list of str
-        Given and true labels (N,), "" where there is none.
+        Given and true labels (N,); "" where there is none.
     declared : tuple of str
-        Class names in their order; those that only labels name come after them.
+        Class names in their order. Classes that only labels name follow after them.
     marks : sequence of str, optional
-        `VERIFIED` or "" for each sample; or `EXCLUDED`, which leaves it out, and with it a class that
-        only its label names.
+        `VERIFIED`, `EXCLUDED` or "" for each sample. Excluded samples are left out, and so are classes
+        that only they have.
     first : sequence of str, optional
-        The labels as they were given at first (N,), "" where that is not known. One that is no class
-        adds none.
+        Labels as first given (N,); "" where unknown. They add no classes.
     warnings, skipped
-        What the source came with: lines, and (sample_id, path, reason) rows.
+        Warnings so far, one line each; and rows (sample_id, path, reason) of skipped samples.
     hint : str
-        What to do if there are not two classes.
+        Advice for the message if there are fewer than two classes.
     require_classes : bool
-        Whether that is refused.
+        Whether fewer than two classes are refused.
     """
     verified = None
     if marks is not None:
@@ -197,7 +196,7 @@ def _encode(texts: list[str], class_names: tuple[str, ...]) -> Indices:
 
 
 def _require_classes(manifest: Manifest, where: str, hint: str = "") -> Indices:
-    """Return the labeled images of each class, (C,) int64; SourceError if under two have any."""
+    """Return the number of labeled images per class, (C,); SourceError if fewer than two have any."""
     labels = manifest.noisy_labels[manifest.labeled]
     counts = np.bincount(labels, minlength=manifest.num_classes)
     mend = f"; {hint}" if hint else ""

@@ -23,13 +23,13 @@ from labelaudit.sources.manifest import Texts
 from labelaudit.sources.wording import some
 
 Floats = npt.NDArray[np.float32]
-# Rows converted or checked at a time, to bound what lies in memory twice.
+# Number of rows that are converted or checked at a time, to bound the copies in memory.
 BLOCK_ROWS = 4096
 FEATURE_COLUMNS = ("features", "embedding", "embeddings", "vector")
 
 
 def read_rows(features: str | Path | npt.NDArray[Any], table: LabelTable) -> Floats:
-    """Return features (R, d) of the table's R rows, from a .npy file or an array."""
+    """Return features (R, d) of the R rows of a table, from a .npy file or an array."""
     if isinstance(features, np.ndarray):
         name, values = "the array of features", features
     else:
@@ -45,7 +45,7 @@ def read_rows(features: str | Path | npt.NDArray[Any], table: LabelTable) -> Flo
 
 
 def check_rows(name: str, values: npt.NDArray[Any], total: int, where: str) -> None:
-    """Raise unless values are numbers (total, d)."""
+    """Raise SourceError unless values are numbers of the shape (total, d)."""
     if values.ndim != 2 or 0 in values.shape:
         raise SourceError(f"{name} has the shape {values.shape}; give (rows, features)")
     if values.dtype.kind not in "fiu":
@@ -60,7 +60,22 @@ def check_rows(name: str, values: npt.NDArray[Any], total: int, where: str) -> N
 def as_floats(
     values: npt.NDArray[Any], place: Callable[[int], str], out: Floats | None = None
 ) -> Floats:
-    """Return (N, d) float32, the array itself where it is that; SourceError names a bad row."""
+    """Return values as float32; the array itself if it is that already.
+
+    Parameters
+    ----------
+    values : array (N, d)
+        Numbers.
+    place : callable
+        Returns how messages name a row.
+    out : array (N, d) float32, optional
+        The array to write to. By default a new one.
+
+    Raises
+    ------
+    SourceError
+        A number is not finite.
+    """
     ready = values.dtype == np.float32 and values.flags.c_contiguous and out is None
     floats = values if ready else make_store(values.shape, np.float32) if out is None else out
     for start in range(0, len(values), BLOCK_ROWS):
@@ -71,12 +86,12 @@ def as_floats(
         finite = np.isfinite(floats[block]).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
-            raise SourceError(f"{place(row)} has a feature that is not a finite number; mend it")
+            raise SourceError(f"{place(row)} has a feature that is not a finite number; correct it")
     return floats
 
 
 def read_column(table: LabelTable, column: str) -> Floats:
-    """Return features (R, d) from a column of lists in the table's own file."""
+    """Return features (R, d) from a column of lists in the file of the table itself."""
     file = table.files[0]
     suffix = suffix_of(file.name)
     if suffix == "parquet":
@@ -92,7 +107,7 @@ def read_column(table: LabelTable, column: str) -> Floats:
             f" read from parquet or JSONL only, not from {file}"
         )
     lists, names = list[Any](), dict[str, None]()
-    with file.open(encoding="utf-8-sig") as stream:  # read before: it is JSONL
+    with file.open(encoding="utf-8-sig") as stream:  # the table was read before, so it is JSONL
         for line in stream:
             if line.strip():
                 record = json.loads(line)
@@ -151,7 +166,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Return features (N, d) of the samples called `ids`, and the mask (N,) of those found."""
+    """Return features (N, d) of the samples with these ids, and the mask (N,) of those found."""
     try:
         with pq.ParquetFile(file) as opened:
             schema = opened.schema_arrow
@@ -184,7 +199,7 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
 
 
 def id_text(file: Path, row: int, value: object) -> str:
-    """Give an id as text; SourceError where it is no text or number."""
+    """Return an id as text; SourceError if it is neither text nor a number."""
     try:
         return as_text(value)
     except TypeError as error:
@@ -192,7 +207,7 @@ def id_text(file: Path, row: int, value: object) -> str:
 
 
 def _positions(file: Path, names: list[str], ids: Texts) -> Indices:
-    """Return for each row of the file its sample, (R,) int64, -1 where it is none."""
+    """Return the sample of each row of the file, (R,) int64; -1 for rows of no sample."""
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique().tolist()
     if repeated:
         raise SourceError(f"ids in {file} repeat: {some(repeated)}; keep one row of each")
@@ -218,7 +233,8 @@ def _feature_columns(file: Path, schema: pa.Schema) -> tuple[str, list[str]]:
         lists = [name for name in lists if name.strip().lower() in FEATURE_COLUMNS] or lists
     if len(lists) > 1:
         raise SourceError(
-            f"{file} has several columns of lists: {', '.join(lists)}; keep the features alone"
+            f"{file} has several columns of lists: {', '.join(lists)}; keep only that of the"
+            " features"
         )
     passed_over = (id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN)))
     numbers = [c.name for c in schema if _is_number(c.type) and c.name not in passed_over]

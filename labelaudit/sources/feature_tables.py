@@ -32,7 +32,7 @@ from labelaudit.sources.manifest import EXCLUDED, Source
 from labelaudit.sources.splits import rows_of_split
 from labelaudit.sources.wording import some
 
-# Columns of a table that are read for the report, which shows those that tell most.
+# Number of further columns that are read for the report, which shows the most informative ones.
 SHOWN_COLUMNS = 24
 
 
@@ -45,11 +45,11 @@ class FeatureSource:
     source : Source
         Samples and labels; its images may be `NoImages`.
     features : array (N, d) float32
-        In the order of the samples; memory-mapped where that was possible.
+        In the order of the samples. Memory-mapped if possible.
     details : DataFrame (N, k) of str
-        What a person may want to see of a sample without a picture: other columns of its row.
+        Other columns of the rows, which the report shows of samples without an image.
     notes : dict of str to str
-        What was done to make the features, if it was done here.
+        How each column became features, if that was done here.
     """
 
     source: Source
@@ -58,7 +58,7 @@ class FeatureSource:
     notes: dict[str, str] = field(default_factory=dict)
 
     def subset(self, keep: npt.NDArray[Any]) -> "FeatureSource":
-        """Return the samples that `keep` picks: (M,) indices or an (N,) mask."""
+        """Return the samples that `keep` selects: (M,) indices or an (N,) mask."""
         return FeatureSource(
             self.source.subset(keep),
             self.features[keep],
@@ -82,15 +82,15 @@ def read_labels_with_features(
     Parameters
     ----------
     labels : str or Path
-        CSV, TSV, JSONL or parquet, a sample a row; without a label where its cell is empty.
+        CSV, TSV, JSONL or parquet with one row per sample. An empty cell means no label.
     features : str, Path or array
-        A file .npy, or an array: row i belongs to row i of the table. A file .parquet: by id; see
-        `join_features`. Else the table's column that holds a list of numbers in each row.
+        A .npy file or an array: row i belongs to row i of the table. A .parquet file: by id; see
+        `join_features`. Otherwise the column of the table that holds a list of numbers in each row.
     label_column, id_column : str, optional
-        Columns of the table; by default the first there of `LABEL_COLUMNS`, `ID_COLUMNS`. Rows
-        without ids are called by their number, from 0.
+        Columns of the table. By default the first that is there of `LABEL_COLUMNS`, `ID_COLUMNS`.
+        Rows without ids are named by their number, from 0.
     split : str, optional
-        Which split to read, where the table has a column "split". By default "train", with a
+        Which split to read, if the table has a column "split". By default "train", with a
         warning.
     clean_label_column : str, optional
         Column of true labels, for benchmarks.
@@ -132,15 +132,15 @@ def join_features(source: Source, file: str | Path) -> FeatureSource:
         N samples.
     file : str or Path
         Parquet, in any order. Ids are in the column "sample_id", "id" or another of `ID_COLUMNS`,
-        or else the first; features in one column of lists (such as "features"), or else in all
-        other numeric columns. Ids that the source has not are passed over; samples that the file
-        has not are listed as skipped, with a warning.
+        otherwise in the first. Features are in one column of lists (such as "features"), otherwise
+        in all other numeric columns. Ids that are not in the source are ignored. Samples that are
+        not in the file are skipped, with a warning.
 
     Raises
     ------
     SourceError
-        The file is not such a table, none of its ids is a sample's, ids repeat, or a feature is
-        not a finite number.
+        The file is not such a table, none of its ids is that of a sample, ids repeat, or a feature
+        is not a finite number.
     """
     path = Path(file)
     if suffix_of(path.name) != "parquet":
@@ -167,7 +167,7 @@ def features_of_rows(source: Source, features: npt.NDArray[Any]) -> FeatureSourc
     Raises
     ------
     SourceError
-        There are not as many rows as samples, or a feature is not a finite number.
+        The numbers of rows and samples differ, or a feature is not a finite number.
     """
     ids = source.manifest.sample_ids
     name = "the array of features"
@@ -178,7 +178,7 @@ def features_of_rows(source: Source, features: npt.NDArray[Any]) -> FeatureSourc
 
 @dataclass(frozen=True, eq=False)
 class TableSource:
-    """A source made of a table's rows.
+    """A source made of the rows of a table.
 
     Attributes
     ----------
@@ -187,9 +187,9 @@ class TableSource:
     details : DataFrame (N, k) of str
         Other columns of the rows.
     table_rows : array (N,) int64
-        Which rows of the table the samples are.
+        The row of each sample in the table.
     num_rows : int
-        How many rows the table has.
+        Number of rows of the table.
     """
 
     source: Source
@@ -201,15 +201,15 @@ class TableSource:
 def source_from_table(
     table: LabelTable, *, by_row: bool, id_column: str | None = None, split: str | None = None
 ) -> TableSource:
-    """Make a source of a table's rows, without images.
+    """Make a source of the rows of a table, without images.
 
     Parameters
     ----------
     table : LabelTable
         Its `images` are ids, or "".
     by_row : bool
-        Whether rows may be called by their number where ids are missing or repeat, unless the
-        column was asked for.
+        Whether rows may be named by their number if ids are missing or repeat. Not if `id_column` is
+        given.
     id_column : str, optional
         The column that was asked for.
     split : str, optional
@@ -227,7 +227,7 @@ def source_from_table(
     if trouble and (id_column is not None or not by_row):
         raise SourceError(f"{trouble}; name a column of ids with id_column (--id-column)")
     if trouble and any(ids):
-        warnings.append(f"{trouble}; rows are called by their number")
+        warnings.append(f"{trouble}; rows are named by their number")
     source = make_source(
         name=source_name(table.files[0]),
         where=table.where,
@@ -259,12 +259,12 @@ def _without_lacking(
         return FeatureSource(read.source, values, read.details)
     reason = f"it has no features in {file.name}"
     lacking = {int(row): reason for row in np.flatnonzero(~found)}
-    source = read.source.without_unreadable(lacking, "left out for lack of features")
+    source = read.source.without_unreadable(lacking, "left out, because they have no features")
     return FeatureSource(source, values[found], read.details[found].reset_index(drop=True))
 
 
 def _trouble_with_ids(table: LabelTable, ids: Sequence[str], rows: Indices) -> str:
-    """Return why ids do not name the rows, "" where they do."""
+    """Return why the ids do not identify the rows; "" if they do."""
     if not any(ids):
         return f"{table.where} has no ids"
     if "" in ids:

@@ -1,4 +1,4 @@
-"""The visible files below a folder, and the file that a table means by a path."""
+"""The visible files below a folder, and the file that a path in a table refers to."""
 
 import os
 import posixpath
@@ -20,14 +20,14 @@ WINDOWS_ROOT = re.compile(r"[A-Za-z]:/|//")
 
 
 def source_name(source: str | Path) -> str:
-    """Return what a source on disk is called: its folder's name, or its file's without suffix."""
+    """Return the name of a source on disk: that of its folder, or of its file without the suffix."""
     path = Path(source)
     resolved = path.resolve()
     return (resolved.name if path.is_dir() else resolved.stem) or "source"
 
 
 class FileTree:
-    """The visible files below a folder, each directory listed once, when first asked for."""
+    """The visible files below a folder. Each directory is listed once, when it is first needed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -35,7 +35,7 @@ class FileTree:
         self._absolute = tuple(
             dict.fromkeys(p.as_posix().rstrip("/") for p in (root.absolute(), root.resolve()))
         )
-        # Joined as text, for building a million Path objects takes seconds.
+        # Joined as text, because building a million Path objects takes seconds.
         self._prefix = str(root / "x")[:-1]
         self._files: dict[str, frozenset[str]] = {}
         self._stems: dict[str, dict[str, list[str]]] = {}
@@ -91,7 +91,7 @@ class FileTree:
             hidden = any(part.startswith(".") for part in directory.split("/"))
             try:
                 there = not hidden and (self.root / directory).is_dir()
-            except OSError:  # a cell of prose, say, too long to be a path
+            except OSError:  # for example prose that is too long to be a path
                 there = False
             if there:
                 self._list(directory)
@@ -104,7 +104,7 @@ class FileTree:
         return name in self._files_in(directory)
 
     def any_image(self) -> str | None:
-        """Return an image of those seen, for an example in a message."""
+        """Return one of the images seen, as an example for a message."""
         for directory in sorted({"", *self._files}):
             for name in sorted(self._files_in(directory)):
                 if suffix_of(name) in IMAGE_SUFFIXES:
@@ -112,7 +112,7 @@ class FileTree:
         return None
 
     def find(self, file: str) -> tuple[str, str]:
-        """Return the file that a table means by a relative path, or "" and the reason why not."""
+        """Return the file that a relative path in a table refers to; or "" and the reason."""
         if file in self:
             return file, ""
         directory, _, stem = file.rpartition("/")
@@ -146,14 +146,14 @@ class FileTree:
         return plain
 
     def unnameable_warning(self) -> list[str]:
-        """Return one line on the files whose names cannot be written, or none."""
+        """Return a warning about files whose names are not UTF-8, or an empty list."""
         if not self.unnameable:
             return []
         names = [file for file, _, _ in self.unnameable]
         return [f"{count(names, 'file', 'files')} left out, the name is not UTF-8: {some(names)}"]
 
     def open_paths(self, files: Sequence[str]) -> Texts:
-        """Return the paths (N,) that open these files."""
+        """Return paths (N,) that open these files."""
         return text_array([self._prefix + file.replace("/", os.sep) for file in files])
 
 

@@ -1,8 +1,8 @@
 """Sources on disk: which files there are, which splits, and which label belongs to which image.
 
-A source is a folder (one subfolder a class, or with a table of labels), a table whose rows name
+A source is a folder (one subfolder per class, or with a table of labels), a table whose rows name
 image files, or parquet files in Hugging Face's schema. `read_source` finds its images and labels
-without opening an image; how a table is read is `labelaudit.sources.label_tables`'s matter.
+without opening an image.
 """
 
 from pathlib import Path
@@ -38,7 +38,7 @@ def read_source(
     Parameters
     ----------
     source : str or Path
-        A folder of images: one subfolder a class, or with Hugging Face's metadata.csv (.jsonl,
+        A folder of images: one subfolder per class, or with Hugging Face's metadata.csv (.jsonl,
         .parquet), or with `labels`. Or a table (CSV, TSV, JSONL, parquet) whose rows name image
         files relative to its folder. Or a parquet file, or a folder of them, that holds the
         images.
@@ -46,19 +46,19 @@ def read_source(
         A table of labels for a folder of images. Images without a row, or whose label is empty,
         are unlabeled and stay in.
     image_column, label_column : str, optional
-        Columns of the table; by default the first there of `IMAGE_COLUMNS`, `LABEL_COLUMNS`.
+        Columns of the table. By default the first that is there of `IMAGE_COLUMNS`, `LABEL_COLUMNS`.
     split : str, optional
-        Which split to read where there are several: subfolders, shards or a column named
+        Which split to read if there are several: subfolders, shards or a column named
         "split". By default "train", with a warning.
     clean_label_column : str, optional
         Column of true labels, for benchmarks.
     verified_column : str, optional
         Column that says which labels a person has verified ("yes", "true", "1"), and which samples to
-        leave out ("excluded"). Verified labels are taken as right. Where the table has a column
-        "first_label", it says what they were at first.
+        leave out ("excluded"). Verified labels are taken as right. If the table has a column
+        "first_label", it holds these labels as first given.
     require_labels : bool
-        Whether a folder of images, or of one subfolder a class, without labels or with those of one
-        class is refused. Tables and metadata always need labels.
+        Whether a folder of images without a table is refused if it has fewer than two classes. Tables
+        always need labels of two classes.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def _read_folder(
         return _join_folder(path, folder, images, table.moved_into(base), split, warnings)
     if split is not None:
         choose_split([], split, path, warnings)
-    columns.refuse(f"{path} is read as one subfolder a class")
+    columns.refuse(f"{path} is read as one subfolder per class")
     return _from_class_folders(path, folder, images, base, tables, warnings, require_labels)
 
 
@@ -128,9 +128,11 @@ def _from_class_folders(
     for file in images:
         first, nested, _ = file[len(base) :].partition("/")
         labels.append(first if nested else "")
-    hint = "sort them into one subfolder a class, or give a table of labels"
+    hint = "sort them into one subfolder per class, or give a table of labels"
     if tables:
-        hint = f"should {tables[0]}, which lies there, be given as the labels?"
+        hint = (
+            f"the folder holds {tables[0]}: if this is the table of labels, give it as the labels"
+        )
     paths = folder.open_paths(images)
     return make_source(
         name=source_name(path),

@@ -23,10 +23,30 @@ def source_of_rows(
     images: list[str] | None = None,
     within: str = "",
 ) -> Source:
-    """Join the chosen rows to the files they name.
+    """Join the rows of a table to the image files that they name.
 
-    With `images`, the folder's, all of them below `within` are samples, sorted, but for those
-    that only rows not chosen name; without, the rows are the samples, in their order.
+    Parameters
+    ----------
+    source : Path
+        What the user gave; it names the source.
+    folder : FileTree
+        Where the files are.
+    table : LabelTable
+        R rows.
+    chosen : array (R,) bool
+        The rows to read.
+    warnings : list of str
+        Warnings so far; more are added.
+    images : list of str, optional
+        The images of the folder. All of those below `within` are then samples, sorted, except those
+        that only other rows name. By default the rows are the samples, in their order.
+    within : str
+        A folder with its slash, or "".
+
+    Raises
+    ------
+    SourceError
+        A path leaves the folder, no file is found, or rows contradict each other.
     """
     found, missing = _locate(table, folder)
     first: dict[str, int] = {}  # file -> its row
@@ -83,11 +103,11 @@ def source_of_rows(
 
 
 def _locate(table: LabelTable, folder: FileTree) -> tuple[list[str], dict[int, tuple[str, str]]]:
-    """Find each row's file: its relative path, "" where it is missing; and why those are.
+    """Find the file of each row: its relative path, or "" and the reason why it is missing.
 
-    A Windows path of another machine is found by its tail, where just one tail is a file here.
-    What then stands before it is taken as the folder's place there, so that other paths below
-    that place are missing images and not paths that leave the folder.
+    A Windows path of another machine is found by its end, if exactly one such end is a file here.
+    The part before it is taken as the place of the folder on that machine. Other paths below that
+    place are then missing images, and not paths that leave the folder.
     """
     found = [""] * len(table.images)
     missing: dict[int, tuple[str, str]] = {}

@@ -28,7 +28,7 @@ from labelaudit.sources.cells import (
 )
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
 
-# What the cells of a column of verified labels mean, whatever their case.
+# Meaning of the cells in a column of verified labels, in any case.
 MARKS = {
     **dict.fromkeys(("yes", "true", "1", "y", "verified"), VERIFIED),
     **dict.fromkeys(("", "no", "false", "0", "n"), ""),
@@ -40,17 +40,40 @@ MARKS = {
 class LabelTable:
     """Rows of labels, as text, from one file or several.
 
-    `images` are paths as written; where the images lie in the table itself, `embedded` is their
-    column and `images` what the table calls them, or "". `declared` are class names that the
-    schema lists, in its order. `others` are the columns read besides. `marks` say of each label whether
-    it is `VERIFIED`, or the row `EXCLUDED`, where a column of that was asked for. `first` are then the
-    verified labels as they were given at first, "" where that is not known, and for the others.
-    `marks_passed_over` says that `labelaudit apply` wrote the table, and nobody asked for its marks.
+    Attributes
+    ----------
+    files : tuple of Path
+        The files.
+    file_of : array (R,) int64
+        For each row the index of its file.
+    rows : array (R,) int64
+        Number of each row in its file, as a person counts: lines from 1, rows of parquet from 0.
+    row_word : str
+        "line" or "row".
+    images : list of str
+        Paths of images, or ids, as written. If the images are in the table itself: their names, or "".
+    labels, clean : list of str
+        Given and true labels; "" where there is none.
+    splits : list of str, or None
+        The split of each row.
+    declared : tuple of str
+        Class names that the schema lists, in its order.
+    others : mapping of str to list of str
+        Further columns that were read.
+    embedded : str, or None
+        The column that holds the images themselves.
+    marks : list of str, or None
+        For each row `VERIFIED`, `EXCLUDED` or "", if a column of verified labels was asked for.
+    first : list of str, or None
+        The verified labels as first given; "" where unknown, and for other labels.
+    marks_passed_over : bool
+        Whether `labelaudit apply` wrote the table, and its column of verified labels was not asked
+        for.
     """
 
     files: tuple[Path, ...]
-    file_of: Indices  # (R,) index into files
-    rows: Indices  # (R,) as a person counts them
+    file_of: Indices
+    rows: Indices
     row_word: str
     images: list[str]
     labels: list[str]
@@ -65,11 +88,11 @@ class LabelTable:
 
     @property
     def where(self) -> str:
-        """The file, or the folder of the first of several, for messages."""
+        """The file, or the folder of several files, for messages."""
         return str(self.files[0]) if len(self.files) == 1 else str(self.files[0].parent)
 
     def place(self, row: int) -> str:
-        """Return where a person finds a row: "labels.csv line 3"."""
+        """Return where a row is, for messages: "labels.csv line 3"."""
         return f"{self.files[self.file_of[row]].name} {self.row_word} {self.rows[row]}"
 
     def moved_into(self, base: str) -> "LabelTable":
@@ -165,7 +188,7 @@ def read_table(
 
 
 def _read_marks(table: LabelTable, column: str, texts: Sequence[str]) -> list[str]:
-    """Return what the cells of a column of verified labels mean, see `MARKS`."""
+    """Return the marks that the cells of a column of verified labels mean; see `MARKS`."""
     marks = []
     for row, text in enumerate(texts):
         mark = MARKS.get(text.strip().lower())
@@ -179,7 +202,7 @@ def _read_marks(table: LabelTable, column: str, texts: Sequence[str]) -> list[st
 
 
 def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
-    """Return the tables of single files as one table of several files."""
+    """Join the tables of several files to one table."""
     first = tables[0]
     files = tuple(table.files[0] for table in tables)
     for table in tables:

@@ -1,7 +1,6 @@
-"""What data is: `Manifest`, the images and labels to audit, and `Source`, what came with them.
+"""The data: `Manifest`, the samples and labels to audit, and `Source`, what came with them.
 
-Clean labels, where a source has them, stay outside the manifest, so that they cannot reach
-training.
+Clean labels, if a source has them, stay outside the manifest, so that they cannot reach training.
 """
 
 import hashlib
@@ -21,7 +20,7 @@ UNLABELED = -1
 # With a smaller share of labeled samples each label is drawn many times in each epoch and spreads to
 # the unlabeled samples around it.
 FEW_LABELED_SHARE = 0.05
-# What a row may say of its label besides.
+# Marks that a row of a table may give its label.
 VERIFIED, EXCLUDED = "verified", "excluded"
 Texts = npt.NDArray[np.object_]
 
@@ -33,22 +32,22 @@ def are_few(num_labeled: int, num_samples: int) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """What there is to audit: N images in a fixed order, and the labels given to them.
+    """What is audited: N samples in a fixed order, and their given labels.
 
     Attributes
     ----------
     name : str
-        The source's name, a folder's or a file's stem.
+        Name of the source: its folder, or its file without the suffix.
     sample_ids : array (N,) object of str
-        Unique; for files the path relative to the source, with forward slashes.
+        Unique ids. For files the path relative to the source, with forward slashes.
     paths : array (N,) object of str
-        Path of the file as a person would open it; "" where the image lies in a table or array.
+        Path that opens the file; "" if the image is in a table or an array.
     noisy_labels : array (N,) int64
-        The given labels, indices into `class_names`; `UNLABELED` where there is none.
+        The given labels as indices into `class_names`; `UNLABELED` where there is none.
     class_names : tuple of str
         Names of the C classes.
     images : Images
-        The images themselves, read only when asked for.
+        The images themselves, which are read only when needed.
     """
 
     name: str
@@ -60,27 +59,27 @@ class Manifest:
 
     @property
     def num_samples(self) -> int:
-        """How many images there are, labeled or not."""
+        """Number of samples, labeled or not."""
         return len(self.sample_ids)
 
     @property
     def labeled(self) -> npt.NDArray[np.bool_]:
-        """Mask (N,) bool of the images that have a label."""
+        """Mask (N,) bool of the samples with a label."""
         mask: npt.NDArray[np.bool_] = self.noisy_labels != UNLABELED
         return mask
 
     @property
     def num_labeled(self) -> int:
-        """How many images have a label."""
+        """Number of samples with a label."""
         return int(np.count_nonzero(self.labeled))
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are, those without an image among them."""
+        """Number of classes, including those without a sample."""
         return len(self.class_names)
 
     def subset(self, keep: npt.NDArray[Any]) -> "Manifest":
-        """Return the images that `keep` picks, with the same class names.
+        """Return the samples that `keep` selects. The class names stay the same.
 
         Parameters
         ----------
@@ -98,9 +97,9 @@ class Manifest:
         )
 
     def fingerprint(self) -> str:
-        """Return a sha256 (hex) of ids, labels and class names, to notice changed data.
+        """Return a sha256 (hex) of ids, labels and class names, which shows whether data changed.
 
-        The pixels are not part of it: reading them all only to refuse a resume costs too much.
+        Pixels are not part of it. Reading them all only to check a resumed run costs too much.
         """
         texts = [list(self.class_names), self.sample_ids.tolist()]
         digest = hashlib.sha256(json.dumps(texts).encode())
@@ -110,15 +109,14 @@ class Manifest:
 
 @dataclass(frozen=True, eq=False)
 class Verified:
-    """Which of L given labels a person has verified, and what these were at first.
+    """Which of L given labels a person has verified, and what they were before.
 
     Attributes
     ----------
     labels : array (L,) bool
         Whether the label is verified, and therefore right.
     first_given : array (L,) int64
-        The label as it was given at first, for one that a person kept or corrected. `UNLABELED`
-        where that is not known.
+        The label as first given, if a person kept or corrected it. `UNLABELED` where unknown.
     """
 
     labels: npt.NDArray[np.bool_]
@@ -126,42 +124,43 @@ class Verified:
 
     @classmethod
     def of_mask(cls, labels: npt.NDArray[np.bool_]) -> "Verified | None":
-        """Take a mask (L,) bool, of whose labels no more is known; None where none is verified."""
+        """Return it for a mask (L,) bool, with unknown first labels; None if no label is verified."""
         return cls(labels, np.full(len(labels), UNLABELED)) if labels.any() else None
 
     def subset(self, rows: Indices) -> "Verified":
-        """Return what is known of the labels in `rows`, (M,)."""
+        """Return the same for the labels in `rows`, (M,)."""
         return Verified(self.labels[rows], self.first_given[rows])
 
     def as_given(self, labels: Indices) -> Indices:
-        """Return labels (L,) as they were given at first, as far as that is known."""
+        """Return labels (L,) as first given, where that is known."""
         return np.where(self.labels & (self.first_given >= 0), self.first_given, labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A manifest, and what came with it that training must not or need not see.
+    """A manifest, and what came with it that training must not see or does not need.
 
     Attributes
     ----------
     manifest : Manifest
         What to audit.
     clean_labels : array (N,) object of str, or None
-        The names of the true classes where the source has them, "" where unknown. They are names,
-        not numbers, so that a class that no given label names adds nothing to `class_names`:
-        training never learns of it.
+        Names of the true classes, if the source has them; "" where unknown. They are names, not
+        numbers, so that a class without a given label is not in `class_names`, and training never
+        learns of it.
     warnings : tuple of str
         One readable line each.
     skipped : DataFrame
         Labels and files that are not part of the manifest: columns sample_id, path, reason.
     verified : array (N,) bool, or None
-        Whether a person has verified the label. It is taken as right then: never flagged, and trusted
-        by all that learns from labels. False where there is no label; None where none is verified.
+        Whether a person has verified the label. Verified labels are taken as right: they are never
+        flagged, and every model trusts them. False where there is no label. None if no label is
+        verified.
     first_labels : array (N,) object of str, or None
-        The names of the labels as they were given at first, where a verified one is known to have been
-        kept or corrected; else "".
+        Names of the verified labels as first given, before a person kept or corrected them. "" where
+        unknown, and for all other labels.
     num_excluded : int
-        How many samples a person has excluded; they are among the skipped.
+        Number of samples that a person has excluded. They are listed in `skipped`.
     """
 
     manifest: Manifest
@@ -179,7 +178,7 @@ class Source:
 
     @property
     def first_given(self) -> Indices | None:
-        """`first_labels` as class numbers; `UNLABELED` where not known, or no class (any more)."""
+        """`first_labels` as class numbers; `UNLABELED` where unknown, or not a class."""
         if self.first_labels is None:
             return None
         index = {name: number for number, name in enumerate(self.manifest.class_names)}
@@ -188,7 +187,7 @@ class Source:
 
     @property
     def verified_labels(self) -> Verified | None:
-        """What is known of the labels of the L labeled samples; None where none is verified."""
+        """Which of the L labeled samples are verified; None if there are none."""
         if self.verified is None:
             return None
         labeled = self.manifest.labeled
@@ -199,7 +198,7 @@ class Source:
         return replace(known, first_given=first_given[labeled])
 
     def fingerprint(self) -> str:
-        """Return the manifest's fingerprint, and with verified labels one that knows of these."""
+        """Return the fingerprint of the manifest and, if there are any, the verified labels."""
         manifest = self.manifest.fingerprint()
         known = self.verified_labels
         if known is None:
@@ -209,7 +208,7 @@ class Source:
         return digest.hexdigest()
 
     def subset(self, keep: npt.NDArray[Any]) -> "Source":
-        """Return the images that `keep` picks: (M,) indices or an (N,) mask."""
+        """Return the samples that `keep` selects: (M,) indices or an (N,) mask."""
         indices = _as_indices(keep, self.manifest.num_samples)
         return replace(
             self,
@@ -220,14 +219,14 @@ class Source:
         )
 
     def without_excluded(self, excluded: npt.NDArray[np.bool_], where: str) -> "Source":
-        """Return the images that nobody has excluded; the others are skipped, with a warning.
+        """Return the samples that are not excluded. The others are skipped, with a warning.
 
         Parameters
         ----------
         excluded : array (N,) bool
-            Which are excluded.
+            Whether the sample is excluded.
         where : str
-            Where that is written, such as "in the table".
+            Where this is written, such as "in the table".
         """
         gone = np.flatnonzero(excluded).tolist()
         if not gone:
@@ -239,14 +238,14 @@ class Source:
     def without_unreadable(
         self, unreadable: Mapping[int, str], fate: str = "could not be read and left out"
     ) -> "Source":
-        """Return the images that could be read; the others are listed as skipped, with a warning.
+        """Return the samples that could be read. The others are skipped, with a warning.
 
         Parameters
         ----------
         unreadable : mapping of int to str
-            Why an image could not be read, by its index.
+            The reason why a sample could not be read, by its index.
         fate : str
-            What the warning says of them all.
+            How the warning describes these samples.
         """
         gone = sorted(unreadable)
         manifest = self.manifest

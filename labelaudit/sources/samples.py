@@ -1,6 +1,6 @@
-"""From what a user points at to samples, their labels, and features where they come along.
+"""The samples of a source on disk or in memory, with their labels, and features if given.
 
-This is the one place that decides which reader a source, labels and features go to.
+This module decides which reader a source, its labels and its features go to.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_samples(
     verified_column: str | None = None,
     predictions: Sequence[Any] | None = None,
 ) -> Source | FeatureSource | TableSource:
-    """Find samples and labels, and features where they come along; no image file is opened.
+    """Find samples and labels, and features if they are given; no image file is opened.
 
     Parameters
     ----------
@@ -186,14 +186,14 @@ def _in_memory(
 
 
 def is_parquet(features: str | Path | np.ndarray) -> bool:
-    """Whether features lie in a parquet file, and so belong to samples by their ids."""
+    """Return whether features are in a parquet file, and so belong to samples by id."""
     return isinstance(features, str | Path) and suffix_of(str(features)) == "parquet"
 
 
 def _embedded_images(read_images: Callable[[], Source], features: Path) -> FeatureSource | None:
-    """Read a table of images with the features that `labelaudit embed` wrote, or give None.
+    """Read a table of images with the features that `labelaudit embed` wrote; None if it is not that.
 
-    A table of something else, or features of something else, may still be read by its rows' ids.
+    A table or features of something else may still be read by the ids of the rows.
     """
     try:
         return join_features(read_images(), features)
@@ -202,7 +202,7 @@ def _embedded_images(read_images: Callable[[], Source], features: Path) -> Featu
 
 
 def _pictured(source: Source, folder: Path) -> Source:
-    """Give the source with the images that its ids name, if they all name files in a folder."""
+    """Return the source with the images that its ids name, if all of them are files in a folder."""
     names = [posixpath.normpath(str(name)) for name in source.manifest.sample_ids]
     if not all(suffix_of(name) in IMAGE_SUFFIXES for name in names):
         return source

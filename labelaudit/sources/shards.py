@@ -18,7 +18,26 @@ from labelaudit.sources.splits import choose_split, rows_of_split, shard_splits
 def read_shards(
     source: Path, root: Path, shards: list[str], columns: Columns, split: str | None
 ) -> Source:
-    """Read parquet files, paths relative to `root`, as one source."""
+    """Read parquet files as one source.
+
+    Parameters
+    ----------
+    source : Path
+        What the user gave; it names the source.
+    root : Path
+        The folder that the paths of the shards are relative to.
+    shards : list of str
+        The files, of one split or of several.
+    columns : Columns
+        The columns asked for.
+    split : str, or None
+        Which split to read.
+
+    Raises
+    ------
+    SourceError
+        There is no such split, or a file is not a table of images and labels.
+    """
     warnings: list[str] = []
     split_of = shard_splits(shards)
     splits = sorted(set(split_of.values()))

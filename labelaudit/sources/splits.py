@@ -19,7 +19,24 @@ _SHARD_NAMED = re.compile(rf"(?P<split>{'|'.join(SPLIT_NAMES)})(?=[-_.\d]|$)", r
 def choose_split(
     there: Sequence[str], split: str | None, where: Path | str, warnings: list[str]
 ) -> str:
-    """Return the split to read, warning where it was a choice; SourceError where there is none."""
+    """Return the split to read.
+
+    Parameters
+    ----------
+    there : sequence of str
+        The splits that exist.
+    split : str, or None
+        The split asked for. By default the only one, or "train".
+    where : Path or str
+        The source, for messages.
+    warnings : list of str
+        A warning is added if "train" was chosen among several.
+
+    Raises
+    ------
+    SourceError
+        The split does not exist, or none is "train".
+    """
     if split is not None:
         if split in there:
             return split
@@ -44,11 +61,11 @@ def choose_split(
 def rows_of_split(
     table: LabelTable, split: str | None, warnings: list[str]
 ) -> npt.NDArray[np.bool_]:
-    """Return the mask (R,) of the rows to read; warn where labels are verified and nobody asked."""
+    """Return the mask (R,) of the rows to read; warn if marks of verified labels are ignored."""
     if table.marks_passed_over:
         warnings.append(
-            f"{table.where} says which labels are verified, and that is passed over; take them as right"
-            f" with verified_column (--verified-column {VERIFIED_COLUMN})"
+            f"{table.where} says which labels are verified, and this is ignored; to take them as"
+            f" right, use verified_column (--verified-column {VERIFIED_COLUMN})"
         )
     there = sorted(set(table.splits or ()) - {""})
     if not there and split is None:
@@ -59,10 +76,10 @@ def rows_of_split(
 
 
 def split_folders(images: Iterable[str]) -> list[str]:
-    """Return the top folders that are splits of one data set, [] where they are classes.
+    """Return the top folders that are splits of one data set; [] if they are classes.
 
-    They are where all of them are named as splits, or at least two are that hold nothing but
-    subfolders: among vehicles, "train" may be a class.
+    They are splits if all of them have the names of splits, or if at least two do that hold only
+    subfolders. A single such folder may be a class, such as "train" among vehicles.
     """
     nested: dict[str, bool] = {}
     for file in images:
@@ -77,7 +94,7 @@ def split_folders(images: Iterable[str]) -> list[str]:
 
 
 def shard_splits(shards: Sequence[str]) -> dict[str, str]:
-    """Return the split of each shard; {} where none is named as one: then they are one whole."""
+    """Return the split of each shard; {} if none is named after a split."""
     splits = {}
     for shard in shards:
         path = PurePosixPath(shard)

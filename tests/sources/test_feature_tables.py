@@ -100,7 +100,7 @@ def test_rows_without_features_are_left_out_and_others_passed_over(
     assert read.details["text"].tolist() == [f"text of {n}" for n in NAMES[3:]]
     assert read.details.index.tolist() == list(range(9))
     (warning,) = read.source.warnings
-    assert warning == '3 samples left out for lack of features: "t0", "t1", "t2"'
+    assert warning == '3 samples left out, because they have no features: "t0", "t1", "t2"'
     assert read.source.skipped["reason"].unique().tolist() == ["it has no features in f.parquet"]
 
 
@@ -161,7 +161,7 @@ def test_rows_without_ids_are_called_by_their_number(tmp_path: Path, write: Any)
     read = read_labels_with_features(repeated, VALUES)
     assert read.source.manifest.sample_ids.tolist() == [str(i) for i in range(12)]
     (warning,) = read.source.warnings
-    assert 'r.csv repeat: "a", "b"; rows are called by their number' in warning
+    assert 'r.csv repeat: "a", "b"; rows are named by their number' in warning
     with pytest.raises(SourceError, match=r"repeat.*--id-column"):
         read_labels_with_features(repeated, VALUES, id_column="file")
     with pytest.raises(SourceError, match=r"has no ids; name a column of ids.*--id-column"):
