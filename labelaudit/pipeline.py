@@ -21,7 +21,6 @@ from labelaudit.progress import Reporter
 from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
-from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.sources.samples import is_parquet, read_samples
 from labelaudit.suspects.summary import installed_version
@@ -34,10 +33,10 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def scan(
-    source: str | Path | np.ndarray | Source | FeatureSource,
-    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
+    source: Any,
+    labels: Any = None,
     *,
-    features: str | Path | np.ndarray | None = None,
+    features: Any = None,
     pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = None,
     tabular: bool = False,
     out: str | Path | None = None,
@@ -71,17 +70,20 @@ def scan(
     Parameters
     ----------
     source
-        A folder, a CSV, TSV, JSONL or parquet file, or a folder of parquet shards; or an array of
-        images ``(N, H, W)`` or ``(N, H, W, C)``, uint8 or floats in [0, 1]; or an array of features
-        ``(N, D)`` of anything; or a `Source`.
+        The path of a folder, of a CSV, TSV, JSONL or parquet file, or of a folder of parquet shards.
+        Or data in memory: an array or tensor of images ``(N, H, W)``, ``(N, H, W, C)`` or
+        ``(N, C, H, W)``, uint8 or floats in [0, 1]; a list of arrays or PIL images; features
+        ``(N, D)`` as an array, tensor, DataFrame or list; a data set of torchvision, of torch
+        (image, label) or of Hugging Face; or a `Source`.
     labels
-        A table of labels for a folder of images, or N labels for an array (names, or integers with
-        -1 for unlabeled).
+        For a folder of images the path of a table of labels. For data in memory N labels: names, or
+        integers with -1 for unlabeled.
     features
         Features made elsewhere, of images or anything else. For a table of labels: the name of its
-        column that holds a list of numbers a row; a file .npy or an array ``(N, D)``, whose row i
-        belongs to row i of the table; or a parquet file with ids, such as `labelaudit.embed` writes.
-        For images: such a parquet file. For arrays and a `Source`: an array too.
+        column that holds a list of numbers per row; a .npy file, array, tensor, DataFrame or list
+        ``(N, D)``, whose row i belongs to row i of the table; or a parquet file with ids, such as
+        `labelaudit.embed` writes. For images on disk: such a parquet file. For data in memory: any
+        of these but a column.
     pred_probs
         Class probabilities of a model of your own, out of sample; nothing is trained then. A file
         .npy or an array ``(N, C)``, whose row i belongs to row i of the table of labels; or a file

@@ -99,6 +99,15 @@ def read_python_data(source: Any, asked: Asked) -> Source | FeatureSource:
     raise OptionError(f"the source is {type_name(source)}; give {TAKEN}")
 
 
+def is_data_set(source: Any) -> bool:
+    """Return whether a source is a data set or a list of images, and no array or table of features."""
+    if any(hasattr(source, name) for name in ("__array__", "toarray")) or is_frame(source):
+        return False
+    if is_list(source):
+        return len(source) > 0 and as_array(source[0]).ndim > 1
+    return _is_hugging_face(source) or _is_splits(source) or _is_pairs(source)
+
+
 def type_name(value: object) -> str:
     """Return the type of a value for a message: "a dict", "a scipy csr_matrix"."""
     kind = type(value)
@@ -168,12 +177,12 @@ def _of_items(items: Iterable[Any], labels: Any) -> Source | FeatureSource:
 # --- data sets of torch and torchvision --------------------------------------------------------
 
 
-def _is_data_set(source: object) -> bool:
+def _is_pairs(source: object) -> bool:
     text = isinstance(source, str | bytes | Mapping | range)
     return hasattr(source, "__getitem__") and hasattr(source, "__len__") and not text
 
 
-def _read_data_set(source: Any, asked: Asked) -> Source | FeatureSource:
+def _read_pairs(source: Any, asked: Asked) -> Source | FeatureSource:
     """Read a map-style data set; of torchvision's the images as they were before any transform."""
     labels = asked.labels
     if labels is None:
@@ -313,5 +322,5 @@ _READERS: tuple[
     (_is_splits, _read_splits),
     (is_frame, _read_frame),
     (is_list, _read_list),
-    (_is_data_set, _read_data_set),
+    (_is_pairs, _read_pairs),
 )

@@ -373,3 +373,17 @@ def test_a_scan_of_a_data_frame_finds_the_suspects_of_the_array(gaussians) -> No
     assert len(results[0])
     for other in results[1:]:
         pd.testing.assert_frame_equal(results[0], other)
+
+
+def test_the_auditor_fits_what_scan_takes() -> None:
+    images = GREY[:, None] / np.float32(255)
+    expected = labelaudit.LabelAuditor(epochs=1, device="cpu").fit(GREY, LABELS)
+    for given, labels in (
+        (torch.tensor(images), torch.tensor(LABELS)),
+        (list(GREY), LABELS),
+        (Pairs(list(GREY), LABELS), None),
+        (Raw(GREY, LABELS), None),
+    ):
+        found = labelaudit.LabelAuditor(epochs=1, device="cpu").fit(given, labels)
+        np.testing.assert_array_equal(found.suspect_score_, expected.suspect_score_)
+        assert len(found.classes_) == 3
