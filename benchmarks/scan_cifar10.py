@@ -20,7 +20,8 @@ from rich.console import Console
 
 import labelaudit
 from labelaudit.benchmark.corruptions import corrupt_pair, corrupt_symmetric
-from labelaudit.images.decode import decode_source, plan_images
+from labelaudit.images.decode import decode_source
+from labelaudit.images.plan import plan_images
 from labelaudit.progress import ConsoleReporter
 
 RESULTS = Path(__file__).parent / "results" / "scan_cifar10.csv"

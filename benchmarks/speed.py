@@ -36,7 +36,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.evaluation import open_dataset
 from labelaudit.benchmark.systems import UncertaintyMining
-from labelaudit.images.decode import ImageFiles, decode_images
+from labelaudit.images.containers import ImageFiles
+from labelaudit.images.decode import decode_images
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig

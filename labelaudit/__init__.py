@@ -41,10 +41,10 @@ if TYPE_CHECKING:
     from labelaudit.reporting.result import ScanResult as ScanResult
     from labelaudit.reporting.tables import read_csv as read_csv
     from labelaudit.review.rerender import render_report as render_report
+    from labelaudit.sources.arrays import source_from_arrays as source_from_arrays
     from labelaudit.sources.feature_tables import FeatureSource as FeatureSource
     from labelaudit.sources.folders import read_source as read_source
     from labelaudit.sources.manifest import Source as Source
-    from labelaudit.sources.manifest import source_from_arrays as source_from_arrays
     from labelaudit.training.recorder import EpsilonHistory as EpsilonHistory
     from labelaudit.training.recorder import EpsilonRecorder as EpsilonRecorder
 

@@ -26,8 +26,12 @@ from labelaudit.methods.umn import UMN
 from labelaudit.options import AuditOptions, check_audit_options
 from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
+from labelaudit.sources.arrays import source_from_arrays
+from labelaudit.sources.classes import as_text
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
-from labelaudit.sources.manifest import Source, as_text, source_from_arrays
+from labelaudit.sources.manifest import Source
+from labelaudit.sources.python_data import Asked, is_data_set, read_python_data
+from labelaudit.sources.values import as_array, is_tensor
 from labelaudit.training.recorder import EpsilonHistory
 
 
@@ -219,12 +223,18 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             if y is not None or verified is not None:
                 raise OptionError("a Source has its labels already; leave y and verified out")
             return X, None
+        if is_data_set(X):
+            if verified is not None:
+                raise OptionError(
+                    "verified goes with arrays; leave it out with a data set or a list"
+                )
+            return read_python_data(X, Asked(y)), None
         if y is None:
             raise OptionError(
                 "LabelAuditor requires y to be passed, but the target y is None; give one label for"
                 " each sample"
             )
-        labels = np.asarray(y)
+        X, labels = as_array(X) if is_tensor(X) else X, as_array(y)
         images = np.ndim(X) > 2
         if not images:
             X = validate_data(self, X, dtype="numeric")

@@ -75,7 +75,7 @@ def scan(
         told = reporter(f"reading {source}")
 
         from labelaudit.pipeline import scan as run_scan
-        from labelaudit.sources.folders import source_name
+        from labelaudit.sources.file_tree import source_name
 
         options["out"] = options["out"] or Path(f"labelaudit-{source_name(source)}")
         for name in ("pred_probs", "reviewed"):

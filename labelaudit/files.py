@@ -95,3 +95,8 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             lock.unlink()
+
+
+def suffix_of(name: str) -> str:
+    """Return a file name's suffix in lower case and without its dot."""
+    return name.rpartition(".")[2].lower() if "." in name else ""

@@ -12,16 +12,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.errors import LabelauditWarning, SourceError
-from labelaudit.images.decode import NoImages
-from labelaudit.sources.manifest import (
-    UNLABELED,
-    Manifest,
-    Verified,
-    as_text,
-    checked_mask,
-    some,
-    text_array,
-)
+from labelaudit.images.containers import NoImages
+from labelaudit.sources.arrays import checked_mask
+from labelaudit.sources.classes import as_text, text_array
+from labelaudit.sources.manifest import UNLABELED, Manifest, Verified
+from labelaudit.sources.wording import some
 from labelaudit.suspects.prediction_checks import read_models, to_numpy
 from labelaudit.suspects.predictions import (
     add_features,

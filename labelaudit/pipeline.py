@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
 import torch
 
 from labelaudit.audit.fitting import RunFiles
@@ -17,7 +15,6 @@ from labelaudit.audit.plan import AuditPlan
 from labelaudit.auditor import LabelAuditor
 from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.inputs import is_parquet, read_samples
 from labelaudit.options import (
     ScanKeywords,
     ScanOptions,
@@ -31,8 +28,8 @@ from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
-from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import join_predictions
+from labelaudit.sources.samples import is_parquet, read_samples
 from labelaudit.suspects.summary import installed_version
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training import distributed
@@ -44,8 +41,8 @@ CHECKPOINT = "checkpoint.pt"
 
 @with_options
 def scan(
-    source: str | Path | np.ndarray | Source | FeatureSource,
-    labels: str | Path | np.ndarray | Sequence[Any] | None = None,
+    source: Any,
+    labels: Any = None,
     *,
     reporter: Reporter | None = None,
     verbose: bool | None = None,
@@ -56,9 +53,11 @@ def scan(
     Parameters
     ----------
     source
-        A folder, a CSV, TSV, JSONL or parquet file, or a folder of parquet shards; or an array of
-        images ``(N, H, W)`` or ``(N, H, W, C)``, uint8 or floats in [0, 1]; or an array of features
-        ``(N, D)`` of anything; or a `Source`.
+        The path of a folder, of a CSV, TSV, JSONL or parquet file, or of a folder of parquet shards.
+        Or data in memory: an array or tensor of images ``(N, H, W)``, ``(N, H, W, C)`` or
+        ``(N, C, H, W)``, uint8 or floats in [0, 1]; a list of arrays or PIL images; features
+        ``(N, D)`` as an array, tensor, DataFrame or list; a data set of torchvision, of torch
+        (image, label) or of Hugging Face; or a `Source`.
     labels
         A table of labels for a folder of images, or N labels for an array (names, or integers with
         -1 for unlabeled).

@@ -20,7 +20,7 @@ from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.result import RunContents, ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
-from labelaudit.sources.manifest import check_trainable
+from labelaudit.sources.classes import check_trainable
 from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, duplicate_queries
 from labelaudit.suspects.prediction_checks import read_models

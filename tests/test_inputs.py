@@ -11,13 +11,15 @@ from PIL import Image
 from torchvision import models
 
 from labelaudit import inputs
-from labelaudit.errors import OptionError, SourceError
+from labelaudit.errors import OptionError
 from labelaudit.features.embed import embed
-from labelaudit.images.decode import ImageFiles, NoImages
-from labelaudit.inputs import decode, extract, read_samples, take_features, tell_notes
+from labelaudit.images.containers import NoImages
+from labelaudit.inputs import decode, extract, take_features, tell_notes
 from labelaudit.progress import Reporter
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource
-from labelaudit.sources.manifest import Source, source_from_arrays
+from labelaudit.sources.manifest import Source
+from labelaudit.sources.samples import read_samples
 
 CPU = torch.device("cpu")
 
@@ -75,19 +77,6 @@ def test_an_array_of_two_dimensions_is_features(gaussians) -> None:
     assert taken.choice.image_shape == (24, 1, 1)
 
 
-def test_features_go_with_images_row_by_row(gaussians, noisy_digits) -> None:
-    features, _, _ = gaussians
-    images, labels, _ = noisy_digits
-    for found in (
-        read_samples(images, labels, features=features[:600].astype(np.float64)),
-        read_samples(source_from_arrays(images, labels), features=features[:600]),
-    ):
-        assert isinstance(found, FeatureSource)
-        np.testing.assert_array_equal(found.features, features[:600])
-        np.testing.assert_array_equal(found.source.manifest.images.read(7), images[7])
-        assert take_features(found).noun == "images"
-
-
 def test_the_digest_knows_features_from_others(gaussians) -> None:
     features, noisy, _ = gaussians
     digests = {
@@ -95,21 +84,6 @@ def test_the_digest_knows_features_from_others(gaussians) -> None:
         for array in (features, features.copy(), features[::-1], features + 1e-3)
     }
     assert len(digests) == 3
-
-
-def test_a_table_of_image_names_shows_the_images(photos: Path) -> None:
-    features = np.random.default_rng(0).normal(size=(6, 3))
-    np.save(photos / "features.npy", features)
-    found = read_samples(photos / "table.csv", features=str(photos / "features.npy"))
-    assert isinstance(found, FeatureSource)
-    assert isinstance(found.source.manifest.images, ImageFiles)
-    assert found.source.manifest.images.read(3) == (photos / "3.png").read_bytes()
-    assert found.source.manifest.paths[3] == str(photos / "3.png")
-
-    (photos / "table.csv").write_text("path,label\n../photos/1.png,a\n2.png,b\n")
-    found = read_samples(photos / "table.csv", features=features[:2])
-    assert isinstance(found, FeatureSource)
-    assert isinstance(found.source.manifest.images, NoImages)  # a name that leaves the folder
 
 
 def test_what_embed_wrote_goes_with_its_source_in_any_order(photos: Path, weights: Path) -> None:
@@ -124,32 +98,6 @@ def test_what_embed_wrote_goes_with_its_source_in_any_order(photos: Path, weight
         assert ids == [f"{row}.png" for row in (0, 1, 2, 3, 5)]
         np.testing.assert_array_equal(found.features, np.stack(table["features"]))
         assert not isinstance(found.source.manifest.images, NoImages)
-
-
-def test_features_of_texts_are_found_by_id_or_row_or_column(tmp_path: Path, gaussians) -> None:
-    features, noisy, _ = gaussians
-    ids = [f"text {row}" for row in range(50)]
-    rows = [
-        {"id": i, "text": f"the text of {i}", "label": str(label), "vector": vector}
-        for i, label, vector in zip(ids, noisy, features.tolist(), strict=False)
-    ]
-    table = tmp_path / "texts.jsonl"
-    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    shuffled = np.random.default_rng(0).permutation(50)
-    frame = pd.DataFrame({"id": np.array(ids)[shuffled], "vector": list(features[shuffled])})
-    frame.to_parquet(tmp_path / "features.parquet")
-    np.save(tmp_path / "features.npy", features[:50])
-    for given in (
-        str(tmp_path / "features.parquet"),
-        tmp_path / "features.npy",
-        features[:50],
-        "vector",
-    ):
-        found = read_samples(str(table), features=given)
-        assert isinstance(found, FeatureSource)
-        np.testing.assert_array_equal(found.features, features[:50])
-        assert found.source.manifest.sample_ids.tolist() == ids
-        assert found.details["text"][7] == "the text of text 7"
 
 
 def test_a_table_becomes_features_and_tells_of_its_columns(tmp_path: Path, gaussians) -> None:
@@ -168,40 +116,6 @@ def test_a_table_becomes_features_and_tells_of_its_columns(tmp_path: Path, gauss
     assert reporter.said[3].startswith("  note: left out")
     tell_notes({f"c{number}": "number" for number in range(100)}, reporter)
     assert reporter.said[-1] == "  … and 70 more columns, see summary.json"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"source": np.zeros((5, 2))}, "array of features needs an array of as many labels"),
-        ({"source": np.zeros((5, 2)), "labels": [0, 1]}, "5 rows and the source has 2"),
-        ({"source": np.full((4, 2), np.nan), "labels": [0, 1, 0, 1]}, "not a finite number"),
-        ({"source": np.zeros((4, 2)), "labels": [0, 0, 0, 0]}, "one class"),
-        (
-            {"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "features": np.zeros((4, 2))},
-            "features already",
-        ),
-        ({"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "tabular": True}, "from a file"),
-        ({"source": "{photos}", "features": np.zeros((6, 2))}, "found by their ids"),
-        ({"source": "{photos}/table.csv", "features": np.zeros((5, 2))}, "5 rows"),
-        ({"source": "{photos}/table.csv", "features": "embedding"}, "embedding"),
-        ({"source": "{photos}/table.csv", "features": "none.npy"}, "does not exist"),
-        ({"source": "{photos}/table.csv", "features": "none.parquet"}, "does not exist"),
-        ({"source": "{photos}", "labels": "{photos}/table.csv", "tabular": True}, "one table"),
-        ({"source": "{photos}/table.csv", "tabular": True}, "no column is left"),
-        (
-            {"source": "{photos}", "features": "none.parquet", "id_column": "path"},
-            "called by their paths",
-        ),
-    ],
-)
-def test_what_does_not_go_together_is_said(photos: Path, arguments, message: str) -> None:
-    given = {
-        key: value.format(photos=photos) if isinstance(value, str) else value
-        for key, value in arguments.items()
-    }
-    with pytest.raises((OptionError, SourceError), match=message):
-        read_samples(**given)
 
 
 # --- images that a backbone reads --------------------------------------------------------------

@@ -14,7 +14,7 @@ import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
 from labelaudit.audit import fitting
 from labelaudit.methods.umn import UMN
-from labelaudit.sources.manifest import source_from_arrays
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.loop import measure_step
 

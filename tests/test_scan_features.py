@@ -19,8 +19,8 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.reporting.blocks import read_block
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import features_of_rows
-from labelaudit.sources.manifest import source_from_arrays
 from labelaudit.suspects import duplicates
 from labelaudit.training.batches import plan_batches
 
@@ -168,7 +168,7 @@ def test_a_table_is_audited_by_its_columns(gaussians, tmp_path, lines) -> None:
     )
     assert result.summary["metrics"]["f1"] > 0.8
     assert result.summary["columns"]["sensor 3"] == "number, standardized"
-    assert "  site: category, one column a value (2 values)" in lines.said
+    assert "  site: category, one column per value (2 values)" in lines.said
     assert any("26 features of 25 of the table's 25 columns" in line for line in lines.said)
     shown = read_block(tmp_path / "run", "index")["details"]
     # Of 25 columns those that tell most about the label.

@@ -22,8 +22,9 @@ from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default
 from labelaudit.networks.encoders import training_shift
 from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
+from labelaudit.sources.classes import check_trainable
 from labelaudit.sources.feature_tables import FeatureSource
-from labelaudit.sources.manifest import Manifest, Source, are_few, check_trainable
+from labelaudit.sources.manifest import Manifest, Source, are_few
 from labelaudit.suspects.trust import (
     few_labels_warning,
     thin_classes_warning,

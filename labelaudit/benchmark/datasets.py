@@ -15,13 +15,17 @@ from torchvision import datasets as torchvision_datasets
 
 from labelaudit.benchmark.demo import digits
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.images.decode import decode_source, plan_images
-from labelaudit.inputs import read_samples
+from labelaudit.files import suffix_of
+from labelaudit.images.decode import decode_source
+from labelaudit.images.plan import plan_images
 from labelaudit.methods.system import InputKind
 from labelaudit.progress import Reporter
-from labelaudit.sources.feature_tables import FEATURE_COLUMNS, FeatureSource, TableSource
-from labelaudit.sources.label_tables import suffix_of
-from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
+from labelaudit.sources.classes import text_array
+from labelaudit.sources.feature_files import FEATURE_COLUMNS
+from labelaudit.sources.feature_tables import FeatureSource, TableSource
+from labelaudit.sources.manifest import UNLABELED, Source
+from labelaudit.sources.samples import read_samples
+from labelaudit.sources.wording import count, some
 
 DIGIT_NAMES = tuple("0123456789")
 CIFAR10_NAMES = (

@@ -12,7 +12,8 @@ from sklearn.datasets import load_digits
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
-from labelaudit.sources.manifest import Source, source_from_arrays
+from labelaudit.sources.arrays import source_from_arrays
+from labelaudit.sources.manifest import Source
 
 
 def digits() -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,9 @@ from labelaudit.methods.reweight import ReweightAudit
 from labelaudit.methods.supervised import SmallLoss, Supervised, SupervisedResNet101
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult, Task, predict_probs, predict_test
+from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
-from labelaudit.sources.manifest import Source, source_from_arrays
+from labelaudit.sources.manifest import Source
 
 
 class UncertaintyMining(System):

@@ -31,9 +31,10 @@ from labelaudit.corrections.table import (
     told_meant,
 )
 from labelaudit.errors import OptionError, OutputError, SourceError
-from labelaudit.files import atomic_write
+from labelaudit.files import atomic_write, suffix_of
 from labelaudit.reporting.tables import write_csv
-from labelaudit.sources.label_tables import MARKS, TABLE_SUFFIXES, Columns, suffix_of
+from labelaudit.sources.cells import TABLE_SUFFIXES, Columns
+from labelaudit.sources.label_tables import MARKS
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
 
 CHANGE_COLUMNS = ("sample_id", "from", "to", "decision", "note", "reviewer", "reviewed_at")

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from labelaudit.corrections.label_files import Edit, LabelFile, changed_error
-from labelaudit.sources import label_tables
-from labelaudit.sources.label_tables import FIRST_LABEL_COLUMN, VERIFIED_COLUMN
+from labelaudit.sources.cells import FIRST_LABEL_COLUMN, VERIFIED_COLUMN, delimiter_of
 
 # The cells of a row as spans of the text, and the position at which the next row starts.
 Row = tuple[list[tuple[int, int]], int]
@@ -94,7 +93,7 @@ def edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
         The table has changed since it was read.
     """
     first = _LINE_END.split(text, maxsplit=1)[0]
-    delimiter = label_tables._delimiter(file.path, first)
+    delimiter = delimiter_of(file.path, first)
     special = _special(delimiter)
     spans, _ = next(csv_rows(text, delimiter), ([], 0))
     names = [_csv_text(text[slice(*span)]).strip() for span in spans]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from labelaudit.corrections.label_files import Edit, LabelFile, changed_error, misfit_error
-from labelaudit.sources.manifest import as_text
+from labelaudit.sources.classes import as_text
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _JSON_SPACE = re.compile(r"[ \t\n\r]*")

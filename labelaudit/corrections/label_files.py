@@ -11,16 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.sources import label_tables
-from labelaudit.sources.label_tables import (
+from labelaudit.files import suffix_of
+from labelaudit.sources.cells import (
     FIRST_LABEL_COLUMN,
     ID_COLUMNS,
     LABEL_COLUMNS,
     SPLIT_COLUMN,
     VERIFIED_COLUMN,
+    Cells,
     Columns,
     column_called,
-    suffix_of,
+    find_column,
+    read_cells,
 )
 
 YES = "yes"
@@ -163,13 +165,11 @@ def read_label_file(
         The file is not such a table or lacks a column, or its column ``verified`` or ``first_label``
         has another meaning.
     """
-    # `_read_cells` and `_find_column` are how a scan reads the same table.
-    cells = label_tables._read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
-    label = label_tables._find_column(
-        cells, label_column, LABEL_COLUMNS, "the labels", "label_column"
-    )
+    # `read_cells` and `find_column` are how a scan reads the same table.
+    cells = read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
+    label = find_column(cells, label_column, LABEL_COLUMNS, "the labels", "label_column")
     assert label is not None
-    split = label_tables._find_column(cells, None, (SPLIT_COLUMN,), "", None)
+    split = find_column(cells, None, (SPLIT_COLUMN,), "", None)
     if not len(cells.rows):
         raise SourceError(f"{path} is empty: it has no rows below its header")
     ids = _id_columns(cells, label, image_column, id_column)
@@ -212,7 +212,7 @@ def read_label_file(
 
 
 def _id_columns(
-    cells: label_tables._Cells, label: str, image_column: str | None, id_column: str | None
+    cells: Cells, label: str, image_column: str | None, id_column: str | None
 ) -> dict[str, list[str]]:
     """Return the columns that may identify rows, the most likely first."""
     ids: dict[str, list[str]] = {}
@@ -220,7 +220,7 @@ def _id_columns(
         ids[cells.image] = cells.texts[cells.image]
     for asked, option in ((id_column, "id_column"), (image_column, "image_column")):
         if asked is not None:
-            name = label_tables._find_column(cells, asked, (), "the ids", option)
+            name = find_column(cells, asked, (), "the ids", option)
             assert name is not None
             ids.setdefault(name, cells.texts[name])
     if id_column is None and image_column is None:

@@ -14,9 +14,9 @@ from functools import cached_property
 
 from labelaudit.corrections.opened_labels import ABSOLUTE, OpenedLabels
 from labelaudit.errors import SourceError
-from labelaudit.sources.folders import IMAGE_SUFFIXES
-from labelaudit.sources.label_tables import suffix_of
-from labelaudit.sources.manifest import some
+from labelaudit.files import suffix_of
+from labelaudit.sources.file_tree import IMAGE_SUFFIXES
+from labelaudit.sources.wording import some
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 

@@ -11,9 +11,11 @@ from pathlib import Path, PurePosixPath
 
 from labelaudit.corrections.label_files import YES, Edit, LabelFile, read_label_file
 from labelaudit.errors import SourceError
-from labelaudit.sources import folders as sources
-from labelaudit.sources.folders import IMAGE_SUFFIXES, METADATA_FILES, read_source
-from labelaudit.sources.label_tables import Columns, suffix_of
+from labelaudit.files import suffix_of
+from labelaudit.sources.cells import Columns
+from labelaudit.sources.file_tree import IMAGE_SUFFIXES, FileTree
+from labelaudit.sources.folders import METADATA_FILES, read_source
+from labelaudit.sources.splits import choose_split, shard_splits, split_folders
 
 ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]")
 
@@ -109,7 +111,7 @@ def open_labels(
         file = read(path)
         stems = {path.stem: [0]} if file.format == "parquet" else {}
         return OpenedLabels(path, (file,), (), file.splits, split, stems)
-    files = sources._Folder(path).walk()
+    files = FileTree(path).walk()
     images = [name for name in files if suffix_of(name) in IMAGE_SUFFIXES]
     if not images:
         return _open_shards(
@@ -117,11 +119,11 @@ def open_labels(
         )
     base = ""
     metadata = [name for name in METADATA_FILES if name in files]
-    if not metadata and (splits := sources._split_folders(images)):
+    if not metadata and (splits := split_folders(images)):
         tops = {name.partition("/")[0] for name in ids}
         if split is None and len(tops) == 1:
             split = next(iter(tops.intersection(splits)), None)
-        split = sources._choose_split(splits, split, path, [])
+        split = choose_split(splits, split, path, [])
         base = f"{split}/"
         metadata = [base + name for name in METADATA_FILES if base + name in files]
     if metadata:
@@ -159,7 +161,7 @@ def _open_shards(
     for shard in shards:
         base = shard.rpartition("/")[0]
         files.append(read(path / shard, f"{base}/" if base else ""))
-    split_of = sources._shard_splits(list(shards))
+    split_of = shard_splits(list(shards))
     splits: list[str] | None = None
     if len(set(split_of.values())) > 1:
         splits = [

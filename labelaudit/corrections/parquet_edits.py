@@ -21,7 +21,7 @@ from labelaudit.corrections.label_files import (
     plain_type,
 )
 from labelaudit.errors import SourceError
-from labelaudit.sources.manifest import as_text
+from labelaudit.sources.classes import as_text
 
 
 def plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequence[str]) -> Write:

@@ -16,6 +16,7 @@ from labelaudit.corrections.table import (
     check_corrections,
 )
 from labelaudit.errors import SourceError
+from labelaudit.files import suffix_of
 from labelaudit.reporting.run_folder import CORRECTIONS_FILE
 from labelaudit.reporting.tables import (
     REVIEW_COLUMNS,
@@ -24,7 +25,6 @@ from labelaudit.reporting.tables import (
     separator_of,
     unescape,
 )
-from labelaudit.sources.label_tables import suffix_of
 
 SUSPECTS_FILE = "suspects.csv"
 

@@ -30,9 +30,11 @@ from labelaudit.corrections.table import (
 from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
 from labelaudit.reporting.run_folder import BEFORE_FILE, CORRECTIONS_FILE
+from labelaudit.sources.classes import text_array
 from labelaudit.sources.feature_tables import FeatureSource
-from labelaudit.sources.manifest import UNLABELED, Source, count, some, text_array
+from labelaudit.sources.manifest import UNLABELED, Source
 from labelaudit.sources.prediction_files import PredictionSource
+from labelaudit.sources.wording import count, some
 from labelaudit.suspects.checked import CheckedScores, check_scores
 
 # The decisions that say which label is right.

@@ -22,14 +22,9 @@ import torch
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone
 from labelaudit.files import atomic_write
-from labelaudit.images.decode import (
-    Images,
-    Pixels,
-    Progress,
-    UnreadableImageError,
-    load_visited,
-    visit_images,
-)
+from labelaudit.images.containers import Images, Pixels, UnreadableImageError
+from labelaudit.images.pillow import load_visited
+from labelaudit.images.visits import Progress, visit_images
 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.void]  # of HASH_BYTES each

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image
 
-from labelaudit.images.decode import Pixels
+from labelaudit.images.containers import Pixels
 
 # The ends of photos that are longer than this many widths are cut off before resizing. Only a square
 # remains of them anyway, and a very long line of pixels, resized first, would fill the memory.

@@ -1,7 +1,7 @@
-"""Room for what is read of every sample: in memory while it is small, else in a mapped file.
+"""Arrays for the pixels or features of all samples: in memory if small, else in a mapped file.
 
-The pages of a mapped file are the system's cache: they are given back where memory runs short, so that
-a data set may be larger than memory.
+The system caches the pages of a mapped file and drops them when memory runs short. So a data set may
+be larger than memory.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from labelaudit.errors import SourceError
 
 Store = npt.NDArray[Any]
 
-# A larger store is mapped.
+# Bytes; a larger array is memory-mapped.
 LARGEST_IN_MEMORY = 1 << 29
 PREFIX = "labelaudit-store-"
-# Rows moved at a time where some are left out.
+# Number of rows that are moved at a time when some are dropped.
 MOVED_ROWS = 4096
 
 
 def make_store(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | None = None) -> Store:
     """Make an array of zeros, in memory up to `LARGEST_IN_MEMORY` bytes, else memory-mapped.
 
-    A mapped file has no name, so that it goes when the array is let go, whatever happens.
+    The mapped file has no name. So the system removes it with the array, even after a crash.
 
     Parameters
     ----------
     shape, dtype
-        The array's.
+        Those of the array.
     scratch
-        Folder for the file, or the first above it that is there; by default the system's for
-        temporary files.
+        Folder for the file, or its nearest parent if it does not exist. By default the system's
+        folder for temporary files.
 
     Raises
     ------
     SourceError
-        If there is no room for the file.
+        If the disk has no space for the file.
     """
     if math.prod(shape) * np.dtype(dtype).itemsize <= LARGEST_IN_MEMORY:
         return np.zeros(shape, dtype)
@@ -53,7 +53,7 @@ def make_store(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | Non
 
 
 def writable(folder: Path | None) -> Path:
-    """Give a folder, or the first above it that is there; else the system's."""
+    """Return a folder, or its nearest parent that exists; the system's own if it is read-only."""
     while folder is not None and not folder.is_dir():
         folder = folder.parent
     if folder is None or not os.access(folder, os.W_OK):
@@ -62,21 +62,22 @@ def writable(folder: Path | None) -> Path:
 
 
 def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
-    """Map an open file, made long enough if it is not; several processes may share it.
+    """Map an open file, which is extended if it is too short. Several processes may share it.
 
-    The room is taken at once: a file that the disk cannot hold kills whoever writes to it.
+    Its space on the disk is reserved at once. Otherwise a full disk would kill the process that
+    writes to the array.
 
     Parameters
     ----------
     file, folder
-        Open for reading and writing, and where it lies.
+        The file, open for reading and writing, and its folder.
     shape, dtype
-        The array's.
+        Those of the array.
 
     Raises
     ------
     SourceError
-        If there is no room for it.
+        If the disk has no space for it.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free
@@ -90,25 +91,25 @@ def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.D
             os.truncate(file.fileno(), size)
     except OSError as error:
         raise SourceError(
-            f"the decoded samples take {size / 2**30:.1f} GiB, and {folder} has"
-            f" {free / 2**30:.1f} GiB left; free some, or write to another disk with `out`"
+            f"the decoded samples need {size / 2**30:.1f} GiB, and {folder} has"
+            f" {free / 2**30:.1f} GiB left; free some space, or write to another disk with `out`"
         ) from error
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
 def keep_rows(store: Store, keep: np.ndarray) -> Store:
-    """Move the rows to keep to the front, in their order, and give a view of them.
+    """Move the rows to keep to the front, in their order, and return a view of them.
 
     Parameters
     ----------
     store
-        ``(N, ...)``, changed in place, so that nothing lies in memory twice.
+        ``(N, ...)``. It is changed in place, so that nothing is in memory twice.
     keep
         ``(N,)`` bool.
     """
     rows = np.flatnonzero(keep)
     for start in range(0, len(rows), MOVED_ROWS):
         part = rows[start : start + MOVED_ROWS]
-        # Rows only move towards the front, so what is overwritten was read already.
+        # Rows only move to the front, so what is overwritten was moved before.
         store[start : start + len(part)] = store[part]
     return store[: len(rows)]

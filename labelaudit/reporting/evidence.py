@@ -12,7 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from labelaudit.images.decode import Images, Indices, Pixels, load_visited, visit_images
+from labelaudit.images.containers import Images, Indices, Pixels
+from labelaudit.images.pillow import load_visited
+from labelaudit.images.visits import visit_images
 
 NUM_NEIGHBORS = 3
 # Number of rows that are compared at a time, to bound the memory.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labelaudit.images.decode import Images, NoImages
+from labelaudit.images.containers import Images, NoImages
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
 from labelaudit.reporting.html import render_page, write_page

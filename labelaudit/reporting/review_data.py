@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import adjusted_mutual_info_score
 
+from labelaudit.files import suffix_of
 from labelaudit.progress import Reporter
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
@@ -33,7 +34,6 @@ from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.formats import shorten
 from labelaudit.reporting.history import EpsilonSource, spread_epochs
 from labelaudit.reporting.pictures import Picture, encode_picture
-from labelaudit.sources.label_tables import suffix_of
 
 CHUNK = 40  # number of suspects in each block
 

@@ -94,10 +94,10 @@ def page_of(run: Run, index: Any, *, live: bool = False) -> str:
 
 def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> None:
     """Write the blocks of a folder that has none, with the data that are still available."""
-    from labelaudit.images.decode import ImageFiles
+    from labelaudit.images.containers import ImageFiles
     from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
     from labelaudit.reporting.review_data import write_review_data
-    from labelaudit.sources.manifest import text_array
+    from labelaudit.sources.classes import text_array
     from labelaudit.training.recorder import EpsilonHistory
 
     folder, samples = run.path, run.samples

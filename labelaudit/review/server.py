@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from labelaudit.corrections.run import read_run
 from labelaudit.errors import LabelauditError, OptionError, SourceError
+from labelaudit.files import suffix_of
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
     INDEX,
@@ -32,7 +33,6 @@ from labelaudit.reporting.html import page_script, page_style, source_hash
 from labelaudit.reporting.run_folder import CORRECTIONS_FILE
 from labelaudit.review.corrections_file import CorrectionsFile, stamp
 from labelaudit.review.rerender import page_of
-from labelaudit.sources.label_tables import suffix_of
 
 HOST = "127.0.0.1"
 TOKEN_BYTES = 18

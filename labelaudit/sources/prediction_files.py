@@ -1,4 +1,4 @@
-"""Predictions of somebody's own model, from files, beside the labels that they are about."""
+"""Predictions of the user's own model from files, joined to the samples that they belong to."""
 
 from __future__ import annotations
 
@@ -19,31 +19,27 @@ import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import Indices
+from labelaudit.files import suffix_of
+from labelaudit.images.containers import Indices
 from labelaudit.images.store import make_store
+from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Columns
+from labelaudit.sources.feature_files import id_text
 from labelaudit.sources.feature_tables import (
     SHOWN_COLUMNS,
     FeatureSource,
     TableSource,
-    id_text,
     source_from_table,
 )
-from labelaudit.sources.label_tables import (
-    ID_COLUMNS,
-    LABEL_COLUMNS,
-    SPLIT_COLUMN,
-    Columns,
-    read_table,
-    suffix_of,
-)
-from labelaudit.sources.manifest import Source, some
+from labelaudit.sources.label_tables import read_table
+from labelaudit.sources.manifest import Source
+from labelaudit.sources.wording import some
 
 Floats = npt.NDArray[np.floating]
 SUFFIXES = ("npy", "parquet", "csv", "tsv")
 BATCH_ROWS = 16_384
-# What pandas calls an index that it writes without a name.
+# The name that pandas gives to an index without a name.
 PANDAS_INDEX = "__index_level_0__"
-CSV_BLOCK = 1 << 24  # bytes of a CSV file parsed at a time; no line may be longer
+CSV_BLOCK = 1 << 24  # bytes of a CSV file that are parsed at a time; no line may be longer
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +49,13 @@ class PredictionSource:
     Attributes
     ----------
     source : Source
-        Its class names are those of the predictions' columns, in their order.
+        Its class names are those of the columns of the predictions, in the same order.
     models : tuple of arrays (N, C)
-        One for each file, in the order of the samples; not checked yet.
+        One for each file, in the order of the samples. They are not checked yet.
     details : DataFrame (N, k) of str
-        What a person may want to see of a sample without a picture.
+        Other columns of the rows, which the report shows of samples without an image.
     features : array (N, D) float32, or None
-        Where they came along.
+        If they were given.
     """
 
     source: Source
@@ -68,7 +64,7 @@ class PredictionSource:
     features: npt.NDArray[np.float32] | None = None
 
     def subset(self, keep: npt.NDArray[np.bool_]) -> PredictionSource:
-        """Return the samples that `keep`, an (N,) mask, picks."""
+        """Return the samples that `keep`, an (N,) mask, selects."""
         return PredictionSource(
             self.source.subset(keep),
             tuple(model[keep] for model in self.models),
@@ -94,7 +90,7 @@ def read_labels_alone(
     labels : str or Path
         CSV, TSV, JSONL or parquet with one row per sample.
     by_row : bool
-        Whether rows may be called by their number where ids are missing or repeat.
+        Whether rows may be named by their number if ids are missing or repeat.
     label_column, id_column, split, clean_label_column, verified_column : str, optional
         See `labelaudit.sources.feature_tables.read_labels_with_features`.
 
@@ -112,7 +108,7 @@ def read_labels_alone(
 
 
 def are_by_row(files: Sequence[str | Path | Floats]) -> bool:
-    """Whether all predictions belong to samples by their row, and none by an id."""
+    """Return whether all predictions belong to samples by row, and none by id."""
     return all(isinstance(file, np.ndarray) or suffix_of(str(file)) == "npy" for file in files)
 
 
@@ -123,20 +119,21 @@ def join_predictions(
     rows_known: bool = True,
     unneeded: Collection[str] = (),
 ) -> PredictionSource:
-    """Put predictions beside the samples that they are about.
+    """Join predictions to the samples that they belong to.
 
     Parameters
     ----------
     data
         N samples and their labels.
     files
-        One for each model. A file .npy, or an array, ``(R, C)``: row i belongs to row i of the table of
-        labels; its columns are the classes that the labels name, sorted (as numbers if all are). A file
-        .parquet, .csv or .tsv: by id, with one column per class, called like it.
+        One for each model. A .npy file or an array ``(R, C)``: row i belongs to row i of the table of
+        labels, and the columns are the classes of the labels, sorted (as numbers if all of them are).
+        A .parquet, .csv or .tsv file: by id, with one column per class, named like the class.
     rows_known
-        Whether the samples are in the order of a table or arrays, so that rows can belong to them.
+        Whether the samples are in the order of a table or of arrays, so that predictions can belong to
+        them by row.
     unneeded
-        Ids of samples that will be left out: these may have no predictions by id.
+        Ids of samples that will be left out, and need no predictions.
 
     Raises
     ------
@@ -154,15 +151,15 @@ def join_predictions(
         details, features = data.details, data.features
     if not rows_known and any(are_by_row([file]) for file in files):
         raise SourceError(
-            "images are sorted by their path, so that rows of predictions cannot be told to belong"
-            " to them; give predictions as .parquet or .csv with the images' paths as ids"
+            "images of a folder are sorted by path, so predictions cannot belong to them by row; give"
+            " predictions as .parquet or .csv, with the paths of the images as ids"
         )
     read = [_read(source, file, rows, unneeded) for file in files]
     extras = [extra for _, extra in read]
     for file, extra in zip(files, extras, strict=True):
         if odd := sorted(set(extra) ^ set(extras[0])):
             raise SourceError(
-                f"{files[0]} and {file} predict different classes: {some(odd)} is in one of them alone;"
+                f"{files[0]} and {file} predict different classes: {some(odd)} is only in one of them;"
                 " give files with the same columns"
             )
     models = []
@@ -183,7 +180,7 @@ def _read(
     rows: tuple[Indices, int] | None,
     unneeded: Collection[str],
 ) -> tuple[Floats, list[str]]:
-    """Give predictions ``(N, C)`` of the source's samples, and the classes that no label names."""
+    """Return predictions ``(N, C)`` of the samples, and the classes that no label names."""
     if isinstance(file, np.ndarray):
         return _of_rows(source, file, "the array of predictions", rows), []
     path = Path(file)
@@ -208,7 +205,7 @@ def _read(
 
 
 def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int] | None) -> Floats:
-    """Give the rows of an array that belong to the samples."""
+    """Return the rows of an array that belong to the samples."""
     manifest = source.manifest
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise SourceError(
@@ -219,7 +216,7 @@ def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int
         raise SourceError(
             f"{name} has {values.shape[1]} columns and the labels name {manifest.num_classes} classes"
             f" ({some(list(manifest.class_names))}); give one column per class, in this order, or a"
-            " parquet or CSV file whose columns are called like the classes"
+            " parquet or CSV file whose columns are named like the classes"
         )
     total = manifest.num_samples if rows is None else rows[1]
     if len(values) != total:
@@ -283,7 +280,7 @@ def _by_id(
 
 
 def _id_column(names: Sequence[str]) -> str:
-    """Choose the column of ids: by a usual name, else pandas' index, else the first."""
+    """Return the column of ids: one with a usual name, else the index of pandas, else the first."""
     lowered = {name.strip().lower(): name for name in reversed(names)}
     known = ("sample_id", "id", *ID_COLUMNS, PANDAS_INDEX)
     return next((lowered[name] for name in known if name in lowered), names[0])
@@ -292,14 +289,14 @@ def _id_column(names: Sequence[str]) -> str:
 def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> Floats:
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        mend = "mend its cells" if name in given else "leave out columns that are no class"
+        mend = "correct its cells" if name in given else "leave out columns that are no class"
         raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {mend}')
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
 @contextmanager
 def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
-    """Open a table; give its columns' names, and its rows a batch at a time."""
+    """Open a table, and yield the names of its columns and its rows in batches."""
     try:
         if suffix == "parquet":
             with pq.ParquetFile(path) as opened:
@@ -335,7 +332,7 @@ def _next_batch(reader: Any) -> pa.RecordBatch | None:
 
 def _refuse_few(names: list[str], path: Path) -> None:
     if len(names) == 1 and ";" in names[0]:
-        raise SourceError(f"{path} is parted by semicolons; save it with commas, or as parquet")
+        raise SourceError(f"{path} is separated by semicolons; save it with commas, or as parquet")
     if len(names) < 3 or len(set(names)) < len(names):
         raise SourceError(
             f"{path} has the columns {some(names)}; give a column of ids and one column per class, with"

@@ -1,8 +1,8 @@
 """Features from the columns of a table: numbers and categories, through scikit-learn.
 
-Every column ends on one scale, so that distances weigh them alike: a number's mean square is 1, and
-two samples of different categories are as far apart as two numbers are on average. What is no
-feature (ids, free text, constants) is left out, and said.
+All columns get the same scale, so that each counts alike in distances. Numbers have a mean square of
+1, and two different categories are as far apart as two numbers are on average. Columns that are no
+features (ids, free text, constants) are left out, and the notes say so.
 """
 
 from collections.abc import Iterable
@@ -19,45 +19,43 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, QuantileTransformer, StandardScaler
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import Indices
-from labelaudit.sources.feature_tables import FeatureSource, Floats, source_from_table
-from labelaudit.sources.label_tables import (
-    FIRST_LABEL_COLUMN,
-    ID_COLUMNS,
-    VERIFIED_COLUMN,
-    Columns,
-    read_table,
-)
+from labelaudit.images.containers import Indices
+from labelaudit.sources.cells import FIRST_LABEL_COLUMN, ID_COLUMNS, VERIFIED_COLUMN, Columns
+from labelaudit.sources.feature_files import Floats
+from labelaudit.sources.feature_tables import FeatureSource, source_from_table
+from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import UNLABELED
+from labelaudit.sources.values import as_frame, is_frame
 
-# Standardized, a column of a heavier tail than this is a few huge values and a crowd at 0, and the
-# huge ones alone decide who is near to whom. A normal distribution has an excess kurtosis of 0, a
-# Laplace distribution of 3, a log-normal one (incomes, counts, sizes) of 100 and more.
+# Largest excess kurtosis of a column that is standardized. With a heavier tail, most values would lie
+# close to 0, and a few huge ones would decide all distances. The excess kurtosis of a normal
+# distribution is 0, of a Laplace distribution 3, of a log-normal one (incomes, sizes) 100 and more.
 HEAVY_TAIL = 10.0
-# Categories rarer than this share, and those beyond the most frequent ones, count as one.
+# Categories with a smaller share, and those beyond the most frequent ones, become one category.
 RARE_CATEGORY = 0.005
 MAX_CATEGORIES = 32
-# Texts with so many words on average, or of which so large a share occur once, are no categories.
+# A column is no category if its texts have so many words on average, or if its number of different
+# values exceeds this share of its rows.
 WORDS_OF_TEXT = 4
 SHARE_UNIQUE = 0.5
-# A column of numbers counts the rows if so many of the whole numbers in its range are there, once
-# each; in tables of fewer rows than this only the name tells.
+# A column of different whole numbers is an id if it fills such a share of its range. In tables of fewer
+# rows only the name of the column decides.
 DENSE = 0.9
 FEWEST_TO_COUNT = 20
-# Columns read from a file.
+# Largest number of columns that are read.
 MAX_COLUMNS = 10_000
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a column is, and the words for what was done with it."""
+    """What a column holds, and how it became features, in words."""
 
     name: str  # "scaled", "ranked", "categories" or "left out"
     words: str
 
 
 def read_tabular(
-    table: str | Path,
+    table: Any,
     *,
     label_column: str | None = None,
     id_column: str | None = None,
@@ -69,26 +67,25 @@ def read_tabular(
 
     Parameters
     ----------
-    table : str or Path
-        CSV, TSV, JSONL or parquet; a row without a label is unlabeled.
+    table : str, Path or DataFrame
+        CSV, TSV, JSONL or parquet, or a table in memory. A row without a label is unlabeled.
     label_column, id_column, split, clean_label_column, verified_column : str, optional
         See `labelaudit.sources.feature_tables.read_labels_with_features`. None of these columns
-        becomes a feature, nor does "first_label".
+        becomes a feature, and neither does "first_label".
 
     Raises
     ------
     SourceError
-        The file is not such a table, has no column to make features of, or has fewer than two
-        classes.
+        The table cannot be read, has no column to make features of, or has fewer than two classes.
     """
-    path = Path(table)
+    given = as_frame(table) if is_frame(table) else Path(table)
     columns = Columns(id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column)
-    read = read_table(path, columns, ID_COLUMNS, images_needed=False)
+    read = read_table(given, columns, ID_COLUMNS, images_needed=False)
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels
     names = [str(name) for name in rows.details]
     left_out = {
-        name: "left out: it tells the same as the label"
+        name: "left out: it is equivalent to the label"
         for name in names
         if _tells_the_same(rows.details[name], labels)
     }
@@ -98,12 +95,12 @@ def read_tabular(
     try:
         features, notes = tabular_features(rows.details, exclude=left_out)
     except SourceError as error:
-        raise SourceError(f"{path}: {error}") from error
+        raise SourceError(f"{read.where}: {error}") from error
     return FeatureSource(rows.source, features, rows.details, notes | left_out)
 
 
 def _tells_the_same(column: "pd.Series[str]", labels: Indices) -> bool:
-    """Say whether each label has one value in the column, and each value one label."""
+    """Return whether each label has one value in the column, and each value one label."""
     pairs = pd.DataFrame({"value": column.to_numpy(), "label": labels})[labels != UNLABELED]
     distinct = pairs.drop_duplicates()
     return bool(len(distinct) == distinct["value"].nunique() == distinct["label"].nunique())
@@ -114,24 +111,24 @@ def tabular_features(
 ) -> tuple[Floats, dict[str, str]]:
     """Make features of a table's columns.
 
-    Numbers are standardized; those with a heavy tail (`HEAVY_TAIL`) are spread by rank to a normal
-    distribution instead. Missing numbers become the median, with a column that says so. Categories
-    become one column each, those that are rare together one, and so does a missing category. Texts
-    that are all numbers count as numbers.
+    Numbers are standardized. If their tail is heavy (`HEAVY_TAIL`), they are mapped by rank to a
+    normal distribution instead. A missing number becomes the median, and a further column marks it.
+    Each category becomes one column, missing values too; rare categories share one. Texts are numbers
+    if all of them are.
 
     Parameters
     ----------
     table : DataFrame (N, k)
-        Columns of numbers, booleans, categories or texts; "" and NaN are missing.
+        Columns of numbers, booleans, categories or texts. "" and NaN are missing values.
     exclude : iterable of str
         Columns that are no features, such as the labels.
 
     Returns
     -------
     features : array (N, d) float32
-        A row does not depend on the order of the others.
+        They do not depend on the order of the rows.
     notes : dict of str to str
-        For each column what was done with it, in words.
+        How each column became features, in words.
 
     Raises
     ------
@@ -150,7 +147,7 @@ def tabular_features(
         kind = _kind_of(str(name), values)
         notes[name] = kind.words
         if kind.name in columns:
-            # By place, for names may be numbers or repeat.
+            # By position, because names may be numbers or repeat.
             ready[str(position)] = values
             columns[kind.name].append(str(position))
     if not ready:
@@ -179,7 +176,7 @@ def _transformer(columns: dict[str, list[str]], num_rows: int) -> ColumnTransfor
                         output_distribution="normal",
                         subsample=None,
                     ),
-                    # Ranks of many equal values are not yet of variance 1.
+                    # With many equal values, the ranks do not have a variance of 1.
                     StandardScaler(),
                 ),
                 columns["ranked"],
@@ -205,7 +202,7 @@ def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
     texts = texts.map(lambda value: None if value is None else str(value).strip() or None)
     numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
     all_numbers = (texts.notna() == np.isfinite(numbers)).all()
-    codes = texts.str.match(r"0\d").fillna(False).any()  # "0815" counts nothing
+    codes = texts.str.match(r"0\d").fillna(False).any()  # "0815" is a code, not a number
     return numbers if all_numbers and not codes else texts
 
 
@@ -226,14 +223,14 @@ def _kind_of(name: str, values: "pd.Series[Any]") -> _Kind:
         return _Kind("scaled", f"number, standardized{lacking}")
     words = there.str.count(r"\S+").mean()
     if words >= WORDS_OF_TEXT:
-        return _Kind("left out", "left out: it is free text; bring features of it")
+        return _Kind("left out", "left out: it is free text; give features of it (`features`)")
     if distinct > max(2, SHARE_UNIQUE * len(there)):
-        return _Kind("left out", "left out: nearly every row has a value of its own")
-    return _Kind("categories", f"category, one column a value ({distinct:,} values{lacking})")
+        return _Kind("left out", "left out: almost every row has a different value")
+    return _Kind("categories", f"category, one column per value ({distinct:,} values{lacking})")
 
 
 def _is_counter(name: str, numbers: npt.NDArray[np.float64], distinct: int) -> bool:
-    """Say whether numbers count rows rather than tell of them."""
+    """Return whether numbers count the rows, like ids."""
     if distinct < len(numbers) or (numbers % 1 != 0).any():
         return False
     plain = name.strip().lower()
@@ -248,5 +245,5 @@ def _excess_kurtosis(numbers: npt.NDArray[np.float64]) -> float:
     scale = np.abs(centered).max()
     if scale == 0:
         return 0.0
-    centered = centered / scale  # the fourth power of large numbers would overflow
+    centered = centered / scale  # otherwise the fourth power of large numbers overflows
     return float((centered**4).mean() / (centered**2).mean() ** 2 - 3.0)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.errors import SourceError
-from labelaudit.sources.manifest import some
+from labelaudit.sources.wording import some
 from labelaudit.suspects.calibration import calibrating_exponent, log_of
 from labelaudit.suspects.label_model import blocks
 

@@ -21,10 +21,12 @@ from labelaudit.corrections.csv_edits import csv_rows
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.reporting.tables import read_csv, write_csv
+from labelaudit.sources.cells import ID_COLUMNS, Columns
+from labelaudit.sources.classes import as_text
 from labelaudit.sources.feature_tables import source_from_table
 from labelaudit.sources.folders import read_source
-from labelaudit.sources.label_tables import ID_COLUMNS, Columns, read_table
-from labelaudit.sources.manifest import Source, as_text
+from labelaudit.sources.label_tables import read_table
+from labelaudit.sources.manifest import Source
 
 CSV = "path,label\na.png,cat\nb.png,dog\nc.png,dog\n"
 

@@ -22,7 +22,7 @@ from labelaudit.features.cache import (
     default_cache_dir,
     extract_features,
 )
-from labelaudit.images.decode import ImageArrays, ImageFiles
+from labelaudit.images.containers import ImageArrays, ImageFiles
 
 SIDE = 4
 

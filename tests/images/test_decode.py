@@ -4,31 +4,23 @@ import io
 import threading
 import time
 import warnings
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
 from labelaudit.errors import SourceError
-from labelaudit.images import decode as images_module
-from labelaudit.images.decode import (
-    ColorFoundError,
-    DecodedImages,
+from labelaudit.images import pillow
+from labelaudit.images.containers import (
     ImageArrays,
-    ImageFiles,
-    ParquetImages,
     UnreadableImageError,
-    decode_images,
-    decode_source,
-    load_image,
-    plan_images,
-    visit_images,
 )
+from labelaudit.images.decode import ColorFoundError, DecodedImages, decode_images, decode_source
+from labelaudit.images.pillow import load_image
+from labelaudit.images.plan import plan_images
+from labelaudit.images.visits import visit_images
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -247,7 +239,7 @@ def test_lab_and_ycbcr() -> None:
     )
     assert lab is not None
     np.testing.assert_allclose(seen(encoded(lab, "TIFF"))[0, 0], [200, 30, 30], atol=4)
-    ycbcr = images_module._as_seen(red.convert("YCbCr"))  # few formats keep the mode
+    ycbcr = pillow.as_seen(red.convert("YCbCr"))  # few formats keep the mode
     np.testing.assert_allclose(np.asarray(ycbcr)[0, 0], [200, 30, 30], atol=4)
 
 
@@ -567,94 +559,6 @@ def test_an_interrupt_stops_promptly() -> None:
     assert at_return < 600
     time.sleep(0.02)
     assert count[0] == at_return  # no thread goes on behind the caller's back
-
-
-# --- storage -----------------------------------------------------------------------------------
-
-
-def test_image_files(tmp_path: Path) -> None:
-    files = []
-    for i in range(3):
-        files.append(str(tmp_path / f"{i}.png"))
-        Image.fromarray(GREY + np.uint8(i)).save(files[-1])
-    images = ImageFiles(np.array([*files, str(tmp_path / "gone.png")], dtype=object))
-    decoded = decode_planned(images.subset(np.array([3, 2])))
-    assert decoded.unreadable == {0: "the file is not there"}
-    np.testing.assert_array_equal(decoded.pixels[1, 0], GREY + np.uint8(2))
-
-
-def write_shards(folder: Path, shards: int, rows: int, group: int) -> list[Path]:
-    files = []
-    for shard in range(shards):
-        cells = [
-            {"bytes": encoded(Image.fromarray(GREY + np.uint8(shard * rows + i))), "path": None}
-            for i in range(rows)
-        ]
-        files.append(folder / f"{shard}.parquet")
-        pq.write_table(pa.table({"image": cells}), files[-1], row_group_size=group)
-    return files
-
-
-def read_groups(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, int]]:
-    """Count how often each row group is read, and see that nothing reads a whole table."""
-    counts: Counter[tuple[str, int]] = Counter()
-    lock = threading.Lock()
-    original = images_module._Shard.read
-
-    def read(shard: Any, group: int) -> Any:
-        with lock:
-            counts[shard.file.name, group] += 1
-        time.sleep(0.002)  # long enough for another thread to want the same
-        return original(shard, group)
-
-    monkeypatch.setattr(images_module._Shard, "read", read)
-    monkeypatch.setattr(pq.ParquetFile, "read", lambda *a, **k: pytest.fail("read whole"))
-    return counts
-
-
-def test_parquet_row_groups_are_each_read_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = write_shards(tmp_path, shards=3, rows=35, group=8)
-    images = ParquetImages(files, "image", np.repeat(np.arange(3), 35), np.tile(np.arange(35), 3))
-    counts = read_groups(monkeypatch)
-    decoded = decode_images(images, height=5, width=7, channels=1, workers=8)
-    for i in range(105):
-        np.testing.assert_array_equal(decoded.pixels[i, 0], GREY + np.uint8(i))
-    assert len(counts) == 15
-    assert set(counts.values()) == {1}
-
-
-def test_parquet_images_are_read_lazily_and_kept_within_bounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    files = write_shards(tmp_path, shards=1, rows=80, group=8)
-    monkeypatch.setattr(images_module, "ROW_GROUP_CACHE_BYTES", 1)
-    counts = read_groups(monkeypatch)
-    images = ParquetImages(files, "image", np.zeros(80, int), np.arange(80))
-    part = images.subset(np.array([79, 17, 16]))
-    assert not counts
-    np.testing.assert_array_equal(seen(part.read(1)), GREY + np.uint8(17))
-    assert counts == {("0.parquet", 2): 1}
-    for index in (2, 0, 1):  # the two row groups used last stay
-        part.read(index)
-    assert counts == {("0.parquet", 2): 1, ("0.parquet", 9): 1}
-    for index in range(80):
-        images.read(index)
-    assert len(images._groups._groups) == 2
-
-
-def test_a_damaged_row_group_costs_its_images_alone(tmp_path: Path) -> None:
-    (file,) = write_shards(tmp_path, shards=1, rows=24, group=8)
-    chunk = pq.ParquetFile(file).metadata.row_group(1).column(0)
-    data = bytearray(file.read_bytes())
-    start = chunk.dictionary_page_offset or chunk.data_page_offset
-    data[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
-    file.write_bytes(data)
-    images = ParquetImages([file], "image", np.zeros(24, int), np.arange(24))
-    decoded = decode_images(images, height=5, width=7, channels=1, workers=3)
-    assert list(decoded.unreadable) == list(range(8, 16))
-    np.testing.assert_array_equal(decoded.pixels[23, 0], GREY + np.uint8(23))
 
 
 def test_png_text_that_unpacks_to_too_much_is_unreadable() -> None:

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from labelaudit.images.decode import ImageFiles, NoImages
+from labelaudit.images.containers import ImageFiles, NoImages
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting import evidence
 from labelaudit.reporting.evidence import nearest_right_labeled, source_pictures
 from labelaudit.reporting.files import evidence_of
-from labelaudit.sources.manifest import text_array
+from labelaudit.sources.classes import text_array
 
 
 def table(given: Any, flagged: Any) -> pd.DataFrame:

@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelaudit.errors import SourceError
-from labelaudit.images.decode import NoImages, UnreadableImageError, plan_images
+from labelaudit.images.containers import NoImages, UnreadableImageError
+from labelaudit.images.plan import plan_images
 from labelaudit.sources.feature_tables import join_features, read_labels_with_features
 from labelaudit.sources.folders import read_source
 from labelaudit.sources.prediction_files import read_labels_alone
@@ -99,7 +100,7 @@ def test_rows_without_features_are_left_out_and_others_passed_over(
     assert read.details["text"].tolist() == [f"text of {n}" for n in NAMES[3:]]
     assert read.details.index.tolist() == list(range(9))
     (warning,) = read.source.warnings
-    assert warning == '3 samples left out for lack of features: "t0", "t1", "t2"'
+    assert warning == '3 samples left out, because they have no features: "t0", "t1", "t2"'
     assert read.source.skipped["reason"].unique().tolist() == ["it has no features in f.parquet"]
 
 
@@ -278,7 +279,7 @@ def test_parquet_files_that_do_not_fit(labels: Path, tmp_path: Path) -> None:
 def test_lists_of_another_length_in_a_later_part_of_the_file(
     labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("labelaudit.sources.feature_tables.BLOCK_ROWS", 4)
+    monkeypatch.setattr("labelaudit.sources.feature_files.BLOCK_ROWS", 4)
     lists = [*VALUES[:8].tolist(), *VALUES[8:, :3].tolist()]
     pq.write_table(pa.table({"id": NAMES, "x": lists}), tmp_path / "f.parquet")
     with pytest.raises(SourceError, match=r'"t8" in .* has 3 features'):

@@ -467,7 +467,7 @@ def test_images_without_labels(folder: Path, write: Any) -> None:
     with pytest.raises(SourceError, match=r"none of the 3 images has a label; sort them into"):
         read_source(folder)
     write.text(folder / "labels.csv", "path,label\n")
-    with pytest.raises(SourceError, match=r"should labels\.csv, which lies there, be given"):
+    with pytest.raises(SourceError, match=r"the folder holds labels\.csv"):
         read_source(folder)
 
 

@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from labelaudit.errors import SourceError
-from labelaudit.sources.folders import read_source, rows_of_split
-from labelaudit.sources.label_tables import ID_COLUMNS, Columns, concatenate, read_table
+from labelaudit.sources.cells import ID_COLUMNS, Columns
+from labelaudit.sources.folders import read_source
+from labelaudit.sources.label_tables import concatenate, read_table
+from labelaudit.sources.splits import rows_of_split
 
 # --- columns besides ---------------------------------------------------------------------------
 

@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 
 from labelaudit.errors import SourceError
-from labelaudit.sources.manifest import Verified, check_trainable, source_from_arrays
+from labelaudit.sources.arrays import source_from_arrays
+from labelaudit.sources.classes import check_trainable
+from labelaudit.sources.manifest import Verified
 
 # --- arrays ------------------------------------------------------------------------------------
 
@@ -71,11 +73,11 @@ def test_floats_are_rounded_to_bytes() -> None:
 @pytest.mark.parametrize(
     ("images", "more", "message"),
     [
-        (np.full((2, 2, 2), 1.5), {}, r"floats from 1.5 to 1.5; scale"),
+        (np.full((2, 2, 2), 1.5), {}, "floats go from 1.5 to 1.5; scale"),
         (np.full((2, 2, 2), np.nan), {}, r"scale them to \[0, 1\]"),
-        (np.zeros((2, 2, 2), np.int64), {}, "images are int64; give uint8"),
-        (np.zeros((2, 4), np.uint8), {}, r"shape \(2, 4\)"),
-        (np.zeros((2, 3, 8, 8), np.uint8), {}, "channels last"),
+        (np.zeros((2, 2, 2), np.int64), {}, "the type is int64; give uint8"),
+        (np.zeros((2, 4), np.uint8), {}, r"shape is \(2, 4\)"),
+        (np.zeros((2, 5, 8, 8), np.uint8), {}, "C = 1 or 3, or 4 where the channels are last"),
         (np.zeros((0, 4, 4), np.uint8), {"labels": []}, "no image found"),
         (pixels(2, 2, 2), {"labels": [1]}, "there are 1 labels and 2 images"),
         (pixels(2, 2, 2), {"labels": [1, -2]}, r"labels\[1\] is -2"),

@@ -41,7 +41,7 @@ def test_numbers_and_categories_weigh_alike() -> None:
     assert notes == {
         "age": "number, standardized",
         "income": "number with a heavy tail, spread by rank",
-        "color": "category, one column a value (3 values)",
+        "color": "category, one column per value (3 values)",
     }
 
 
@@ -63,7 +63,7 @@ def test_texts_of_numbers_are_numbers() -> None:
 
 def test_codes_with_leading_zeros_are_categories() -> None:
     _, notes = tabular_features(columns(zip=["01", "12", "23"] * 100))
-    assert notes["zip"] == "category, one column a value (3 values)"
+    assert notes["zip"] == "category, one column per value (3 values)"
 
 
 def test_missing_numbers_become_the_median_and_are_marked() -> None:
@@ -85,7 +85,7 @@ def test_a_missing_category_is_one_of_its_own(missing: Any) -> None:
     made, notes = tabular_features(pd.DataFrame({"shape": shapes}))
     assert made.shape == (ROWS, 3)
     assert (made.sum(1) == 1).all()
-    assert notes["shape"] == "category, one column a value (2 values, 100 missing)"
+    assert notes["shape"] == "category, one column per value (2 values, 100 missing)"
 
 
 def test_booleans_infinities_and_half_empty_columns() -> None:
@@ -101,7 +101,7 @@ def test_booleans_infinities_and_half_empty_columns() -> None:
     )
     assert np.isfinite(made).all()
     assert notes["ratio"] == "number, standardized, 100 missing"
-    assert notes["seen"] == "category, one column a value (1 values, 150 missing)"
+    assert notes["seen"] == "category, one column per value (1 values, 150 missing)"
     assert made.shape[1] == 2 + 2 + 2 + 1
 
 
@@ -125,7 +125,7 @@ def test_rare_categories_count_as_one_and_many_are_bounded() -> None:
         ("row", list(range(1000, 1000 + ROWS)), "its numbers look like ids"),
         ("shuffled", np.random.default_rng(0).permutation(ROWS), "its numbers look like ids"),
         ("user_id", np.arange(ROWS) * 97, "its numbers look like ids"),
-        ("key", [f"k{i}" for i in range(ROWS)], "nearly every row has a value of its own"),
+        ("key", [f"k{i}" for i in range(ROWS)], "almost every row has a different value"),
         ("note", ["the lid does not close well"] * 200 + ["no"] * 100, "it is free text"),
     ],
 )
@@ -175,7 +175,7 @@ def test_copies_of_the_label_and_the_truth_are_no_features(tmp_path: Path, write
     table = columns(label=labels, code=np.where(labels == "cat", 17, 4), truth=truth)
     file = write.table(tmp_path / "t.csv", table.to_dict("records"))
     read = read_tabular(file, clean_label_column="truth")
-    assert read.notes["code"] == "left out: it tells the same as the label"
+    assert read.notes["code"] == "left out: it is equivalent to the label"
     np.testing.assert_allclose(read.features, tabular_features(columns())[0], atol=1e-4)
     assert read.source.clean_labels is not None
     assert read.source.clean_labels.tolist() == truth.tolist()

@@ -1,0 +1,165 @@
+"""The visible files below a folder, and the file that a path in a table refers to."""
+
+import os
+import posixpath
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from labelaudit.errors import SourceError
+from labelaudit.files import suffix_of
+from labelaudit.sources.classes import text_array
+from labelaudit.sources.manifest import Texts
+from labelaudit.sources.wording import count, some
+
+IMAGE_SUFFIXES = frozenset({
+    "apng", "avif", "bmp", "dib", "gif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg",
+    "pbm", "pcx", "pgm", "png", "pnm", "ppm", "sgi", "tga", "tif", "tiff", "webp",
+})  # fmt: skip
+WINDOWS_ROOT = re.compile(r"[A-Za-z]:/|//")
+
+
+def source_name(source: str | Path) -> str:
+    """Return the name of a source on disk: that of its folder, or of its file without the suffix."""
+    path = Path(source)
+    resolved = path.resolve()
+    return (resolved.name if path.is_dir() else resolved.stem) or "source"
+
+
+class FileTree:
+    """The visible files below a folder. Each directory is listed once, when it is first needed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # With and without symbolic links resolved: a table may have either.
+        self._absolute = tuple(
+            dict.fromkeys(p.as_posix().rstrip("/") for p in (root.absolute(), root.resolve()))
+        )
+        # Joined as text, because building a million Path objects takes seconds.
+        self._prefix = str(root / "x")[:-1]
+        self._files: dict[str, frozenset[str]] = {}
+        self._stems: dict[str, dict[str, list[str]]] = {}
+        self.unnameable: list[tuple[str, str, str]] = []
+
+    def walk(self) -> list[str]:
+        """Return all visible files as sorted relative paths; linked folders are followed once."""
+        files: list[str] = []
+        seen: set[tuple[int, int]] = set()
+        directories, links = [""], list[str]()
+        while directories or links:
+            # Links last, so that a folder is found where it is, not where a link shows it.
+            directory = directories.pop() if directories else links.pop()
+            status = (self.root / directory).stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            below, linked = self._list(directory)
+            directories += below
+            links += sorted(linked, reverse=True)
+            base = f"{directory}/" if directory else ""
+            files += [base + name for name in self._files[directory]]
+        return sorted(files)
+
+    def _list(self, directory: str) -> tuple[list[str], list[str]]:
+        """List a directory's files into `_files`; return its subfolders and its linked ones."""
+        base = f"{directory}/" if directory else ""
+        names, below, linked = list[str](), list[str](), list[str]()
+        try:
+            with os.scandir(self.root / directory) as entries:
+                for entry in entries:
+                    name = entry.name
+                    if name.startswith("."):
+                        continue
+                    if not (name.isascii() or _is_utf8(name)):
+                        # It could not be written into any result, nor named in a table.
+                        shown = os.fsencode(base + name).decode("utf-8", "backslashreplace")
+                        reason = "the file's name is not UTF-8; rename it"
+                        self.unnameable.append((shown, self._prefix + shown, reason))
+                    elif entry.is_dir():
+                        (linked if entry.is_symlink() else below).append(base + name)
+                    elif entry.is_file() or entry.is_symlink():
+                        names.append(name)  # a broken link is reported as an unreadable image
+        except OSError as error:
+            raise SourceError(
+                f"the folder {self.root / directory} cannot be read: {error.strerror}"
+            ) from error
+        self._files[directory] = frozenset(names)
+        return below, linked
+
+    def _files_in(self, directory: str) -> frozenset[str]:
+        if directory not in self._files:
+            hidden = any(part.startswith(".") for part in directory.split("/"))
+            try:
+                there = not hidden and (self.root / directory).is_dir()
+            except OSError:  # for example prose that is too long to be a path
+                there = False
+            if there:
+                self._list(directory)
+            else:
+                self._files[directory] = frozenset()
+        return self._files[directory]
+
+    def __contains__(self, file: str) -> bool:
+        directory, _, name = file.rpartition("/")
+        return name in self._files_in(directory)
+
+    def any_image(self) -> str | None:
+        """Return one of the images seen, as an example for a message."""
+        for directory in sorted({"", *self._files}):
+            for name in sorted(self._files_in(directory)):
+                if suffix_of(name) in IMAGE_SUFFIXES:
+                    return f"{directory}/{name}" if directory else name
+        return None
+
+    def find(self, file: str) -> tuple[str, str]:
+        """Return the file that a relative path in a table refers to; or "" and the reason."""
+        if file in self:
+            return file, ""
+        directory, _, stem = file.rpartition("/")
+        if suffix_of(stem) not in IMAGE_SUFFIXES:
+            names = self._stems_in(directory).get(stem, [])
+            base = f"{directory}/" if directory else ""
+            if len(names) == 1:
+                return base + names[0], ""
+            if names:
+                return "", f"several images could be meant: {', '.join(names)}"
+        return "", "no such image in the folder"
+
+    def _stems_in(self, directory: str) -> dict[str, list[str]]:
+        if directory not in self._stems:
+            stems: dict[str, list[str]] = {}
+            for name in sorted(self._files_in(directory)):
+                stem, _, suffix = name.rpartition(".")
+                if suffix.lower() in IMAGE_SUFFIXES:
+                    stems.setdefault(stem, []).append(name)
+            self._stems[directory] = stems
+        return self._stems[directory]
+
+    def relative(self, path: str) -> str | None:
+        """Return a table's path, with forward slashes, relative to the folder; None outside it."""
+        plain = posixpath.normpath(path)
+        for root in self._absolute:
+            if plain.startswith(f"{root}/"):
+                return plain[len(root) + 1 :]
+        if plain.startswith(("/", "../")) or plain == ".." or WINDOWS_ROOT.match(plain):
+            return None
+        return plain
+
+    def unnameable_warning(self) -> list[str]:
+        """Return a warning about files whose names are not UTF-8, or an empty list."""
+        if not self.unnameable:
+            return []
+        names = [file for file, _, _ in self.unnameable]
+        return [f"{count(names, 'file', 'files')} left out, the name is not UTF-8: {some(names)}"]
+
+    def open_paths(self, files: Sequence[str]) -> Texts:
+        """Return paths (N,) that open these files."""
+        return text_array([self._prefix + file.replace("/", os.sep) for file in files])
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

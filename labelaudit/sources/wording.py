@@ -1,0 +1,20 @@
+"""How messages name and count things."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+
+def some(texts: Sequence[str], quote: bool = True) -> str:
+    """Name up to three, and say how many more there are."""
+    shown = ", ".join(f'"{text}"' if quote else text for text in texts[:3])
+    return shown if len(texts) <= 3 else f"{shown} and {len(texts) - 3:,} more"
+
+
+def count(things: Sequence[object], one: str, many: str) -> str:
+    """Return "1 image", "1,234 images"."""
+    return f"{len(things):,} {one if len(things) == 1 else many}"
+
+
+def repeated(texts: Iterable[str]) -> list[str]:
+    """Return the texts that occur more than once, each once, in their order."""
+    return [text for text, times in Counter(texts).items() if times > 1]
