@@ -1,6 +1,6 @@
 """Values in memory (arrays, tensors, DataFrames, lists, PIL images) as NumPy arrays.
 
-Nothing here imports torch, pandas or Pillow: whoever holds such a value has imported them.
+Neither torch nor Pillow is imported for this: whoever holds such a value has imported them.
 """
 
 import sys
@@ -18,18 +18,18 @@ CHANNELS_FIRST = (1, 3)
 
 
 def is_tensor(value: object) -> bool:
-    """Say whether a value is a torch tensor, without importing torch."""
+    """Return whether a value is a torch tensor, without importing torch."""
     return hasattr(value, "detach") and hasattr(value, "cpu")
 
 
 def is_frame(value: object) -> bool:
-    """Say whether a value is a table in memory: of pandas, polars or pyarrow."""
+    """Return whether a value is a table in memory: of pandas, polars or pyarrow."""
     pandas = hasattr(value, "columns") and hasattr(value, "iloc")
     return pandas or (hasattr(value, "to_pandas") and hasattr(value, "columns"))
 
 
 def is_list(value: object) -> bool:
-    """Say whether a value lists its samples one by one: a list, a tuple, or an array of objects."""
+    """Return whether a value lists its samples one by one: a list, a tuple, or an array of objects."""
     objects = getattr(value, "dtype", None) == np.dtype(object)
     return isinstance(value, list | tuple) or objects
 
@@ -221,5 +221,5 @@ def as_labels(labels: Any, what: str = "labels") -> list[Any]:
 
 
 def _are_rows(values: Iterable[Any]) -> bool:
-    """Say whether all values are rows of numbers, as in a one-hot matrix."""
+    """Return whether all values are rows of numbers, as in a one-hot matrix."""
     return all(isinstance(value, list | tuple) or getattr(value, "ndim", 0) for value in values)
