@@ -70,7 +70,8 @@ _MODULES = {
     "labelaudit.review.rerender": "render_report",
     "labelaudit.sources.feature_tables": "FeatureSource",
     "labelaudit.sources.folders": "read_source",
-    "labelaudit.sources.manifest": "Source source_from_arrays",
+    "labelaudit.sources.arrays": "source_from_arrays",
+    "labelaudit.sources.manifest": "Source",
     "labelaudit.training.recorder": "EpsilonHistory EpsilonRecorder",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
