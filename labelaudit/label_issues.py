@@ -24,7 +24,8 @@ from labelaudit.suspects.predictions import (
     check_predictions,
     sparse_warnings,
 )
-from labelaudit.suspects.summary import AuditSummary, summarize
+from labelaudit.suspects.summarize import summarize
+from labelaudit.suspects.summary import AuditSummary
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import warn_of_distrust
 

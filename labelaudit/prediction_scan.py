@@ -31,7 +31,8 @@ from labelaudit.suspects.predictions import (
     sparse_warnings,
 )
 from labelaudit.suspects.scores import Scores
-from labelaudit.suspects.summary import EncoderUsed, Summary, installed_version, summarize, versions
+from labelaudit.suspects.summarize import summarize, versions
+from labelaudit.suspects.summary import EncoderUsed, Summary, installed_version
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import unknown_first_warning
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from labelaudit.progress import plain
+from labelaudit.suspects.summary import Summary
 from labelaudit.terminal import EXIT_INTERRUPTED, as_typed
 
 if TYPE_CHECKING:
@@ -21,22 +22,22 @@ SHOWN_SUSPECTS = 10
 def show_scan(result: ScanResult) -> None:
     """Print whether to trust the ranking, the worst suspects, what they mean, and what to do next."""
     console, summary = Console(), result.summary
-    trustworthy = summary["trust"]["trustworthy"]
+    trustworthy = summary.trust.trustworthy
     if not trustworthy:
         console.print("[bold red]Do not trust this ranking.[/bold red]")
-        for reason in summary["trust"]["reasons"]:
+        for reason in summary.trust.reasons:
             _say(console, f"  {reason}")
-    if summary["status"] != "complete":
+    if summary.status != "complete":
         _say(
             console,
-            f"Training ended early ({summary['status']}) after {summary['epochs']} epochs;"
+            f"Training ended early ({summary.status}) after {summary.epochs} epochs;"
             " `resume=True` continues it.",
         )
     if len(result.suspects):
         console.print(_suspects_table(result))
-    verified = summary["num_verified"]
+    verified = summary.num_verified
     console.print(
-        f"{summary['num_suspects']:,} of {summary['num_labeled'] - verified:,} labels"
+        f"{summary.num_suspects:,} of {summary.num_labeled - verified:,} labels"
         f"{' that nobody has verified' if verified else ''}"
         f" {'look wrong.' if trustworthy else 'were flagged, but do not trust this.'}",
         style="bold",
@@ -46,7 +47,7 @@ def show_scan(result: ScanResult) -> None:
         _say(console, text)
     if result.run_dir is not None:
         _show_next(result, console)
-    if summary["status"] == "interrupted":
+    if summary.status == "interrupted":
         raise typer.Exit(EXIT_INTERRUPTED)
 
 
@@ -54,29 +55,26 @@ def _say(console: Console, text: str) -> None:
     console.print(plain(as_typed(text)), highlight=False)
 
 
-def _explanations(summary: Mapping[str, Any]) -> Iterator[str]:
+def _explanations(summary: Summary) -> Iterator[str]:
     """Give what the counts rest on, one sentence or two each."""
-    trustworthy = summary["trust"]["trustworthy"]
-    yield summary["threshold"]["explanation"]
-    if summary["score"]["assumption"] and trustworthy:
-        yield summary["score"]["assumption"]
-    if summary["mistakes"] and trustworthy:
-        yield summary["mistakes"]["explanation"]
-    if summary["checked"]:
-        yield summary["checked"]["explanation"]
-    if summary["review"]["explanation"]:
-        yield summary["review"]["explanation"]
-    if count := summary["num_conflicting_duplicates"]:
+    trustworthy = summary.trust.trustworthy
+    yield summary.threshold.explanation
+    if summary.score.assumption and trustworthy:
+        yield summary.score.assumption
+    if summary.mistakes and trustworthy:
+        yield summary.mistakes.explanation
+    if summary.checked:
+        yield summary.checked.explanation
+    if summary.review.explanation:
+        yield summary.review.explanation
+    if count := summary.num_conflicting_duplicates:
         pairs = "1 pair of samples is" if count == 1 else f"{count:,} pairs of samples are"
         yield f"{pairs} the same, or nearly, and labeled differently."
-    metrics = summary["metrics"]
-    if metrics["precision"] is not None:
-        measured = ", ".join(
-            f"{name.replace('_', ' ')} {metrics[name]:.3f}"
-            for name in ("precision", "recall", "f1", "auroc")
-            if metrics[name] is not None
-        )
-        yield f"Against the truth ({metrics['num_wrong']:,} labels are wrong): {measured}."
+    metrics = summary.metrics
+    if metrics.precision is not None:
+        known = [(name, getattr(metrics, name)) for name in ("precision", "recall", "f1", "auroc")]
+        measured = ", ".join(f"{name} {value:.3f}" for name, value in known if value is not None)
+        yield f"Against the truth ({metrics.num_wrong:,} labels are wrong): {measured}."
 
 
 def _show_next(result: ScanResult, console: Console) -> None:
@@ -84,7 +82,7 @@ def _show_next(result: ScanResult, console: Console) -> None:
     lines = [("To look at:", "report.html")]
     if len(result.duplicates):
         lines.insert(0, ("Duplicates:", "duplicates.csv"))
-    if found := result.summary["trust"]["trustworthy"] and len(result.suspects):
+    if found := result.summary.trust.trustworthy and len(result.suspects):
         lines.append(("Suspects:", "suspects.csv"))
     folder = plain(str(result.run_dir))
     for title, name in lines:

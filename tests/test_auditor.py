@@ -172,7 +172,7 @@ def test_a_result_is_saved_as_scan_writes_it(fitted, tmp_path):
     same = ("suspects.csv", "samples.parquet", "pred_probs.npy", "embeddings.npy")
     for name in same:
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "scan" / name).read_bytes()
-    with pytest.raises(OutputError, match="is there already"):
+    with pytest.raises(OutputError, match="already exists"):
         fitted.result().save(tmp_path / "run")
     page = fitted.result().report(tmp_path / "elsewhere.html")
     assert "<html" in page.read_text()

@@ -223,7 +223,7 @@ def test_images_are_sorted_so_that_rows_cannot_belong_to_them(files) -> None:
     table = pd.DataFrame({"path": names[::-1], "label": ["a", "b"] * 3})
     table.to_csv(files / "few.csv", index=False)
     np.save(files / "few.npy", np.full((6, 2), 0.5))
-    with pytest.raises(SourceError, match="sorted by their path"):
+    with pytest.raises(SourceError, match="sorted by path"):
         labelaudit.scan(files, files / "few.csv", pred_probs=files / "few.npy")
 
 

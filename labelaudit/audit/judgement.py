@@ -22,7 +22,8 @@ from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries
 from labelaudit.suspects.label_evidence import LabelEvidence, collect_evidence
 from labelaudit.suspects.scores import Scores, score_labels
-from labelaudit.suspects.summary import EncoderUsed, Summary, summarize, versions
+from labelaudit.suspects.summarize import summarize, versions
+from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.suspects.trust import Trust, assess_trust
 from labelaudit.training.recorder import EpsilonHistory

@@ -45,7 +45,7 @@ def cvat_files(export: Export) -> dict[str, Writer]:
     _element(root, "version", "1.1")
     meta = ET.SubElement(root, "meta")
     task = ET.SubElement(meta, "task")
-    _element(task, "name", str(run.summary.get("name") or "labelaudit"))
+    _element(task, "name", run.summary.name or "labelaudit")
     _element(task, "size", str(len(frame)))
     _element(task, "mode", "annotation")
     labels = ET.SubElement(task, "labels")

@@ -136,10 +136,10 @@ def diff_runs(a: Run | str | Path, b: Run | str | Path) -> RunDiff:
         num_labeled_b=len(b.labeled),
         num_suspects_a=len(a.suspects),
         num_suspects_b=len(b.suspects),
-        expected_wrong_a=_expected(a),
-        expected_wrong_b=_expected(b),
-        expected_wrong_interval_a=_interval(a),
-        expected_wrong_interval_b=_interval(b),
+        expected_wrong_a=a.summary.expected_wrong,
+        expected_wrong_b=b.summary.expected_wrong,
+        expected_wrong_interval_a=a.summary.expected_wrong_interval,
+        expected_wrong_interval_b=b.summary.expected_wrong_interval,
         trusted_a=a.trusted,
         trusted_b=b.trusted,
     )
@@ -156,16 +156,6 @@ def _check_common(a: Run, b: Run) -> None:
             f' "{a.samples["sample_id"].iloc[0]}" and "{b.samples["sample_id"].iloc[0]}"; compare runs'
             " on the same data set"
         )
-
-
-def _expected(run: Run) -> float | None:
-    expected = run.summary.get("expected_wrong")
-    return None if expected is None else float(expected)
-
-
-def _interval(run: Run) -> tuple[float, float] | None:
-    interval = run.summary.get("expected_wrong_interval")
-    return None if interval is None else (float(interval[0]), float(interval[1]))
 
 
 def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None:

@@ -117,7 +117,7 @@ def export_run(
         with atomic_write(folder / name) as partial:
             write(partial)
     if not run.trusted:
-        reasons = run.summary["trust"].get("reasons") or ["Its summary.json says so."]
+        reasons = run.summary.trust.reasons or ("Its summary.json says so.",)
         warnings.warn(
             f"do not trust this result. {reasons[0]}", UntrustedResultWarning, stacklevel=2
         )

@@ -24,7 +24,7 @@ def fiftyone_files(export: Export) -> dict[str, Writer]:
     run, frame = export.run, export.frame
     files = require_files(run, frame, "FiftyOne")
     samples = [_fiftyone_sample(row, file) for row, file in zip(rows_of(frame), files, strict=True)]
-    name = str(run.summary.get("name") or "labelaudit")
+    name = run.summary.name or "labelaudit"
     metadata = {
         "_id": _object_id("dataset", str(run.path)),
         "name": name,

@@ -36,6 +36,7 @@ from labelaudit.sources.manifest import UNLABELED, Source
 from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.sources.wording import count, some
 from labelaudit.suspects.checked import CheckedScores, check_scores
+from labelaudit.suspects.summary import Summary
 
 # The decisions that say which label is right.
 ABOUT_LABELS = (ACCEPT, KEEP, RELABEL)
@@ -165,14 +166,14 @@ class Review:
         decided = self.decisions.corrections
         return frozenset(decided.loc[decided["decision"] == EXCLUDE, "sample_id"])
 
-    def check(self, samples: pd.DataFrame, summary: Mapping[str, Any]) -> CheckedScores | None:
+    def check(self, samples: pd.DataFrame, summary: Summary) -> CheckedScores | None:
         """Compare the scores of the last run with the decisions, and recalibrate those of the new run.
 
         Parameters
         ----------
         samples : DataFrame
             The samples of the new run.
-        summary : mapping
+        summary : Summary
             The summary of the new run.
 
         Returns
@@ -366,8 +367,8 @@ def _labels_decided_about(corrections: pd.DataFrame) -> dict[str, str]:
     return _by_id(corrections[corrections[GIVEN_LABEL] != ""], GIVEN_LABEL)
 
 
-def _are_probabilities(summary: Mapping[str, Any]) -> bool:
-    return summary.get("expected_wrong_interval") is not None
+def _are_probabilities(summary: Summary) -> bool:
+    return summary.expected_wrong_interval is not None
 
 
 def _doubtful(samples: pd.DataFrame) -> pd.DataFrame:

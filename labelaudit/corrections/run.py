@@ -15,11 +15,12 @@ from labelaudit.corrections.reading import file_of_decisions, read_corrections
 from labelaudit.corrections.table import CORRECTION_COLUMNS
 from labelaudit.errors import SourceError
 from labelaudit.reporting.run_folder import MARKER
+from labelaudit.suspects.summary import Summary
 
 SUMMARY_FILE = "summary.json"
 SAMPLES_FILE = "samples.parquet"
 
-# The columns and keys that are required. There may be others.
+# The columns that are required. There may be others.
 _COLUMNS = (
     "sample_id",
     "path",
@@ -33,7 +34,6 @@ _COLUMNS = (
     "rank",
     "ambiguity",
 )
-_KEYS = ("class_names", "num_labeled", "trust")
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,8 +44,8 @@ class Run:
     ----------
     path : Path
         The run folder.
-    summary : dict
-        Content of summary.json; docs/run-folder.md lists the keys.
+    summary : Summary
+        The content of summary.json.
     samples : DataFrame
         One row per sample of the data set, in its order.
     corrections : DataFrame
@@ -56,7 +56,7 @@ class Run:
     """
 
     path: Path
-    summary: dict[str, Any]
+    summary: Summary
     samples: pd.DataFrame
     corrections: pd.DataFrame
     version: str
@@ -64,12 +64,12 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes, in the order of the columns of pred_probs.npy."""
-        return list(self.summary["class_names"])
+        return list(self.summary.class_names)
 
     @property
     def trusted(self) -> bool:
         """Whether the result can be trusted."""
-        return bool(self.summary["trust"]["trustworthy"])
+        return self.summary.trust.trustworthy
 
     @cached_property
     def labeled(self) -> pd.DataFrame:
@@ -164,13 +164,12 @@ def read_run(path: str | Path) -> Run:
             if unfinished
             else f"{path} is incomplete: {missing[0]} is missing; scan again with `force=True`"
         )
-    summary = _read_object(path / SUMMARY_FILE)
-    _require(path / SUMMARY_FILE, "the key", _KEYS, summary)
-    if not isinstance(summary["class_names"], list) or not isinstance(summary["trust"], dict):
-        raise SourceError(f"{path / SUMMARY_FILE} is damaged; scan again with `force=True`")
+    summary_file = path / SUMMARY_FILE
+    summary = Summary.from_json(_read_object(summary_file), str(summary_file))
     samples = _read_samples(path / SAMPLES_FILE)
     corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
-    run = Run(path, summary, samples, corrections, _version(summary, marker))
+    version = summary.versions.get("labelaudit") or marker.get("labelaudit") or "unknown"
+    run = Run(path, summary, samples, corrections, str(version))
     file = file_of_decisions(path)
     if file is None:
         return run
@@ -206,24 +205,19 @@ def _read_samples(path: Path) -> pd.DataFrame:
         raise SourceError(
             f"{path} is damaged ({str(error).splitlines()[0]}); scan again with `force=True`"
         ) from error
-    _require(path, "the column", _COLUMNS, samples)
+    _require_columns(path, samples)
     # Ids such as "001" are text, in every version of pandas.
     samples["sample_id"] = samples["sample_id"].astype("str")
     return samples
 
 
-def _require(path: Path, what: str, names: tuple[str, ...], there: Any) -> None:
-    for name in names:
-        if name not in there:
+def _require_columns(path: Path, samples: pd.DataFrame) -> None:
+    for name in _COLUMNS:
+        if name not in samples:
             raise SourceError(
-                f'{path} lacks {what} "{name}"; an older version of labelaudit may have written it, so'
-                " scan again with `force=True`"
+                f'{path} lacks the column "{name}"; an older version of labelaudit may have written it,'
+                " so scan again with `force=True`"
             )
-
-
-def _version(summary: dict[str, Any], marker: dict[str, Any]) -> str:
-    versions = summary.get("versions") or {}
-    return str(versions.get("labelaudit") or marker.get("labelaudit") or "unknown")
 
 
 def suggestions_near(corrections: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from markupsafe import Markup
 from labelaudit.files import atomic_write
 from labelaudit.reporting import formats
 from labelaudit.reporting.blocks import Block, block_text
+from labelaudit.suspects.summary import KnownMetrics, Summary
 
 if TYPE_CHECKING:
     from labelaudit.suspects.checked import CheckedScores
@@ -118,7 +119,7 @@ class ClassPair:
 def render_page(
     *,
     suspects: pd.DataFrame,
-    summary: Mapping[str, Any],
+    summary: Summary,
     plots: Mapping[str, Path],
     blocks: Sequence[Block] = (),
     decisions: Sequence[Mapping[str, str]] = (),
@@ -138,8 +139,8 @@ def render_page(
     suspects : DataFrame
         The flagged samples, the most suspect first, from
         `labelaudit.reporting.tables.suspects_table`.
-    summary : mapping
-        The content of summary.json. Unknown numbers may be None.
+    summary : Summary
+        The content of summary.json.
     plots : mapping of str to Path
         PNG files by the keys of `PLOT_TEXTS`. Missing plots are left out. Plots with other keys follow
         without a caption.
@@ -164,11 +165,11 @@ def render_page(
         The HTML text.
     """
     # The classes with most suspects come first, so that a table that is cut keeps what matters.
-    classes = sorted(summary["per_class"], key=lambda row: -row["num_suspects"])
+    classes = sorted(summary.per_class, key=lambda row: -row.num_suspects)
     known = [key for key in PLOT_TEXTS if key in plots]
     others = [key for key in plots if key not in PLOT_TEXTS]
     num_listed = len(suspects) if num_listed is None else num_listed
-    pairs = class_pairs(suspects, summary["class_names"], num_listed)
+    pairs = class_pairs(suspects, summary.class_names, num_listed)
     page = _environment().get_template("report.html.j2")
     carried = [*blocks, *([Block("decisions", block_text(decisions))] if decisions else [])]
     return page.render(
@@ -177,9 +178,9 @@ def render_page(
         script=Markup(page_script()),
         summary=summary,
         verdict=_verdict(summary),
-        duplicates=_duplicates(summary["num_conflicting_duplicates"]),
-        unfinished=_unfinished(summary["status"], epochs),
-        metrics=_metrics(summary["metrics"]),
+        duplicates=_duplicates(summary.num_conflicting_duplicates),
+        unfinished=_unfinished(summary.status, epochs),
+        metrics=_metrics(summary.metrics),
         checked=checked,
         classes=classes[:MAX_CLASS_ROWS],
         num_classes_listed=len(classes),
@@ -196,7 +197,7 @@ def render_page(
         # `block_text` has escaped whatever could end a script.
         blocks=[(block.name, Markup(block.json)) for block in carried],
         max_warnings=MAX_WARNINGS,
-        config=json.dumps(summary["config"], indent=2, ensure_ascii=False, default=str),
+        config=json.dumps(summary.config, indent=2, ensure_ascii=False, default=str),
     )
 
 
@@ -273,19 +274,19 @@ def _duplicates(count: int) -> str:
     )
 
 
-def _verdict(summary: Mapping[str, Any]) -> str:
+def _verdict(summary: Summary) -> str:
     """Return one sentence that says what was found."""
-    suspects = summary["num_suspects"]
-    verified = summary.get("num_verified", 0)  # an earlier version's summary has no such key
-    labeled = summary["num_labeled"] - verified
+    suspects = summary.num_suspects
+    verified = summary.num_verified
+    labeled = summary.num_labeled - verified
     labels = f"{labeled:,} label{'' if labeled == 1 else 's'}"
     if verified:
         labels += " that nobody has verified"
-    if not summary["num_labeled"]:
+    if not summary.num_labeled:
         return "No sample has a label, so there is nothing to check."
     if not labeled:
         return "All labels are verified, so there is nothing to check."
-    if not summary["trust"]["trustworthy"]:
+    if not summary.trust.trustworthy:
         return f"{suspects:,} of {labels} were flagged, but see the warning above."
     if not suspects:
         return f"No label looks wrong among {labels}."
@@ -307,9 +308,9 @@ def _unfinished(status: str, epochs: Sequence[int]) -> str | None:
     )
 
 
-def _metrics(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _metrics(metrics: KnownMetrics) -> list[tuple[str, str, str]]:
     """Return name, value and meaning of each metric; empty if the truth is not known."""
-    if metrics is None or metrics.get("num_wrong") is None:
+    if metrics.num_wrong is None:
         return []
     meanings = {
         "precision": ("Precision", "fraction of the flagged labels that are wrong"),
@@ -318,9 +319,9 @@ def _metrics(metrics: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
         "auroc": ("AUROC", "probability that a wrong label ranks above a right one"),
         "average_precision": ("Average precision", "mean precision over all thresholds"),
     }
-    rows = [("Wrong labels", f"{metrics['num_wrong']:,}", "labels that differ from the truth")]
+    rows = [("Wrong labels", f"{metrics.num_wrong:,}", "labels that differ from the truth")]
     for key, (name, meaning) in meanings.items():
-        value = metrics.get(key)
+        value = getattr(metrics, key)
         shown = formats.percent(value) if key in ("precision", "recall") else formats.decimal(value)
         rows.append((name, shown, meaning))
     return rows

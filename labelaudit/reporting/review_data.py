@@ -34,6 +34,7 @@ from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.formats import shorten
 from labelaudit.reporting.history import EpsilonSource, spread_epochs
 from labelaudit.reporting.pictures import Picture, encode_picture
+from labelaudit.suspects.summary import Summary
 
 CHUNK = 40  # number of suspects in each block
 
@@ -58,7 +59,7 @@ def write_review_data(
     *,
     samples: pd.DataFrame,
     suspects: pd.DataFrame,
-    summary: Mapping[str, Any],
+    summary: Summary,
     history: EpsilonSource | None,
     pred_probs: NDArray[np.floating] | None,
     evidence: Evidence,
@@ -76,7 +77,7 @@ def write_review_data(
     suspects : DataFrame
         The flagged samples, the most suspect first, from
         `labelaudit.reporting.tables.suspects_table`.
-    summary : mapping
+    summary : Summary
         The content of summary.json.
     history : EpsilonSource or None
         Recorded ε of the labeled samples, in the order of `samples`.
@@ -156,13 +157,13 @@ def _index(
     suspects: pd.DataFrame,
     shown: pd.DataFrame,
     rows: NDArray[np.int64],
-    summary: Mapping[str, Any],
+    summary: Summary,
     details: pd.DataFrame,
     epochs: Sequence[int],
     pictured: bool,
 ) -> dict[str, Any]:
     """Return the content of the index: what is needed to list, search and sort the suspects."""
-    names = list(summary["class_names"])
+    names = list(summary.class_names)
     codes = {name: code for code, name in enumerate(names)}
     truth = None
     if "clean_label" in shown:
@@ -193,19 +194,19 @@ def _index(
         [str(value) for value in suspects[name]]
         for name in ("sample_id", "given_label", "suggested_label", "suspect_score")
     ]
-    digest = hashlib.sha256(json.dumps([summary["name"], names, told]).encode())
+    digest = hashlib.sha256(json.dumps([summary.name, names, told]).encode())
     return {
         "run": digest.hexdigest()[:24],
-        "name": summary["name"],
+        "name": summary.name,
         "noun": "images" if pictured else "samples",
         "classes": list(codes),
         "num_classes": len(names),
-        "num_suspects": int(summary["num_suspects"]),
+        "num_suspects": int(summary.num_suspects),
         "chunk": CHUNK,
-        "expected_wrong": summary["expected_wrong"],
+        "expected_wrong": summary.expected_wrong,
         # If the score is no probability, the number of wrong labels is not known.
-        "probability": summary["expected_wrong_interval"] is not None,
-        "trained": bool(summary["epochs"]),
+        "probability": summary.expected_wrong_interval is not None,
+        "trained": bool(summary.epochs),
         "epochs": list(epochs),
         "clear": CLEAR,
         "disputed": DISPUTED,

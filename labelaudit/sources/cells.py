@@ -341,7 +341,7 @@ def find_column(
         There is no such column, or it holds neither text nor numbers.
     """
     there = f"columns there: {', '.join(cells.names) or 'none'}"
-    mend = f"name it with {option} (--{(option or '').replace('_', '-')})"
+    mend = f"name it with `{option}`"
     if asked is not None:
         column = asked if asked in cells.names else None
         if column is None:

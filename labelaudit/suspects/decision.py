@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 
 from labelaudit.errors import OptionError
 from labelaudit.suspects.intervals import wrong_interval
 from labelaudit.suspects.scores import Scores
+from labelaudit.suspects.summary import ReviewPoint
 
 REVIEW_SHARES = (0.5, 0.9, 0.99)
 CURVE_STEPS = 20
@@ -158,22 +158,6 @@ def _explain_expected(expected: float, total: int, interval: tuple[float, float]
         f"About {share} are expected to be wrong; in nine of ten cases the number lies between"
         f" {interval[0]:,.0f} and {interval[1]:,.0f}."
     )
-
-
-class ReviewPoint(TypedDict):
-    """Expected finds after so many reviewed labels, the most suspect first.
-
-    Attributes
-    ----------
-    reviewed
-        Number of reviewed labels.
-    expected_found, expected_share
-        Expected number of wrong labels among them, and its share of all expected ones, in [0, 1].
-    """
-
-    reviewed: int
-    expected_found: float
-    expected_share: float
 
 
 def review_curve(scores: Scores) -> list[ReviewPoint]:

@@ -507,7 +507,7 @@ def test_unknown_samples_are_refused(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f'{labels} has no row for 5 of 6 samples: "n0.png", "n1.png", "n2.png" and 2 more; its rows'
         ' have ids such as "a.png"; give the labels that were scanned and, if necessary, name their'
-        " column of ids with id_column (--id-column)"
+        " column of ids with `id_column`"
     )
     with pytest.raises(SourceError, match="its rows have no ids"):
         apply_corrections(table(tmp_path, "label\ncat\n", "bare.csv"), decided({"1": "keep"}))
@@ -1132,7 +1132,7 @@ def test_where_shards_are_written(tmp_path: Path) -> None:
     for out in (data, data / "new"):
         with pytest.raises(OutputError, match="is never changed"):
             apply_corrections(data, keep, out, force=True)
-    with pytest.raises(OptionError, match="give a folder as out"):
+    with pytest.raises(OptionError, match="give a folder as `out`"):
         apply_corrections(data, keep, tmp_path / "new.parquet")
     table(tmp_path, "mine", "file")
     with pytest.raises(OutputError, match="is a file; choose a folder"):

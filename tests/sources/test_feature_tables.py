@@ -161,7 +161,7 @@ def test_rows_without_ids_are_called_by_their_number(tmp_path: Path, write: Any)
     read = read_labels_with_features(repeated, VALUES)
     assert read.source.manifest.sample_ids.tolist() == [str(i) for i in range(12)]
     (warning,) = read.source.warnings
-    assert 'r.csv repeat: "a", "b"; rows are called by their number' in warning
+    assert 'r.csv repeat: "a", "b"; rows are named by their number' in warning
     with pytest.raises(SourceError, match=r"repeat.*`id_column`"):
         read_labels_with_features(repeated, VALUES, id_column="file")
     with pytest.raises(SourceError, match=r"has no ids; name a column of ids.*`id_column`"):
