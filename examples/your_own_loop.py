@@ -41,7 +41,7 @@ def main(epochs: int = 30) -> float:
         recorder.record(epoch, [(inputs, labels, ids)])  # 3
 
     history = recorder.history()  # 4
-    # With most images labeled ε alone ranks badly (docs/method.md). What the guider thought of the
+    # With most images labeled ε alone ranks badly (docs/explanation/scores.md). What the guider thought of the
     # label over all epochs is a better witness.
     score = -np.mean([recorded["guider_prob"] for _, recorded in history], axis=0)
     auroc = float(roc_auc_score(noisy_labels != clean_labels, score))
