@@ -61,7 +61,7 @@ def in_repository(source: str) -> str:
 
 
 def as_markdown(notebook: dict) -> str:
-    """Write a notebook's cells and their text outputs as Markdown."""
+    """Write a notebook's cells and their outputs as Markdown."""
     parts = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
@@ -74,6 +74,9 @@ def as_markdown(notebook: dict) -> str:
             text = "".join(data.get("text/plain", output.get("text", ""))).rstrip()
             if "image/png" in data:
                 parts.append(f"![output](data:image/png;base64,{data['image/png'].strip()})")
+            elif "text/html" in data:
+                html = re.sub(r"\s*\n\s*", " ", "".join(data["text/html"]))
+                parts.append(f'<div class="output">{html}</div>')
             elif text:
                 parts.append(f"```text\n{text}\n```")
     return "\n\n".join(parts) + "\n"
