@@ -74,6 +74,15 @@ def test_names_of_the_package_exist(page):
     assert not broken
 
 
+def test_the_map_of_the_package_is_true():
+    """Each package is on it, and everything on it exists."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = re.findall(r"^ {6}(\w+/|\w+\.py) ", text, re.MULTILINE)
+    assert [name for name in named if not (ROOT / "labelaudit" / name).exists()] == []
+    packages = {path.parent.name + "/" for path in (ROOT / "labelaudit").glob("*/__init__.py")}
+    assert packages - set(named) == set()
+
+
 def test_every_page_is_in_the_navigation():
     """mkdocs --strict finds entries without a page; this finds pages without an entry."""
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
