@@ -10,6 +10,7 @@ import json
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
@@ -20,6 +21,25 @@ OUTSIDE = ("benchmarks", "examples")
 SUFFIXES = {".md", ".csv", ".py", ".png"}
 NOTEBOOK = "tutorials/notebook.ipynb"
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Replace ``folder/*`` in the navigation by the pages of the folder."""
+    config.nav = [expand(entry) for entry in config.nav or []]
+    return config
+
+
+def expand(entry: Any) -> Any:
+    """Return an entry of the navigation with its folders replaced."""
+    if isinstance(entry, dict):
+        return {title: expand(inside) for title, inside in entry.items()}
+    if isinstance(entry, list):
+        return [expand(inside) for inside in entry]
+    if not entry.endswith("/*"):
+        return entry
+    names = sorted(path.name for path in (ROOT / "docs" / entry[:-1]).glob("*.md"))
+    names.sort(key=lambda name: name != "index.md")
+    return [entry[:-1] + name for name in names]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
