@@ -1,11 +1,12 @@
 """What mkdocs does besides: benchmarks, examples and the notebook become part of the site.
 
-They lie outside ``docs/`` or are no Markdown. Links are written for a code host, relative to the file,
-and are rewritten here for the site.
+They lie outside ``docs/`` or are not Markdown. Links are written for a code host, relative to the file,
+and are rewritten here for the site. The list of modules is made from their docstrings.
 """
 
 from __future__ import annotations
 
+import ast
 import json
 import posixpath
 import re
@@ -20,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = ("benchmarks", "examples")
 SUFFIXES = {".md", ".csv", ".py", ".png"}
 NOTEBOOK = "tutorials/notebook.ipynb"
+MODULES = "<!-- modules -->"
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(\))")
 
 
@@ -72,12 +74,28 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
         relative = posixpath.relpath(on_site, posixpath.dirname(source) or ".")
         return f"{before}{relative}{anchor or ''}{after}"
 
+    if MODULES in markdown:
+        markdown = markdown.replace(MODULES, list_of_modules())
     return LINK.sub(rewrite, markdown)
 
 
 def in_repository(source: str) -> str:
     """Return where a page of the site lies in the repository."""
     return source if source.startswith(OUTSIDE) else f"docs/{source}"
+
+
+def list_of_modules() -> str:
+    """Write one table per package: its modules, and the first lines of their docstrings."""
+    parts = []
+    package = ROOT / "labelaudit"
+    for folder in [package, *sorted(path.parent for path in package.glob("*/__init__.py"))]:
+        parts.append(f"**{folder.relative_to(ROOT).as_posix()}/**\n\n| module | job |\n|---|---|")
+        for path in sorted(folder.glob("*.py")):
+            words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            if words and path.stem not in ("__init__", "__main__"):
+                line = words.splitlines()[0].replace("|", "\\|")
+                parts[-1] += f"\n| `{path.name}` | {line} |"
+    return "\n\n".join(parts)
 
 
 def as_markdown(notebook: dict) -> str:
