@@ -45,7 +45,7 @@ class Run:
     path : Path
         The run folder.
     summary : dict
-        Content of summary.json; docs/run-folder.md lists the keys.
+        Content of summary.json; docs/reference/run-folder.md lists the keys.
     samples : DataFrame
         One row per sample of the data set, in its order.
     corrections : DataFrame
