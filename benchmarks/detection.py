@@ -349,7 +349,8 @@ def paired(out: Path, earlier: Path, command: str) -> str:
         f"`{command}`; commits: {', '.join(made_by)}; {hardware()}.",
         "",
         "UMN on MNIST as in [detection.md](detection.md), the same seeds in both: there with a"
-        " transition matrix alone, here with the label model ([docs/method.md](../docs/method.md)).",
+        " transition matrix alone, here with the label model"
+        " ([how a score is computed](../docs/explanation/scores.md)).",
         "",
         "| regime | noise | seeds | F1 before | F1 | change | estimated wrong before, % | estimated, %"
         " | wrong, % | flagged, % | interval covers |",

@@ -209,9 +209,10 @@ def report() -> str:
         "",
         "All systems read the same features and labels. UMN runs with the defaults of"
         " `labelaudit.scan`. They were chosen on CIFAR-10's test images and on these docstrings with"
-        " other noise (docs/method.md). Confident learning uses a linear probe in five folds, at two"
-        " regularizations, with the best of cleanlab's filters, which the truth chooses. The vote is"
-        f" that of the {NEIGHBORS} nearest other samples by cosine similarity. Seconds are those of"
+        " other noise ([research log](../docs/explanation/research-log.md)). Confident learning uses a"
+        " linear probe in five folds, at two regularizations, with the best of cleanlab's filters,"
+        f" which the truth chooses. The vote is that of the {NEIGHBORS} nearest other samples by"
+        " cosine similarity. Seconds are those of"
         " the audit, without the extraction of features. Numbers are mean ± standard deviation over"
         " seeds, from 101 on.",
         "",

@@ -1,7 +1,7 @@
 """Audit the labels of a table: its other columns are the features.
 
-Run it with ``python examples/a_table.py``: scikit-learn's breast cancer data, every tenth diagnosis
-turned round. In a shell::
+Run it with ``python examples/a_table.py``. It uses scikit-learn's breast cancer data and flips every
+tenth diagnosis. In a shell::
 
     labelaudit scan patients.csv --tabular --label-column diagnosis
 """
@@ -16,12 +16,12 @@ import labelaudit
 
 
 def main(epochs: int | None = None) -> labelaudit.ScanResult:
-    """Scan the table, and tell what became of its columns."""
+    """Scan the table, and print what became of its columns."""
     data = load_breast_cancer(as_frame=True)
     table = data.frame.drop(columns="target")
     truth = np.where(data.target == 0, "malignant", "benign")
-    turned = np.arange(len(truth)) % 10 == 0
-    table["diagnosis"] = np.where(turned == (truth == "malignant"), "benign", "malignant")
+    flipped = np.arange(len(truth)) % 10 == 0
+    table["diagnosis"] = np.where(flipped == (truth == "malignant"), "benign", "malignant")
     table["truth"] = truth
     table["ward"] = np.array(["A", "B", "C"])[np.arange(len(truth)) % 3]
 

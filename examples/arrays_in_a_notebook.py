@@ -9,7 +9,7 @@ from labelaudit.benchmark.demo import digits
 
 
 def main(epochs: int | None = None) -> labelaudit.ScanResult:
-    """Scan digits of which every tenth is called by the next digit's name."""
+    """Scan digits of which every tenth has the label of the next digit."""
     images, clean_labels = digits()
     noisy_labels = corrupt_pair(clean_labels, 0.1, num_classes=10, seed=0)
 

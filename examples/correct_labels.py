@@ -18,13 +18,13 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 
 
 def predict(table: pd.DataFrame, features: np.ndarray) -> np.ndarray:
-    """Predict each label by a classifier that was not taught it."""
+    """Predict each label by a classifier that was not trained on it."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=300))
     return cross_val_predict(model, features, table["label"], cv=5, method="predict_proba")
 
 
 def main(folder: str | Path = "correct-labels") -> tuple[int, int]:
-    """Correct digits, a tenth of whose labels are wrong; give the wrong ones before and after."""
+    """Correct digits of which a tenth have wrong labels; return their number before and after."""
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
     features, truth = load_digits(return_X_y=True)
@@ -38,8 +38,8 @@ def main(folder: str | Path = "correct-labels") -> tuple[int, int]:
         out=folder / "first",
         force=True,
     )
-    # A person would decide in `labelaudit review correct-labels/first`. Here somebody looks at the
-    # first hundred, who knows the truth.
+    # A person would decide in `labelaudit review correct-labels/first`. Here the truth decides about
+    # the first hundred suspects.
     decided = first.suspects.head(100)[["sample_id", "given_label", "suggested_label"]].copy()
     right = truth[decided["sample_id"].astype(int)].astype(str)
     decided["decision"] = np.where(decided["given_label"] == right, "keep", "relabel")

@@ -1,7 +1,7 @@
 """Audit labels by embeddings that were made elsewhere, of anything: images, sounds, products.
 
 Run it with ``python examples/embeddings_from_elsewhere.py``. Principal components of scikit-learn's
-digits stand in for the embeddings; any array with a row a sample will do. In a shell::
+digits stand in for the embeddings. Any array with one row per sample works. In a shell::
 
     labelaudit scan labels.csv --features embeddings.npy
 """
@@ -19,7 +19,7 @@ from labelaudit.benchmark.demo import digits
 
 
 def main(epochs: int | None = None) -> labelaudit.ScanResult:
-    """Scan embeddings of digits, a fifth of their labels made wrong: from memory, then from files."""
+    """Scan embeddings of digits with a fifth of wrong labels: from memory, then from files."""
     images, clean_labels = digits()
     labels = corrupt_symmetric(clean_labels, 0.2, num_classes=10, seed=0)
     embeddings = PCA(32, random_state=0).fit_transform(images.reshape(len(images), -1) / 255.0)

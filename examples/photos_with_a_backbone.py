@@ -1,11 +1,14 @@
 """Audit photos with the features of a pretrained network, here torchvision's ResNet-18.
 
-Run it with ``python examples/photos_with_a_backbone.py``: it draws 240 pictures, gives every eighth a
-wrong label, and downloads the network's weights if they are not there (45 MB). In a shell::
+Run it with ``python examples/photos_with_a_backbone.py``. It draws 240 pictures and gives every eighth
+picture a wrong label. It downloads the weights of the network if they are not on this machine (45 MB).
+``python examples/photos_with_a_backbone.py photos`` only writes the pictures to the folder ``photos``,
+so that you can audit them in a shell::
 
     labelaudit scan photos --encoder resnet18 --weights DEFAULT
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,7 +21,7 @@ SHAPES = ("disc", "square", "stripes")
 
 
 def draw(shape: str, rng: np.random.Generator) -> Image.Image:
-    """Draw a shape of any color and place on a noisy ground."""
+    """Draw a shape with a random color and place on a noisy background."""
     ground = rng.integers(0, 130, (80, 100, 3)).astype(np.uint8)
     image = Image.fromarray(ground)
     pen = ImageDraw.Draw(image)
@@ -36,7 +39,7 @@ def draw(shape: str, rng: np.random.Generator) -> Image.Image:
 
 
 def draw_folder(folder: Path, count: int = 240) -> set[str]:
-    """Draw pictures into one subfolder a class; give the names of those in the wrong one."""
+    """Draw pictures into one subfolder per class; return the names of those in the wrong one."""
     rng = np.random.default_rng(0)
     wrong = set()
     for number in range(count):
@@ -55,7 +58,7 @@ def main(
     image_size: int | None = None,
     epochs: int | None = None,
 ) -> float:
-    """Scan the pictures; give the share of the planted errors among as many worst suspects."""
+    """Scan the pictures; return the share of wrong labels among as many worst suspects."""
     with tempfile.TemporaryDirectory() as folder:
         wrong = draw_folder(Path(folder))
         result = labelaudit.scan(
@@ -69,4 +72,7 @@ def main(
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        draw_folder(Path(sys.argv[1]))
+    else:
+        main()

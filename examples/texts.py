@@ -1,15 +1,17 @@
 """Audit the labels of texts with features that you bring.
 
-Run it with ``python examples/texts.py``: it writes 600 short letters, gives every sixth a wrong label,
-and brings TF-IDF features. A sentence encoder's are better where there is one::
+Run it with ``python examples/texts.py``. It writes 600 short letters, gives every seventh letter a
+wrong label, and computes TF-IDF features. The features of a sentence encoder are better::
 
     features = SentenceTransformer("all-MiniLM-L6-v2").encode(texts)
 
-In a shell, with the features in a file whose row i belongs to row i of the table::
+``python examples/texts.py FOLDER`` only writes ``letters.csv`` and ``features.npy`` to a folder. Row i
+of the features belongs to row i of the table, so that you can audit them in a shell::
 
     labelaudit scan letters.csv --features features.npy
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
@@ -30,25 +32,37 @@ COMMON = "the a my your parcel order shop it was is and with for box I we this v
 
 
 def write_letters(count: int = 600) -> pd.DataFrame:
-    """Make letters with ids, labels of which every sixth is wrong, and the truth."""
+    """Make letters with ids, labels (every seventh is wrong) and true labels."""
     rng = np.random.default_rng(0)
     names = list(WORDS)
     rows = []
     for number in range(count):
         topic = names[number % 3]
         words = [*rng.choice(WORDS[topic].split(), 5), *rng.choice(COMMON.split(), 12)]
-        label = names[(number + 1) % 3] if number % 6 == 0 else topic
+        label = names[(number + 1) % 3] if number % 7 == 0 else topic
         text = " ".join(rng.permutation(words))
         rows.append({"id": f"letter-{number:03d}", "text": text, "label": label, "truth": topic})
     return pd.DataFrame(rows)
 
 
+def compute_features(texts: pd.Series) -> np.ndarray:
+    """Compute 40 features of each text."""
+    model = make_pipeline(TfidfVectorizer(), TruncatedSVD(40, random_state=0))
+    return model.fit_transform(texts)
+
+
+def write_files(folder: Path) -> None:
+    """Write the letters and their features to a folder."""
+    letters = write_letters()
+    folder.mkdir(exist_ok=True)
+    letters.to_csv(folder / "letters.csv", index=False)
+    np.save(folder / "features.npy", compute_features(letters["text"]))
+
+
 def main(out: str | Path | None = None, epochs: int | None = None) -> labelaudit.ScanResult:
     """Scan the letters; with `out` the report shows their texts beside the labels."""
     letters = write_letters()
-    features = make_pipeline(TfidfVectorizer(), TruncatedSVD(40, random_state=0)).fit_transform(
-        letters["text"]
-    )
+    features = compute_features(letters["text"])
     with tempfile.TemporaryDirectory() as folder:
         table = Path(folder) / "letters.csv"
         letters.to_csv(table, index=False)
@@ -61,4 +75,7 @@ def main(out: str | Path | None = None, epochs: int | None = None) -> labelaudit
 
 
 if __name__ == "__main__":
-    main(out="labelaudit-letters")
+    if len(sys.argv) > 1:
+        write_files(Path(sys.argv[1]))
+    else:
+        main(out="labelaudit-letters")

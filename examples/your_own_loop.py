@@ -1,6 +1,6 @@
 """Record learner-guider ε from a training loop of your own, in four extra lines.
 
-The classifier here is a small MLP on scikit-learn's digits, of whose labels a fifth were made wrong.
+The classifier here is a small MLP on scikit-learn's digits. A fifth of their labels were made wrong.
 Run it with ``python examples/your_own_loop.py``.
 """
 
@@ -18,7 +18,7 @@ from labelaudit.benchmark.demo import digits
 
 
 def main(epochs: int = 30) -> float:
-    """Train, record, and give the AUROC of a ranking by the guider's doubt."""
+    """Train, record, and return the AUROC of a ranking by the guider's mean probability."""
     torch.manual_seed(0)
     images, clean_labels = digits()
     noisy_labels = corrupt_symmetric(clean_labels, 0.2, num_classes=10, seed=0)
@@ -41,8 +41,8 @@ def main(epochs: int = 30) -> float:
         recorder.record(epoch, [(inputs, labels, ids)])  # 3
 
     history = recorder.history()  # 4
-    # With most images labeled ε alone ranks badly (docs/method.md). What the guider thought of the
-    # label over all epochs is a better witness.
+    # With most images labeled, ε alone ranks badly (docs/explanation/scores.md). The guider's mean
+    # probability of the label over all epochs ranks better.
     score = -np.mean([recorded["guider_prob"] for _, recorded in history], axis=0)
     auroc = float(roc_auc_score(noisy_labels != clean_labels, score))
     print(f"{len(history.epochs)} epochs recorded in {history.folder}")

@@ -1,4 +1,4 @@
-"""Audit labels with the predictions of a model of your own: nothing is trained by labelaudit.
+"""Audit labels with the predictions of your own model. labelaudit trains nothing.
 
 Run it with ``python examples/your_own_predictions.py``.
 """
@@ -16,7 +16,7 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 
 
 def main() -> labelaudit.LabelIssues:
-    """Cross-validate two classifiers on digits, a tenth of their labels wrong, and audit them."""
+    """Cross-validate two classifiers on digits with a tenth of wrong labels, and audit the labels."""
     features, clean_labels = load_digits(return_X_y=True)
     noisy_labels = corrupt_symmetric(clean_labels, 0.1, num_classes=10, seed=0)
 
@@ -38,7 +38,7 @@ def main() -> labelaudit.LabelIssues:
     if issues.summary["mistakes"]:  # unless there are too few to say
         print(issues.summary["mistakes"]["explanation"])
     found = issues["is_label_issue"].to_numpy() & (noisy_labels != clean_labels)
-    print(f"{np.count_nonzero(found)} of the flagged labels are wrong in truth.")
+    print(f"{np.count_nonzero(found)} of the flagged labels are truly wrong.")
     return issues
 
 

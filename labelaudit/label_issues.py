@@ -39,7 +39,8 @@ class LabelIssues(pd.DataFrame):
     ----------
     summary : AuditSummary
         Counts, the expected number of wrong labels and its interval, what the mistakes are like, what
-        was assumed, and whether to trust the result. Keys as in summary.json (docs/run-folder.md).
+        was assumed, and whether to trust the result. Keys as in summary.json
+        (docs/reference/run-folder.md).
     """
 
     _metadata = ["summary"]  # noqa: RUF012 - pandas' own way to carry attributes along

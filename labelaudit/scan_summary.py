@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from labelaudit.progress import plain
-from labelaudit.suspects.summary import Summary
 from labelaudit.terminal import EXIT_INTERRUPTED, as_typed
 
 if TYPE_CHECKING:
     from labelaudit.reporting.result import ScanResult
+    from labelaudit.suspects.summary import Summary
 
 SHOWN_SUSPECTS = 10
 

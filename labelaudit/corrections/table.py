@@ -1,7 +1,7 @@
 """The table of corrections: the decision of a person about each suspect label.
 
 The review page, `labelaudit review`, an edited suspects.csv and the exports of Label Studio are all
-turned into this table. docs/corrections.md describes it for users.
+turned into this table. docs/reference/corrections.md describes it for users.
 """
 
 from __future__ import annotations

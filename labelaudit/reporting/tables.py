@@ -22,7 +22,7 @@ from labelaudit.errors import SourceError
 from labelaudit.files import atomic_write
 
 REVIEW_COLUMNS = ("decision", "corrected_label")
-"""Empty columns of suspects.csv that a person can fill in; see docs/corrections.md."""
+"""Empty columns of suspects.csv that a person can fill in; see docs/reference/corrections.md."""
 
 SUSPECT_COLUMNS = (
     "rank",
@@ -105,7 +105,7 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     samples : DataFrame
-        One row per sample, as in samples.parquet; see docs/run-folder.md.
+        One row per sample, as in samples.parquet; see docs/reference/run-folder.md.
 
     Returns
     -------

@@ -24,7 +24,8 @@ LEAST_FOR_SHIFT = 24
 # Standard deviation of the shift's normal prior; largest number of labels that the decided ones count
 # as; and share of decisions that are taken for slips, "wrong" and "right" being equally likely. Decided
 # labels are mostly the worst suspects. With more weight they would change the scores of the others too
-# much. Chosen on predictions for labels of people and for planted mistakes, see docs/method.md.
+# much. Chosen on predictions for labels of people and for planted mistakes: see
+# docs/explanation/research-log.md.
 SHIFT_DEVIATION, SHIFT_EVIDENCE, SLIPS = 0.5, 50.0, 0.05
 LARGEST_SHIFT = 8.0
 EDGE = 1e-6  # scores are clipped to this distance from 0 and 1

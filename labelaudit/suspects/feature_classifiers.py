@@ -21,8 +21,8 @@ from labelaudit.suspects.nearest import (
 )
 
 FOLDS = 5
-# Inverse strength of the logistic regression's penalty, and its iterations; docs/method.md says on
-# which data they were chosen.
+# Inverse strength of the logistic regression's penalty, and its iterations. The data that they were
+# chosen on are in docs/explanation/research-log.md.
 STRENGTH = 0.003
 MAX_ITERATIONS = 25
 # Largest product of training samples, features and classes. If that leaves fewer training samples per

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 Floats = npt.NDArray[np.floating]
 
 NORMAL_90 = 1.645  # 90 % of a normal distribution lie within this many standard deviations
-# Chosen on digits and MNIST, seeds 0-4: see docs/method.md.
+# Chosen on digits and MNIST, seeds 0-4: see docs/explanation/research-log.md.
 UNCERTAINTY_FACTOR = 0.3
 
 

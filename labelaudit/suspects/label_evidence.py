@@ -2,7 +2,7 @@
 
 The guider was trained on the labels it would judge. Its predictions for a sample's neighbors in the
 embedding do not depend on that sample's own label, so they serve as out-of-sample probabilities.
-docs/method.md says why this works, and where it fails.
+docs/explanation/scores.md says why this works, and where it fails.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ Given s, t, W and b, Bayes' rule gives
 
     P(y = k | x, ỹ)  ∝  P(y = k | x) P(ỹ | y = k, x).
 
-docs/method.md says what is assumed, on which data the constants were chosen, and what follows where
-the assumptions are wrong.
+docs/explanation/assumptions.md says what is assumed, and what follows where the assumptions are wrong.
+The data that the constants were chosen on are in docs/explanation/research-log.md.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from labelaudit.suspects.noise_model import fit_noise_model
 from labelaudit.suspects.sharpness_prior import SharpnessPrior
 
 # Probabilities averaged over neighbors are too uncertain by about this power where few samples are
-# labeled: chosen on MNIST with 100 labels, seeds 0-3, see docs/method.md.
+# labeled: chosen on MNIST with 100 labels, seeds 0-3, see docs/explanation/research-log.md.
 FEW_LABELS_SHARPNESS = 2.0
 
 ScoreName = Literal["auto", "posterior", "epsilon"]

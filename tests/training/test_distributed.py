@@ -198,7 +198,7 @@ def test_every_label_is_recorded_once_an_epoch(scans):
 
 
 def test_two_processes_find_what_one_finds(scans):
-    """Their noise is another, so ranks are alike and not equal: the tolerance of docs/cli.md."""
+    """Their noise differs, so ranks are similar but not equal, as docs/how-to/gpus.md says."""
     one, two = (pd.read_parquet(scans / name / "samples.parquet") for name in ("one", "two"))
     assert one["sample_id"].tolist() == two["sample_id"].tolist()
     scores = spearmanr(one["suspect_score"], two["suspect_score"]).statistic
