@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labelaudit.audit.inputs import tell_verified
 from labelaudit.corrections.reviewed import Review
 from labelaudit.errors import OptionError
-from labelaudit.inputs import tell_verified
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of

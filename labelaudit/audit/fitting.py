@@ -130,8 +130,7 @@ def fit_plan(
         checkpoint=files.checkpoint if distributed.leads() else None,
         seconds_left=None if budget is None else budget - (time.monotonic() - started),
     )
-    unaugmented = TrainingImages(plan.inputs.store, plan.manifest.noisy_labels, plan.device)
-    pred_probs, embeddings = predict_all(method, unaugmented)
+    pred_probs, embeddings = predict_all(method, images)
     if not distributed.leads():
         raise distributed.ProcessDone(0)
     record.catch_up(training.epochs)

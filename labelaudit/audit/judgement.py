@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from labelaudit.audit.fitting import Fitted
+from labelaudit.audit.inputs import Inputs
 from labelaudit.audit.plan import AuditPlan
-from labelaudit.inputs import Inputs
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelaudit.inputs import (
+from labelaudit.audit.inputs import (
     Inputs,
     decode,
     decode_for_backbone,

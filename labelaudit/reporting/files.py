@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ from labelaudit.reporting.plots.class_pairs import plot_class_pairs
 from labelaudit.reporting.plots.detection import plot_precision_recall, plot_review
 from labelaudit.reporting.plots.embedding import plot_embedding
 from labelaudit.reporting.plots.epsilon import plot_epsilon
-from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import write_csv, write_parquet
+
+if TYPE_CHECKING:
+    from labelaudit.reporting.result import ScanResult
 
 
 def evidence_of(

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from labelaudit import inputs
+from labelaudit.audit import inputs
+from labelaudit.audit.inputs import decode, extract, take_features, tell_notes
 from labelaudit.errors import OptionError
 from labelaudit.features.embed import embed
 from labelaudit.images.containers import NoImages
-from labelaudit.inputs import decode, extract, take_features, tell_notes
 from labelaudit.progress import Reporter
 from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource
