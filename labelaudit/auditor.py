@@ -8,13 +8,15 @@ this code.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -32,6 +34,7 @@ from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.python_data import Asked, is_data_set, read_python_data
 from labelaudit.sources.values import as_array, is_tensor
+from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training.recorder import EpsilonHistory
 
 
@@ -137,18 +140,21 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         ------
         SourceError, OptionError
             If samples, labels or options cannot be used. Both are a ValueError.
+        UntrustedResultWarning
+            As a warning: the result should not be trusted; `trust_` has the reasons.
         KeyboardInterrupt
             If interrupted before the first epoch ended. Later the ranking so far is kept, and
             `status_` is "interrupted".
         """
         started = time.monotonic()
+        self.options()  # An option that cannot be used is told before anything is read.
         reporter = choose_reporter(reporter, self.verbose)
         data, classes = self._read(X, y, verified)
         plan = self.prepare(data, reporter)
         files = RunFiles(history=None if record_to is None else _new_folder(record_to))
-        return self.fit_plan(
-            plan, files, reporter, started=started, on_epoch=on_epoch, classes=classes
-        )
+        self.fit_plan(plan, files, reporter, started=started, on_epoch=on_epoch, classes=classes)
+        warn_of_distrust(self.trust_, stacklevel=3)
+        return self
 
     def options(self) -> AuditOptions:
         """Return the options alone, checked.
@@ -167,8 +173,9 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     def prepare(
         self, data: Source | FeatureSource, reporter: Reporter, scratch: Path | None = None
     ) -> AuditPlan:
-        """Settle everything before the first training step; see `labelaudit.preparation.prepare`."""
-        return prepare(data, self.options(), reporter, scratch)
+        """Settle everything before the first training step; see `labelaudit.audit.plan.prepare`."""
+        with _gpu_memory_in_words():
+            return prepare(data, self.options(), reporter, scratch)
 
     def fit_plan(
         self,
@@ -204,9 +211,10 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             if on_epoch is not None:
                 on_epoch(self, epoch)
 
-        fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
-        reporter.say("Ranking the labels.")
-        judgement = judge(plan, fitted)
+        with _gpu_memory_in_words():
+            fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
+            reporter.say("Ranking the labels.")
+            judgement = judge(plan, fitted)
         history = None
         if files.history is not None:
             history = EpsilonHistory(files.history, fitted.training.epochs, owner=files.owner)
@@ -234,14 +242,17 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
                 "LabelAuditor requires y to be passed, but the target y is None; give one label for"
                 " each sample"
             )
-        X, labels = as_array(X) if is_tensor(X) else X, as_array(y)
+        # Lists stay lists: of ["cat", nan] NumPy would make the texts "cat" and "nan".
+        labels = y if isinstance(y, list | tuple) else as_array(y)
+        X = as_array(X) if is_tensor(X) else X
         images = np.ndim(X) > 2
         if not images:
             X = validate_data(self, X, dtype="numeric")
         source = source_from_arrays(X if images else None, labels, verified=verified)
-        known = {as_text(value): value for value in np.unique(labels[labels != np.array(None)])}
-        kind = labels.dtype if labels.dtype.kind in "biuf" else object
-        classes = np.array([known[name] for name in source.manifest.class_names], dtype=kind)
+        known = {as_text(value): value for value in np.asarray(labels, dtype=object).tolist()}
+        classes = np.array([known[name] for name in source.manifest.class_names])
+        if classes.dtype.kind not in "if":  # -1 and NaN have a place in numbers alone
+            classes = classes.astype(object)
         return (source if images else features_of_rows(source, X)), classes
 
     def _set_results(self, audited: Audited, classes: np.ndarray) -> None:
@@ -285,6 +296,18 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         return result_of(self.audited_)
+
+
+@contextmanager
+def _gpu_memory_in_words() -> Iterator[None]:
+    """Raise `OptionError` where the GPU has not enough memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise OptionError(
+            "the GPU has not enough free memory: a smaller `batch_size` or `image_size` needs less,"
+            " and `device='cpu'` needs none of it"
+        ) from error
 
 
 def _new_folder(path: str | Path) -> Path:

@@ -227,8 +227,9 @@ class AuditOptions:
     score: str = option(
         "auto",
         f"Score that ranks the labels: {', '.join(SCORE_NAMES[:-1])} or {SCORE_NAMES[-1]}.",
-        details="posterior is the estimated probability that a label is wrong. epsilon is the rule"
-        " of the UMN paper: the uncertainty ε of the last epoch.",
+        details="auto compares each label with out-of-sample predictions. posterior is the opinion"
+        " of the trained model itself, averaged over the epochs. epsilon is the rule of the UMN"
+        " paper: the label uncertainty ε of the last epoch.",
     )
     threshold: str = option(
         "auto",

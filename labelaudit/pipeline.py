@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import torch
-
 from labelaudit.audit.fitting import RunFiles
 from labelaudit.audit.plan import AuditPlan
 from labelaudit.auditor import LabelAuditor
@@ -142,14 +140,8 @@ def scan(
                 "tabular": settings.tabular,
                 "max_suspects": settings.max_suspects,
             }
-            try:
-                plan = auditor.prepare(take_review(data, review), reporter, scratch)
-                result = _fit_and_write(auditor, plan, folder, review, started, reporter, read_as)
-            except torch.OutOfMemoryError as error:
-                raise OptionError(
-                    "the GPU has not enough free memory: a smaller `batch_size` or `image_size`"
-                    ' needs less, and `device="cpu"` needs none of it'
-                ) from error
+            plan = auditor.prepare(take_review(data, review), reporter, scratch)
+            result = _fit_and_write(auditor, plan, folder, review, started, reporter, read_as)
     warn_of_distrust(result.summary.trust, stacklevel=3)
     return result
 

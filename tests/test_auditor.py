@@ -84,6 +84,45 @@ def test_planted_mistakes_are_found_and_suggestions_have_the_type_of_the_labels(
     np.testing.assert_array_equal(named.suggested_label_, names[auditor.suggested_label_])
 
 
+@pytest.mark.parametrize(
+    ("kind", "absent"),
+    [
+        (lambda one: ["yes", "no"][one], None),
+        (lambda one: ["yes", "no"][one], float("nan")),
+        (bool, None),
+        (float, float("nan")),
+        (int, -1),
+    ],
+)
+def test_labels_come_as_people_have_them(kind, absent):
+    features, given, _ = blobs(60, classes=2)
+    labels = [absent if row < 5 else kind(one) for row, one in enumerate(given)]
+    auditor = LabelAuditor(epochs=1, device="cpu", threshold="top:3").fit(features, labels)
+    assert np.isnan(auditor.suspect_score_).sum() == 5
+    assert {type(one) for one in auditor.classes_.tolist()} == {type(kind(0))}
+    other = dict(zip([kind(0), kind(1)], [kind(1), kind(0)], strict=True))
+    assert auditor.suggested_label_[5:].tolist() == [other[one] for one in labels[5:]]
+
+
+def test_a_result_that_cannot_be_trusted_says_so():
+    features, given, _ = blobs(200)
+    shuffled = np.random.default_rng(0).permutation(given)
+    with pytest.warns(labelaudit.UntrustedResultWarning, match="do not trust") as told:
+        auditor = LabelAuditor(epochs=3, device="cpu").fit(features, shuffled)
+    assert told[0].filename == __file__
+    assert not auditor.trust_.trustworthy
+    assert "DO NOT TRUST THIS" in repr(auditor.result())
+
+
+def test_a_gpu_that_is_full_is_said_in_words(monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("labelaudit.auditor.fit_plan", full)
+    with pytest.raises(OptionError, match="smaller `batch_size`"):
+        LabelAuditor(device="cpu").fit(*blobs(30)[:2])
+
+
 def test_every_result_has_a_row_per_sample(fitted):
     unlabeled = np.arange(300) < 20
     for name in ("suspect_score_", "ambiguity_", "epsilon_", "epsilon_mean_"):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
 from labelaudit.auditor import LabelAuditor
+from labelaudit.errors import UntrustedResultWarning
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.linear_probe import LinearProbe, StrongLinearProbe
@@ -39,7 +42,10 @@ class UncertaintyMining(System):
             if task.watch is not None and task.test_inputs is not None:
                 task.watch(epoch, predict_probs(auditor.method_, task.test_inputs, task))
 
-        auditor.fit(source_of(task), reporter=task.reporter, on_epoch=watch)
+        with warnings.catch_warnings():
+            # The metrics show whether the result could be trusted.
+            warnings.simplefilter("ignore", UntrustedResultWarning)
+            auditor.fit(source_of(task), reporter=task.reporter, on_epoch=watch)
         rank = np.empty(len(task.noisy_labels))
         rank[auditor.ranking_] = np.arange(len(auditor.ranking_), 0, -1)
         rows = task.labeled
