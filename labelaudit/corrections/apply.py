@@ -33,9 +33,10 @@ from labelaudit.corrections.table import (
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.files import atomic_write, suffix_of
 from labelaudit.reporting.tables import write_csv
-from labelaudit.sources.cells import TABLE_SUFFIXES, Columns
+from labelaudit.sources.cells import Columns
 from labelaudit.sources.label_tables import MARKS
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
+from labelaudit.sources.table_formats import TABLE_SUFFIXES
 
 CHANGE_COLUMNS = ("sample_id", "from", "to", "decision", "note", "reviewer", "reviewed_at")
 """Columns of the table of changes, in order."""
