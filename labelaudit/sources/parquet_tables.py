@@ -35,6 +35,13 @@ def read_parquet(file: Path, columns: Columns) -> Cells:
     return Cells(file, tuple(schema.names), texts, rows, "row", class_names, image, embedded)
 
 
+def lists_of_parquet(file: Path, column: str) -> tuple[list[str], pa.ChunkedArray | None]:
+    """Read a column of lists of a parquet file; see `labelaudit.sources.table_formats`."""
+    with pq.ParquetFile(file) as opened:
+        names = opened.schema_arrow.names
+        return names, opened.read(columns=[column]).column(0) if column in names else None
+
+
 def _parquet_texts(
     file: Path, opened: pq.ParquetFile, field: pa.Field, class_names: tuple[str, ...] | None
 ) -> list[str] | None:

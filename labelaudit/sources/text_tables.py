@@ -3,8 +3,10 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
@@ -87,3 +89,20 @@ def read_jsonl(file: Path, columns: Columns) -> Cells:
                     raise SourceError(f'{file} line {number}: "{name}" is {error}') from error
             rows.append(number)
     return Cells(file, tuple(names), texts, np.array(rows, np.int64), "line", {})
+
+
+def lists_of_jsonl(file: Path, column: str) -> tuple[list[str], pa.ChunkedArray | None]:
+    """Read a column of lists of a JSONL file; see `labelaudit.sources.table_formats`."""
+    lists, names = list[Any](), dict[str, None]()
+    with file.open(encoding="utf-8-sig") as stream:
+        for line in stream:
+            if line.strip():
+                record = json.loads(line)
+                names.update(dict.fromkeys(record))
+                lists.append(record.get(column))
+    if column not in names:
+        return list(names), None
+    try:
+        return list(names), pa.chunked_array([pa.array(lists, pa.list_(pa.float64()))])
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise SourceError(f'"{column}" in {file} is not a list of numbers: {error}') from error
