@@ -16,8 +16,9 @@ from labelaudit.images.containers import NoImages
 from labelaudit.sources.arrays import checked_mask
 from labelaudit.sources.classes import as_text, text_array
 from labelaudit.sources.manifest import UNLABELED, Manifest, Verified
+from labelaudit.sources.values import as_array
 from labelaudit.sources.wording import some
-from labelaudit.suspects.prediction_checks import read_models, to_numpy
+from labelaudit.suspects.prediction_checks import check_index, read_models, separate_models
 from labelaudit.suspects.predictions import (
     add_features,
     assess_labels,
@@ -130,7 +131,7 @@ def find_label_issues(
         Predictions were normalized, or look as if the model was trained on the labels.
     """
     models = read_models(pred_probs)
-    _check_index(labels, [*_as_list(pred_probs), features, verified])
+    check_index(labels, [*separate_models(pred_probs), features, verified])
     class_names, columns_named = _class_names(classes, pred_probs, models[0].shape[1])
     given, class_names, notes = encode_labels(
         labels, class_names, models[0].shape[1], columns_named=columns_named
@@ -177,30 +178,11 @@ def find_label_issues(
     return table
 
 
-def _as_list(pred_probs: Any) -> list[Any]:
-    return list(pred_probs) if isinstance(pred_probs, list | tuple) else [pred_probs]
-
-
-def _check_index(labels: Any, others: list[Any]) -> None:
-    """Raise where pandas objects of the same length have another index than the labels."""
-    if not isinstance(labels, pd.Series):
-        return
-    for frame in others:
-        if not isinstance(frame, pd.DataFrame | pd.Series) or len(frame) != len(labels):
-            continue
-        if not frame.index.equals(labels.index):
-            raise SourceError(
-                "labels have another index than pred_probs, features or verified, so their rows may"
-                " belong to different samples; give pred_probs.loc[labels.index], or arrays without an"
-                " index"
-            )
-
-
 def _class_names(
     classes: Sequence[Any] | None, pred_probs: Any, num_classes: int
 ) -> tuple[tuple[str, ...] | None, bool]:
     """Return the names of the columns, if there are any, and whether a data frame gave them."""
-    frames = [one for one in _as_list(pred_probs) if isinstance(one, pd.DataFrame)]
+    frames = [one for one in separate_models(pred_probs) if isinstance(one, pd.DataFrame)]
     if any(list(one.columns) != list(frames[0].columns) for one in frames):
         raise SourceError(
             "the data frames of predictions have different columns; give them the same columns in the"
@@ -311,9 +293,8 @@ def _label_values(labels: Any) -> Any:
     values = labels.to_numpy() if isinstance(labels, pd.Series | pd.Index) else labels
     if isinstance(values, list | tuple):
         return values
-    values = to_numpy(values)
+    values = as_array(values)
     masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
-    values = np.asarray(values)
     if values.ndim != 1:
         raise SourceError(f"labels have the shape {values.shape}; give one label per sample, (N,)")
     if masked is not None:

@@ -93,7 +93,7 @@ class ReadOptions:
         metavar="COLUMN|FILE",
         typed=str | None,
     )
-    pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None = option(
+    pred_probs: Any = option(
         None,
         "Out-of-sample class probabilities from your own model; nothing is trained. A .npy file"
         " with one row per row of the table of labels, or a .parquet or .csv file with ids and one"
@@ -102,8 +102,8 @@ class ReadOptions:
         " columns after the classes, in any order, and .tsv files are read too. The predictions of"
         " several models are averaged. With `features`, classifiers are cross-fitted on the features"
         " as well, and the report shows neighbors and duplicates.",
-        in_python="Arrays (N, C) are accepted too. See `labelaudit.find_label_issues` for arrays of"
-        " labels.",
+        in_python="Arrays, tensors, DataFrames and lists (N, C) are accepted too; their rows are those"
+        " of the labels. The columns of a DataFrame may be named after the classes.",
         metavar="FILE",
         typed=list[str] | None,
     )
@@ -296,7 +296,7 @@ class ScanKeywords(TypedDict, total=False):
     """The same options for the type checker, as keywords of `labelaudit.scan`."""
 
     features: str | Path | np.ndarray | None
-    pred_probs: str | Path | np.ndarray | Sequence[str | Path | np.ndarray] | None
+    pred_probs: Any
     tabular: bool
     image_column: str | None
     label_column: str | None
@@ -453,6 +453,6 @@ def _refuse_training_options(options: ScanOptions) -> None:
         )
 
 
-def name_of(values: str | Path | np.ndarray) -> str:
+def name_of(values: object) -> str:
     """Give what features or predictions are called: their file, or "an array"."""
     return str(values) if isinstance(values, str | Path) else "an array"

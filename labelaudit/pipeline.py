@@ -101,7 +101,7 @@ def scan(
                 if settings.out is not None:
                     folder = RunFolder(settings.out, force=settings.force, resume=settings.resume)
                 review = open_review(settings.reviewed, None if folder is None else folder.path)
-            files = None if settings.pred_probs is None else as_list(settings.pred_probs)
+            files = None if settings.pred_probs is None else as_list(settings.pred_probs, labels)
             data = read_samples(
                 source,
                 labels,

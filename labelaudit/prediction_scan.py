@@ -13,7 +13,6 @@ import pandas as pd
 
 from labelaudit.audit.inputs import tell_verified
 from labelaudit.corrections.reviewed import Review
-from labelaudit.errors import OptionError
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of
@@ -21,9 +20,10 @@ from labelaudit.reporting.result import RunContents, ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.sources.classes import check_trainable
-from labelaudit.sources.prediction_files import PredictionSource
+from labelaudit.sources.prediction_files import Predictions, PredictionSource
+from labelaudit.sources.values import as_frame, is_frame
 from labelaudit.suspects.duplicates import COLUMNS, conflicting_duplicates, duplicate_queries
-from labelaudit.suspects.prediction_checks import read_models
+from labelaudit.suspects.prediction_checks import check_index, read_models, separate_models
 from labelaudit.suspects.predictions import (
     add_features,
     assess_labels,
@@ -191,14 +191,29 @@ def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
     )
 
 
-def as_list(pred_probs: Any) -> list[str | Path | np.ndarray]:
-    """Give predictions as a list of files and arrays; OptionError if they are none."""
-    if isinstance(pred_probs, str | Path | np.ndarray):
-        return [pred_probs]
-    files = list(pred_probs) if isinstance(pred_probs, list | tuple) else [np.asarray(pred_probs)]
-    if not files or not all(isinstance(file, str | Path | np.ndarray) for file in files):
-        raise OptionError(
-            "pred_probs are no file, array or list of these; for lists of numbers and data frames there"
-            " is labelaudit.find_label_issues"
-        )
-    return files
+def as_list(pred_probs: Any, labels: Any = None) -> list[Predictions]:
+    """Return predictions as a list of files, arrays and data frames, one for each model.
+
+    Parameters
+    ----------
+    pred_probs
+        Files, or what `labelaudit.find_label_issues` takes.
+    labels
+        If they are a Series, data frames must have the same index.
+
+    Raises
+    ------
+    SourceError
+        They are neither files nor numbers, or the index of a data frame differs.
+    """
+    models = separate_models(pred_probs)
+    check_index(labels, models)
+    listed: list[Predictions] = []
+    for one in models:
+        if isinstance(one, str | Path):
+            listed.append(one)
+        elif is_frame(one):
+            listed.append(as_frame(one))
+        else:
+            listed += read_models(one)
+    return listed

@@ -2,7 +2,9 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 from scipy.special import softmax
 from typer.testing import CliRunner
 
@@ -248,9 +250,51 @@ def test_predictions_must_be_as_many_as_the_tables_rows_also_with_splits(files) 
 
 
 def test_what_is_no_prediction_is_refused(files) -> None:
-    for wrong in ([], [1, 2]):
-        with pytest.raises(OptionError, match="find_label_issues"):
+    for wrong in ([], [1, 2], [["a", "b"]] * 400, pd.DataFrame({n: ["x"] * 400 for n in NAMES})):
+        with pytest.raises(SourceError, match=r"give \(N, C\)|numbers") as raised:
             labelaudit.scan(files / "labels.csv", pred_probs=wrong)
+        assert "\n" not in str(raised.value)
+
+
+def test_predictions_in_memory_may_have_any_form(files) -> None:
+    file, probs = files / "p.npy", np.load(files / "p.npy")
+    frame = pd.DataFrame(probs, columns=NAMES)
+    tensor = torch.from_numpy(probs)
+    one = (
+        tensor,
+        probs.tolist(),
+        frame[["cat", "ant", "bee"]],
+        pd.DataFrame(probs),
+        pa.table(frame),
+    )
+    two = ([tensor, tensor], np.stack([probs, probs]), [file, probs])
+    for forms, right in ((one, [file]), (two, [file, file])):
+        samples = labelaudit.scan(files / "labels.csv", pred_probs=right).samples
+        for given in forms:
+            found = labelaudit.scan(files / "labels.csv", pred_probs=given).samples
+            pd.testing.assert_frame_equal(found, samples, atol=1e-5)
+    with_another = labelaudit.scan(files / "labels.csv", pred_probs=frame.assign(dog=0.0))
+    assert with_another.pred_probs.shape == (400, 4)
+
+
+def test_a_data_frame_must_have_the_classes_and_the_index_of_the_labels(files) -> None:
+    labels = pd.read_csv(files / "labels.csv")["label"]
+    frame = pd.DataFrame(np.load(files / "p.npy"), columns=NAMES)
+    pixels = np.zeros((400, 8, 8), np.uint8)
+    for wrong, words in (
+        (
+            frame.rename(columns={"bee": "fly"}),
+            "1 of the labels' classes have no column in the data",
+        ),
+        (
+            frame.set_axis(["ant", "bee", "bee"], axis=1),
+            "columns of the data frame of predictions repeat",
+        ),
+        (frame[::-1], "labels have another index than pred_probs"),
+        ([frame, frame.assign(dog=0.0)], r'pred_probs\[1\] predict different classes: "dog"'),
+    ):
+        with pytest.raises(SourceError, match=words):
+            labelaudit.scan(pixels, labels, pred_probs=wrong)
 
 
 def test_a_column_of_verified_labels_is_taken_and_rows_stay_with_their_predictions(

@@ -1,6 +1,10 @@
 """The package as a house: imports run down, files stay short, and modules keep their secrets."""
 
 import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -76,3 +80,41 @@ def test_files_are_short():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) >= MOST_LINES
     }
     assert not long
+
+
+def third_party_imports() -> dict[str, list[str]]:
+    """The packages of others that labelaudit imports, also inside functions, and where."""
+    found: dict[str, list[str]] = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                names = [node.module or ""]
+            for package in {name.partition(".")[0] for name in names}:
+                if package != "labelaudit" and package not in sys.stdlib_module_names:
+                    found.setdefault(package, []).append(path.name)
+    return found
+
+
+def test_every_import_is_declared_and_every_dependency_is_imported():
+    """No package may be there only because another one happens to need it."""
+    file = Path(__file__).parents[1] / "pyproject.toml"
+    if not file.exists():
+        pytest.skip("without the repository's pyproject.toml")
+    project = tomllib.loads(file.read_text(encoding="utf-8"))
+    extras = project["project"]["optional-dependencies"]
+
+    def names(requirements):
+        return {re.split(r"[<>=!~\[ ;]", text)[0].lower() for text in requirements}
+
+    needed = names(project["project"]["dependencies"])
+    declared = needed.union(*map(names, extras.values()))
+    owners = packages_distributions()
+    imports = third_party_imports()
+    imported = {
+        package: {name.lower() for name in owners.get(package, [package])} for package in imports
+    }
+    assert not {
+        package: imports[package] for package in imports if not imported[package] & declared
+    }
+    assert not needed.difference(*imported.values())

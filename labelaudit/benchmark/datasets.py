@@ -15,6 +15,7 @@ from torchvision import datasets as torchvision_datasets
 
 from labelaudit.benchmark.demo import digits
 from labelaudit.errors import OptionError, SourceError
+from labelaudit.features.cache import default_cache_dir
 from labelaudit.files import suffix_of
 from labelaudit.images.decode import decode_source
 from labelaudit.images.plan import plan_images
@@ -136,11 +137,6 @@ _KNOWN = {
 DATASET_NAMES = ("digits", *_KNOWN)
 
 
-def default_data_dir() -> Path:
-    """Return the folder where data sets are searched unless another is given."""
-    return Path.home() / ".cache" / "labelaudit"
-
-
 def load_dataset(name: str, data_dir: str | Path | None = None, download: bool = False) -> Dataset:
     """Load a data set by name. Files that exist are used without a network connection.
 
@@ -151,7 +147,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
         test set, independent of any seed.
     data_dir
         torchvision's root folder, which contains ``MNIST/raw`` and similar folders; by default
-        `default_data_dir`.
+        `labelaudit.features.cache.default_cache_dir`.
     download
         Download files that do not exist.
 
@@ -165,7 +161,7 @@ def load_dataset(name: str, data_dir: str | Path | None = None, download: bool =
     if name not in _KNOWN:
         raise OptionError(f"unknown data set {name!r}: choose one of {', '.join(DATASET_NAMES)}")
     known = _KNOWN[name]
-    root = default_data_dir() if data_dir is None else Path(data_dir)
+    root = default_cache_dir() if data_dir is None else Path(data_dir)
     place = (root / known.folder).absolute()
     try:
         train = known.read(root, True, download)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from labelaudit.corrections.edits import plan_edits
+from labelaudit.corrections.edits import plan_edits, refuse_format
 from labelaudit.corrections.label_files import Edit, LabelFile, Write
 from labelaudit.corrections.label_rows import Found, find_rows
 from labelaudit.corrections.opened_labels import OpenedLabels, open_labels
@@ -33,9 +33,10 @@ from labelaudit.corrections.table import (
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.files import atomic_write, suffix_of
 from labelaudit.reporting.tables import write_csv
-from labelaudit.sources.cells import TABLE_SUFFIXES, Columns
+from labelaudit.sources.cells import Columns
 from labelaudit.sources.label_tables import MARKS
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
+from labelaudit.sources.table_formats import TABLE_FORMATS
 
 CHANGE_COLUMNS = ("sample_id", "from", "to", "decision", "note", "reviewer", "reviewed_at")
 """Columns of the table of changes, in order."""
@@ -159,6 +160,7 @@ def apply_corrections(
     ids = [row["sample_id"] for row in decided]
     columns = Columns(image_column, label_column, None)
     opened = open_labels(Path(labels), columns, id_column, split, ids)
+    refuse_format(opened.files[0])
     target = _target(opened, None if out is None else Path(out))
     droppable = {
         row["sample_id"] for row in decided if drop_excluded and row["decision"] == EXCLUDE
@@ -344,7 +346,7 @@ def _target(opened: OpenedLabels, out: Path | None) -> Path:
         return file.path.with_name(f"{file.path.stem}.fixed{file.path.suffix}")
     suffix = suffix_of(out.name)
     if opened.shards:
-        if suffix in TABLE_SUFFIXES:
+        if suffix in TABLE_FORMATS:
             raise OptionError(
                 f"{opened.path} is a folder of shards, and each shard is written to a new file; give a"
                 f" folder as `out`, not {out}"

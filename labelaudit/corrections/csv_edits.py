@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 
 from labelaudit.corrections.label_files import Edit, LabelFile, changed_error
-from labelaudit.sources.cells import FIRST_LABEL_COLUMN, VERIFIED_COLUMN, delimiter_of
+from labelaudit.sources.cells import FIRST_LABEL_COLUMN, VERIFIED_COLUMN
+from labelaudit.sources.text_tables import delimiter_of
 
 # The cells of a row as spans of the text, and the position at which the next row starts.
 Row = tuple[list[tuple[int, int]], int]

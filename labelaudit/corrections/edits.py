@@ -16,6 +16,17 @@ from labelaudit.corrections.label_files import Edit, LabelFile, Write, changed_e
 from labelaudit.corrections.parquet_edits import plan_parquet
 from labelaudit.errors import SourceError
 
+TEXT_EDITORS = {"csv": edit_csv, "tsv": edit_csv, "jsonl": edit_jsonl}
+
+
+def refuse_format(file: LabelFile) -> None:
+    """Raise `SourceError` if files of this format are read, but cannot be edited."""
+    if file.format != "parquet" and file.format not in TEXT_EDITORS:
+        raise SourceError(
+            f"{file.path}: labels are read from .{file.format} files, but not written to them; save the"
+            " table as .parquet or .csv, and correct the labels there"
+        )
+
 
 def plan_edits(
     file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequence[str] = ()
@@ -47,7 +58,7 @@ def plan_edits(
         return lambda path: _write_bytes(path, listed)
     if file.format == "parquet":
         return plan_parquet(file, edits, new_classes)
-    edited = edit_jsonl if file.format == "jsonl" else edit_csv
+    edited = TEXT_EDITORS[file.format]
     try:
         data = file.path.read_bytes()
         mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""

@@ -22,8 +22,8 @@ from labelaudit.sources.cells import (
     Columns,
     column_called,
     find_column,
-    read_cells,
 )
+from labelaudit.sources.table_formats import read_cells
 
 YES = "yes"
 """The value of the column `VERIFIED_COLUMN` for a verified label.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -164,7 +165,7 @@ def open_backbone(
         )
     file = None
     if weights is not None and str(weights) != DEFAULT_WEIGHTS:
-        file = Path(weights).expanduser()
+        file = Path(os.path.expanduser(weights))  # noqa: PTH111 - with no home folder, as it is
         if not file.is_file():
             raise OptionError(
                 f"the file of weights {file} does not exist; check its path, or give"

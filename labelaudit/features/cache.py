@@ -7,7 +7,6 @@ Features from elsewhere are read by `labelaudit.sources.feature_tables`.
 import hashlib
 import os
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from platformdirs import user_cache_path
 
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone
@@ -150,11 +150,21 @@ def extract_features(
 
 
 def default_cache_dir() -> Path:
-    """Return the folder that LABELAUDIT_CACHE names, or labelaudit's in the user's cache folder."""
-    if given := os.environ.get(CACHE_VARIABLE):
-        return Path(given).expanduser()
-    base = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "labelaudit"
+    """Return the folder that LABELAUDIT_CACHE names, or labelaudit's in the user's cache folder.
+
+    Raises
+    ------
+    OutputError
+        It lies in the home folder of an account that has none, for example in a container.
+    """
+    named = os.environ.get(CACHE_VARIABLE)
+    try:
+        return Path(named or user_cache_path("labelaudit", appauthor=False)).expanduser()
+    except RuntimeError as error:
+        raise OutputError(
+            "there is no folder for the cache, because this account has no home folder; set"
+            f" {CACHE_VARIABLE} to a folder"
+        ) from error
 
 
 def content_key(data: bytes | Pixels) -> bytes:

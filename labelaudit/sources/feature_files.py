@@ -1,7 +1,6 @@
 """Features from files and arrays as float32: by row, by id, or from a column of lists."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
 from labelaudit.images.containers import Indices
 from labelaudit.images.store import make_store
 from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.label_tables import LabelTable
 from labelaudit.sources.manifest import Texts
+from labelaudit.sources.table_formats import read_lists
 from labelaudit.sources.wording import some
 
 Floats = npt.NDArray[np.float32]
@@ -92,41 +91,8 @@ def as_floats(
 
 def read_column(table: LabelTable, column: str) -> Floats:
     """Return features (R, d) from a column of lists in the file of the table itself."""
-    file = table.files[0]
-    suffix = suffix_of(file.name)
-    if suffix == "parquet":
-        with pq.ParquetFile(file) as opened:
-            names = opened.schema_arrow.names
-            if column not in names:
-                raise _no_such_features(column, file, names)
-            cells = opened.read(columns=[column]).column(0)
-        return _from_lists(cells, lambda row: f'"{column}" in {table.place(row)}')
-    if suffix in ("csv", "tsv"):
-        raise SourceError(
-            f'features are "{column}", which is no file .npy or .parquet, and a column of lists is'
-            f" read from parquet or JSONL only, not from {file}"
-        )
-    lists, names = list[Any](), dict[str, None]()
-    with file.open(encoding="utf-8-sig") as stream:  # the table was read before, so it is JSONL
-        for line in stream:
-            if line.strip():
-                record = json.loads(line)
-                names.update(dict.fromkeys(record))
-                lists.append(record.get(column))
-    if column not in names:
-        raise _no_such_features(column, file, list(names))
-    try:
-        cells = pa.array(lists, pa.list_(pa.float64()))
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise SourceError(f'"{column}" in {file} is not a list of numbers: {error}') from error
-    return _from_lists(pa.chunked_array([cells]), lambda row: f'"{column}" in {table.place(row)}')
-
-
-def _no_such_features(column: str, file: Path, names: Sequence[str]) -> SourceError:
-    return SourceError(
-        f'features are "{column}", which is no file .npy or .parquet and no column of {file};'
-        f" columns there: {', '.join(names)}"
-    )
+    lists = read_lists(table.files[0], column)
+    return _from_lists(lists, lambda row: f'"{column}" in {table.place(row)}')
 
 
 def _from_lists(cells: pa.ChunkedArray, place: Callable[[int], str]) -> Floats:

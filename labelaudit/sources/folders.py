@@ -10,7 +10,7 @@ from pathlib import Path
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
 from labelaudit.images.containers import ImageFiles
-from labelaudit.sources.cells import IMAGE_COLUMNS, TABLE_SUFFIXES, Columns
+from labelaudit.sources.cells import IMAGE_COLUMNS, Columns
 from labelaudit.sources.classes import make_source
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES, FileTree, source_name
 from labelaudit.sources.image_tables import source_of_rows
@@ -18,6 +18,7 @@ from labelaudit.sources.label_tables import LabelTable, read_table
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.shards import read_shards
 from labelaudit.sources.splits import choose_split, rows_of_split, split_folders
+from labelaudit.sources.table_formats import TABLE_FORMATS
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
@@ -97,7 +98,7 @@ def _read_folder(
     if labels is not None:
         table = read_table(labels, columns)
         return _join_folder(path, folder, images, table, split, warnings)
-    tables = [file for file in files if "/" not in file and suffix_of(file) in TABLE_SUFFIXES]
+    tables = [file for file in files if "/" not in file and suffix_of(file) in TABLE_FORMATS]
     metadata = [file for file in METADATA_FILES if file in tables]
     base = ""
     if not metadata and (splits := split_folders(images)):

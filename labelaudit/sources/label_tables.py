@@ -24,9 +24,9 @@ from labelaudit.sources.cells import (
     cells_of_frame,
     column_called,
     find_column,
-    read_cells,
 )
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
+from labelaudit.sources.table_formats import read_cells
 
 # Meaning of the cells in a column of verified labels, in any case.
 MARKS = {

@@ -32,9 +32,11 @@ from labelaudit.sources.feature_tables import (
 )
 from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import Source
+from labelaudit.sources.values import as_features
 from labelaudit.sources.wording import some
 
 Floats = npt.NDArray[np.floating]
+Predictions = str | Path | Floats | pd.DataFrame
 SUFFIXES = ("npy", "parquet", "csv", "tsv")
 BATCH_ROWS = 16_384
 # The name that pandas gives to an index without a name.
@@ -107,14 +109,14 @@ def read_labels_alone(
     return source_from_table(table, by_row=by_row, id_column=id_column, split=split)
 
 
-def are_by_row(files: Sequence[str | Path | Floats]) -> bool:
+def are_by_row(files: Sequence[Predictions]) -> bool:
     """Return whether all predictions belong to samples by row, and none by id."""
-    return all(isinstance(file, np.ndarray) or suffix_of(str(file)) == "npy" for file in files)
+    return all(not isinstance(file, str | Path) or suffix_of(str(file)) == "npy" for file in files)
 
 
 def join_predictions(
     data: Source | FeatureSource | TableSource,
-    files: Sequence[str | Path | Floats],
+    files: Sequence[Predictions],
     *,
     rows_known: bool = True,
     unneeded: Collection[str] = (),
@@ -128,6 +130,7 @@ def join_predictions(
     files
         One for each model. A .npy file or an array ``(R, C)``: row i belongs to row i of the table of
         labels, and the columns are the classes of the labels, sorted (as numbers if all of them are).
+        A DataFrame: the same, but columns that are named like the classes may be in any order.
         A .parquet, .csv or .tsv file: by id, with one column per class, named like the class.
     rows_known
         Whether the samples are in the order of a table or of arrays, so that predictions can belong to
@@ -156,11 +159,15 @@ def join_predictions(
         )
     read = [_read(source, file, rows, unneeded) for file in files]
     extras = [extra for _, extra in read]
-    for file, extra in zip(files, extras, strict=True):
+    names = [
+        str(file) if isinstance(file, str | Path) else f"pred_probs[{number}]"
+        for number, file in enumerate(files)
+    ]
+    for name, extra in zip(names, extras, strict=True):
         if odd := sorted(set(extra) ^ set(extras[0])):
             raise SourceError(
-                f"{files[0]} and {file} predict different classes: {some(odd)} is only in one of them;"
-                " give files with the same columns"
+                f"{names[0]} and {name} predict different classes: {some(odd)} is only in one of them;"
+                " give predictions with the same columns"
             )
     models = []
     for values, extra in read:
@@ -176,11 +183,13 @@ def join_predictions(
 
 def _read(
     source: Source,
-    file: str | Path | Floats,
+    file: Predictions,
     rows: tuple[Indices, int] | None,
     unneeded: Collection[str],
 ) -> tuple[Floats, list[str]]:
     """Return predictions ``(N, C)`` of the samples, and the classes that no label names."""
+    if isinstance(file, pd.DataFrame):
+        return _of_frame(source, file, rows)
     if isinstance(file, np.ndarray):
         return _of_rows(source, file, "the array of predictions", rows), []
     path = Path(file)
@@ -204,7 +213,38 @@ def _read(
     return _of_rows(source, values, str(path), rows), []
 
 
-def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int] | None) -> Floats:
+def _of_frame(
+    source: Source, frame: pd.DataFrame, rows: tuple[Indices, int] | None
+) -> tuple[Floats, list[str]]:
+    """Return the rows of a DataFrame, with its columns in the order of the classes."""
+    name, classes = "the data frame of predictions", source.manifest.class_names
+    names = [str(column) for column in frame.columns]
+    unnamed = frame.columns.equals(pd.RangeIndex(len(names))) and not set(classes) <= set(names)
+    if len(set(names)) < len(names):
+        raise SourceError(f"columns of {name} repeat: {some(names)}; keep one for each class")
+    extra = [] if unnamed else [column for column in names if column not in classes]
+    if not unnamed:
+        _refuse_missing(classes, names, name)
+        frame = frame.iloc[:, [names.index(column) for column in (*classes, *extra)]]
+    return _of_rows(source, as_features(frame, name), name, rows, len(extra)), extra
+
+
+def _refuse_missing(classes: Sequence[str], names: Sequence[str], name: str) -> None:
+    """Raise where classes of the labels have no column."""
+    if missing := [one for one in classes if one not in names]:
+        raise SourceError(
+            f"{len(missing)} of the labels' classes have no column in {name}: {some(missing)}; its"
+            f" columns are {some(list(names))}"
+        )
+
+
+def _of_rows(
+    source: Source,
+    values: Floats,
+    name: str,
+    rows: tuple[Indices, int] | None,
+    num_extra: int = 0,
+) -> Floats:
     """Return the rows of an array that belong to the samples."""
     manifest = source.manifest
     if values.ndim != 2 or values.dtype.kind not in "fiu":
@@ -212,7 +252,7 @@ def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int
             f"{name} has the shape {values.shape} and holds {values.dtype}; give numbers (rows,"
             " classes)"
         )
-    if values.shape[1] != manifest.num_classes:
+    if values.shape[1] != manifest.num_classes + num_extra:
         raise SourceError(
             f"{name} has {values.shape[1]} columns and the labels name {manifest.num_classes} classes"
             f" ({some(list(manifest.class_names))}); give one column per class, in this order, or a"
@@ -235,12 +275,8 @@ def _by_id(
     with _batches(path, suffix) as (names, batches):
         id_column, given = _id_column(names), list(manifest.class_names)
         lowered = {name.strip().lower(): name for name in reversed(names)}
-        missing = [name for name in given if name not in names]
-        if missing:
-            raise SourceError(
-                f"{len(missing)} of the labels' classes have no column in {path}: {some(missing)}; its"
-                f" columns are {some([name for name in names if name != id_column])}"
-            )
+        if not set(given) <= set(names):
+            _refuse_missing(given, [name for name in names if name != id_column], str(path))
         passed_over = {id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN))}
         passed_over |= {"", PANDAS_INDEX}
         extra = [name for name in names if name not in given and name not in passed_over]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.errors import SourceError
+from labelaudit.sources.values import as_array
 from labelaudit.sources.wording import some
 from labelaudit.suspects.calibration import calibrating_exponent, log_of
 from labelaudit.suspects.label_model import blocks
@@ -44,30 +46,7 @@ def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
     SourceError
         If they are not numbers, or have other or different shapes.
     """
-    if isinstance(pred_probs, list | tuple) and len(pred_probs):
-        several = list(pred_probs) if np.ndim(to_numpy(pred_probs[0])) == 2 else [pred_probs]
-    else:
-        array = pred_probs if isinstance(pred_probs, pd.DataFrame) else to_numpy(pred_probs)
-        several = list(array) if np.ndim(array) == 3 else [array]
-    models = []
-    for one in several:
-        if np.ma.is_masked(one):
-            raise SourceError("pred_probs have masked values; leave those samples out")
-        try:
-            values = np.asanyarray(to_numpy(one))
-            if not np.issubdtype(values.dtype, np.floating):
-                values = values.astype(np.float64)
-        except (TypeError, ValueError) as error:
-            raise SourceError(
-                "pred_probs are no table of numbers; give an array (N, C) with one row per label and"
-                " one column per class"
-            ) from error
-        if values.ndim != 2 or 0 in values.shape or values.shape[1] < 2:
-            raise SourceError(
-                f"pred_probs have the shape {values.shape}; give (N, C): one row per label, and one"
-                " column per class for at least two classes"
-            )
-        models.append(values)
+    models = [_as_probs(one) for one in separate_models(pred_probs)]
     if any(model.shape != models[0].shape for model in models):
         shapes = ", ".join(str(model.shape) for model in models)
         raise SourceError(
@@ -76,16 +55,59 @@ def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
     return tuple(models)
 
 
-def to_numpy(values: Any) -> Any:
-    """Return a PyTorch tensor as an array on the CPU, and anything else unchanged."""
-    if not hasattr(values, "detach"):
-        return values
-    values = values.detach().cpu()
-    if str(values.dtype) != "torch.bfloat16":
-        return values.numpy()
-    # bfloat16 has eight bits: sums are off by more than `SUM_TOLERANCE`.
-    values = values.float().numpy()
-    return values / values.sum(axis=-1, keepdims=True)
+def separate_models(pred_probs: Any) -> list[Any]:
+    """Return the predictions of each model, one by one, in the form in which they were given.
+
+    Parameters
+    ----------
+    pred_probs
+        See `read_models`; also a path, or a list of paths.
+    """
+    if isinstance(pred_probs, list | tuple) and len(pred_probs):
+        first = pred_probs[0]
+        several = isinstance(first, str | Path) or np.ndim(as_array(first)) == 2
+    else:
+        several = getattr(pred_probs, "ndim", 0) == 3
+    return list(pred_probs) if several else [pred_probs]
+
+
+def _as_probs(given: Any) -> npt.NDArray[Any]:
+    """Return the predictions of one model as an array of floats ``(N, C)``."""
+    if np.ma.is_masked(given):
+        raise SourceError("pred_probs have masked values; leave those samples out")
+    try:
+        values = as_array(given)
+        if not np.issubdtype(values.dtype, np.floating):
+            values = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise SourceError(
+            "pred_probs are no table of numbers; give an array (N, C) with one row per label and one"
+            " column per class"
+        ) from error
+    if values.ndim != 2 or 0 in values.shape or values.shape[1] < 2:
+        raise SourceError(
+            f"pred_probs have the shape {values.shape}; give (N, C): one row per label, and one"
+            " column per class for at least two classes"
+        )
+    if str(getattr(given, "dtype", "")) == "torch.bfloat16":
+        # bfloat16 has eight bits: sums are off by more than `SUM_TOLERANCE`.
+        values = values / values.sum(axis=-1, keepdims=True)
+    return values
+
+
+def check_index(labels: Any, others: Iterable[Any]) -> None:
+    """Raise `SourceError` where pandas objects as long as the labels have another index."""
+    if not isinstance(labels, pd.Series):
+        return
+    for frame in others:
+        if not isinstance(frame, pd.DataFrame | pd.Series) or len(frame) != len(labels):
+            continue
+        if not frame.index.equals(labels.index):
+            raise SourceError(
+                "labels have another index than pred_probs, features or verified, so their rows may"
+                " belong to different samples; give pred_probs.loc[labels.index], or arrays without an"
+                " index"
+            )
 
 
 def check_labels(given: npt.NDArray[np.int64]) -> None:

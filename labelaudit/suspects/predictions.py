@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.images.store import make_store
 from labelaudit.sources.manifest import Verified
+from labelaudit.sources.values import as_array
 from labelaudit.suspects.calibration import calibrating_exponent, log_of
 from labelaudit.suspects.cross_fitting import cross_fit_classifiers
 from labelaudit.suspects.decision import Decision, decide
@@ -27,7 +28,6 @@ from labelaudit.suspects.prediction_checks import (
     check_probs,
     in_sample_warnings,
     never_predicted_warnings,
-    to_numpy,
 )
 from labelaudit.suspects.scores import Scores, score_out_of_sample
 from labelaudit.suspects.table import Predicted
@@ -197,7 +197,7 @@ def add_features(
     """
     size, classes = predictions.models[0].shape
     try:
-        values = np.ascontiguousarray(to_numpy(features), dtype=np.float32)
+        values = np.ascontiguousarray(as_array(features), dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise SourceError("features are no table of numbers; give an array (N, D)") from error
     if values.ndim != 2 or len(values) != size or not values.shape[1]:

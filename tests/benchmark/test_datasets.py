@@ -185,8 +185,8 @@ def test_missing_files_are_one_line_with_the_folder_and_the_option(name, tmp_pat
 
 
 def test_without_a_folder_the_cache_is_looked_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "home", lambda: tmp_path)
-    with pytest.raises(OptionError, match=str(tmp_path / ".cache" / "labelaudit" / "MNIST")):
+    monkeypatch.setenv("LABELAUDIT_CACHE", str(tmp_path))
+    with pytest.raises(OptionError, match=str(tmp_path / "MNIST")):
         load_dataset("mnist")
 
 

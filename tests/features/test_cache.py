@@ -16,6 +16,7 @@ from PIL import Image
 
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.features import cache as features_module
+from labelaudit.features.backbones import open_backbone
 from labelaudit.features.cache import (
     FeatureStore,
     content_key,
@@ -330,6 +331,26 @@ def test_the_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
     assert default_cache_dir() == tmp_path / "labelaudit"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert default_cache_dir() == Path.home() / ".cache" / "labelaudit"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="home folders of other systems differ")
+def test_an_account_without_a_home_is_told_to_name_a_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As in a container that runs with the id of a user whom it does not know."""
+    for name in ("HOME", "LABELAUDIT_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 12345)
+    with pytest.raises(OutputError, match=r"no home folder.*set LABELAUDIT_CACHE") as raised:
+        default_cache_dir()
+    assert "\n" not in str(raised.value)
+    with pytest.raises(OptionError, match=r"weights ~/r18\.pth does not exist"):
+        open_backbone("resnet18", "~/r18.pth", torch.device("cpu"), None)
+    monkeypatch.setenv("LABELAUDIT_CACHE", "~/mine")
+    with pytest.raises(OutputError, match="set LABELAUDIT_CACHE"):
+        default_cache_dir()
+    monkeypatch.setenv("LABELAUDIT_CACHE", str(tmp_path))
+    assert default_cache_dir() == tmp_path
 
 
 def test_a_cache_that_cannot_be_made(photos: ImageFiles, tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_lists_of_another_length_in_a_later_part_of_the_file(
 
 
 def test_columns_that_are_no_features(labels: Path, tmp_path: Path, write: Any) -> None:
-    with pytest.raises(SourceError, match=r'"vector".*no file \.npy or \.parquet.*not from .*csv'):
+    with pytest.raises(SourceError, match=r'"vector".*no file \.npy or \.parquet.*csv cannot hold'):
         read_labels_with_features(labels, "vector")
     for kind in ("jsonl", "parquet"):
         file = write.table(tmp_path / f"l.{kind}", rows(vector=[[1.0, 2.0]] * 12))
