@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from features import BACKBONE, PROBE_STRENGTHS, SIDE, cifar10
+from features import BACKBONE, SIDE, cifar10
 from provenance import commit, hardware
 from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
@@ -43,6 +43,7 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "people.csv"
 FILTERS = "confident learning, "
 NAME = "labelaudit"
+PROBE_STRENGTHS = (0.001, 0.01)  # scikit-learn's C
 Row = dict[str, Any]
 
 
@@ -439,9 +440,9 @@ def main() -> None:
     if options.cifar10:
         folder = HERE.parent / ".data"
         folder.mkdir(exist_ok=True)
-        data = cifar10(options.cifar10, options.weights, folder / "cifar10-lite0.parquet")
+        data, _ = cifar10(options.cifar10, options.weights, folder / "cifar10-lite0.parquet")
         human = pd.read_parquet(options.human_labels)
-        whole_way(data.features, human, seeds, options.name, options.labels)
+        whole_way(data.inputs[:, :, 0, 0], human, seeds, options.name, options.labels)
     command = (
         "python benchmarks/people.py --pred-probs PRED_PROBS_FOLDER --simulation --cifar10"
         " CIFAR10_TRAIN.parquet --human-labels HUMAN_LABELS.parquet --weights lite0.pth"

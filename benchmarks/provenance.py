@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 
 
 def commit() -> str:
-    """Give the commit, as git tells it."""
+    """Give the commit, as git tells it, or "unknown" where there is no git or no repository."""
+    if shutil.which("git") is None:
+        return "unknown"
     told = subprocess.run(
         ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"],
         capture_output=True,

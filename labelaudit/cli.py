@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +30,9 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"labelaudit {installed_version('labelaudit')}")
+        from labelaudit.suspects.summary import installed_version
+
+        typer.echo(f"labelaudit {installed_version()}")
         raise typer.Exit
 
 

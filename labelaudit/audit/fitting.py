@@ -103,7 +103,7 @@ def fit_plan(
 
     def new_method() -> UMN:
         with seeded(plan.device, plan.options.seed, 0):
-            return UMN(plan.config, plan.device, pretrained)
+            return plan.build(plan.config, plan.device, pretrained)
 
     compiled = _announce(plan, images, new_method, reporter)
     method = new_method()

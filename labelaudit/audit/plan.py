@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from labelaudit.audit.inputs import (
     Inputs,
@@ -18,6 +20,7 @@ from labelaudit.audit.inputs import (
     tell_notes,
     tell_verified,
 )
+from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default_epochs
 from labelaudit.networks.encoders import training_shift
 from labelaudit.options import AuditOptions
@@ -52,6 +55,9 @@ class AuditPlan:
         What the user set.
     device
         Where the networks run.
+    build
+        Builds what is trained from the settings, the device and pretrained weights: `UMN`, or a
+        variant of it that an experiment puts here.
     """
 
     inputs: Inputs
@@ -61,6 +67,7 @@ class AuditPlan:
     epochs: int
     options: AuditOptions
     device: torch.device
+    build: Callable[[UMNConfig, torch.device, Mapping[str, Tensor] | None], UMN] = UMN
 
     @property
     def manifest(self) -> Manifest:
