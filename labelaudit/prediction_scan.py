@@ -1,4 +1,4 @@
-"""scan() of predictions that were brought along: read → judge → write; nothing is trained."""
+"""scan() of the user's own predictions: read, score, write. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -48,24 +48,24 @@ def scan_predictions(
     names: tuple[str, ...],
     max_suspects: int | None = None,
 ) -> ScanResult:
-    """Judge labels by predictions and write the run folder.
+    """Score labels by predictions, and write the run folder.
 
     Parameters
     ----------
     data
         Samples, labels and predictions.
     folder
-        Where to write; None for nowhere.
+        The run folder; None to write nothing.
     review
-        What was decided in earlier runs, which `data` has been given.
+        Decisions about earlier runs, which are applied to `data` already.
     reporter
-        Told of what was found.
+        Receives progress and warnings.
     threshold, seed
         See `labelaudit.scan`.
     names
-        What the predictions are called, for the settings that are saved.
+        Names of the predictions, for the settings that are saved.
     max_suspects
-        How many of the worst suspects the report shows; by default all.
+        Number of most suspect samples that the report shows. By default all.
     """
     started = time.monotonic()
     source = check_trainable(data.source)
@@ -125,7 +125,7 @@ def scan_predictions(
         num_excluded=source.num_excluded,
         warnings=warnings,
     )
-    reason = f"{len(names)} brought along, nothing trained"
+    reason = f"{len(names)} given, nothing trained"
     summary = Summary(
         **vars(found),
         encoder=EncoderUsed(name="predictions", reason=reason, image_shape=None),
@@ -176,7 +176,7 @@ def scan_predictions(
 
 
 def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
-    """List samples that are the same, or nearly, and have different labels, where features tell."""
+    """List samples that are the same, or nearly, and have different labels, if there are features."""
     manifest = data.source.manifest
     if data.features is None:
         return pd.DataFrame(columns=COLUMNS)
@@ -192,13 +192,13 @@ def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
 
 
 def as_list(pred_probs: Any) -> list[str | Path | np.ndarray]:
-    """Give predictions as a list of files and arrays; OptionError if they are none."""
+    """Return predictions as a list of files and arrays; OptionError for anything else."""
     if isinstance(pred_probs, str | Path | np.ndarray):
         return [pred_probs]
     files = list(pred_probs) if isinstance(pred_probs, list | tuple) else [np.asarray(pred_probs)]
     if not files or not all(isinstance(file, str | Path | np.ndarray) for file in files):
         raise OptionError(
-            "pred_probs are no file, array or list of these; for lists of numbers and data frames there"
-            " is labelaudit.find_label_issues"
+            "`pred_probs` must be a file, an array or a list of these; for lists of numbers and data"
+            " frames use labelaudit.find_label_issues"
         )
     return files

@@ -335,7 +335,7 @@ def test_a_trained_trunk_takes_small_steps(weights) -> None:
         ({"features": "f.npy", "encoder": "resnet50"}, "leave `encoder` out"),
         ({"features": "f.npy", "encoder": "resnet50", "weights": "w.pth"}, "`encoder`"),
         ({"features": "f.npy", "image_size": 64}, "leave `image_size` out"),
-        ({"tabular": True, "image_size": 64}, "`tabular` gives the features, and `image_size`"),
+        ({"tabular": True, "image_size": 64}, "`tabular` gives features, but `image_size`"),
         ({"tabular": True, "features": "f.npy"}, "use one of them"),
     ],
 )
