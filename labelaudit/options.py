@@ -184,8 +184,8 @@ class AuditOptions:
         None,
         "Longest side, in pixels, at which images are read.",
         details="The default is the median size of the images, at most 128 for ResNets. A"
-        " pretrained network reads squares with this side; its default is the side that its weights were"
-        " made for.",
+        " pretrained network reads squares with this side. Its default is the side that its weights"
+        " were made for.",
         metavar="PIXELS",
         least=1,
     )
@@ -370,8 +370,8 @@ def with_options(function: Function) -> Function:
 
 def _documented(one: Field[Any]) -> str:
     """Return the entry of an option in a numpy docstring."""
-    told = (one.metadata[part] for part in ("help", "details", "in_python"))
-    text = " ".join(filter(None, told))
+    parts = (one.metadata[part] for part in ("help", "details", "in_python"))
+    text = " ".join(filter(None, parts))
     words = fill(text, 98, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"    {one.name} : {one.type}, default {one.default!r}\n{words}"
 

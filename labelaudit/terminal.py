@@ -82,16 +82,16 @@ def takes_scan_options(*names: str) -> Callable[[Command], Command]:
 
 def _parameter(one: Field[Any]) -> inspect.Parameter:
     """Return the parameter of a signature from which typer makes the option."""
-    told = one.metadata
-    typed = told["typed"] or TYPES[one.name]
+    metadata = one.metadata
+    typed = metadata["typed"] or TYPES[one.name]
     flag = f"--{one.name.replace('_', '-')}"
-    if told["opposite"]:
-        flag += f"/--{told['opposite']}"
+    if metadata["opposite"]:
+        flag += f"/--{metadata['opposite']}"
     info = typer.Option(
         flag,
-        metavar=told["metavar"],
-        help=as_typed(told["help"]),
-        show_default=told["shown_default"] or True,
+        metavar=metadata["metavar"],
+        help=as_typed(metadata["help"]),
+        show_default=metadata["shown_default"] or True,
     )
     return inspect.Parameter(
         one.name,

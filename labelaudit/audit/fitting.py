@@ -139,7 +139,7 @@ def fit_plan(
 
 
 class _EpochRecord:
-    """The learner's and the guider's probabilities of every label per epoch: their means, and on disk."""
+    """Records the learner's and guider's probabilities of every label after each epoch."""
 
     def __init__(self, plan: AuditPlan, images: TrainingImages, folder: Path | None) -> None:
         manifest = plan.manifest

@@ -40,8 +40,8 @@ from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Source
 from labelaudit.training import distributed
 
-# Larger color images are taken for photos, for which features of a pretrained network are mostly better.
-# The first of these networks whose weights are on this machine is proposed.
+# Color images with longer sides are taken for photos. For these the first of the pretrained networks
+# whose weights are on this machine is proposed.
 PHOTO_SIDE = 48
 PROPOSED_BACKBONES = (
     "convnext_tiny",
@@ -344,7 +344,7 @@ def decode_for_backbone(
     return Inputs(
         source,
         pixels,
-        EncoderChoice("backbone", (3, side, side), "pretrained, and trained further on your images"),
+        EncoderChoice("backbone", (3, side, side), "pretrained, then trained on your images"),
         encoder=backbone.name,
         origin=_origin(backbone),
         fine_tuning=FineTuning(

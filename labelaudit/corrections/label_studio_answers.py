@@ -189,7 +189,7 @@ def _decision(
     values
         What was entered, by control.
     about
-        The data of the task, and who annotated it and when.
+        The data of the task, and the person who annotated it and when.
     path
         The file, for messages.
     """
@@ -235,10 +235,10 @@ def _entered(value: Any, kind: str) -> list[str]:
 
 
 def _reviewer(about: Mapping[str, Any]) -> str:
-    who = about.get("completed_by", about.get("annotator"))
-    if isinstance(who, Mapping):
-        who = who.get("email") or who.get("id")
-    return _text(who)
+    author = about.get("completed_by", about.get("annotator"))
+    if isinstance(author, Mapping):
+        author = author.get("email") or author.get("id")
+    return _text(author)
 
 
 def _text(value: Any) -> str:

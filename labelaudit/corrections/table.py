@@ -116,8 +116,8 @@ def check_corrections(
         if sample in seen:
             if seen[sample] != meant:
                 raise SourceError(
-                    f'{where} has two decisions about "{sample}": {told_meant(seen[sample])} and'
-                    f" {told_meant(meant)}; keep one of the rows"
+                    f'{where} has two decisions about "{sample}": {described(seen[sample])} and'
+                    f" {described(meant)}; keep one of the rows"
                 )
             continue
         seen[sample] = meant
@@ -178,6 +178,6 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     return label
 
 
-def told_meant(meant: tuple[str, str]) -> str:
+def described(meant: tuple[str, str]) -> str:
     """Return the result of `decision_meant` in words."""
     return f'label "{meant[1]}"' if meant[0] == "label" else meant[0]

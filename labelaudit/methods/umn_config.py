@@ -1,4 +1,4 @@
-"""The settings of UMN, and how they follow from the data."""
+"""The settings of UMN, and how they are derived from the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABEL_WEIGHT_PER_INPUT = 0.1
 MAX_CLASS_WEIGHT = 100.0
 # From this share of labeled images on, the data count as mostly labeled.
 MOSTLY_LABELED_SHARE = 0.25
-# Labels teach more than the bound does: a few labeled images of each batch are enough for the bound.
+# The labels contribute more than the bound, so a few labeled images per batch are enough for the bound.
 EXPLAINED_SHARE = 0.1
 MIN_EXPLAINED = 10
 # λ without the generative half, per class, and at most this share of the largest possible entropy.
@@ -194,7 +194,7 @@ class UMNConfig:
         encoder
             Name of the encoder.
         plan
-            How an epoch is cut into batches.
+            The batches of an epoch.
         """
         channels, height, width = pixels.shape[1:]
         network = NetworkConfig(

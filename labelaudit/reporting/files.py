@@ -34,7 +34,7 @@ def evidence_of(
     points: np.ndarray | None,
     scale: np.ndarray | None = None,
 ) -> Evidence:
-    """Gather what the page can show beside a suspect.
+    """Collect the evidence that the page can show beside a suspect.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
         known = labeled["clean_label"].notna().to_numpy()
         wrong = known & (labeled["clean_label"] != labeled["given_label"]).to_numpy()
     flagged = labeled["is_label_issue"].to_numpy()
-    # A plot needs to know of every label whether it is right.
+    # The plot needs the true label of every labeled sample.
     truth = wrong if wrong is not None and known.all() else None
     summary = result.summary
     if summary.review.curve:

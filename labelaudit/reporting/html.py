@@ -232,7 +232,7 @@ def page_script() -> str:
     """Return the script of the page, which its security policy knows by its hash."""
     folder = PAGE / "script"
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT_PARTS]
-    # A function around all of it, so that no name of the script becomes a global one.
+    # Wrapped in a function, so that no name of the script becomes global.
     return '(() => {\n"use strict";\n\n' + "\n".join(parts) + "})();\n"
 
 

@@ -92,8 +92,8 @@ TRUTH = {"True": True, "False": False, "TRUE": True, "FALSE": False, "true": Tru
 
 # Why cells are written and split here, and not by `pyarrow.csv`: it writes 1.0 as "1", 1e-05 as
 # "0.00001" and True as "true", and it quotes every text column, so that numbers cannot be formatted
-# before. As it reads, it tells a quoted empty cell from a missing one, but not a quoted "007" from a
-# bare 007, and it accepts `"x"y` as xy. A test holds that it reads the cells that are written here.
+# before. When it reads, it distinguishes a quoted empty cell from a missing one, but not a quoted "007"
+# from a bare 007, and it accepts `"x"y` as xy. A test checks that it reads the cells written here.
 
 # One cell and what ends it: quoted text in group 1, or bare text in group 2.
 CSV_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')

@@ -27,7 +27,7 @@ IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
 ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # for rows without images
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
-# The labels as first given. `labelaudit apply` writes it beside the column of verified labels.
+# The labels that were given at first. `labelaudit apply` writes this column beside the verified marks.
 FIRST_LABEL_COLUMN = "first_label"
 VERIFIED_COLUMN = "verified"  # as `labelaudit apply` writes it
 TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
@@ -72,7 +72,7 @@ class Columns:
         for option, value in asked.items():
             if value is not None:
                 raise SourceError(
-                    f'{option} is "{value}", but {why}, without a table; give the table too'
+                    f'{option} is "{value}", but {why}, without a table; give the table as well'
                 )
 
 
@@ -206,7 +206,7 @@ def _read_jsonl(file: Path, columns: Columns) -> Cells:
                     cells.append(as_text(record.get(name)))
                 except TypeError as error:
                     if not columns.may_be_needed(name):
-                        del texts[name]  # lists and objects are not shown
+                        del texts[name]  # a column with lists or objects is not read
                         continue
                     raise SourceError(f'{file} line {number}: "{name}" is {error}') from error
             rows.append(number)
@@ -311,7 +311,7 @@ def _declared_names(schema: pa.Schema) -> dict[str, tuple[str, ...]]:
 
 
 def column_called(name: str, names: Iterable[str]) -> str | None:
-    """Return the column of that name, or else the first that differs from it only in case."""
+    """Return the column with this name, or else the first that differs from it only in case."""
     alike = [one for one in names if one.strip().lower() == name]
     return name if name in alike else next(iter(alike), None)
 
@@ -319,14 +319,14 @@ def column_called(name: str, names: Iterable[str]) -> str | None:
 def find_column(
     cells: Cells, asked: str | None, known: Sequence[str], what: str, option: str | None
 ) -> str | None:
-    """Return the column asked for, or else the first of the known names that is there.
+    """Return the requested column, or else the first of the known names that the table has.
 
     Parameters
     ----------
     cells : Cells
         The table.
     asked : str, or None
-        The column asked for.
+        The requested column.
     known : sequence of str
         Names that are recognized, in any case.
     what : str
@@ -340,7 +340,7 @@ def find_column(
     SourceError
         There is no such column, or it holds neither text nor numbers.
     """
-    there = f"columns there: {', '.join(cells.names) or 'none'}"
+    there = f"its columns: {', '.join(cells.names) or 'none'}"
     mend = f"name it with `{option}`"
     if asked is not None:
         column = asked if asked in cells.names else None

@@ -28,7 +28,7 @@ def source_of_rows(
     Parameters
     ----------
     source : Path
-        What the user gave; it names the source.
+        The path that the user gave, which names the source.
     folder : FileTree
         Where the files are.
     table : LabelTable

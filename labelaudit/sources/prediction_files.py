@@ -55,7 +55,7 @@ class PredictionSource:
     details : DataFrame (N, k) of str
         Other columns of the rows, which the report shows of samples without an image.
     features : array (N, D) float32, or None
-        If they were given.
+        Features of the samples, if they were given.
     """
 
     source: Source
@@ -151,8 +151,8 @@ def join_predictions(
         details, features = data.details, data.features
     if not rows_known and any(are_by_row([file]) for file in files):
         raise SourceError(
-            "images of a folder are sorted by path, so predictions cannot belong to them by row; give"
-            " predictions as .parquet or .csv, with the paths of the images as ids"
+            "images of a folder are sorted by path, so predictions cannot be joined by row; give them as"
+            " .parquet or .csv, with the paths of the images as ids"
         )
     read = [_read(source, file, rows, unneeded) for file in files]
     extras = [extra for _, extra in read]
@@ -221,8 +221,8 @@ def _of_rows(source: Source, values: Floats, name: str, rows: tuple[Indices, int
     total = manifest.num_samples if rows is None else rows[1]
     if len(values) != total:
         raise SourceError(
-            f"{name} has {len(values):,} rows and there are {total:,} labels; row i of one belongs to"
-            " row i of the other"
+            f"{name} has {len(values):,} rows and there are {total:,} labels; give one row per label,"
+            " in the same order"
         )
     return values if rows is None or len(rows[0]) == total else values[rows[0]]
 
@@ -312,7 +312,7 @@ def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.R
             path,
             read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
             parse_options=pc.ParseOptions(delimiter=delimiter),
-            # An id such as 007 or NA is text, and stays as it is.
+            # An id such as 007 or NA is text and must not be converted.
             convert_options=pc.ConvertOptions(
                 column_types={_id_column(names): pa.string()}, strings_can_be_null=False
             ),

@@ -102,15 +102,15 @@ class LabelModel:
     Attributes
     ----------
     explanations
-        All that were fitted, in no order.
+        All fitted explanations, in no particular order.
     prior
-        What was assumed.
+        The prior that was used.
     calibration
         The exponent that calibrates P to the given labels.
     softness
         The exponent that calibrates P to the labels that people give, without the random ones.
     kinds
-        None where hardly any label is expected to be wrong.
+        Kinds of mistakes; None if hardly any label is expected to be wrong.
     """
 
     explanations: tuple[Explanation, ...]
@@ -228,7 +228,7 @@ def fit_label_model(
     given_labels
         ``(n,)`` int64 in 0..C-1.
     prior
-        What is assumed of the sharpness; by default `SharpnessPrior.of_predictions`.
+        Prior of the sharpness; by default `SharpnessPrior.of_predictions`.
     verified
         Which of the n labels are verified.
     """

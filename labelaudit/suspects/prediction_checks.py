@@ -27,7 +27,7 @@ NEVER_LABELS = 20
 
 
 def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
-    """Read predictions in the forms that people have them.
+    """Convert predictions to arrays.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
     Raises
     ------
     SourceError
-        If they are not numbers, or have other or different shapes.
+        If they are not numbers, do not have such a shape, or differ in shape.
     """
     if isinstance(pred_probs, list | tuple) and len(pred_probs):
         several = list(pred_probs) if np.ndim(to_numpy(pred_probs[0])) == 2 else [pred_probs]
@@ -89,7 +89,7 @@ def to_numpy(values: Any) -> Any:
 
 
 def check_labels(given: npt.NDArray[np.int64]) -> None:
-    """Raise `SourceError` where labels ``(N,)``, -1 where unlabeled, have fewer than two classes."""
+    """Raise `SourceError` if labels ``(N,)``, -1 where unlabeled, have fewer than two classes."""
     labels = given[given >= 0]
     if not len(labels):
         raise SourceError("none of the labels is one of the predictions' classes")
@@ -123,7 +123,7 @@ def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ())
 
 
 def _check_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
-    """Raise where rows are no probabilities; otherwise return the largest distance of a sum from 1."""
+    """Raise if rows are no probabilities; otherwise return the largest distance of a sum from 1."""
     block = np.asarray(model[part])
     sums = block.sum(axis=1, dtype=np.float64)
     off = np.abs(sums - 1.0)

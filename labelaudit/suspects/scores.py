@@ -1,4 +1,4 @@
-"""How suspect each label is, from what is known of it.
+"""Suspect scores of the labels.
 
 The default score is the probability that the label is wrong. A model of the labels
 (`labelaudit.suspects.label_model`), fitted to all of them, derives it from out-of-sample probabilities.
@@ -63,9 +63,9 @@ class Scores:
     interval
         Range of the number of wrong labels in nine of ten cases; None where no label model was fitted.
     kinds
-        What the wrong labels are like; None where that is not known.
+        Kinds of wrong labels; None if they cannot be estimated.
     assumption
-        What the scores assume and the labels cannot confirm, as a sentence for the user.
+        The assumption that the labels cannot confirm, as a sentence for the user.
     verified
         Which labels a person has verified; None where none is. Their score is 0, and they come last.
     transition_matrix
@@ -292,7 +292,7 @@ def score_out_of_sample(
     num_classes
         C.
     prior
-        What is assumed of the sharpness of P; by default `SharpnessPrior.of_predictions`.
+        Prior of the sharpness of P; by default `SharpnessPrior.of_predictions`.
     seed
         Seed of the draw of samples that the model is fitted to, where there are very many.
     name, explanation

@@ -98,7 +98,7 @@ def one_of_each_size(
 
 
 def translate(images: Tensor, max_shift: int) -> Tensor:
-    """Shift each image of ``(B, C, H, W)`` by up to ±`max_shift` pixels per axis; edges are repeated."""
+    """Shift each image of ``(B, C, H, W)`` by up to ±`max_shift` pixels per axis, repeating edges."""
     batch, _, height, width = images.shape
     padded = F.pad(images, (max_shift,) * 4, mode="replicate")
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (B, C, down, right, H, W)
