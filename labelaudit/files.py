@@ -66,11 +66,6 @@ def locked(path: Path) -> Iterator[None]:
     Meanwhile there is a lock file beside it. The lock file of a killed process is removed after
     `LOCK_SECONDS`.
 
-    Parameters
-    ----------
-    path : Path
-        The file; it need not exist.
-
     Raises
     ------
     OutputError

@@ -48,24 +48,10 @@ def scan_predictions(
     names: tuple[str, ...],
     max_suspects: int | None = None,
 ) -> ScanResult:
-    """Score labels by predictions, and write the run folder.
+    """Score labels by predictions, and write the run folder, or nothing if `folder` is None.
 
-    Parameters
-    ----------
-    data
-        Samples, labels and predictions.
-    folder
-        The run folder; None to write nothing.
-    review
-        Decisions about earlier runs, which are applied to `data` already.
-    reporter
-        Receives progress and warnings.
-    threshold, seed
-        See `labelaudit.scan`.
-    names
-        Names of the predictions, for the settings that are saved.
-    max_suspects
-        Number of most suspect samples that the report shows. By default all.
+    The decisions of `review` have been applied to `data` already. `names` are the names of the
+    predictions in the saved settings.
     """
     started = time.monotonic()
     source = check_trainable(data.source)

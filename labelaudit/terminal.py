@@ -60,13 +60,7 @@ def as_typed(text: str) -> str:
 
 
 def takes_scan_options(*names: str) -> Callable[[Command], Command]:
-    """Replace a command's ``**options`` by options of a scan, from `labelaudit.options`.
-
-    Parameters
-    ----------
-    *names
-        Names of the options. By default all of them.
-    """
+    """Replace a command's ``**options`` by the named options of a scan, or by all of them."""
     chosen = [one for one in fields(ScanOptions) if not names or one.name in names]
 
     def decorate(command: Command) -> Command:
@@ -124,12 +118,7 @@ def for_people(
 ) -> Iterator[None]:
     """Print errors meant for people in one line, and exit with code 2.
 
-    Parameters
-    ----------
-    several_processes
-        Whether torchrun may start the command.
-    interrupted
-        Message after Ctrl-C.
+    `interrupted` is the message after Ctrl-C.
     """
     errors = Console(stderr=True)
     try:
@@ -206,10 +195,7 @@ class CommandReporter(ConsoleReporter):
 def reporter(doing: str | None = None) -> CommandReporter:
     """Return the reporter of a command.
 
-    Parameters
-    ----------
-    doing
-        What the command is doing. It is shown at once, because torch takes seconds to import.
+    It shows at once what the command is `doing`, because torch takes seconds to import.
     """
     made = CommandReporter(Console(stderr=True))
     if doing is not None and leads():

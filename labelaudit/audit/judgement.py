@@ -69,15 +69,7 @@ class Audited:
 
 
 def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
-    """Score every given label, flag labels, and say whether to trust the result.
-
-    Parameters
-    ----------
-    plan
-        Samples, labels and options.
-    fitted
-        The trained networks and their predictions.
-    """
+    """Score every given label, flag labels, and say whether to trust the result."""
     manifest, options = plan.manifest, plan.options
     verified = plan.inputs.source.verified_labels
     evidence = collect_evidence(
@@ -162,19 +154,8 @@ def _evidence_of(inputs: Inputs, samples: pd.DataFrame, embeddings: np.ndarray) 
 def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> pd.DataFrame:
     """List samples that are the same, or nearly, and have different labels.
 
-    Parameters
-    ----------
-    plan
-        Duplicates are searched in its features, if there are any.
-    embeddings
-        ``(N, d)``, searched instead if there are only pixels.
-    scores
-        If there are very many samples, only the most suspect ones are searched.
-
-    Returns
-    -------
-    pd.DataFrame
-        See `labelaudit.suspects.duplicates.conflicting_duplicates`.
+    Duplicates are searched in the features, or in the embeddings ``(N, d)`` if there are only pixels.
+    If there are very many samples, only the most suspect ones are searched.
     """
     manifest, inputs = plan.manifest, plan.inputs
     queries = duplicate_queries(

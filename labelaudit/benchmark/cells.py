@@ -178,15 +178,6 @@ def run_cell(
 def choose_reading(dataset: Dataset, encoder: str, device_type: str) -> EncoderChoice:
     """Choose the encoder for a data set and the shape at which it reads each sample.
 
-    Parameters
-    ----------
-    dataset
-        Images or features.
-    encoder
-        The requested encoder: a name or "auto". Features have one encoder of their own.
-    device_type
-        "cuda", "mps" or "cpu".
-
     Raises
     ------
     OptionError

@@ -79,18 +79,9 @@ class Corruption:
 
 
 def corrupt(dataset: Dataset, noise: Noise, num_labeled: int | None, seed: int) -> Corruption:
-    """Remove labels where that is asked for and corrupt the rest, the same for every system.
+    """Keep `num_labeled` labels, balanced by class, and corrupt them. None keeps all labels.
 
-    Parameters
-    ----------
-    dataset
-        A data set with clean labels.
-    noise
-        The noise to add.
-    num_labeled
-        Number of labels to keep, balanced by class. None keeps all.
-    seed
-        Decides which labels are kept, which are flipped, and to what.
+    The result depends only on the arguments, so it is the same for every system.
 
     Raises
     ------

@@ -137,21 +137,9 @@ def run_sweep(
 ) -> list[tuple[Cell, str]]:
     """Run the cells that are not finished; return those that failed, with the reason.
 
-    Parameters
-    ----------
-    sweep
-        The folder of results.
-    cells
-        All cells of the sweep.
-    dataset
-        The data set of all cells.
-    jobs
-        Number of cells to run at the same time. Each has its own process and an equal share of the
-        CPU cores. If there are several GPUs, the cells take turns on them.
-    curves
-        Measure the test error after every epoch.
-    reporter
-        Shows progress.
+    Up to `jobs` cells run at the same time. Each has its own process and an equal share of the CPU
+    cores. If there are several GPUs, the cells take turns on them. `curves` measures the test error
+    after every epoch.
     """
     reporter = reporter or Reporter()
     sweep.start()

@@ -161,15 +161,6 @@ def _check_common(a: Run, b: Run) -> None:
 def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None:
     """Write the table of a comparison as CSV, atomically.
 
-    Parameters
-    ----------
-    found : RunDiff
-        From `diff_runs`.
-    path : str or Path
-        The file to write.
-    force : bool
-        Whether an existing file may be replaced.
-
     Raises
     ------
     OutputError

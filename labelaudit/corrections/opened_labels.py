@@ -76,16 +76,7 @@ def open_labels(
 ) -> OpenedLabels:
     """Find the label files that a scan of `path` reads, and read their rows.
 
-    Parameters
-    ----------
-    path : Path
-        See `labelaudit.apply_corrections`.
-    columns : Columns
-        The columns of labels and images that were asked for.
-    id_column, split : str or None
-        The column of ids and the split that were asked for.
-    ids : sequence of str
-        Ids of the corrected samples. They may tell which split was scanned.
+    The ids of the corrected samples may show which split was scanned.
 
     Raises
     ------

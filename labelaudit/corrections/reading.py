@@ -90,11 +90,6 @@ def corrections_path(path: str | Path) -> Path:
 def file_of_decisions(folder: Path) -> Path | None:
     """Return the file of a run folder that holds decisions; None if there are none yet.
 
-    Parameters
-    ----------
-    folder : Path
-        A run folder.
-
     Raises
     ------
     SourceError

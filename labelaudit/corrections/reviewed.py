@@ -169,18 +169,7 @@ class Review:
     def check(self, samples: pd.DataFrame, summary: Summary) -> CheckedScores | None:
         """Compare the scores of the last run with the decisions, and recalibrate those of the new run.
 
-        Parameters
-        ----------
-        samples : DataFrame
-            The samples of the new run.
-        summary : Summary
-            The summary of the new run.
-
-        Returns
-        -------
-        CheckedScores or None
-            None if there is no decision about a label of the last run, or if
-            scores are not probabilities.
+        Return None if no label of the last run was decided about, or if scores are not probabilities.
         """
         if self.last is None or not _are_probabilities(summary):
             return None
@@ -188,11 +177,6 @@ class Review:
 
     def keep_standing(self, folder: Path) -> None:
         """Write the decisions of the output folder into the new folder, before anything can fail.
-
-        Parameters
-        ----------
-        folder : Path
-            The new run folder.
 
         Raises
         ------
@@ -208,15 +192,6 @@ class Review:
 
         Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
         folder is read again, because somebody may have continued the review meanwhile.
-
-        Parameters
-        ----------
-        samples : DataFrame
-            The samples of the new run.
-        folder : Path
-            The run folder.
-        reporter : Reporter
-            Receives a warning about decisions that no longer hold.
 
         Raises
         ------
@@ -302,18 +277,6 @@ def take_review(data: Data, review: Review) -> Data:
     unlabeled. The source gets a warning about each of these cases. The first label of a sample is taken
     from the source, or else from the earliest run. If its class no longer exists, it counts as not
     known.
-
-    Parameters
-    ----------
-    data : Source, FeatureSource or PredictionSource
-        The data of the new run.
-    review : Review
-        From `open_review`.
-
-    Returns
-    -------
-    Source, FeatureSource or PredictionSource
-        The data with the decisions.
     """
     if not len(review.decisions.corrections):
         return data

@@ -124,17 +124,7 @@ class Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run folder.
-
-    Parameters
-    ----------
-    path : str or Path
-        A folder that `labelaudit scan` wrote.
-
-    Returns
-    -------
-    Run
-        Its tables and its summary.
+    """Read a run folder that `labelaudit scan` wrote.
 
     Raises
     ------
@@ -223,10 +213,7 @@ def _require_columns(path: Path, samples: pd.DataFrame) -> None:
 def suggestions_near(corrections: Path) -> dict[str, str]:
     """Return the suggested labels of the run folder that contains a file of corrections.
 
-    Parameters
-    ----------
-    corrections : Path
-        The file. If it is not in a run folder, there are no suggestions.
+    There are none if the file is not in a run folder.
     """
     folder = corrections.parent
     if not (folder / MARKER).is_file() or not (folder / SAMPLES_FILE).is_file():

@@ -37,13 +37,6 @@ has it, a decision is not applied to a sample whose label has changed since."""
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     """Write corrections.csv, atomically, with text quoted as in suspects.csv.
 
-    Parameters
-    ----------
-    corrections : DataFrame
-        A table with the columns `CORRECTION_COLUMNS`, and possibly `GIVEN_LABEL`, all text.
-    path : Path
-        The file to write.
-
     Raises
     ------
     OutputError

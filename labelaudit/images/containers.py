@@ -103,13 +103,7 @@ class ImageArrays:
 
 
 class NoImages:
-    """The images of a source without images, such as labels of texts or sounds with features.
-
-    Parameters
-    ----------
-    total : int
-        Number of samples.
-    """
+    """The images of a source without images, such as labels of texts or sounds with features."""
 
     def __init__(self, total: int) -> None:
         self._total = total

@@ -67,13 +67,6 @@ def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.D
     Its space on the disk is reserved at once. Otherwise a full disk would kill the process that
     writes to the array.
 
-    Parameters
-    ----------
-    file, folder
-        The file, open for reading and writing, and its folder.
-    shape, dtype
-        Those of the array.
-
     Raises
     ------
     SourceError

@@ -221,15 +221,6 @@ def flag_by_prediction(
     """Flag each label that a classifier does not predict.
 
     The suspect score is the probability of all other classes together.
-
-    Parameters
-    ----------
-    method
-        A trained classifier.
-    task
-        The labels to score, and the test samples to predict.
-    epochs, num_trusted
-        See `AuditResult`.
     """
     probs = predict_probs(method, task.inputs[task.labeled], task)
     return AuditResult(

@@ -126,11 +126,6 @@ class UMN:
         """Compile the loss with torch.compile from now on. If that fails, warn and continue without.
 
         A compiled loss draws other random numbers.
-
-        Parameters
-        ----------
-        backend
-            Backend of torch.compile.
         """
         options: dict[str, Any] = {"backend": backend}
         if self.device.type == "cuda" and backend == "inductor":

@@ -63,15 +63,7 @@ def _stripped(text: str, name: str) -> str:
 
 
 def stored_blocks(folder: Path, index: Any) -> list[Block]:
-    """Read the blocks that the page itself contains from a run folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The run folder.
-    index : object
-        Content of its block `INDEX`.
-    """
+    """Read the blocks that the page itself contains from a run folder, given the content of `INDEX`."""
     inline = InlineBlocks()
     inline.add(Block(INDEX, block_text(index)))
     for path in sorted((folder / DATA_FOLDER).glob("chunk-*.js")):

@@ -63,19 +63,7 @@ def write_results(
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write tables, arrays, weights, plots and the report page, each file atomically.
-
-    Parameters
-    ----------
-    folder
-        The claimed run folder.
-    result
-        The result to write.
-    max_suspects
-        How many of the most suspect samples the page shows. By default all of them.
-    reporter
-        Shows progress.
-    """
+    """Write tables, arrays, weights, plots and the page into a claimed folder, each atomically."""
     contents = result.contents
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
@@ -106,15 +94,7 @@ def write_report(
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write the report page, with its plots and the data of the suspects in folders beside it.
-
-    Parameters
-    ----------
-    path
-        The HTML file.
-    result, max_suspects, reporter
-        See `write_results`.
-    """
+    """Write the report page, with its plots and the data of the suspects in folders beside it."""
     evidence = result.contents.evidence
     blocks = write_review_data(
         path.parent,

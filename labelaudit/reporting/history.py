@@ -28,16 +28,7 @@ class EpsilonSource(Protocol):
 def spread_epochs(epochs: Sequence[int], most: int) -> list[int]:
     """Choose at most `most` evenly spaced epochs, including the first and the last.
 
-    Parameters
-    ----------
-    epochs : sequence of int
-        In order.
-    most : int
-        At least 1. If it is 1, the last epoch is chosen.
-
-    Returns
-    -------
-    list of int
+    If `most` is 1, the last epoch is chosen.
     """
     if len(epochs) <= most:
         return list(epochs)

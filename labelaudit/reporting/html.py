@@ -204,13 +204,6 @@ def render_page(
 def write_page(path: Path, html: str) -> None:
     """Write the report page, atomically.
 
-    Parameters
-    ----------
-    path : Path
-        The HTML file to write.
-    html : str
-        From `render_page`.
-
     Raises
     ------
     OutputError

@@ -209,14 +209,7 @@ def separator_of(text: str) -> str:
 
 
 def parse_csv(text: str, path: Path) -> pd.DataFrame:
-    """Parse the text of a table as `read_csv` does.
-
-    Parameters
-    ----------
-    text : str
-        A table with a header row, separated by commas.
-    path : Path
-        The file that it is from, for messages.
+    """Parse the text of a table, separated by commas, as `read_csv` does; `path` is for messages.
 
     Raises
     ------
@@ -237,14 +230,7 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as Parquet, atomically. Missing labels are null.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        The table. Its index is not written.
-    path : Path
-        The file to write.
+    """Write a table without its index as Parquet, atomically. Missing labels are null.
 
     Raises
     ------

@@ -91,14 +91,7 @@ class Cells:
 
 
 def read_cells(file: Path, columns: Columns) -> Cells:
-    """Read the columns of a table that may be needed.
-
-    Parameters
-    ----------
-    file : Path
-        CSV, TSV, JSONL or parquet, by its suffix.
-    columns : Columns
-        Says which columns are of interest.
+    """Read the columns of a CSV, TSV, JSONL or parquet file that may be needed.
 
     Raises
     ------

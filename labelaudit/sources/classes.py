@@ -138,12 +138,7 @@ def make_source(
 
 
 def check_trainable(source: Source) -> Source:
-    """Check that the data can be trained on without the unreadable images.
-
-    Parameters
-    ----------
-    source : Source
-        With only the images that will be used.
+    """Check that the data can be trained on without the unreadable images, which are left out already.
 
     Returns
     -------

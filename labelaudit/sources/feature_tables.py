@@ -155,14 +155,7 @@ def join_features(source: Source, file: str | Path) -> FeatureSource:
 
 
 def features_of_rows(source: Source, features: npt.NDArray[Any]) -> FeatureSource:
-    """Add precomputed features to a source, row by row.
-
-    Parameters
-    ----------
-    source : Source
-        N samples.
-    features : array (N, d)
-        Numbers; row i belongs to sample i.
+    """Add precomputed features (N, d) to a source with N samples; row i belongs to sample i.
 
     Raises
     ------

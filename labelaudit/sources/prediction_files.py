@@ -151,8 +151,8 @@ def join_predictions(
         details, features = data.details, data.features
     if not rows_known and any(are_by_row([file]) for file in files):
         raise SourceError(
-            "images of a folder are sorted by path, so predictions cannot be joined by row; give them as"
-            " .parquet or .csv, with the paths of the images as ids"
+            "images of a folder are sorted by path, so predictions cannot be joined by row; give them"
+            " as .parquet or .csv, with the paths of the images as ids"
         )
     read = [_read(source, file, rows, unneeded) for file in files]
     extras = [extra for _, extra in read]

@@ -79,13 +79,6 @@ def _is_pil_image(value: object) -> bool:
 def as_features(values: Any, what: str) -> npt.NDArray[Any]:
     """Return features from an array, tensor, DataFrame or list of rows as an array (N, D).
 
-    Parameters
-    ----------
-    values
-        N rows of D numbers.
-    what : str
-        Name of the features in messages.
-
     Raises
     ------
     SourceError

@@ -144,11 +144,6 @@ def fit_shift(suspect_score: Floats, wrong: npt.NDArray[np.bool_]) -> float:
     It is the most probable one under a normal prior around 0. Decisions count as at most
     `SHIFT_EVIDENCE` labels, so that a few of them cannot change it much. It is not above 0 where fewer
     labels were wrong than expected, and not below 0 where more were.
-
-    Parameters
-    ----------
-    suspect_score, wrong
-        See `check_scores`.
     """
     signed = np.where(wrong, 1.0, -1.0)
     log_odds = _log_odds(suspect_score)

@@ -98,14 +98,7 @@ class Decision:
 
 
 def decide(scores: Scores, threshold: str = "auto") -> Decision:
-    """Flag labels by a rule.
-
-    Parameters
-    ----------
-    scores
-        Scores of L labels.
-    threshold
-        See `Threshold.parse`.
+    """Flag labels by a rule; see `Threshold.parse`.
 
     Raises
     ------

@@ -191,15 +191,7 @@ class LabelModel:
         )
 
     def interval(self, size: int, expected: float) -> tuple[float, float]:
-        """Estimate the range of the number of wrong labels, see `count_interval`.
-
-        Parameters
-        ----------
-        size
-            Number of labels.
-        expected
-            Expected number of wrong labels among them.
-        """
+        """Return the range of the number of wrong labels among `size` labels; see `count_interval`."""
         mean = sum(one.weight * one.wrong_share for one in self.explanations) * size
         # The samples of the fit may have a few more wrong labels than all samples, or fewer.
         scale = expected / mean if mean > 0 else 1.0

@@ -100,13 +100,6 @@ def check_labels(given: npt.NDArray[np.int64]) -> None:
 def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ()) -> list[str]:
     """Check that predictions are probabilities, a block at a time; return warnings, one line each.
 
-    Parameters
-    ----------
-    models
-        From `read_models`.
-    names
-        What to call each model's predictions in messages.
-
     Raises
     ------
     SourceError

@@ -103,15 +103,7 @@ class Scores:
 
 
 def trust_verified(scores: Scores, verified: Verified | None) -> Scores:
-    """Set the score of verified labels to 0, and order them last.
-
-    Parameters
-    ----------
-    scores
-        Scores of L labels.
-    verified
-        Which of these are verified; None where none is.
-    """
+    """Set the score of verified labels to 0, and order them last."""
     if verified is None:
         return scores
     trusted = verified.labels

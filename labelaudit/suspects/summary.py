@@ -177,14 +177,7 @@ class AuditSummary(Mapping[str, Any]):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str) -> Self:
-        """Read the result of `to_json`. Keys of later versions are ignored.
-
-        Parameters
-        ----------
-        value
-            Plain values.
-        where
-            The file, for messages.
+        """Read the result of `to_json`. Keys of later versions are ignored. `where` is for messages.
 
         Raises
         ------

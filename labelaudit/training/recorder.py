@@ -102,13 +102,6 @@ def look_at_labels(method: Method, images: TrainingImages) -> GivenLabelProbs:
     """Predict every labeled image by learner and guider, without noise.
 
     With several processes, each predicts its part, and process 0 returns the values of all L images.
-
-    Parameters
-    ----------
-    method
-        A method in training.
-    images
-        N images, L of them labeled.
     """
     labeled = np.flatnonzero(images.noisy_labels >= 0)
     given = images.noisy_labels[labeled]
