@@ -257,7 +257,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="COLUMN|FILE",
-            help="Features of the samples, made elsewhere: a file, or a column of the source.",
+            help="Precomputed features of the samples: a file, or a column of the source.",
         ),
     ] = None,
     test: Annotated[
@@ -271,7 +271,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="Folder with the files of the data set.")
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Download the data set if it is not there.")
+        bool, typer.Option("--download", help="Download the data set if its files are missing.")
     ] = False,
     out: Annotated[
         Path | None,
@@ -378,7 +378,7 @@ def _rates(texts: list[str] | None) -> list[float] | None:
 
 
 def _end_of_eval(result: EvalResult) -> None:
-    """Print one table per corruption, what failed, and where the files are."""
+    """Print one table per corruption, the failed cells, and the path of the files."""
     from labelaudit.benchmark.comparison import comparison_tables
 
     console = Console()

@@ -366,7 +366,7 @@ def _number_codes(
         row = int(outside[0])
         raise SourceError(
             f"labels[{row}] is {codes[row]}, but the predictions have the columns 0 to"
-            f" {num_classes - 1}; give the names of the columns with classes=[...], or -1 where there"
-            " is no label"
+            f" {num_classes - 1}; name the columns with classes=[...], or give -1 for samples"
+            " without a label"
         )
     return codes, tuple(str(code) for code in range(num_classes))

@@ -2,8 +2,8 @@
 
 The folder of a sweep holds settings.json, results.csv with one row per data set, noise, rate, seed and
 method, curves.csv and failures.csv. scores/ holds the score of each sample by each system, and
-corruptions/ the corrupted labels and the realized transition matrices. A cell that fails is reported
-and does not end the sweep. The next run tries it again.
+corruptions/ has the corrupted labels and the realized transition matrices. A cell that fails is
+reported and does not end the sweep. The next run tries it again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Sweep:
             path.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
 
     def done(self, cell: Cell) -> bool:
-        """Say whether a cell is finished."""
+        """Return whether a cell is finished."""
         results = self.results
         if results.empty:
             return False

@@ -35,7 +35,7 @@ class OpenedLabels:
     splits : list of str, or None
         The split of each row, if there are splits.
     split : str or None
-        The split that was asked for.
+        The requested split.
     stems : mapping of str to sequence of int
         The files that a name such as "train-00000-of-00001:5" may refer to, by stem.
     """

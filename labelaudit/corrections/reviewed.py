@@ -98,7 +98,7 @@ class Decisions:
         return self.corrections.assign(**{GIVEN_LABEL: given})
 
     def still_about(self, samples: pd.DataFrame) -> tuple[Decisions, Decisions]:
-        """Split into decisions that still hold, and others: the sample is gone, or its kept label."""
+        """Split into decisions that still apply, and those whose sample or kept label is gone."""
         now = dict(zip(samples["sample_id"], samples["given_label"], strict=True))
         names = self.corrections["sample_id"]
         then = [self.given_labels.get(name, now.get(name)) for name in names]
@@ -191,7 +191,7 @@ class Review:
         """Write all decisions into the new run folder.
 
         Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
-        folder is read again, because somebody may have continued the review meanwhile.
+        folder is read again, because the review may have been continued meanwhile.
 
         Raises
         ------
@@ -273,10 +273,10 @@ def take_review(data: Data, review: Review) -> Data:
     """Apply decisions to a source: set labels, mark them as verified, and leave out excluded samples.
 
     A kept label is verified only if it is still the same. A corrected label that is not a class yet
-    becomes a new class. But the classes of predictions are fixed, so there the sample becomes
-    unlabeled. The source gets a warning about each of these cases. The first label of a sample is taken
-    from the source, or else from the earliest run. If its class no longer exists, it counts as not
-    known.
+    becomes a new class. The classes of predictions are fixed, however, so for predictions the sample
+    becomes unlabeled. The source gets a warning about each of these cases. The first label of a sample
+    is taken from the source, or else from the earliest run. If its class no longer exists, it counts
+    as unknown.
     """
     if not len(review.decisions.corrections):
         return data

@@ -160,7 +160,7 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     if decision == RELABEL:
         raise SourceError(
             f'{where}: "{sample}" is to be relabeled, but corrected_label is empty; write the right'
-            " label there"
+            " label into it"
         )
     label = row.get("suggested_label", "") or suggestions.get(sample, "")
     if not label:

@@ -54,7 +54,7 @@ class MislabeledVAE(UMN):
 
 
 class KnownRateVAE(System):
-    """Mislabeled-VAE with the true noise rate, which nobody knows in practice."""
+    """Mislabeled-VAE with the true noise rate, which is not known in practice."""
 
     needs_noise_rate = True
 

@@ -255,9 +255,9 @@ class ElboTerms:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that a `UMNNetwork` is built from; saved beside its weights.
+    """The configuration of a `UMNNetwork`, which is saved with its weights.
 
-    `backbone` is the name that `open_backbone` has for the network of the encoder "backbone".
+    `backbone` is the name of the pretrained network (see `open_backbone`) of the encoder "backbone".
     """
 
     encoder: EncoderName
@@ -403,7 +403,7 @@ def _rows(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
 
 
 class Recognizer(nn.Module):
-    """Encoder and classifier: the part that the guider averages (Figure 1) and that predicts."""
+    """Encoder and classifier: the part that the guider averages (Figure 1), used for predictions."""
 
     def __init__(self, encoder: Encoder, classifier: Classifier) -> None:
         super().__init__()

@@ -49,7 +49,7 @@ STATUS_WORDS = {
 
 @dataclass(frozen=True)
 class PlotText:
-    """Title and caption of a plot, for readers who have never seen one of its kind."""
+    """Title and caption of a plot, for readers who do not know this kind of plot."""
 
     title: str
     caption: str

@@ -45,7 +45,7 @@ SUSPECT_COLUMNS = (
 )
 """Columns of suspects.csv, in order. ``clean_label`` follows if the truth is known.
 
-The columns of ε, learner and guider are there only if a network was trained.
+The columns of ε, learner and guider exist only if a network was trained.
 """
 
 TEXT_COLUMNS = frozenset(

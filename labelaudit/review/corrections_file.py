@@ -106,7 +106,7 @@ class CorrectionsFile:
         return sum(row["decision"] != "" for row in rows.values()), refused
 
     def _trouble(self, entry: Mapping[str, Any]) -> str:
-        """Return why a change is not valid, "" if it is valid."""
+        """Return the reason why a change is not valid, "" if it is valid."""
         if not all(isinstance(text, str) and len(text) <= MOST_LETTERS for text in entry.values()):
             return f"a decision consists of texts of at most {MOST_LETTERS:,} characters"
         if entry["sample_id"] not in self._given:
@@ -141,7 +141,7 @@ class CorrectionsFile:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Return what changes when a file is rewritten; None if there is no file."""
+    """Return values that change when a file is rewritten; None if there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:

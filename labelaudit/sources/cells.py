@@ -35,7 +35,7 @@ TABLE_SUFFIXES = ("csv", "tsv", "jsonl", "ndjson", "parquet")
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns asked for by name; None where a column is recognized by its name.
+    """The columns that were requested by name; None for a column that is recognized by its name.
 
     `others` is the number of further columns to read, for the report or as features. Columns that
     could be ids come first, then the others in their order.
@@ -62,7 +62,7 @@ class Columns:
         return frozenset(needed.union(more[: self.others]))
 
     def refuse(self, why: str) -> None:
-        """Raise SourceError if a column was asked for and there is no table."""
+        """Raise SourceError if a column was requested and there is no table."""
         asked = {
             "image_column": self.image,
             "label_column": self.label,
@@ -96,7 +96,7 @@ def read_cells(file: Path, columns: Columns) -> Cells:
     Raises
     ------
     SourceError
-        The file is not there, not readable, or not such a table.
+        The file does not exist, cannot be read, or is not such a table.
     """
     suffix = suffix_of(file.name)
     if not file.exists():
@@ -334,7 +334,7 @@ def find_column(
         There is no such column, or it holds neither text nor numbers.
     """
     there = f"its columns: {', '.join(cells.names) or 'none'}"
-    mend = f"name it with `{option}`"
+    advice = f"name it with `{option}`"
     if asked is not None:
         column = asked if asked in cells.names else None
         if column is None:
@@ -346,12 +346,12 @@ def find_column(
             return None
         if column is None:
             raise SourceError(
-                f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {mend}"
+                f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {advice}"
             )
     if column not in cells.texts:
         if asked is None and option is None:
             return None
         raise SourceError(
-            f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {mend}'
+            f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {advice}'
         )
     return column

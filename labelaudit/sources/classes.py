@@ -194,16 +194,16 @@ def _require_classes(manifest: Manifest, where: str, hint: str = "") -> Indices:
     """Return the number of labeled images per class, (C,); SourceError if fewer than two have any."""
     labels = manifest.noisy_labels[manifest.labeled]
     counts = np.bincount(labels, minlength=manifest.num_classes)
-    mend = f"; {hint}" if hint else ""
+    advice = f"; {hint}" if hint else ""
     if not len(labels):
         raise SourceError(
             f"{where}: none of the {manifest.num_samples:,} images has a label"
-            f"{mend or '; at least two classes need some'}"
+            f"{advice or '; at least two classes need some'}"
         )
     if np.count_nonzero(counts) == 1:
         only = manifest.class_names[int(labels[0])]
         raise SourceError(
             f'{where}: all {len(labels):,} labeled images are of one class, "{only}"'
-            f"{mend or '; at least two are needed'}"
+            f"{advice or '; at least two are needed'}"
         )
     return counts

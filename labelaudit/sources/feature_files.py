@@ -125,7 +125,7 @@ def read_column(table: LabelTable, column: str) -> Floats:
 def _no_such_features(column: str, file: Path, names: Sequence[str]) -> SourceError:
     return SourceError(
         f'features are "{column}", which is no file .npy or .parquet and no column of {file};'
-        f" columns there: {', '.join(names)}"
+        f" its columns: {', '.join(names)}"
     )
 
 

@@ -100,7 +100,7 @@ def read_labels_with_features(
     Raises
     ------
     SourceError
-        A file is not there or not readable, the two do not fit together, a feature is not a finite
+        A file does not exist or cannot be read, the two do not fit together, a feature is not a finite
         number, or there are fewer than two classes.
     """
     columns = Columns(

@@ -63,7 +63,7 @@ def read_source(
     Raises
     ------
     SourceError
-        The source is not there, not readable, contradicts itself, or has fewer than two classes.
+        The source does not exist, cannot be read, contradicts itself, or has fewer than two classes.
     """
     path = Path(source)
     columns = Columns(image_column, label_column, clean_label_column, verified=verified_column)

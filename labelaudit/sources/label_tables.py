@@ -62,7 +62,7 @@ class LabelTable:
     embedded : str, or None
         The column that holds the images themselves.
     marks : list of str, or None
-        For each row `VERIFIED`, `EXCLUDED` or "", if a column of verified labels was asked for.
+        For each row `VERIFIED`, `EXCLUDED` or "", if a column of verified labels was requested.
     first : list of str, or None
         The labels that were given at first to verified samples; "" if unknown, and for other samples.
     marks_passed_over : bool

@@ -289,8 +289,8 @@ def _id_column(names: Sequence[str]) -> str:
 def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> Floats:
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        mend = "correct its cells" if name in given else "leave out columns that are no class"
-        raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {mend}')
+        advice = "correct its cells" if name in given else "leave out columns that are no class"
+        raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {advice}')
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 

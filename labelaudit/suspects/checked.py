@@ -106,7 +106,7 @@ def check_scores(
     wrong
         ``(K,)`` bool, whether they turned out to be wrong.
     remaining
-        ``(R,)`` float64 in [0, 1], scores of the labels that nobody has decided about.
+        ``(R,)`` float64 in [0, 1], scores of the labels without a decision.
     """
     expected = float(suspect_score.sum())
     deviation = math.sqrt(float((suspect_score * (1.0 - suspect_score)).sum()))

@@ -91,7 +91,7 @@ def fit_explanation(
     *,
     fit_bias: bool,
 ) -> Explanation:
-    """Fit W, and b if asked for, with s and t fixed.
+    """Fit W, and b if `fit_bias` is set, with s and t fixed.
 
     Parameters
     ----------

@@ -14,8 +14,8 @@ from labelaudit.sources.wording import some
 from labelaudit.suspects.calibration import calibrating_exponent, log_of
 from labelaudit.suspects.label_model import blocks
 
-# Rows may miss a sum of 1 by this much, as those of 16-bit floats do. Above the second number, the user
-# is told that they were normalized.
+# Sums of rows may differ from 1 by this much, as for 16-bit floats. Above the second number, a warning
+# says that the rows were normalized.
 SUM_TOLERANCE = 1e-3
 SUM_ROUNDING = 1e-5
 # A model was most likely trained on the labels that it predicts if it agrees with all but this share of

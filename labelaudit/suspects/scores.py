@@ -91,7 +91,7 @@ class Scores:
 
     @property
     def unverified(self) -> np.ndarray:
-        """``(L,)`` bool, whether nobody has verified the label, so that it may be wrong."""
+        """``(L,)`` bool, whether the label has not been verified, so that it may be wrong."""
         if self.verified is None:
             return np.ones(len(self.suspect_score), dtype=bool)
         return ~self.verified.labels
