@@ -178,10 +178,7 @@ def run_cell(
 def choose_reading(dataset: Dataset, encoder: str, device_type: str) -> EncoderChoice:
     """Choose the encoder for a data set and the shape at which it reads each sample.
 
-    Raises
-    ------
-    OptionError
-        If the encoder is unknown or cannot read these samples.
+    Raises OptionError if the encoder is unknown or cannot read these samples.
     """
     channels, height, width = dataset.inputs.shape[1:]
     if dataset.kind == "pixels":

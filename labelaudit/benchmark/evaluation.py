@@ -361,10 +361,7 @@ def _unusable(system: type[System], kind: InputKind) -> str:
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
     """Return the data set with a random part of its training samples, the same for all seeds.
 
-    Raises
-    ------
-    OptionError
-        If there are fewer samples than that.
+    Raises OptionError if there are fewer samples than that.
     """
     if limit is None:
         return dataset

@@ -161,10 +161,7 @@ def _check_common(a: Run, b: Run) -> None:
 def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None:
     """Write the table of a comparison as CSV, atomically.
 
-    Raises
-    ------
-    OutputError
-        The file exists already, or cannot be written.
+    Raises OutputError if the file exists already, or cannot be written.
     """
     path = Path(path)
     if path.exists() and not force:

@@ -93,12 +93,7 @@ def read_table(text: str, path: Path) -> pd.DataFrame:
     """Read decisions from an export of Label Studio as CSV or TSV; returns a table as `read_json` does.
 
     Label Studio's quotes do not distinguish text from numbers, so every cell is read as text: a class
-    "1.50" is not 1.5.
-
-    Raises
-    ------
-    SourceError
-        As `read_json`.
+    "1.50" is not 1.5. Raises SourceError as `read_json`.
     """
     sign = separator_of(text)
     try:

@@ -76,12 +76,8 @@ def open_labels(
 ) -> OpenedLabels:
     """Find the label files that a scan of `path` reads, and read their rows.
 
-    The ids of the corrected samples may show which split was scanned.
-
-    Raises
-    ------
-    SourceError
-        There are no labels, or they cannot be read.
+    The ids of the corrected samples may show which split was scanned. Raises SourceError if there are
+    no labels, or they cannot be read.
     """
 
     def read(file: Path, base: str = "") -> LabelFile:

@@ -178,10 +178,7 @@ class Review:
     def keep_standing(self, folder: Path) -> None:
         """Write the decisions of the output folder into the new folder, before anything can fail.
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
+        Raises OutputError if the file cannot be written.
         """
         file = folder / CORRECTIONS_FILE
         if len(self.standing.corrections) and not file.exists():
@@ -191,12 +188,8 @@ class Review:
         """Write all decisions into the new run folder.
 
         Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
-        folder is read again, because the review may have been continued meanwhile.
-
-        Raises
-        ------
-        OutputError
-            A file cannot be written.
+        folder is read again, because the review may have been continued meanwhile. Raises OutputError
+        if a file cannot be written.
         """
         standing = self.standing
         if (folder / CORRECTIONS_FILE).exists():

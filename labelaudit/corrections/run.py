@@ -126,11 +126,8 @@ class Run:
 def read_run(path: str | Path) -> Run:
     """Read a run folder that `labelaudit scan` wrote.
 
-    Raises
-    ------
-    SourceError
-        The folder does not exist, was not written by labelaudit, or holds an unfinished run, or one of
-        its files is missing or damaged.
+    Raises SourceError if the folder does not exist, was not written by labelaudit, or holds an
+    unfinished run, or one of its files is missing or damaged.
     """
     path = Path(path)
     if not path.exists():

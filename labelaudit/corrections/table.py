@@ -37,10 +37,7 @@ has it, a decision is not applied to a sample whose label has changed since."""
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     """Write corrections.csv, atomically, with text quoted as in suspects.csv.
 
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     more = [GIVEN_LABEL] if GIVEN_LABEL in corrections else []
     write_csv(corrections.loc[:, [*CORRECTION_COLUMNS, *more]], path)

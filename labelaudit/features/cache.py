@@ -239,10 +239,7 @@ class FeatureStore:
     def keep(self) -> None:
         """Write the added features to a new file.
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
+        Raises OutputError if the file cannot be written.
         """
         self._kept_at = time.monotonic()
         if not self._added:
@@ -263,10 +260,7 @@ class FeatureStore:
     def fetch(self, keys: Hashes, rows: npt.NDArray[np.int64], out: Floats) -> None:
         """Fill the `rows` (M,) of `out` (N, d) with the features of those of `keys` (N,).
 
-        Raises
-        ------
-        OutputError
-            Some features are missing, because their files were removed.
+        Raises OutputError if some features are missing, because their files were removed.
         """
         number: dict[bytes, int] = {}  # of each content, from 0: U of them
         content = np.array([number.setdefault(k, len(number)) for k in keys[rows].tolist()], int)

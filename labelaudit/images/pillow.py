@@ -113,7 +113,7 @@ def open_encoded(data: bytes) -> Image.Image:
 def reason_of(error: Exception) -> str:
     """Return why an image cannot be read, as a report can show it."""
     if isinstance(error, FileNotFoundError):
-        return "the file is not there"
+        return "the file does not exist"
     if isinstance(error, PermissionError):
         return "no permission to read the file"
     if isinstance(error, UnidentifiedImageError):

@@ -64,13 +64,8 @@ def writable(folder: Path | None) -> Path:
 def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
     """Map an open file, which is extended if it is too short. Several processes may share it.
 
-    Its space on the disk is reserved at once. Otherwise a full disk would kill the process that
-    writes to the array.
-
-    Raises
-    ------
-    SourceError
-        If the disk has no space for it.
+    Its space on the disk is reserved at once. Otherwise a full disk would kill the process that writes
+    to the array. Raises SourceError if the disk has no space for it.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free

@@ -322,13 +322,9 @@ class LearnedMentorNetAudit(System):
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the student's probability of other classes.
 
-        Trusted samples are trained on and scored by their given labels, like all others. Their
-        correct labels are used only by the mentor.
-
-        Raises
-        ------
-        OptionError
-            If the task has no trusted labels, or none on labeled samples.
+        Trusted samples are trained on and scored by their given labels, like all others. Their correct
+        labels are used only by the mentor. Raises OptionError if the task has no trusted labels, or
+        none on labeled samples.
         """
         if task.trusted is None:
             raise OptionError(

@@ -61,10 +61,7 @@ class KnownRateVAE(System):
     def audit(self, task: Task) -> AuditResult:
         """Train on all samples; rank labels by the probability of any other class.
 
-        Raises
-        ------
-        OptionError
-            If the task does not give the noise rate.
+        Raises OptionError if the task does not give the noise rate.
         """
         if task.noise_rate is None:
             raise OptionError("mislabeled-vae needs the noise rate, and the task does not give it")

@@ -70,8 +70,8 @@ def default_entropy_weight(num_classes: int) -> float:
     """Return λ, the weight of the entropy without the generative half.
 
     The labeled term is linear in the probability, so a label with a probability near 0 has hardly any
-    influence, and of many classes some are never learned. Entropy keeps all probabilities away from 0,
-    as in the confidence penalty of Pereyra et al. 2017 (https://arxiv.org/abs/1701.06548). It is not
+    influence. If there are many classes, some are never learned. Entropy keeps all probabilities above
+    0, as in the confidence penalty of Pereyra et al. 2017 (https://arxiv.org/abs/1701.06548). It is not
     needed for few classes, and with more of it the network memorizes wrong labels.
 
     Parameters

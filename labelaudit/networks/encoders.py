@@ -117,8 +117,8 @@ class EncoderSpec:
     Attributes
     ----------
     build
-        Builds the encoder with fresh weights from the shape of the images, their statistics and
-        the name of the pretrained network, which only the encoder "backbone" needs.
+        Builds the encoder with fresh weights from the shape of the images, their statistics, and the
+        name of the pretrained network (for the encoder "backbone").
     build_decoder
         Builds the decoder that mirrors the encoder with fresh weights, from the shape of the images.
     suits

@@ -100,9 +100,9 @@ def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tenso
     """Choose the classes that represent all in a sum Σ_y q(y) t(y), and their weights.
 
     Up to `most` classes are all summed. If there are more, the `most` - 1 most probable ones are
-    summed, and one class drawn from the others by its probability represents the rest. Value and
-    gradient are right on average (Liu et al. 2019, https://arxiv.org/abs/1810.04777), and neither
-    time nor memory grows with the number of classes.
+    summed. One class, drawn from the others by its probability, represents the rest. Value and gradient
+    are unbiased (Liu et al. 2019, https://arxiv.org/abs/1810.04777). Neither time nor memory grows with
+    the number of classes.
 
     Parameters
     ----------

@@ -202,13 +202,7 @@ def render_page(
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write the report page, atomically.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write the report page, atomically. Raises OutputError if the file cannot be written."""
     with atomic_write(path) as temporary:
         # A file name that is not Unicode is shown with "?". It must not prevent the report.
         temporary.write_bytes(html.encode("utf-8", errors="replace"))

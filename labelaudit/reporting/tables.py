@@ -184,10 +184,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
-    Raises
-    ------
-    SourceError
-        The file cannot be read or is not UTF-8.
+    Raises SourceError if the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -211,10 +208,7 @@ def separator_of(text: str) -> str:
 def parse_csv(text: str, path: Path) -> pd.DataFrame:
     """Parse the text of a table, separated by commas, as `read_csv` does; `path` is for messages.
 
-    Raises
-    ------
-    SourceError
-        As `read_csv`.
+    Raises SourceError as `read_csv`.
     """
     rows = _parse_rows(text, path)
     if not rows:
@@ -232,10 +226,7 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     """Write a table without its index as Parquet, atomically. Missing labels are null.
 
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     for position, field in enumerate(table.schema):

@@ -71,8 +71,8 @@ class CorrectionsFile:
         Returns
         -------
         tuple
-            The number of samples with a decision now, and the changes that are not valid and not
-            written, as pairs of the sample and the reason.
+            The number of samples that now have a decision. And the changes that were not written
+            because they are not valid, as pairs of the sample and the reason.
 
         Raises
         ------

@@ -93,10 +93,7 @@ class Cells:
 def read_cells(file: Path, columns: Columns) -> Cells:
     """Read the columns of a CSV, TSV, JSONL or parquet file that may be needed.
 
-    Raises
-    ------
-    SourceError
-        The file does not exist, cannot be read, or is not such a table.
+    Raises SourceError if the file does not exist, cannot be read, or is not such a table.
     """
     suffix = suffix_of(file.name)
     if not file.exists():

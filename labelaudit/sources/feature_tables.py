@@ -157,10 +157,7 @@ def join_features(source: Source, file: str | Path) -> FeatureSource:
 def features_of_rows(source: Source, features: npt.NDArray[Any]) -> FeatureSource:
     """Add precomputed features (N, d) to a source with N samples; row i belongs to sample i.
 
-    Raises
-    ------
-    SourceError
-        The numbers of rows and samples differ, or a feature is not a finite number.
+    Raises SourceError if the numbers of rows and samples differ, or a feature is not a finite number.
     """
     ids = source.manifest.sample_ids
     name = "the array of features"

@@ -1,8 +1,8 @@
 """Sources on disk: their files, their splits, and the label of each image.
 
-A source is a folder (one subfolder per class, or with a table of labels), a table whose rows name
-image files, or parquet files in Hugging Face's schema. `read_source` finds its images and labels
-without opening an image.
+A source is a folder with one subfolder per class or with a table of labels, or a table whose rows name
+image files. It may also be parquet files in Hugging Face's schema. `read_source` finds its images and
+labels without opening an image.
 """
 
 from pathlib import Path

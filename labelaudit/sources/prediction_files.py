@@ -97,8 +97,8 @@ def read_labels_alone(
     Raises
     ------
     SourceError
-        The file is not there or not readable, ids are needed and missing, or there are fewer than two
-        classes.
+        The file does not exist or cannot be read, ids are needed and missing, or there are fewer than
+        two classes.
     """
     columns = Columns(
         id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column

@@ -43,12 +43,8 @@ def as_array(value: Any) -> npt.NDArray[Any]:
     """Return an array, tensor, PIL image or nested list as a NumPy array; copied only if needed.
 
     A tensor may be on any device. A PIL image becomes (H, W) or (H, W, 3) uint8. Its EXIF orientation
-    is applied, and transparent pixels become white.
-
-    Raises
-    ------
-    SourceError
-        Rows of a list differ in length.
+    is applied, and transparent pixels become white. Raises SourceError if rows of a list differ in
+    length.
     """
     if isinstance(value, np.ndarray):
         return value
@@ -79,10 +75,7 @@ def _is_pil_image(value: object) -> bool:
 def as_features(values: Any, what: str) -> npt.NDArray[Any]:
     """Return features from an array, tensor, DataFrame or list of rows as an array (N, D).
 
-    Raises
-    ------
-    SourceError
-        A column of the DataFrame is not of numbers, or rows differ in length.
+    Raises SourceError if a column of the DataFrame is not of numbers, or rows differ in length.
     """
     if is_frame(values):
         return _numbers_of_frame(as_frame(values), what)
@@ -121,10 +114,7 @@ def _stacked(rows: Sequence[npt.NDArray[Any]], what: str) -> npt.NDArray[Any]:
 def as_images(images: Any) -> ImageArrays:
     """Return images from an array, a tensor or a list; see `source_from_arrays`.
 
-    Raises
-    ------
-    SourceError
-        Shapes, types or ranges do not fit.
+    Raises SourceError if shapes, types or ranges do not fit.
     """
     if is_list(images):
         if not len(images):
@@ -190,10 +180,7 @@ def _checked_pixels(images: npt.NDArray[Any], what: str) -> Pixels:
 def as_labels(labels: Any, what: str = "labels") -> list[Any]:
     """Return labels from a list, array, tensor or Series as a list of Python values.
 
-    Raises
-    ------
-    SourceError
-        They are a matrix, such as one-hot rows.
+    Raises SourceError if they are a matrix, such as one-hot rows.
     """
     if isinstance(labels, list | tuple):
         # Lists are not made arrays: in ["cat", nan] NumPy would turn the NaN into the text "nan".

@@ -144,9 +144,9 @@ def estimate_sharpness(
 ) -> float | None:
     """Estimate how sharp probabilities are about the right class, by comparing two classifiers.
 
-    The exponent under which the logistic regression predicts the vote's first choice best is about the
-    exponent for the right class, whatever mistakes are in the labels. It is carried over to `probs`:
-    their exponent is the one that brings them nearest to the sharpened logistic regression.
+    One exponent makes the logistic regression predict the vote's first choice best. It is about the
+    exponent for the right class, whatever mistakes are in the labels. The exponent of `probs` is then
+    the one that brings them nearest to the logistic regression with that exponent.
 
     Parameters
     ----------

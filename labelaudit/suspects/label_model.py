@@ -11,8 +11,8 @@ certain P is about the right class. With t > 0 the channel *follows the image*: 
 looks alike. With t = 0 it is the usual noise transition matrix T = W with normalized rows.
 
 Labels cannot determine s and t together: "every label is right" and "every label is a draw from P"
-explain the same labels equally well. So s has a prior (`SharpnessPrior`) that depends on where P comes
-from, and the model is an average over *explanations*, which are pairs of s and t. Each has its own W
+explain the same labels equally well. So s has a prior (`SharpnessPrior`) that depends on the source of
+P. The model is an average over *explanations*, which are pairs of s and t. Each has its own W
 and b, fitted to the given labels (`labelaudit.suspects.expectation_maximization`). Explanations are
 weighted by the prior and by the likelihood of the labels. The likelihood counts as that of only
 `SharpnessPrior.evidence` samples: every model is wrong in its details, and with many samples these

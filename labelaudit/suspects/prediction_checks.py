@@ -100,10 +100,7 @@ def check_labels(given: npt.NDArray[np.int64]) -> None:
 def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ()) -> list[str]:
     """Check that predictions are probabilities, a block at a time; return warnings, one line each.
 
-    Raises
-    ------
-    SourceError
-        If they are no probabilities; the message says what they seem to be.
+    Raises SourceError if they are no probabilities; the message says what they seem to be.
     """
     warnings = []
     for number, model in enumerate(models):

@@ -179,10 +179,7 @@ class AuditSummary(Mapping[str, Any]):
     def from_json(cls, value: Mapping[str, Any], where: str) -> Self:
         """Read the result of `to_json`. Keys of later versions are ignored. `where` is for messages.
 
-        Raises
-        ------
-        SourceError
-            If a key is missing or its value has another type.
+        Raises SourceError if a key is missing or its value has another type.
         """
         try:
             return msgspec.convert(dict(value), type=cls)

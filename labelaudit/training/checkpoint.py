@@ -35,13 +35,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be read.
-    """
+    """Read a checkpoint. Raises OutputError if it cannot be read."""
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         return Checkpoint(saved["epoch"], saved["seconds"], saved["state"])

@@ -15,10 +15,7 @@ from labelaudit.training import distributed
 def choose_device(requested: str) -> torch.device:
     """Return the device for "auto", "cpu", "cuda", "cuda:1" or "mps".
 
-    Raises
-    ------
-    OptionError
-        If the device is unknown or not available.
+    Raises OptionError if the device is unknown or not available.
     """
     if requested == "auto":
         if torch.cuda.is_available():

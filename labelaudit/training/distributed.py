@@ -92,12 +92,8 @@ def joined() -> Iterator[None]:
 def together() -> Iterator[None]:
     """Continue in all processes or in none: if any raises an error, process 0 raises it too.
 
-    The other processes end. Code in the context must not wait for other processes.
-
-    Raises
-    ------
-    LabelauditError
-        The first error, in the order of the processes.
+    The other processes end. Code in the context must not wait for other processes. Process 0 raises
+    the first LabelauditError, in the order of the processes.
     """
     found: LabelauditError | None = None
     try:
@@ -112,10 +108,7 @@ def together() -> Iterator[None]:
 def once_a_machine(make: Callable[[], T]) -> T:
     """Make a small value in one process per machine, and return it in all processes there.
 
-    Raises
-    ------
-    LabelauditError
-        As in `together`.
+    Raises LabelauditError as in `together`.
     """
     if size() == 1:
         return make()
