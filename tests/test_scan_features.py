@@ -348,7 +348,7 @@ def test_options_that_exclude_each_other(mails, tmp_path, settings, message) -> 
 @pytest.mark.parametrize("settings", [{"encoder": "resnet50"}, {"image_size": 64}])
 def test_an_array_of_features_takes_no_options_of_images(gaussians, settings) -> None:
     features, noisy, _ = gaussians
-    with pytest.raises(OptionError, match="the source gives the features"):
+    with pytest.raises(OptionError, match="the source gives features"):
         labelaudit.scan(features, noisy, **settings)
 
 

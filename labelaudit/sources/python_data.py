@@ -256,7 +256,7 @@ def _name_of(names: Iterable[str], asked: str | None, known: Sequence[str], what
         found = asked if asked in there else None
     if found is None:
         raise OptionError(
-            f"the data set has no column {asked or f'for the {what}s'}; its columns are"
+            f"the data set has no column {asked or f'for the {what}s'}; its columns:"
             f" {', '.join(there)}; name one of them with {what}_column="
         )
     return found
