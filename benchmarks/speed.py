@@ -167,10 +167,10 @@ def audits(
         for name, system in (("UMN", UncertaintyMining()), ("confident learning",
                              ConfidentLearning()), ("AUM", AUMAudit())):  # fmt: skip
             start = time.perf_counter()
-            verdict = system.audit(task)
+            result = system.audit(task)
             bench.wait()
             taken.setdefault(name, []).append(time.perf_counter() - start)
-            found.setdefault(name, []).append(best_f1(verdict, wrong, name))
+            found.setdefault(name, []).append(best_f1(result, wrong, name))
     batches = "default batch sizes" if batch_size is None else f"batches of {batch_size}"
     what = f"{encoder}, {count:,} digits, {epochs} epochs, {batches}, {bench.seeds} seeds"
     for rival in ("confident learning", "AUM"):
@@ -185,9 +185,9 @@ def audits(
     yield f"{what}: UMN's audit", statistics.mean(taken["UMN"]), "s"
 
 
-def best_f1(verdict: AuditResult, wrong: np.ndarray, name: str) -> float:
+def best_f1(result: AuditResult, wrong: np.ndarray, name: str) -> float:
     """Return F1; for confident learning, that of the filter which the truth chooses."""
-    cuts = verdict.variants.values() if name == "confident learning" else [verdict.flagged]
+    cuts = result.variants.values() if name == "confident learning" else [result.flagged]
     return max(float(f1_score(wrong, cut)) for cut in cuts)
 
 

@@ -197,7 +197,7 @@ def read_text(path: Path) -> str:
 
 
 def separator_of(text: str) -> str:
-    """Return the character that separates the cells of a table, judged by its header.
+    """Return the character that separates the cells of a table, given its header.
 
     In languages with a decimal comma, spreadsheet programs write "CSV" files with semicolons.
     """
