@@ -390,7 +390,7 @@ def take_features(found: FeatureSource) -> Inputs:
         used = sum(not words.startswith("left out") for words in found.notes.values())
         reason = f"{size:,} features of {used:,} of the table's {len(found.notes):,} columns"
     else:
-        reason = f"{size:,} precomputed features per sample"
+        reason = f"{size:,} features per sample, precomputed"
     return Inputs(
         found.source,
         _as_images(found.features),

@@ -102,12 +102,10 @@ def nearest_right_labeled(
             )  # (Q, B), squared
             distance[rows[asking][:, None] == block] = np.inf
             near = np.concatenate([best, distance], axis=1)
-            candidates = np.concatenate([found[asking], np.tile(block, (len(asking), 1))], axis=1)
+            nearest = np.concatenate([found[asking], np.tile(block, (len(asking), 1))], axis=1)
             order = np.argsort(near, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
             best = np.take_along_axis(near, order, axis=1)
-            found[asking] = np.where(
-                np.isinf(best), -1, np.take_along_axis(candidates, order, axis=1)
-            )
+            found[asking] = np.where(np.isinf(best), -1, np.take_along_axis(nearest, order, axis=1))
     return found
 
 
