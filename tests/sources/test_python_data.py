@@ -337,7 +337,11 @@ def test_hugging_face_without_images(hugging_face: Any) -> None:
         (list(COLOR / 128), {"labels": LABELS}, "image 0: the floats go from .* standardizes"),
         (GREY, {"labels": LABELS, "tabular": True}, "reads a table; give the path"),
         (pd.DataFrame(FEATURES), {"labels": LABELS, "tabular": True}, "leave out the labels"),
-        (FEATURES, {"labels": LABELS, "features": FEATURES}, "already has features; leave features="),
+        (
+            FEATURES,
+            {"labels": LABELS, "features": FEATURES},
+            "already has features; leave features=",
+        ),
         (GREY, {"labels": LABELS, "features": Path("f.npz")}, "f.npz may hold several arrays"),
         (GREY, {"labels": LABELS, "features": "f.npz"}, "f.npz may hold several arrays"),
     ],
