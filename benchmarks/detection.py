@@ -3,15 +3,15 @@
     python benchmarks/detection.py MNIST_FOLDER --jobs 2
 
 MNIST_FOLDER holds parquet shards. Each seed draws 10,000 training images, corrupts their labels and
-runs every system on the same labels. Finished cells are kept in --out, so that the command can be
-stopped and given again; it ends by writing benchmarks/detection.md and
-benchmarks/results/detection.csv from what is there.
+runs every system on the same labels. Finished cells are kept in --out, so that a stopped command can
+be continued. At the end benchmarks/detection.md and benchmarks/results/detection.csv are written from
+all finished cells.
 
     python benchmarks/detection.py MNIST_FOLDER --jobs 2 --method umn --seeds 2 \
         --paired benchmarks/results/detection.csv
 
-runs UMN alone on fewer seeds, and writes benchmarks/detection_paired.md: its rows beside those of the
-same seeds in an earlier file.
+runs only UMN on fewer seeds, and writes benchmarks/detection_paired.md, which compares its rows with
+those of the same seeds in an earlier file.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ COLUMNS = (
 
 
 def draw(mnist: Dataset, seed: int, size: int = NUM_IMAGES) -> Dataset:
-    """Draw so many images with a seed."""
+    """Draw `size` images with a seed."""
     rows = np.random.default_rng(seed).permutation(len(mnist.inputs))[:size]
     return take(mnist, rows)
 
 
 def take(mnist: Dataset, rows: np.ndarray) -> Dataset:
-    """Give some rows of a data set."""
+    """Return some rows of a data set."""
     return replace(
         mnist,
         inputs=mnist.inputs[rows],
@@ -67,7 +67,7 @@ def take(mnist: Dataset, rows: np.ndarray) -> Dataset:
 
 
 def imbalanced(mnist: Dataset, seed: int) -> Dataset:
-    """10,000 images, or as many as there are, the classes' sizes falling evenly from 100 to 1."""
+    """Draw up to 10,000 images, with class sizes that fall evenly from 100 to 1."""
     shares = 100 ** -np.linspace(0, 1, 10)
     order = np.random.default_rng(seed).permutation(len(mnist.inputs))
     sizes = np.round(shares / shares.sum() * NUM_IMAGES).astype(int)
@@ -80,7 +80,7 @@ def imbalanced(mnist: Dataset, seed: int) -> Dataset:
 
 
 def two_classes(mnist: Dataset, seed: int) -> Dataset:
-    """Threes and eights."""
+    """Draw threes and eights."""
     rows = np.flatnonzero(np.isin(mnist.clean_labels, (3, 8)))
     part = take(mnist, np.random.default_rng(seed).permutation(rows)[:NUM_IMAGES])
     labels = (part.clean_labels == 8).astype(np.int64)
@@ -88,7 +88,7 @@ def two_classes(mnist: Dataset, seed: int) -> Dataset:
 
 
 def hundred_classes(mnist: Dataset, seed: int) -> Dataset:
-    """Numbers from 00 to 99, each of two digits side by side, at half their width."""
+    """Draw numbers from 00 to 99, each as two digits side by side, at half their width."""
     rng = np.random.default_rng(seed)
     left, right = rng.integers(0, len(mnist.inputs), (2, NUM_IMAGES))
     pixels = np.concatenate([mnist.inputs[left], mnist.inputs[right]], axis=3)
@@ -116,7 +116,7 @@ class Group:
 
 
 def noises(kind: str, *rates: float) -> tuple[Noise, ...]:
-    """Give a kind of noise at some rates."""
+    """Return a kind of noise at some rates."""
     return tuple(Noise(kind, rate) for rate in rates)
 
 
@@ -148,7 +148,7 @@ def run(
     only: list[str],
     methods: list[str],
 ) -> None:
-    """Run what is not there yet."""
+    """Run the cells that are not finished."""
     reporter: Reporter = ConsoleReporter(Console(stderr=True))
     for group in GROUPS:
         if only and group.name not in only:
@@ -167,44 +167,44 @@ def run(
 
 
 def note_commit(path: Path) -> None:
-    """Keep the commits that a seed's cells were run with, one a line."""
+    """Record the commits with which a seed's cells were run, one per line."""
     known = path.read_text().split() if path.exists() else []
     if commit() not in known:
         path.write_text("\n".join([*known, commit()]) + "\n")
 
 
 def commits(parts: list[tuple[pd.DataFrame, Path]]) -> str:
-    """Name the commits that the seeds of a group were run with."""
+    """Return the commits with which the seeds of a group were run."""
     files = [place / COMMITS for _, place in parts]
     found = [name for path in files if path.exists() for name in path.read_text().split()]
     return " ".join(dict.fromkeys(found))
 
 
 def folder(out: Path, group: Group, seed: int) -> Path:
-    """Where a group's cells of a seed lie."""
+    """Return the folder of a group's cells of a seed."""
     return out / group.name.replace(" ", "-").replace("%", "-percent") / f"seed{seed}"
 
 
 def results(out: Path, group: Group) -> Iterator[tuple[pd.DataFrame, Path]]:
-    """Give the results of each seed that is there, with its folder."""
+    """Yield the results of each finished seed, with its folder."""
     for place in sorted(out.glob(f"{folder(out, group, 0).parent.name}/seed*")):
         if (place / "results.csv").exists():
             yield read_csv(place / "results.csv"), place
 
 
 def places(parts: list[tuple[pd.DataFrame, Path]]) -> list[tuple[int, Path]]:
-    """Give each seed with its folder."""
+    """Return each seed with its folder."""
     return [(int(place.name.removeprefix("seed")), place) for _, place in parts]
 
 
 def share_flagged(place: Path, noise: Noise, seed: int) -> float:
-    """Share of the labels that UMN flagged, NaN where it has not been run yet."""
+    """Return the share of the labels that UMN flagged, NaN if it has not been run."""
     path = place / "scores" / f"{Cell('umn', noise, seed).stem}-umn.parquet"
     return float(pd.read_parquet(path)["is_label_issue"].mean()) if path.exists() else float("nan")
 
 
 def spread(values: pd.Series, digits: int = 3) -> str:
-    """Mean ± standard deviation."""
+    """Return mean ± standard deviation."""
     values = values.dropna()
     if values.empty:
         return "–"
@@ -213,7 +213,7 @@ def spread(values: pd.Series, digits: int = 3) -> str:
 
 
 def report(out: Path, command: str) -> str:
-    """Lay out what is there as Markdown."""
+    """Return the finished results as Markdown."""
     rows, margins, regrets, probabilities, covered, made_by = [], [], [], [], [], []
     for group in GROUPS:
         parts = list(results(out, group))
@@ -260,12 +260,13 @@ def report(out: Path, command: str) -> str:
         "",
         f"`{command}`; UMN's commits: {', '.join(made_by)}; {hardware()}.",
         "",
-        "10,000 images of MNIST a seed (fewer where there are not so many), seeds 100 and up, which"
-        " nothing was chosen on; every system on the same images, labels and encoder, each with its own"
-        " defaults. Confident learning: five folds, the best of cleanlab's filters, which the truth"
-        " chooses. AUM: its own threshold samples. Mean ± standard deviation over seeds. What it costs:"
-        " [speed.md](speed.md). The label model beside the rule before it, on two seeds:"
-        " [detection_paired.md](detection_paired.md).",
+        "Each seed draws 10,000 images of MNIST, or fewer if there are not as many. The seeds, from 100"
+        " on, were not used to choose anything. All systems get the same images, labels and encoder,"
+        " each with its own defaults. Confident learning uses five folds and the best of cleanlab's"
+        " filters, which the truth chooses. AUM uses its own threshold samples. Numbers are mean ±"
+        " standard deviation over seeds. Times are in [speed.md](speed.md)."
+        " [detection_paired.md](detection_paired.md) compares the label model with the rule before it"
+        " on two seeds.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),
@@ -305,7 +306,7 @@ def report(out: Path, command: str) -> str:
 
 
 def paired(out: Path, earlier: Path, command: str) -> str:
-    """Lay out UMN's rows beside those of the same seeds in an earlier file, as Markdown."""
+    """Compare UMN's rows with those of the same seeds in an earlier file, as Markdown."""
     before = pd.read_csv(earlier)
     before = before[before["method"] == "umn"]
     keys = ["group", "noise", "rate", "seed"]
@@ -344,12 +345,12 @@ def paired(out: Path, earlier: Path, command: str) -> str:
                 f" | {int(inside.sum())} of {len(rows)} |"
             )
     head = [
-        "# Detection: the label model beside the rule before it",
+        "# Detection: the label model compared with the rule before it",
         "",
         f"`{command}`; commits: {', '.join(made_by)}; {hardware()}.",
         "",
-        "UMN on MNIST as in [detection.md](detection.md), the same seeds in both: there with a"
-        " transition matrix alone, here with the label model"
+        "UMN on MNIST as in [detection.md](detection.md), with the same seeds. “Before” is the rule"
+        " with only a transition matrix; the other columns are for the label model"
         " ([how a score is computed](../docs/explanation/scores.md)).",
         "",
         "| regime | noise | seeds | F1 before | F1 | change | estimated wrong before, % | estimated, %"
@@ -358,8 +359,8 @@ def paired(out: Path, earlier: Path, command: str) -> str:
     ]
     foot = [
         "",
-        "With 100 labels the rule is as it was: neighbors among the unlabeled images, sharpened,"
-        " without a model of the labels.",
+        "With 100 labels the rule did not change: probabilities of neighbors among the unlabeled images"
+        " are sharpened, without a model of the labels.",
     ]
     return "\n".join([*head, *lines, *foot]) + "\n"
 
@@ -371,8 +372,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / ".data" / "detection")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--seeds", type=int, default=20, help="no more seeds a group than this")
-    parser.add_argument("--group", action="append", default=[], help="run this group alone")
+    parser.add_argument("--seeds", type=int, default=20, help="largest number of seeds per group")
+    parser.add_argument("--group", action="append", default=[], help="run only this group")
     parser.add_argument("--method", action="append", default=[], choices=METHODS)
     parser.add_argument("--paired", type=Path, help="results of earlier rows to compare with")
     parser.add_argument("--report-only", action="store_true")

@@ -43,8 +43,8 @@ RESULTS = HERE / "results" / "features.csv"
 BACKBONE, SIDE = "timm:tf_efficientnet_lite0", 128
 PACKAGES = ("matplotlib", "numpy", "pandas", "PIL", "scipy", "sklearn", "torch", "torchvision")
 TEXTS_A_PACKAGE = 1500
-# Rows of results.csv by their names here. The truth chooses cleanlab's best filter, and the better of
-# the two regularizations; no user could.
+# Rows of results.csv by their names here. The truth, which users do not have, chooses cleanlab's best
+# filter and the better of the two regularizations.
 METHODS = {
     "umn": "umn",
     "neighbors' vote": "neighbors-vote",
@@ -169,7 +169,7 @@ def is_done(row: dict[str, Any]) -> bool:
 
 
 def report() -> str:
-    """Lay out the results as Markdown."""
+    """Return the results as Markdown."""
     done = pd.read_csv(RESULTS)
     lines, behind = [], []
     for data, of_data in done.groupby("data", sort=False):
@@ -226,11 +226,13 @@ def main() -> None:
     """Parse, run, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cifar10", type=Path, help="parquet file of its training split")
-    parser.add_argument("--weights", type=Path, help="what benchmarks/lite0_weights.py wrote")
+    parser.add_argument("--weights", type=Path, help="file that benchmarks/lite0_weights.py wrote")
     parser.add_argument("--texts", action="store_true")
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--method", action="append", choices=list(METHODS), help="all without it")
+    parser.add_argument(
+        "--method", action="append", choices=list(METHODS), help="by default all methods"
+    )
     options = parser.parse_args()
     methods = options.method or list(METHODS)
     seeds = range(options.first_seed, options.first_seed + options.seeds)

@@ -1,4 +1,4 @@
-"""Mistakes that people make: audits of brought-along predictions, and the whole way from features.
+"""Mistakes that people make: audits of given predictions, and complete audits of features.
 
     python benchmarks/lite0_weights.py lite0.pth
     python benchmarks/people.py --pred-probs PRED_PROBS_FOLDER --simulation \
@@ -6,12 +6,12 @@
 
 PRED_PROBS_FOLDER holds NAME-NETWORK.parquet with the columns given_label, is_wrong and log_prob_0, ...:
 out-of-sample predictions of strong networks. HUMAN_LABELS has, row by row with CIFAR-10's training
-images, the columns clean_label, random_label2 and random_label3: what two people said of each image
-(CIFAR-10N, Wei et al. 2022, https://arxiv.org/abs/2110.12088). Needs labelaudit[benchmark,peers].
+images, the columns clean_label, random_label2 and random_label3: the labels by two people for each
+image (CIFAR-10N, Wei et al. 2022, https://arxiv.org/abs/2110.12088). Needs labelaudit[benchmark,peers].
 
 Finished rows are kept in benchmarks/results/people.csv, and benchmarks/people.md is written from them.
-`--name` calls the rows otherwise, for running an earlier checkout's package (PYTHONPATH) beside
-today's.
+`--name` gives the rows another name, to compare an earlier version of the package (by PYTHONPATH) with
+the current one.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "people.csv"
 FILTERS = "confident learning, "
+PROBE_STRENGTHS = (0.001, 0.01)  # C of the linear probes
 NAME = "labelaudit"
 PROBE_STRENGTHS = (0.001, 0.01)  # scikit-learn's C
 Row = dict[str, Any]
@@ -50,7 +51,7 @@ Row = dict[str, Any]
 def score(
     suspect_score: np.ndarray, flagged: np.ndarray | None, wrong: np.ndarray, **more: Any
 ) -> Row:
-    """Score one system on one set of labels; without a cut of its own its F1 is unknown."""
+    """Score one system on one set of labels. F1 is unknown for a system without its own threshold."""
     nothing = np.zeros(len(wrong), dtype=bool) if flagged is None else flagged
     told = detection_metrics(suspect_score, nothing, wrong)
     return {
@@ -65,7 +66,7 @@ def score(
 
 
 def ours(issues: pd.DataFrame, summary: dict[str, Any], wrong: np.ndarray, seconds: float) -> Row:
-    """Score a data frame of labelaudit's."""
+    """Score a data frame from labelaudit."""
     low, high = summary["expected_wrong_interval"]
     kinds = summary.get("mistakes") or {}
     return score(
@@ -83,7 +84,7 @@ def ours(issues: pd.DataFrame, summary: dict[str, Any], wrong: np.ndarray, secon
 
 
 def rivals(probs: np.ndarray, given: np.ndarray, wrong: np.ndarray) -> Iterator[tuple[str, Row]]:
-    """Score what can be done with one model's out-of-sample probabilities in a line or two."""
+    """Score simple rules that use one model's out-of-sample probabilities."""
     rows = np.arange(len(given))
     least = 1 - probs[rows, given]
     others = probs.copy()
@@ -97,7 +98,7 @@ def rivals(probs: np.ndarray, given: np.ndarray, wrong: np.ndarray) -> Iterator[
 
 
 def predictions(folder: Path, name: str) -> None:
-    """Audit each file alone, and the files of one set together."""
+    """Audit each file separately, and the files of one set together."""
     files = sorted(folder.glob("*.parquet"))
     sets: dict[str, list[Path]] = {}
     for file in files:
@@ -147,7 +148,7 @@ def whole_way(
             wrong = given != clean
             cell = {"part": "whole way", "data": "CIFAR-10, Lite0", "labels": told, "seed": seed}
             keep(cell, name, lambda g=given, w=wrong, s=seed: by_scan(features, g, w, s))
-            # Of probes the seed decides the folds alone.
+            # For probes the seed decides only the folds.
             if told.startswith("own") or seed > seeds[0] or name != NAME:
                 continue
             for strength in PROBE_STRENGTHS:
@@ -169,7 +170,7 @@ def by_scan(features: np.ndarray, given: np.ndarray, wrong: np.ndarray, seed: in
 
 
 def probe(features: np.ndarray, given: np.ndarray, strength: float, seed: int) -> np.ndarray:
-    """Predict each label by a linear probe of the other four folds."""
+    """Predict each label by a linear probe that was trained on the other four folds."""
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
@@ -180,8 +181,8 @@ def probe(features: np.ndarray, given: np.ndarray, strength: float, seed: int) -
 
 # --- a simulation with a known answer ------------------------------------------------------------
 
-# Classes, how far apart, how much less sharply people see than the best classifier, how much they know
-# of the right class, and the share of labels that are replaced by any other.
+# Number of classes, their distance, how much less certain people are than the best classifier, how much
+# they know about the right class, and the share of labels that are replaced by any other.
 VARIANTS: dict[str, dict[str, float]] = {
     "people": {},
     "softer people who know more": {"soft": 4.0, "know": 2.0},
@@ -234,7 +235,7 @@ def simulate(
 
 
 def simulation(seeds: range, name: str) -> None:
-    """Audit five-fold predictions of a logistic regression, beside the oracle."""
+    """Audit five-fold predictions of a logistic regression, and compare with the oracle."""
     for variant, settings in VARIANTS.items():
         for seed in seeds:
             cell = {"part": "simulation", "data": "simulated", "labels": variant, "seed": seed}
@@ -261,13 +262,13 @@ def simulation(seeds: range, name: str) -> None:
 
 
 def keep(cell: Row, name: str, run: Callable[[], Row]) -> None:
-    """Run labelaudit on a cell, unless that is done."""
+    """Run labelaudit on a cell, unless it is finished."""
     if not done(cell | {"method": name}):
         add(cell | {"method": name} | run())
 
 
 def add(row: Row) -> None:
-    """Keep a row."""
+    """Add a row to the results."""
     row = row | {"commit": commit()}
     print({key: value for key, value in row.items() if value is not None}, flush=True)
     table = pd.DataFrame([row])
@@ -288,7 +289,7 @@ COLUMNS = ("F1", "F1 at the true count", "AUROC", "AP", "flagged", "expected wro
 
 
 def line(first: list[str], rows: pd.DataFrame) -> str:
-    """Lay out one system's means over seeds."""
+    """Return the line of the table with one system's means over seeds."""
     mean = rows.mean(numeric_only=True)
     numbers = [
         "–" if np.isnan(mean.get(key, np.nan)) else f"{mean[key]:.3f}"
@@ -304,7 +305,7 @@ def line(first: list[str], rows: pd.DataFrame) -> str:
 
 
 def best_filter(rows: pd.DataFrame) -> pd.DataFrame:
-    """Give the rows of confident learning's best filter, by the truth, and of its default."""
+    """Return the rows of confident learning's default filter, and of its best one by the truth."""
     filters = rows[rows["method"].str.startswith(FILTERS)]
     if filters.empty:
         return filters
@@ -314,13 +315,13 @@ def best_filter(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def commits(table: pd.DataFrame, names: list[str]) -> str:
-    """Name the commits that labelaudit's rows were run with."""
+    """Return the commits with which labelaudit's rows were run."""
     rows = table[table["method"].isin(names)].groupby("method")["commit"].unique()
     return "; ".join(f"{name}: {', '.join(sorted(found))}" for name, found in rows.items())
 
 
 def report(command: str) -> str:
-    """Lay out the results as Markdown."""
+    """Return the results as Markdown."""
     table = pd.read_csv(RESULTS)
     names = [n for n in table["method"].unique() if n.startswith("labelaudit")]
     head = "|".join(["", " labels (wrong) ", " system ", *(f" {name} " for name in COLUMNS), ""])
@@ -330,17 +331,17 @@ def report(command: str) -> str:
         "",
         f"`{command}`; {hardware()}. Commits: {commits(table, names)}.",
         "",
-        "Confident learning is cleanlab's; its best filter is chosen by the truth, which no user could."
-        " Systems that only rank have no F1 of their own.",
+        "Confident learning is cleanlab's. Its best filter is chosen by the truth, which users do not"
+        " have. Systems that only rank labels have no F1 at a threshold of their own.",
     ]
     texts = {
         "predictions": (
-            "## Predictions that were brought along",
+            "## Given predictions",
             "Out-of-sample predictions of strong networks for labels of people, natural mistakes and"
             " planted ones. The rule was chosen on these sets. `all` is both files together.",
         ),
         "whole way": (
-            "## The whole way, from frozen features",
+            "## Complete audits of frozen features",
             f"CIFAR-10's 50,000 training images, {BACKBONE.removeprefix('timm:')} at {SIDE} pixels. The"
             " probes are five-fold logistic regressions on the same features, the better of two"
             " penalties. Means over seeds.",
@@ -348,8 +349,8 @@ def report(command: str) -> str:
         "simulation": (
             "## A simulation with a known answer",
             "20,000 samples of Gaussian classes, labels of simulated people. Systems get five-fold"
-            " predictions of a logistic regression, which knows less than the oracle. The oracle knows"
-            " the classes and how people answer.",
+            " predictions of a logistic regression, which are less certain than the oracle's. The"
+            " oracle knows the distributions of the classes and of the labels that people give.",
         ),
     }
     for part, (title, text) in texts.items():
@@ -372,7 +373,7 @@ def report(command: str) -> str:
             ]
             for some in others:
                 if len(some):
-                    # The better probe, by F1 where there is one.
+                    # The better probe, by F1 if it is known.
                     by = some.groupby("data")[["f1", "auroc"]].mean()
                     pick = by["f1"].idxmax() if by["f1"].notna().any() else by["auroc"].idxmax()
                     shown.append(some[some["data"] == pick])
@@ -384,7 +385,7 @@ def report(command: str) -> str:
 
 
 def notes(rows: pd.DataFrame, name: str) -> list[str]:
-    """Say what the table comes to."""
+    """Return the conclusions from the table."""
     mine = rows[rows["method"] == name]
     if mine.empty:
         return []
@@ -406,7 +407,7 @@ def notes(rows: pd.DataFrame, name: str) -> list[str]:
     else:
         kinds = mine.dropna(subset=["follow_images"])
         told.append(
-            "- Of the wrong labels, as estimated, follow the images / run between classes / follow"
+            "- Estimated shares of wrong labels that follow the images / are between classes / follow"
             " nothing:"
         )
         for row in (
@@ -426,11 +427,11 @@ def main() -> None:
     parser.add_argument("--simulation", action="store_true")
     parser.add_argument("--cifar10", type=Path, help="parquet file of its training split")
     parser.add_argument("--human-labels", type=Path, help="parquet file of people's labels of it")
-    parser.add_argument("--weights", type=Path, help="what benchmarks/lite0_weights.py wrote")
+    parser.add_argument("--weights", type=Path, help="file that benchmarks/lite0_weights.py wrote")
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--name", default=NAME, help="what to call this package's rows")
-    parser.add_argument("--labels", action="append", default=[], help="these labels alone")
+    parser.add_argument("--name", default=NAME, help="name of this package's rows")
+    parser.add_argument("--labels", action="append", default=[], help="audit only these labels")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     if options.pred_probs:

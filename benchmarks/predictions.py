@@ -1,9 +1,9 @@
-"""Time and memory of find_label_issues beside cleanlab's, on random predictions.
+"""Time and memory of find_label_issues compared with cleanlab's, on random predictions.
 
     python benchmarks/predictions.py
 
-Each system runs in a process of its own, on the same file of predictions, which it maps: cleanlab's
-default filter, and labelaudit's default. Needs labelaudit[peers]. Writes benchmarks/predictions.md.
+Each system runs in its own process on the same memory-mapped file of predictions: cleanlab's default
+filter, and labelaudit's default. Needs labelaudit[peers]. Writes benchmarks/predictions.md.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from provenance import commit, hardware
 HERE = Path(__file__).parent
 SHAPES = ((50_000, 10), (100_000, 100), (1_000_000, 100), (1_000_000, 1_000))
 SYSTEMS = ("labelaudit", "cleanlab")
-# cleanlab holds several arrays of all predictions; of this shape they would not fit many machines.
+# cleanlab keeps several arrays of the size of the predictions, which need too much memory here.
 TOO_LARGE = {("cleanlab", (1_000_000, 1_000))}
 
 
 def write(folder: Path, shape: tuple[int, int]) -> None:
-    """Write predictions of a model that is right about nine in ten labels, one in twenty wrong."""
+    """Write predictions that agree with nine of ten labels, of which one in twenty is wrong."""
     size, classes = shape
     rng = np.random.default_rng(0)
     right = rng.integers(0, classes, size)
@@ -50,21 +50,21 @@ def write(folder: Path, shape: tuple[int, int]) -> None:
 
 
 class Watch(threading.Thread):
-    """Sees how much memory of its own (not of mapped files) the process holds, in MiB."""
+    """Measures the memory of the process in MiB, without mapped files."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak = 0.0
 
     def run(self) -> None:
-        """Look fifty times a second."""
+        """Measure fifty times per second."""
         while True:
             self.peak = max(self.peak, anonymous())
             time.sleep(0.02)
 
 
 def anonymous() -> float:
-    """Give this process's anonymous memory in MiB, as Linux tells it."""
+    """Return this process's anonymous memory in MiB, as Linux reports it."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
@@ -87,7 +87,7 @@ def measure(system: str, folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure each shape and system, in turn, and report medians."""
+    """Measure all shapes and systems alternately, and report medians."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--repeats", type=int, default=3)
@@ -120,15 +120,16 @@ def main() -> None:
 
 
 def report(rows: list[str], repeats: int) -> None:
-    """Write what is there."""
+    """Write benchmarks/predictions.md."""
     lines = [
         "# Time and memory of find_label_issues",
         "",
         f"`python benchmarks/predictions.py`; commit {commit()}; {hardware()}; medians of {repeats}"
-        " runs in turn, of the larger shapes one run.",
+        " alternating runs, or one run for the larger shapes.",
         "",
-        "Random float32 predictions in a mapped file, 5% of the labels wrong. Peak: how much the memory"
-        " of the process itself grew, without pages of the mapped file. cleanlab: its default filter.",
+        "Random float32 predictions in a memory-mapped file, with 5% of the labels wrong. The peak is"
+        " the growth of the memory of the process, without pages of the mapped file. cleanlab runs"
+        " with its default filter.",
         "",
         "| predictions | system | seconds | peak, MiB |",
         "|---|---|---|---|",

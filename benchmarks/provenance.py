@@ -1,4 +1,4 @@
-"""Where a benchmark's figures come from: the commit and the machine."""
+"""The commit and the machine of a benchmark's figures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 
 def commit() -> str:
-    """Give the commit, as git tells it, or "unknown" where there is no git or no repository."""
+    """Return the current commit from git, or "unknown" without git or a repository."""
     if shutil.which("git") is None:
         return "unknown"
     told = subprocess.run(
@@ -24,7 +24,7 @@ def commit() -> str:
 
 
 def hardware(device: torch.device | None = None) -> str:
-    """Name what it runs on, by default the GPU where there is one."""
+    """Return a description of the hardware, by default the GPU if there is one."""
     if device is None:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""How large, fast and fluent the review page is: 20,000 suspects in Chromium.
+"""Measure size, speed and frame rate of the review page with 20,000 suspects in Chromium.
 
     python benchmarks/report_page.py [--suspects 20000] [--side 32]
 
@@ -25,7 +25,7 @@ import labelaudit
 
 
 def make_run(folder: Path, suspects: int, side: int, classes: int = 10) -> tuple[float, int]:
-    """Write a run folder; give the seconds that it took and the bytes of the page with its data."""
+    """Write a run folder; return the seconds, and the size of the page and its data in bytes."""
     rng = np.random.default_rng(0)
     total = 2 * suspects
     images = rng.integers(0, 256, (total, side, side, 3), dtype=np.uint8)
@@ -45,7 +45,7 @@ def make_run(folder: Path, suspects: int, side: int, classes: int = 10) -> tuple
 
 
 def memory(page: Page) -> float:
-    """Give the megabytes that the page's process holds, shared parts divided by who shares them."""
+    """Return the proportional set size of the page's process, in megabytes."""
     session = page.context.browser.new_browser_cdp_session()
     processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
     found = []
@@ -57,7 +57,7 @@ def memory(page: Page) -> float:
 
 
 def long_tasks(page: Page, what: Any) -> dict[str, float]:
-    """Trace the browser while something is done; sum up the tasks of the page's main thread."""
+    """Trace the browser during an action; summarize the tasks of the page's main thread."""
     session = page.context.new_cdp_session(page)
     events: list[dict[str, Any]] = []
     session.on("Tracing.dataCollected", lambda data: events.extend(data["value"]))
@@ -94,7 +94,7 @@ FRAMES = """() => { const at = []; window.__stop = false;
 
 
 def scroll(page: Page) -> dict[str, float]:
-    """Scroll the grid by the wheel for 5 seconds; give frames."""
+    """Scroll the grid by the wheel for 5 seconds; return statistics of the frames."""
     page.evaluate(FRAMES)
     page.mouse.move(640, 500)
     for _ in range(100):
@@ -111,7 +111,7 @@ def scroll(page: Page) -> dict[str, float]:
 
 
 def measure(page: Page, folder: Path) -> dict[str, Any]:
-    """Open, scroll, filter and decide."""
+    """Measure opening, scrolling, filtering and deciding."""
     started = time.perf_counter()
     page.goto(f"{(folder / 'report.html').as_uri()}#review")
     page.wait_for_selector("#review.ready")

@@ -1,17 +1,18 @@
-"""The whole loop, measured: audit, review, apply, audit again.
+"""Measure the whole loop: audit, review, apply, audit again.
 
     python benchmarks/review_loop.py --mnist MNIST_TRAIN.parquet
     python benchmarks/review_loop.py --labels HUMAN_LABELS.parquet --features LITE0.parquet
 
-MNIST: 10,000 images with 20% of the labels planted wrong. A script accepts every suggestion, the labels
-are written anew by `labelaudit.corrections.apply`, and audited again with the verified column; twice.
+MNIST: 10,000 images, of which 20% have a wrong label. A script accepts every suggestion.
+`labelaudit.corrections.apply` writes the corrected labels, and these are audited again with the
+verified column. This is repeated once.
 
-CIFAR-10: labels that people gave (``random_label2`` of CIFAR-10N, https://arxiv.org/abs/2110.12088),
-judged on features of a frozen EfficientNet-Lite0 (`labelaudit embed`, see benchmarks/features.py). A
-reviewer who knows the truth looks at the first 2,000 suspects.
+CIFAR-10: labels by people (``random_label2`` of CIFAR-10N, https://arxiv.org/abs/2110.12088), audited
+with features of a frozen EfficientNet-Lite0 (`labelaudit embed`, see benchmarks/features.py). A
+reviewer who knows the truth decides about the first 2,000 suspects.
 
-Finished rows are added to benchmarks/results/review_loop.csv, benchmarks/review_loop.md is written from
-them.
+Finished rows are added to benchmarks/results/review_loop.csv, and benchmarks/review_loop.md is written
+from them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ RESULTS = HERE / "results" / "review_loop.csv"
 
 
 def wrong_left(result: labelaudit.ScanResult) -> tuple[int, int]:
-    """Count the labels that differ from the truth, and those of them that nobody has verified."""
+    """Count the labels that differ from the truth, and those of them that are not verified."""
     labeled = result.samples[result.samples["given_label"].notna()]
     wrong = labeled["given_label"] != labeled["clean_label"]
     verified = labeled["verified"] if "verified" in labeled else np.zeros(len(labeled), dtype=bool)
@@ -47,7 +48,7 @@ def wrong_left(result: labelaudit.ScanResult) -> tuple[int, int]:
 
 
 def told(result: labelaudit.ScanResult, seconds: float) -> dict[str, Any]:
-    """Sum up an audit beside the truth."""
+    """Compare an audit with the truth."""
     summary = result.summary
     low, high = summary["expected_wrong_interval"]
     wrong, doubtful = wrong_left(result)
@@ -65,7 +66,7 @@ def told(result: labelaudit.ScanResult, seconds: float) -> dict[str, Any]:
 
 
 def corrections(rows: pd.DataFrame, *, by_truth: bool) -> pd.DataFrame:
-    """Decide about rows: accept all suggestions, or say what is true."""
+    """Decide about rows: accept all suggestions, or choose the true labels."""
     if not by_truth:
         decision = np.full(len(rows), "accept", dtype=object)
         label = rows["suggested_label"].to_numpy(dtype=object)
@@ -115,7 +116,7 @@ def mnist(path: Path, place: Path, seed: int, rounds: int) -> list[dict[str, Any
 def cifar10(
     labels: Path, features: Path, place: Path, seed: int, looked_at: int
 ) -> list[dict[str, Any]]:
-    """Run the loop on mistakes of people, reviewed by somebody who knows."""
+    """Run the loop on mistakes of people, with a reviewer who knows the truth."""
     people = pd.read_parquet(labels)
     ids = [f"train/{number:05d}.webp" for number in range(len(people))]
     table = pd.DataFrame(
@@ -158,10 +159,10 @@ def publish(rows: list[dict[str, Any]]) -> None:
     lines = [
         "# Audit, review, apply, audit again",
         "",
-        "Written by `python benchmarks/review_loop.py`, which says how it is done. Round 0 is the"
-        " first audit, of labels as they came. Each later round is of the corrected labels, and what"
-        " was looked at is verified. “Wrong” is counted against the truth, which no audit saw. The"
-        " expected number is of wrong labels that are not verified.",
+        "Written by `python benchmarks/review_loop.py`, which describes the method. Round 0 is the"
+        " first audit, of the original labels. Each later round audits the corrected labels, and the"
+        " reviewed labels are verified. Wrong labels are counted by the truth, which no audit uses."
+        " The expected number is that of wrong labels that are not verified.",
         "",
         "| data | seed | round | verified | wrong labels | of them not verified | expected"
         " | in nine of ten cases | flagged | of them wrong | seconds | commit |",
@@ -179,7 +180,7 @@ def publish(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Run what is asked for."""
+    """Run the requested parts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mnist", type=Path)
     parser.add_argument("--labels", type=Path)

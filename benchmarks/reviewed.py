@@ -1,17 +1,19 @@
-"""What verified labels change in the next audit, and how well its recalibrated number fits.
+"""Measure how verified labels change the next audit, and how accurate its recalibrated number is.
 
     python benchmarks/reviewed.py people
     python benchmarks/reviewed.py predictions --pred-probs FOLDER
 
-people: 800 samples with features, labels by simulated people who see little of them, and symmetric
-planted mistakes of 20%; seeds 0 to 5. predictions: files of predictions for labels that people gave or
-that were planted, with ``log_prob_*``, ``given_label`` and ``true_label``.
+people: 800 samples with features, and two sets of labels: those by simulated people who see little of
+the samples, and labels of which 20% are flipped symmetrically; seeds 0 to 5. predictions: files of
+predictions for labels by people or with planted mistakes, with ``log_prob_*``, ``given_label`` and
+``true_label``.
 
-A reviewer who knows the truth looks at the worst half of the suspects, or at all of them. The next
-audit is told of it in two ways: by the run (``reviewed=``), and by verified labels whose first ones are
-not known. F1 and numbers are of the labels that nobody has verified.
+A reviewer who knows the truth decides about the worst half of the suspects, or about all of them. The
+next audit gets the decisions in two ways: from the run (``reviewed=``), and as verified labels whose
+first labels are not known. F1 and numbers are for the labels that are not verified.
 
-Finished rows are added to benchmarks/results/reviewed.csv, benchmarks/reviewed.md is written from them.
+Finished rows are added to benchmarks/results/reviewed.csv, and benchmarks/reviewed.md is written from
+them.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ RESULTS = HERE / "results" / "reviewed.csv"
 
 
 def decide(rows: pd.DataFrame, truth: dict[str, str]) -> pd.DataFrame:
-    """Give the decisions of a reviewer who knows the truth."""
+    """Return the decisions of a reviewer who knows the truth."""
     right = rows["sample_id"].map(truth)
     keep = right == rows["given_label"]
     decided = pd.DataFrame({"sample_id": rows["sample_id"]}).assign(
@@ -53,7 +55,7 @@ def decide(rows: pd.DataFrame, truth: dict[str, str]) -> pd.DataFrame:
 def measure(
     cell: dict[str, Any], given: np.ndarray, clean: np.ndarray, shares: list[float], **settings: Any
 ) -> list[dict[str, Any]]:
-    """Audit, look at a share of the suspects, and audit again in two ways."""
+    """Audit, decide about a share of the suspects, and audit again in two ways."""
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -98,7 +100,7 @@ def people(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def add(rows: list[dict[str, Any]]) -> None:
-    """Keep finished rows."""
+    """Add finished rows to the results."""
     RESULTS.parent.mkdir(exist_ok=True)
     frame = pd.DataFrame(rows).assign(commit=commit(), hardware=hardware())
     frame.to_csv(RESULTS, mode="a", header=not RESULTS.exists(), index=False)
@@ -106,7 +108,7 @@ def add(rows: list[dict[str, Any]]) -> None:
 
 
 def done(data: str, seed: int) -> bool:
-    """Tell whether a cell was measured before."""
+    """Return whether a cell was measured before."""
     if not RESULTS.exists():
         return False
     rows = pd.read_csv(RESULTS)
@@ -122,9 +124,9 @@ def report() -> None:
     lines = [
         "# What verified labels change",
         "",
-        "Written by `python benchmarks/reviewed.py`, which says how it is done. Rows of several",
-        "seeds are means. “Alone” is verified labels whose first ones are not known. Where all",
-        "suspects were looked at, F1 before is 0: all that was flagged first is verified.",
+        "Written by `python benchmarks/reviewed.py`, which describes the method. Rows of several seeds",
+        "are means. “Alone” stands for verified labels whose first labels are not known. If all",
+        "suspects were reviewed, F1 before is 0, because all labels flagged at first are verified.",
         "",
         "| data | seeds | share of suspects verified | " + " | ".join(columns) + " |",
         "|---" * (len(columns) + 3) + "|",
@@ -139,7 +141,7 @@ def report() -> None:
 
 
 def main() -> None:
-    """Measure what is not measured yet."""
+    """Measure the cells that are not measured yet."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["people", "predictions"])
     parser.add_argument("--pred-probs", type=Path, help="Folder of parquet files of predictions.")

@@ -3,12 +3,11 @@
     python benchmarks/scale.py --work FOLDER
     python benchmarks/scale.py --work FOLDER --images 1000000
 
-Synthetic 32x32 color images of ten classes, a fifth of whose labels are wrong, are written as PNG in
-parquet shards; the command line scans them in a process of its own, with the MLP encoder and two
-epochs. Its anonymous memory (Linux's RssAnon: what cannot be given back; the mapped store is not in
-it) and the free space of the disk are looked at five times a second. Finished runs are kept in
-benchmarks/results/scale.csv, and benchmarks/scale.md is written from them. Needs Linux, and 8 GiB of
-disk for 1,000,000 images.
+Synthetic 32x32 color images of ten classes, of which a fifth have wrong labels, are written as PNG in
+parquet shards. The command line scans them in its own process, with the MLP encoder and two epochs. Its
+anonymous memory (Linux's RssAnon, which does not include the mapped store) and the free space of the
+disk are measured five times per second. Finished runs are kept in benchmarks/results/scale.csv, and
+benchmarks/scale.md is written from them. Needs Linux, and 8 GiB of disk for 1,000,000 images.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ MIB = 2**20
 
 
 def write_shards(folder: Path, count: int, seed: int) -> None:
-    """Write images in patches of 8x8 pixels, each class with colors of its own and much noise."""
+    """Write images of patches of 8x8 pixels. Each class has its own colors, and there is much noise."""
     if folder.exists():
         return
     partial = folder.with_suffix(".partial")
@@ -71,7 +70,7 @@ def png(patches: np.ndarray) -> bytes:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Give a process's RssAnon, 0 if it has ended."""
+    """Return a process's RssAnon in bytes, 0 if it has ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
@@ -81,7 +80,7 @@ def anonymous_bytes(pid: int) -> int:
 
 
 def scan(folder: Path, out: Path, epochs: int, seed: int) -> dict[str, float | str]:
-    """Scan, and watch."""
+    """Run a scan, and measure its memory and disk."""
     command = [sys.executable, "-m", "labelaudit", "scan", str(folder), "--encoder", "mlp"]
     command += ["--epochs", str(epochs), "--clean-label-column", "clean", "--seed", str(seed)]
     command += ["--out", str(out), "--force", "--device", "cpu"]
@@ -106,7 +105,7 @@ def scan(folder: Path, out: Path, epochs: int, seed: int) -> dict[str, float | s
 
 
 def report() -> str:
-    """Lay out the results as Markdown."""
+    """Return the results as Markdown."""
     done = pd.read_csv(RESULTS).sort_values(["epochs", "images"])
     lines = [
         "# Memory, disk and time by the number of images",
@@ -114,11 +113,11 @@ def report() -> str:
         "`python benchmarks/scale.py --work FOLDER`, with `--images` and `--epochs`.",
         "",
         "The whole command `labelaudit scan --encoder mlp` on synthetic 32x32 color images in parquet,"
-        " a fifth of the labels wrong, seed 0. Anonymous memory is the largest RssAnon of the process."
-        " Disk is the run folder, which stays, and the store of pixels, which goes at the end; up to"
-        " half a gibibyte, that is 170,000 images, it is in memory instead.",
+        " with a fifth of the labels wrong, seed 0. Anonymous memory is the largest RssAnon of the"
+        " process. Disk includes the run folder, and the store of pixels, which is deleted at the end."
+        " A store of up to half a gibibyte (170,000 images) is in memory instead.",
         "",
-        "| images | epochs | seconds | of it, each 1,000 images | anonymous MiB | disk, MiB |"
+        "| images | epochs | seconds | seconds per 1,000 images | anonymous MiB | disk, MiB |"
         " run folder, MiB | F1 | commit, hardware |",
         "|" + "---|" * 9,
     ]
@@ -132,10 +131,10 @@ def report() -> str:
 
 
 def main() -> None:
-    """Parse, run what is not there yet, report."""
+    """Parse, run what is not finished, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for images and runs")
-    parser.add_argument("--images", type=int, action="append", help="10,000 and 100,000 without it")
+    parser.add_argument("--images", type=int, action="append", help="default: 10,000 and 100,000")
     parser.add_argument("--epochs", type=int, default=2)
     options = parser.parse_args()
     work = options.work.resolve()

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--noise", choices=("symmetric", "pair"), default="symmetric")
     parser.add_argument("--rate", type=float, default=0.2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="use so many images, drawn with the seed")
+    parser.add_argument("--limit", type=int, help="number of images, drawn with the seed")
     parser.add_argument("--flip", action="store_true", help="mirror training images at random")
     parser.add_argument("--out", type=Path, help="keep the run folder here")
     arguments = parser.parse_args()

@@ -1,12 +1,12 @@
-"""Measure ``labelaudit scan`` as a user would run it: PNG files, a CSV of labels, default options.
+"""Measure ``labelaudit scan`` as users run it: PNG files, a CSV of labels, default options.
 
     python benchmarks/scan_mnist.py MNIST.parquet --work /tmp/scan-mnist
 
 MNIST.parquet is the training split in Hugging Face's schema (`image`, `label`). For each seed 10,000
-images are drawn and written as PNG files; labels are corrupted; the command line is run in a process
-of its own; its summary.json is scored by itself against the `clean` column of the CSV. Runs that are
-there already are kept, so that a sweep can be stopped and started again. The table goes to
-benchmarks/results/scan_mnist.md, every run to scan_mnist.csv.
+images are drawn and written as PNG files, and their labels are corrupted. The command line runs in its
+own process, and its summary.json holds the metrics by the `clean` column of the CSV. Finished runs are
+kept, so that a stopped sweep can be continued. The table is written to
+benchmarks/results/scan_mnist.md, and every run to scan_mnist.csv.
 
 Seeds 100 and up were never used to choose anything.
 """
@@ -71,7 +71,7 @@ def write_source(
 
 
 def run_cell(parquet: Path, work: Path, name: str, seed: int) -> dict[str, object]:
-    """Run one scan, or read what an earlier one left."""
+    """Run one scan, or read the result of an earlier one."""
     noise, rate, num_labeled, _ = CELLS[name]
     folder = work / f"{noise}-{rate}-{num_labeled or 'all'}-{seed}"
     summary = folder / "run" / "summary.json"
@@ -130,7 +130,7 @@ def main() -> None:
         )
     lines += [
         "",
-        "Seconds are of the whole command, from reading files to the report.",
+        "Seconds are for the whole command, from reading files to the report.",
         "",
         f"Command: `python benchmarks/scan_mnist.py MNIST.parquet --work DIR`, commit {commit()},"
         f" {hardware()},"

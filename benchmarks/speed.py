@@ -1,17 +1,23 @@
-"""Measure what UMN costs, as ratios within one run: its step, its audit, its recorder, its classes.
+"""Measure the time of UMN's step, audit and recorder, mostly as ratios within one run.
 
     python benchmarks/speed.py MNIST_FOLDER
     python benchmarks/speed.py MNIST_FOLDER --section audit --device cuda
 
-Sections: steps (of UMN against the same encoder trained with cross-entropy), audit, audit-batches
-and audit-conv (against five-fold confident learning and AUM at the same epochs; the last two with the
-same batches too, the last on a ResNet-18), recorder (share of
-an epoch), compiled (torch.compile's step against the step as it is), classes (step by the number of
-classes), decoding (images a second), flops (counted, an image
-and step; on a GPU also achieved against the measured rate of bfloat16 matrix products). Every figure is
-kept in benchmarks/results/speed.csv, those of a section replaced when it is run again, and
-benchmarks/speed.md is written from them. Run it on an idle machine. Memory by the number of images:
-benchmarks/scale.py.
+Sections:
+
+- steps: UMN's step compared with training the same encoder with cross-entropy
+- audit, audit-batches, audit-conv: UMN's audit compared with five-fold confident learning and AUM with
+  the same number of epochs; the last two also with the same batches, the last with a ResNet-18
+- recorder: recording as a share of an epoch
+- compiled: the step compiled by torch.compile compared with the uncompiled step
+- classes: the step by the number of classes
+- decoding: images per second
+- flops: operations per image and step; on a GPU also as a share of the measured rate of bfloat16 matrix
+  products
+
+All figures are kept in benchmarks/results/speed.csv, and benchmarks/speed.md is written from them. A
+section that runs again replaces its figures. Run it on an idle machine. benchmarks/scale.py measures
+memory by the number of images.
 """
 
 from __future__ import annotations
@@ -63,7 +69,7 @@ Rows = Iterator[tuple[str, float, str]]
 
 @dataclass(frozen=True)
 class Bench:
-    """Where to measure, and MNIST to measure on."""
+    """The device, and MNIST."""
 
     mnist: Path
     device: torch.device
@@ -76,7 +82,7 @@ class Bench:
         return data.inputs, data.clean_labels
 
     def task(self, encoder: EncoderName, count: int, seed: int = SEED) -> tuple[Task, np.ndarray]:
-        """Give so many digits, a fifth of their labels wrong, and which are."""
+        """Return `count` digits, of which a fifth have a wrong label, and the mask of these."""
         pixels, clean = self.digits
         rows = np.random.default_rng(seed).permutation(len(pixels))[:count]
         given = corrupt_symmetric(clean[rows], RATE, 10, seed)
@@ -84,13 +90,13 @@ class Bench:
         return task, given != clean[rows]
 
     def noise(self, encoder: EncoderName, classes: int, count: int) -> Task:
-        """Give colored noise of 32x32 pixels with labels by chance, where only time counts."""
+        """Return colored noise of 32x32 pixels with random labels, to measure time only."""
         rng = np.random.default_rng(SEED)
         pixels = rng.integers(0, 256, (count, 3, 32, 32)).astype(np.uint8)
         return Task(pixels, rng.permutation(count) % classes, classes, encoder, self.device, SEED)
 
     def seconds(self, *steps: Callable[[], object]) -> list[float]:
-        """Give the median seconds of each step, timed in turns so that all see the same machine."""
+        """Return the median seconds of each step. They are timed alternately for a fair comparison."""
         times: list[list[float]] = [[] for _ in steps]
         for step in steps:  # warm up
             step()
@@ -105,19 +111,19 @@ class Bench:
         return [statistics.median(taken) for taken in times]
 
     def wait(self) -> None:
-        """Wait until a GPU is done."""
+        """Wait until the GPU is done."""
         wait_for(self.device)
 
 
 def stepper(task: Task, method: Method, batch_size: int) -> Callable[[], object]:
-    """Give a function that takes a step on the first batch of an epoch."""
+    """Return a function that takes a step on the first batch of an epoch."""
     images = task.training_images()
     rows = next(epoch_batches(task.noisy_labels, task.plan(batch_size), seed=SEED, epoch=1))
     return lambda: method.step(images.batch(rows))
 
 
 def make_umn(task: Task, batch_size: int, **settings: object) -> UMN:
-    """Build UMN as an audit does, the bound's share of a batch that of large ones."""
+    """Build UMN as an audit does, with the share of explained images of large batches."""
     config = UMNConfig.for_data(
         task.inputs, task.given, task.num_classes, task.encoder, task.plan(batch_size)
     )
@@ -125,7 +131,7 @@ def make_umn(task: Task, batch_size: int, **settings: object) -> UMN:
 
 
 def each_encoder(bench: Bench) -> Iterator[tuple[EncoderName, int, Task]]:
-    """Give encoders, batch sizes that suit the device, and something to train on."""
+    """Yield encoders, batch sizes that suit the device, and tasks to train on."""
     on_gpu = bench.device.type == "cuda"
     yield "mlp", 200, bench.task("mlp", 2000)[0]
     for encoder, on_cpu in (("resnet18", 50), ("conv13", 10)):
@@ -142,17 +148,17 @@ def steps(bench: Bench) -> Rows:
         ours, all_explained, theirs = bench.seconds(umn, whole, plain)
         yield f"{encoder}, batch of {batch_size}: UMN's step / supervised step", ours / theirs, "x"
         yield (
-            f"{encoder}: the same, the bound of every image worked out",
+            f"{encoder}: the same, with the bound calculated for every image",
             all_explained / theirs,
             "x",
         )
-        yield f"{encoder}: images a second of UMN's step", batch_size / ours, "/s"
+        yield f"{encoder}: images per second in UMN's step", batch_size / ours, "/s"
 
 
 def audits(
     bench: Bench, encoder: EncoderName, count: int, epochs: int, batch_size: int | None
 ) -> Rows:
-    """Time whole audits at the same epochs, and unless it is None batch size, and what they find."""
+    """Measure time and F1 of audits with the same epochs, and the same `batch_size` if given."""
     taken: dict[str, list[float]] = {}
     found: dict[str, list[float]] = {}
     for seed in range(SEED, SEED + bench.seeds):
@@ -161,11 +167,11 @@ def audits(
         for name, system in (("UMN", UncertaintyMining()), ("confident learning",
                              ConfidentLearning()), ("AUM", AUMAudit())):  # fmt: skip
             start = time.perf_counter()
-            verdict = system.audit(task)
+            result = system.audit(task)
             bench.wait()
             taken.setdefault(name, []).append(time.perf_counter() - start)
-            found.setdefault(name, []).append(best_f1(verdict, wrong, name))
-    batches = "batches of its own" if batch_size is None else f"batches of {batch_size}"
+            found.setdefault(name, []).append(best_f1(result, wrong, name))
+    batches = "default batch sizes" if batch_size is None else f"batches of {batch_size}"
     what = f"{encoder}, {count:,} digits, {epochs} epochs, {batches}, {bench.seeds} seeds"
     for rival in ("confident learning", "AUM"):
         yield (
@@ -179,14 +185,14 @@ def audits(
     yield f"{what}: UMN's audit", statistics.mean(taken["UMN"]), "s"
 
 
-def best_f1(verdict: AuditResult, wrong: np.ndarray, name: str) -> float:
-    """Give F1; of confident learning that of the filter which the truth chooses."""
-    cuts = verdict.variants.values() if name == "confident learning" else [verdict.flagged]
+def best_f1(result: AuditResult, wrong: np.ndarray, name: str) -> float:
+    """Return F1; for confident learning, that of the filter which the truth chooses."""
+    cuts = result.variants.values() if name == "confident learning" else [result.flagged]
     return max(float(f1_score(wrong, cut)) for cut in cuts)
 
 
 def recorder(bench: Bench) -> Rows:
-    """Time recording against the steps of an epoch."""
+    """Time recording as a share of the steps of an epoch."""
     for encoder, count, batch_size in (("mlp", 10_000, 200), ("resnet18", 1000, 50)):
         task, _ = bench.task(encoder, count)
         method, plan = make_umn(task, batch_size), task.plan(batch_size)
@@ -206,14 +212,14 @@ def recorder(bench: Bench) -> Rows:
             method, images, plan, epochs=3, seed=SEED, on_epoch=record, reporter=task.reporter
         )
         yield (
-            f"{encoder}, {count:,} digits: recording, of an epoch",
+            f"{encoder}, {count:,} digits: recording, as a share of an epoch",
             sum(spent) / ended.seconds,
             "share",
         )
 
 
 def compiled(bench: Bench) -> Rows:
-    """Time UMN's compiled step against the step as it is, and how long compiling takes."""
+    """Time UMN's compiled and uncompiled step, and the compilation."""
     for encoder, batch_size, task in each_encoder(bench):
         method = make_umn(task, batch_size)
         method.compile()
@@ -227,8 +233,12 @@ def compiled(bench: Bench) -> Rows:
             print(f"compiled: {encoder}: {method.compiled.failure}")
             continue
         ours, plain = bench.seconds(quick, stepper(task, make_umn(task, batch_size), batch_size))
-        yield f"{encoder}, batch of {batch_size}: UMN's compiled step / its step", ours / plain, "x"
-        yield f"{encoder}: compiled in", spent, "s"
+        yield (
+            f"{encoder}, batch of {batch_size}: UMN's compiled step / uncompiled step",
+            ours / plain,
+            "x",
+        )
+        yield f"{encoder}: time to compile", spent, "s"
 
 
 def classes(bench: Bench) -> Rows:
@@ -241,7 +251,7 @@ def classes(bench: Bench) -> Rows:
 
 
 def decoding(bench: Bench) -> Rows:
-    """Decode PNG files of 28x28 pixels and JPEG files of 224x224, all cores."""
+    """Time decoding of PNG files of 28x28 pixels and JPEG files of 224x224, on all cores."""
     pixels, _ = bench.digits
     rng = np.random.default_rng(SEED)
     photo = Image.fromarray(rng.integers(0, 256, (14, 14, 3)).astype(np.uint8))
@@ -260,7 +270,7 @@ def decoding(bench: Bench) -> Rows:
 
 
 def flops(bench: Bench) -> Rows:
-    """Count the floating-point operations of a step, and on a GPU what is achieved of the possible."""
+    """Count the floating-point operations of a step; on a GPU, return the achieved share as well."""
     on_gpu = bench.device.type == "cuda"
     rate = matrix_rate(bench) if on_gpu else None
     if rate is not None:
@@ -272,16 +282,16 @@ def flops(bench: Bench) -> Rows:
         with FlopCounterMode(display=False) as counter:
             step()
         an_image = counter.get_total_flops() / batch_size
-        yield f"{encoder}, 32x32 color: UMN's step, an image", an_image / 1e9, "GFLOP"
+        yield f"{encoder}, 32x32 color: UMN's step, per image", an_image / 1e9, "GFLOP"
         if rate is not None:
             task = bench.noise(encoder, 10, 2000)
             (seconds,) = bench.seconds(stepper(task, make_umn(task, 500), 500))
             achieved = 500 * an_image / seconds
-            yield f"{encoder}: achieved, of the matrix rate", achieved / rate, "share"
+            yield f"{encoder}: achieved share of the matrix rate", achieved / rate, "share"
 
 
 def matrix_rate(bench: Bench) -> float:
-    """Give the floating-point operations a second of a large matrix product in bfloat16."""
+    """Return the floating-point operations per second of a large matrix product in bfloat16."""
     left = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=bench.device, dtype=torch.bfloat16)
     (seconds,) = bench.seconds(lambda: left @ left)
     return 2 * MATRIX_SIDE**3 / seconds
@@ -301,14 +311,14 @@ SECTIONS: dict[str, Callable[[Bench], Rows]] = {
 
 
 def report() -> str:
-    """Lay out the results as Markdown."""
+    """Return the results as Markdown."""
     done = pd.read_csv(RESULTS)
     lines = [
         "# Speed",
         "",
-        f"`python benchmarks/speed.py MNIST_FOLDER`. Digits are MNIST's, {RATE:.0%} of the labels"
-        f" wrong, seeds {SEED} and up. Ratios are of one run; steps are medians, timed in turns."
-        " Memory, disk and time by the number of images: [scale.md](scale.md).",
+        f"`python benchmarks/speed.py MNIST_FOLDER`. Digits are MNIST's, with {RATE:.0%} of the labels"
+        f" wrong, seeds from {SEED} on. Ratios are from one run. Steps are medians, timed alternately."
+        " [scale.md](scale.md) has memory, disk and time by the number of images.",
         "",
     ]
     for (section, revision, where), rows in done.groupby(
@@ -327,7 +337,7 @@ def main() -> None:
     parser.add_argument("mnist", type=Path, help="folder of MNIST's parquet shards")
     parser.add_argument("--section", action="append", choices=list(SECTIONS))
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--seeds", type=int, default=3, help="audits of each system")
+    parser.add_argument("--seeds", type=int, default=3, help="number of audits of each system")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.mnist, torch.device(options.device), options.seeds)

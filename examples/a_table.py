@@ -16,7 +16,7 @@ import labelaudit
 
 
 def main(epochs: int | None = None) -> labelaudit.ScanResult:
-    """Scan the table, and print what became of its columns."""
+    """Scan the table, and print how each of its columns was used."""
     data = load_breast_cancer(as_frame=True)
     table = data.frame.drop(columns="target")
     truth = np.where(data.target == 0, "malignant", "benign")

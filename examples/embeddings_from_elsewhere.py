@@ -1,4 +1,4 @@
-"""Audit labels by embeddings that were made elsewhere, of anything: images, sounds, products.
+"""Audit labels with precomputed embeddings of any data: images, sounds, products.
 
 Run it with ``python examples/embeddings_from_elsewhere.py``. Principal components of scikit-learn's
 digits stand in for the embeddings. Any array with one row per sample works. In a shell::

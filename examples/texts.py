@@ -1,4 +1,4 @@
-"""Audit the labels of texts with features that you bring.
+"""Audit the labels of texts with precomputed features.
 
 Run it with ``python examples/texts.py``. It writes 600 short letters, gives every seventh letter a
 wrong label, and computes TF-IDF features. The features of a sentence encoder are better::

@@ -35,7 +35,7 @@ def main() -> labelaudit.LabelIssues:
     columns = ["sample_id", "given_label", "suggested_label", "suspect_score", "ambiguity"]
     print(issues.sort_values("rank")[columns].head().to_string(index=False))
     print(issues.summary["threshold"]["explanation"])
-    if issues.summary["mistakes"]:  # unless there are too few to say
+    if issues.summary["mistakes"]:  # None if there are too few wrong labels
         print(issues.summary["mistakes"]["explanation"])
     found = issues["is_label_issue"].to_numpy() & (noisy_labels != clean_labels)
     print(f"{np.count_nonzero(found)} of the flagged labels are truly wrong.")

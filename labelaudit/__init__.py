@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from labelaudit.training.recorder import EpsilonHistory as EpsilonHistory
     from labelaudit.training.recorder import EpsilonRecorder as EpsilonRecorder
 
-# Imported when first asked for: torch takes seconds, and `labelaudit --help` does without it.
+# Imported when first used: torch takes seconds to import, and `labelaudit --help` does not need it.
 _MODULES = {
     "labelaudit.auditor": "LabelAuditor",
     "labelaudit.benchmark.datasets": "Dataset",

@@ -1,8 +1,7 @@
-"""LabelAuditor: the audit on arrays, in scikit-learn's manner.
+"""LabelAuditor: the audit of arrays, with scikit-learn's interface.
 
-`labelaudit.scan` reads files, fits a `LabelAuditor` and writes what it found. `labelaudit eval`
-fits the same object on labels that were corrupted on purpose. So every published figure comes from
-this code.
+`labelaudit.scan` reads files, fits a `LabelAuditor` and writes its results. `labelaudit eval` fits the
+same object to labels that were corrupted on purpose, so every published figure comes from this code.
 """
 
 from __future__ import annotations
@@ -61,13 +60,12 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         The most probable class other than the given one. Unlabeled samples have -1, or None where
         labels are text.
     ranking_ : array (L,) of int64
-        Rows of the L labeled samples, the most suspect first. It is finer than the score, which
-        rounds to 1.
+        Rows of the L labeled samples, the most suspect first. It also orders scores that round to 1.
     pred_probs_ : array (N, C) of float32
-        Class probabilities by the trained guider. It was trained on the given labels.
+        Class probabilities predicted by the guider, which was trained on the given labels.
     oos_probs_ : array (N, C) of float32
-        Out-of-sample class probabilities, which the scores rest on: no label decides its own row.
-        NaN for unlabeled samples.
+        Out-of-sample class probabilities, from which the scores are computed. No row depends on its own
+        label. NaN for unlabeled samples.
     ambiguity_ : array (N,) of float64
         Probability that two people label the sample differently, in [0, 1]. NaN for unlabeled
         samples.
@@ -79,9 +77,9 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     expected_wrong_ : float
         Expected number of wrong labels.
     expected_wrong_interval_ : tuple of two floats, or None
-        The number of wrong labels lies in it in nine of ten cases.
+        90% interval of the number of wrong labels; None if the score is no probability.
     trust_ : Trust
-        Whether the result can be trusted, and the reasons where it cannot.
+        Whether the result can be trusted, and the reasons if it cannot.
     embeddings_ : array (N, d) of float32
         The guider's embedding of every sample.
     n_iter_ : int
@@ -91,7 +89,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     method_ : UMN
         The trained networks.
     audited_ : Audited
-        All of the above as the modules of labelaudit hand it on.
+        The complete result, for other modules of labelaudit.
 
     Examples
     --------
@@ -118,36 +116,44 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         on_epoch: Callable[[Self, int], object] | None = None,
         reporter: Reporter | None = None,
     ) -> Self:
-        """Train on all samples, and judge every given label.
+        """Train on all samples, and score every given label.
 
         Parameters
         ----------
         X : array (N, D), array (N, H, W) or (N, H, W, C), or what `labelaudit.scan` takes
-            Features, or images (uint8, or floats in [0, 1]). Also a `Source`, which has labels.
+            Features, or images (uint8, or floats in [0, 1]). A `Source` already has labels.
         y : array (N,)
             Given labels: integers or text. -1, None, NaN and "" are unlabeled.
         verified : array (N,) of bool, optional
             Labels that a person has verified. They are taken as right and never flagged.
         record_to : path, optional
-            Folder to write ε of every label to, one parquet file per epoch. It must be new or empty.
+            Folder for ε of every label, one parquet file per epoch. It must be new or empty.
         on_epoch : callable, optional
-            Called with the auditor and the epoch's number, from 1, after each epoch. Only
-            `method_` is set then.
+            Called after each epoch with the auditor and the epoch's number, from 1. At that time only
+            `method_` is set.
         reporter : Reporter, optional
-            Told of progress.
+            Receives progress and warnings.
+
+        Returns
+        -------
+        LabelAuditor
+            The fitted auditor itself.
 
         Raises
         ------
         SourceError, OptionError
-            If samples, labels or options cannot be used. Both are a ValueError.
-        UntrustedResultWarning
-            As a warning: the result should not be trusted; `trust_` has the reasons.
+            If samples, labels or options cannot be used. Both are subclasses of ValueError.
         KeyboardInterrupt
-            If interrupted before the first epoch ended. Later the ranking so far is kept, and
+            If interrupted before the end of the first epoch. Later, the ranking so far is kept, and
             `status_` is "interrupted".
+
+        Warns
+        -----
+        UntrustedResultWarning
+            If the result should not be trusted. `trust_` has the reasons.
         """
         started = time.monotonic()
-        self.options()  # An option that cannot be used is told before anything is read.
+        self.options()  # raises for options that cannot be used, before anything is read
         reporter = choose_reporter(reporter, self.verbose)
         data, classes = self._read(X, y, verified)
         plan = self.prepare(data, reporter)
@@ -157,7 +163,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         return self
 
     def options(self) -> AuditOptions:
-        """Return the options alone, checked.
+        """Return the options, checked.
 
         Raises
         ------
@@ -173,7 +179,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     def prepare(
         self, data: Source | FeatureSource, reporter: Reporter, scratch: Path | None = None
     ) -> AuditPlan:
-        """Settle everything before the first training step; see `labelaudit.audit.plan.prepare`."""
+        """Return the plan of the training; see `labelaudit.audit.plan.prepare`."""
         with _gpu_memory_in_words():
             return prepare(data, self.options(), reporter, scratch)
 
@@ -187,22 +193,22 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         on_epoch: Callable[[Self, int], object] | None = None,
         classes: np.ndarray | None = None,
     ) -> Self:
-        """Train by a plan and judge; `fit` is `prepare` and this.
+        """Train by a plan and score the labels. `fit` calls `prepare` and then this method.
 
         Parameters
         ----------
         plan
             From `prepare`.
         files
-            Where epochs and checkpoints are kept.
+            Files of the recorded epochs and of the checkpoint.
         reporter
-            Told of progress.
+            Receives progress and warnings.
         started
-            When the audit began, by `time.monotonic`.
+            Start of the audit, from `time.monotonic`. By default now.
         on_epoch
             See `fit`.
         classes
-            ``(C,)``, the classes as the caller has them; by default their names.
+            ``(C,)``, the classes in the type of the caller's labels. By default their names.
         """
         started = time.monotonic() if started is None else started
 
@@ -226,15 +232,15 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     def _read(
         self, X: Any, y: Any, verified: npt.ArrayLike | None
     ) -> tuple[Source | FeatureSource, np.ndarray | None]:
-        """Return samples with labels, and the classes in the type of the labels."""
+        """Return samples with labels, and the classes in the type of the labels, if known."""
         if isinstance(X, Source | FeatureSource):
             if y is not None or verified is not None:
-                raise OptionError("a Source has its labels already; leave y and verified out")
+                raise OptionError("a Source already has labels; leave y and verified out")
             return X, None
         if is_data_set(X):
             if verified is not None:
                 raise OptionError(
-                    "verified goes with arrays; leave it out with a data set or a list"
+                    "verified can only be used with arrays; leave it out with a data set or a list"
                 )
             return read_python_data(X, Asked(y)), None
         if y is None:
@@ -242,7 +248,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
                 "LabelAuditor requires y to be passed, but the target y is None; give one label for"
                 " each sample"
             )
-        # Lists stay lists: of ["cat", nan] NumPy would make the texts "cat" and "nan".
+        # Lists are not converted, because in ["cat", nan] NumPy would turn the NaN into the text "nan".
         labels = y if isinstance(y, list | tuple) else as_array(y)
         X = as_array(X) if is_tensor(X) else X
         images = np.ndim(X) > 2
@@ -251,12 +257,12 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         source = source_from_arrays(X if images else None, labels, verified=verified)
         known = {as_text(value): value for value in np.asarray(labels, dtype=object).tolist()}
         classes = np.array([known[name] for name in source.manifest.class_names])
-        if classes.dtype.kind not in "if":  # -1 and NaN have a place in numbers alone
+        if classes.dtype.kind not in "if":  # -1 and NaN are possible only among numbers
             classes = classes.astype(object)
         return (source if images else features_of_rows(source, X)), classes
 
     def _set_results(self, audited: Audited, classes: np.ndarray) -> None:
-        """Spread what is known of the L labeled samples over all N."""
+        """Set the attributes, with values of the L labeled samples extended to all N samples."""
         plan, fitted, judgement = audited.plan, audited.fitted, audited.judgement
         manifest, scores, evidence = plan.manifest, judgement.scores, judgement.evidence
         rows = np.flatnonzero(manifest.labeled)
@@ -287,7 +293,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         self.status_ = fitted.training.status
 
     def result(self) -> ScanResult:
-        """Return tables, summary and report of the audit, as `labelaudit.scan` does.
+        """Return the tables, the summary and the report of the audit, as `labelaudit.scan` does.
 
         Raises
         ------
@@ -300,13 +306,13 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
 
 @contextmanager
 def _gpu_memory_in_words() -> Iterator[None]:
-    """Raise `OptionError` where the GPU has not enough memory."""
+    """Raise `OptionError` if the GPU does not have enough memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise OptionError(
-            "the GPU has not enough free memory: a smaller `batch_size` or `image_size` needs less,"
-            " and `device='cpu'` needs none of it"
+            "the GPU does not have enough free memory; use a smaller `batch_size` or `image_size`, or"
+            " `device='cpu'`"
         ) from error
 
 
@@ -314,5 +320,5 @@ def _new_folder(path: str | Path) -> Path:
     """Return a folder that is new or empty."""
     folder = Path(path)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} is there already and not empty; choose another record_to")
+        raise OutputError(f"{folder} already exists and is not empty; choose another record_to")
     return folder

@@ -73,7 +73,7 @@ def scan(
         files = [options["features"], *(options["pred_probs"] or ())]
         tables = [Path(f) for f in files if f and f.lower().endswith((".npy", ".parquet"))]
         check_exist(tables, "the features or predictions")
-        told = reporter(f"reading {source}")
+        progress = reporter(f"reading {source}")
 
         from labelaudit.pipeline import scan as run_scan
         from labelaudit.sources.file_tree import source_name
@@ -81,7 +81,7 @@ def scan(
         options["out"] = options["out"] or Path(f"labelaudit-{source_name(source)}")
         for name in ("pred_probs", "reviewed"):
             options[name] = options[name] or None
-        show_scan(run_scan(source, labels, **options, reporter=told))
+        show_scan(run_scan(source, labels, **options, reporter=progress))
 
 
 def _check_paths(source: str, labels: str | None) -> None:
@@ -123,7 +123,7 @@ def embed(
     """Write the features that a pretrained network computes from images, for scan --features."""
     with for_people():
         _check_paths(source, labels)
-        told = reporter(f"reading {source}")
+        progress = reporter(f"reading {source}")
 
         from labelaudit.features.embed import embed as run_embed
 
@@ -133,7 +133,7 @@ def embed(
             encoder=encoder,
             image_size=image_size,
             out=out,
-            reporter=told,
+            reporter=progress,
             **options,
         )
         Console().print(f"Features: {plain(str(out))}", soft_wrap=True, highlight=False)
@@ -160,7 +160,7 @@ def demo(
 ) -> None:
     """Audit scikit-learn's handwritten digits, after making a fifth of their labels wrong."""
     with for_people():
-        told = reporter("making labels of digits wrong")
+        progress = reporter("making labels of digits wrong")
 
         from labelaudit.benchmark.demo import corrupted_digits, write_digits
         from labelaudit.pipeline import scan as run_scan
@@ -168,7 +168,7 @@ def demo(
         seed = options["seed"]
         if data is None:
             source = corrupted_digits(rate, seed)
-            show_scan(run_scan(source, out=out, force=True, seed=seed, reporter=told))
+            show_scan(run_scan(source, out=out, force=True, seed=seed, reporter=progress))
             return
         images, labels = write_digits(data, rate, seed)
         result = run_scan(
@@ -178,7 +178,7 @@ def demo(
             out=out,
             force=True,
             seed=seed,
-            reporter=told,
+            reporter=progress,
         )
         show_scan(result)
 
@@ -258,7 +258,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="COLUMN|FILE",
-            help="Features of the samples, made elsewhere: a file, or a column of the source.",
+            help="Precomputed features of the samples: a file, or a column of the source.",
         ),
     ] = None,
     test: Annotated[
@@ -272,7 +272,7 @@ def evaluate(
         Path | None, typer.Option(metavar="FOLDER", help="Folder with the files of the data set.")
     ] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Download the data set if it is not there.")
+        bool, typer.Option("--download", help="Download the data set if its files are missing.")
     ] = False,
     out: Annotated[
         Path | None,
@@ -293,7 +293,7 @@ def evaluate(
     """Make labels wrong on purpose and compare how well each method finds them."""
     with for_people():
         check_exist([scores] if scores is not None else [], "the scores")
-        told = reporter(f"evaluating on {protocol or dataset or 'digits'}")
+        progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
         from labelaudit.benchmark import evaluation
         from labelaudit.benchmark.noise import Noise
@@ -312,7 +312,7 @@ def evaluate(
                 test=test,
                 label_column=label_column,
                 noise=kinds,
-                reporter=told,
+                reporter=progress,
             )
         if protocol is not None:
             result, lines = evaluation.run_protocol(
@@ -328,7 +328,7 @@ def evaluate(
                 download=download,
                 device=options["device"],
                 jobs=jobs,
-                reporter=told,
+                reporter=progress,
             )
             Console().print("\n".join(lines), highlight=False, soft_wrap=True)
             _end_of_eval(result)
@@ -360,7 +360,7 @@ def evaluate(
             out=out,
             jobs=jobs,
             curves=curves,
-            reporter=told,
+            reporter=progress,
             **options,
         )
         _end_of_eval(result)
@@ -379,7 +379,7 @@ def _rates(texts: list[str] | None) -> list[float] | None:
 
 
 def _end_of_eval(result: EvalResult) -> None:
-    """Print one table per corruption, what failed, and where the files are."""
+    """Print one table per corruption, the failed cells, and the path of the files."""
     from labelaudit.benchmark.comparison import comparison_tables
 
     console = Console()

@@ -218,13 +218,13 @@ def _show_diff(found: RunDiff) -> None:
         _expected(found.expected_wrong_b, found.expected_wrong_interval_b),
     )
     if not (found.trusted_a and found.trusted_b):
-        said = ["yes" if trusted else "[bold red]no[/bold red]" for trusted in
+        trust = ["yes" if trusted else "[bold red]no[/bold red]" for trusted in
                 (found.trusted_a, found.trusted_b)]  # fmt: skip
-        table.add_row("trustworthy", *said)
+        table.add_row("trustworthy", *trust)
     Console().print(table)
-    told = [f"{count:,} {change}" for change, count in found.counts.items() if count]
+    counts = [f"{count:,} {change}" for change, count in found.counts.items() if count]
     _tell(
-        f"{', '.join(told) or 'No differences'}; {found.still_suspect:,} are suspect in both runs."
+        f"{', '.join(counts) or 'No differences'}; {found.still_suspect:,} are suspect in both runs."
     )
     fresh = found.table[found.table["change"] == "newly suspect"].head(SHOWN_ROWS)
     if len(fresh):
@@ -273,14 +273,14 @@ def export(
     with for_people(interrupted="Interrupted."):
         from labelaudit.corrections.exports import export_run
 
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UntrustedResultWarning)
             paths = export_run(
                 run, to, out, image_root_url=image_root_url, force=force, all_samples=all_samples
             )
         for path in paths:
             _tell(str(path))
-        for warning in told:
+        for warning in caught:
             reporter().warn(str(warning.message))
 
 

@@ -1,30 +1,29 @@
 """Errors meant for people.
 
-Each carries one line that says what is wrong, where, and how to mend it. The CLI prints that line
-without a traceback and exits with code 2; from Python they are ordinary exceptions. Anything else
-that escapes labelaudit is a bug in labelaudit.
+The message of each is one line that says what is wrong, where, and how to correct it. The command line
+prints it without a traceback and exits with code 2. Any other exception is a bug in labelaudit.
 """
 
 
 class LabelauditError(ValueError):
-    """Base of every error that is the input's, not the program's."""
+    """Base class of all errors that are caused by the input."""
 
 
 class SourceError(LabelauditError):
-    """The images or the labels cannot be used as they are."""
+    """The samples or labels cannot be used."""
 
 
 class OptionError(LabelauditError):
-    """An option's value cannot be used, alone or with the data at hand."""
+    """The value of an option cannot be used, or not with these data."""
 
 
 class OutputError(LabelauditError):
-    """The results cannot be written where they were asked for."""
+    """The results cannot be written to the requested place."""
 
 
 class LabelauditWarning(UserWarning):
-    """Base of every warning about a result; the CLI prints its own words instead."""
+    """Base class of all warnings about a result. The command line prints its own text instead."""
 
 
 class UntrustedResultWarning(LabelauditWarning):
-    """The result should not be trusted: what labels were held against knows too little."""
+    """The result should not be trusted, because the predictions know too little about the classes."""

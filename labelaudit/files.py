@@ -64,17 +64,7 @@ def locked(path: Path) -> Iterator[None]:
     """Let only one process at a time read a file, change its content and write it.
 
     Meanwhile there is a lock file beside it. The lock file of a killed process is removed after
-    `LOCK_SECONDS`.
-
-    Parameters
-    ----------
-    path : Path
-        The file; it need not exist.
-
-    Raises
-    ------
-    OutputError
-        The folder cannot be written to.
+    `LOCK_SECONDS`. Raises OutputError if the folder cannot be written to.
     """
     lock = path.with_name(f".{path.name}.lock")
     started = time.monotonic()

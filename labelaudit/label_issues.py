@@ -1,4 +1,4 @@
-"""Wrong labels found with class probabilities of your own model: arrays in, a data frame out."""
+"""find_label_issues(): find wrong labels with the class probabilities of your own model."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from labelaudit.suspects.summary import AuditSummary
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import warn_of_distrust
 
-NO_CODE = -(2**62)  # stands for a text that is no class number
+NO_CODE = -(2**62)  # represents a text that is no class number
 
 
 class LabelIssues(pd.DataFrame):
@@ -39,9 +39,8 @@ class LabelIssues(pd.DataFrame):
     Attributes
     ----------
     summary : AuditSummary
-        Counts, the expected number of wrong labels and its interval, what the mistakes are like, what
-        was assumed, and whether to trust the result. Keys as in summary.json
-        (docs/reference/run-folder.md).
+        Counts, the expected number of wrong labels and its interval, kinds of mistakes, assumptions,
+        and whether to trust the result. docs/reference/run-folder.md describes the keys.
     """
 
     _metadata = ["summary"]  # noqa: RUF012 - pandas' own way to carry attributes along
@@ -89,32 +88,32 @@ def find_label_issues(
     labels : array, list or Series (N,)
         Given labels: class numbers 0..C-1, or names. -1, None, NaN and "" mean unlabeled.
     pred_probs : array, DataFrame or Tensor (N, C), or a list of several
-        Class probabilities; rows sum to 1. float16, float32 or float64, maybe memory-mapped. Several
-        models' predictions are averaged, which usually finds more than the best of them alone.
+        Class probabilities; rows sum to 1. float16, float32 or float64; memory-mapped arrays are
+        accepted. Predictions of several models are averaged, which usually finds more than the best of
+        them alone.
     features : array (N, D), optional
-        Embeddings of the samples. A logistic regression and a vote of the nearest samples are then
-        cross-fitted on them, and averaged with the predictions.
+        Embeddings of the samples. A logistic regression and a nearest-neighbor vote are cross-fitted on
+        them and averaged with the predictions.
     classes : sequence of C, optional
-        Names of the columns of `pred_probs`. By default the columns of a DataFrame, otherwise the
-        class numbers; if labels are names, these names in sorted order.
+        Names of the columns of `pred_probs`. The default for a DataFrame is its columns. Otherwise it
+        is the class numbers, or the sorted names if labels are names.
     verified : array (N,) of bool, optional
-        Labels that a person has verified. They are taken as right: never flagged, and not expected to
-        be wrong. If many suspects were corrected, fewer of the other wrong labels are found. In that
-        case use `labelaudit.scan` with ``reviewed``, which knows the labels before correction.
+        Labels that a person has verified. They are taken as right and never flagged. If many suspects
+        were corrected, fewer of the other wrong labels are found. In that case use `labelaudit.scan`
+        with ``reviewed``, which knows the labels before correction.
     threshold : str
         Which labels are flagged: "auto" for those more likely wrong than right, a score from 0 to 1,
         "top:K" for the K most suspect labels, or "rate:R" for the most suspect share R.
     seed : int
-        Seed of the draw of samples that the model of the mistakes is fitted to, where there are very
-        many.
+        Seed of the subset of samples that the label model is fitted to, if there are very many.
 
     Returns
     -------
     LabelIssues
-        A data frame with one row per sample, in their order, and with the index of `labels` if that is
-        a Series. Columns ``sample_id, given_label, predicted_label, predicted_prob, suggested_label,
-        suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
-        `verified` the column ``verified``. The attribute ``summary`` sums them up.
+        A data frame with one row per sample, in their order. It has the index of `labels` if that is a
+        Series. The columns are ``sample_id, given_label, predicted_label, predicted_prob,
+        suggested_label, suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity,
+        trusted``, and ``verified`` if `verified` is given. Its attribute ``summary`` is the summary.
 
     Raises
     ------
@@ -303,7 +302,7 @@ def _label_values(labels: Any) -> Any:
 
 
 def _sorted_classes(used: list[str], num_classes: int) -> tuple[str, ...]:
-    """Take the sorted names of the labels for the columns, if there is no doubt about it."""
+    """Return the sorted names of the labels as those of the columns; raise if that is doubtful."""
     if len(used) != num_classes:
         raise SourceError(
             f"the labels name {len(used)} classes ({some(used)}) and the predictions have"
@@ -348,7 +347,7 @@ def _number_codes(
         row = int(outside[0])
         raise SourceError(
             f"labels[{row}] is {codes[row]}, but the predictions have the columns 0 to"
-            f" {num_classes - 1}; give the names of the columns with classes=[...], or -1 where there"
-            " is no label"
+            f" {num_classes - 1}; name the columns with classes=[...], or give -1 for samples"
+            " without a label"
         )
     return codes, tuple(str(code) for code in range(num_classes))

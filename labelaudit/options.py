@@ -46,21 +46,21 @@ def option(
     Parameters
     ----------
     default
-        Its value where a user gives none.
+        The default value.
     help
         One or two sentences for ``--help``.
     details
-        What the reference says beyond `help`.
+        Further sentences for the reference page.
     in_python
-        What the docstring of `labelaudit.scan` says beyond both.
+        Further sentences for the docstring of `labelaudit.scan`.
     metavar
-        What ``--help`` calls the value.
+        Name of the value in ``--help``.
     opposite
-        What False is called on the command line, where it has a name.
+        Name of the option for False on the command line, if there is one.
     typed
-        Its type on the command line, where that is not the field's.
+        Type on the command line, if it differs from the type of the field.
     shown_default
-        What ``--help`` says of a default that depends on the data.
+        Text in ``--help`` for a default that depends on the data.
     least
         The smallest number that is accepted.
     """
@@ -83,11 +83,11 @@ class ReadOptions:
 
     features: str | Path | np.ndarray | None = option(
         None,
-        "Features of the samples, made elsewhere: a column of lists in the table of labels, a .npy"
+        "Precomputed features of the samples: a column of lists in the table of labels, a .npy"
         " file with one row per row of the table, or a .parquet file with ids.",
-        details="A .npy file belongs to the table row by row. A .parquet file holds a column"
-        " sample_id and either a column of lists or several columns of numbers, in any order of"
-        " rows; `labelaudit embed` writes such a file. Folders and shards of images need the"
+        details="Row i of a .npy file belongs to row i of the table. A .parquet file has a column"
+        " sample_id and either a column of lists or several columns of numbers, with its rows in any"
+        " order; `labelaudit embed` writes such a file. Folders and shards of images need the"
         " .parquet file.",
         in_python="An array (N, D) is accepted too.",
         metavar="COLUMN|FILE",
@@ -176,25 +176,25 @@ class AuditOptions:
     )
     fine_tune: bool = option(
         False,
-        "Train the pretrained network on the images too, at the cost of many passes. Frozen, it reads"
-        " each image once.",
+        "Train the pretrained network on the images too, which takes many passes over them. Without"
+        " this option it is frozen and reads each image once.",
         opposite="freeze",
     )
     image_size: int | None = option(
         None,
         "Longest side, in pixels, at which images are read.",
-        details="By default it is the median size of the images, at most 128 for ResNets. A"
-        " pretrained network reads squares with this side; by default the side that its weights were"
-        " made for.",
+        details="The default is the median size of the images, at most 128 for ResNets. A"
+        " pretrained network reads squares with this side. Its default is the side that its weights"
+        " were made for.",
         metavar="PIXELS",
         least=1,
     )
     epochs: int | None = option(
-        None, "Number of passes over the data. By default it follows the data.", least=1
+        None, "Number of passes over the data. The default depends on the data.", least=1
     )
     batch_size: int | None = option(
         None,
-        "Number of samples in each training step. By default it follows the data.",
+        "Number of samples in each training step. The default depends on the data.",
         details="Under torchrun it is the number for all processes together.",
         least=2,
     )
@@ -243,12 +243,12 @@ class AuditOptions:
         return self.weights is not None or self.encoder not in ("auto", *ENCODER_NAMES)
 
     def refuse_encoder(self, giver: str) -> None:
-        """Raise `OptionError` where an option for images is set although `giver` gives features."""
+        """Raise `OptionError` if an option for images is set although `giver` gives features."""
         usual = AuditOptions()
         for name in ("encoder", "weights", "image_size", "flip"):
             if getattr(self, name) != getattr(usual, name):
                 raise OptionError(
-                    f"{giver} gives the features, and `{name}` is for images; leave `{name}` out"
+                    f"{giver} gives features, but `{name}` is for images; leave `{name}` out"
                 )
 
 
@@ -266,7 +266,7 @@ class OutputOptions:
     )
     force: bool = option(
         False,
-        "Replace a folder that labelaudit wrote.",
+        "Replace an existing folder that labelaudit wrote.",
         details="The old folder is removed when the new one is complete.",
     )
     resume: bool = option(
@@ -285,10 +285,10 @@ class OutputOptions:
 
 @dataclass(kw_only=True, eq=False)
 class ScanOptions(OutputOptions, AuditOptions, ReadOptions):
-    """Every option of `labelaudit.scan`: of reading, of the audit and of the output, in this order."""
+    """All options of `labelaudit.scan`: for reading, the audit and the output, in this order."""
 
     def for_audit(self) -> dict[str, Any]:
-        """Give the options of the audit alone, by name."""
+        """Return the options of the audit by name."""
         return {one.name: getattr(self, one.name) for one in fields(AuditOptions)}
 
 
@@ -328,12 +328,12 @@ class ScanKeywords(TypedDict, total=False):
 
 
 def scan_options(keywords: ScanKeywords) -> ScanOptions:
-    """Make options of a caller's keywords.
+    """Return the options that keywords of a caller set.
 
     Raises
     ------
     TypeError
-        If there is no option of a name; the message proposes the nearest.
+        If there is no option of a name. The message proposes the most similar name.
     """
     names = [one.name for one in fields(ScanOptions)]
     for name in keywords:
@@ -347,8 +347,8 @@ def scan_options(keywords: ScanKeywords) -> ScanOptions:
 def with_options(function: Function) -> Function:
     """Show every option of a scan in the signature and docstring of a function.
 
-    The function takes them as ``**options``, and the line ``{options}`` of its docstring stands for
-    them. So `inspect.signature`, `help` and the completion of a notebook know them.
+    The function takes them as ``**options``. They replace the line ``{options}`` of its docstring, so
+    that `inspect.signature`, `help` and the completion in notebooks show them.
     """
     signature = inspect.signature(function)
     shown = [
@@ -362,16 +362,16 @@ def with_options(function: Function) -> Function:
     last = [p for p in own if p.kind is p.KEYWORD_ONLY]
     new = signature.replace(parameters=[*first, *shown, *last])
     function.__signature__ = new  # type: ignore[attr-defined]
-    if function.__doc__:  # python -OO leaves none
+    if function.__doc__:  # there is none under python -OO
         listed = "\n".join(_documented(one) for one in fields(ScanOptions))
         function.__doc__ = function.__doc__.replace("    {options}", listed)
     return function
 
 
 def _documented(one: Field[Any]) -> str:
-    """Give the entry of an option in a docstring of numpy's style."""
-    told = (one.metadata[part] for part in ("help", "details", "in_python"))
-    text = " ".join(filter(None, told))
+    """Return the entry of an option in a numpy docstring."""
+    parts = (one.metadata[part] for part in ("help", "details", "in_python"))
+    text = " ".join(filter(None, parts))
     words = fill(text, 98, initial_indent=" " * 8, subsequent_indent=" " * 8)
     return f"    {one.name} : {one.type}, default {one.default!r}\n{words}"
 
@@ -380,7 +380,7 @@ def _documented(one: Field[Any]) -> str:
 
 
 def check_least(options: Any) -> None:
-    """Raise `OptionError` where an option is smaller than its `least`."""
+    """Raise `OptionError` if an option is smaller than its `least`."""
     for one in fields(options):
         least, value = one.metadata.get("least"), getattr(options, one.name)
         if least is not None and value is not None and value < least:
@@ -388,7 +388,7 @@ def check_least(options: Any) -> None:
 
 
 def check_audit_options(options: AuditOptions) -> None:
-    """Raise `OptionError` where an option of the audit cannot be used, alone or beside another."""
+    """Raise `OptionError` if an option of the audit cannot be used, alone or with another one."""
     from labelaudit.suspects.decision import Threshold
 
     check_least(options)
@@ -401,7 +401,7 @@ def check_audit_options(options: AuditOptions) -> None:
     Threshold.parse(options.threshold)
     if options.weights is not None and options.encoder in ("auto", "mlp", "conv13"):
         raise OptionError(
-            f"`weights` belong to a pretrained network, and `encoder` is {options.encoder}; name the"
+            f"`weights` are for a pretrained network, but `encoder` is {options.encoder}; name the"
             " pretrained network with `encoder`"
         )
     if options.fine_tune and not options.pretrained:
@@ -411,13 +411,13 @@ def check_audit_options(options: AuditOptions) -> None:
         )
     if options.flip and options.pretrained and not options.fine_tune:
         raise OptionError(
-            "`flip` mirrors images during training, and a frozen network reads each image once; leave"
-            " `flip` out, or add `fine_tune`"
+            "`flip` mirrors images during training, but a frozen network reads each image only once;"
+            " leave `flip` out, or add `fine_tune`"
         )
 
 
 def check_scan_options(options: ScanOptions) -> None:
-    """Raise `OptionError` where an option of a scan cannot be used, alone or beside another."""
+    """Raise `OptionError` if an option of a scan cannot be used, alone or with another one."""
     check_audit_options(options)
     if options.features is not None and options.tabular:
         raise OptionError("`tabular` and `features` both give features; use one of them")
@@ -435,7 +435,7 @@ def check_scan_options(options: ScanOptions) -> None:
 
 
 def _refuse_training_options(options: ScanOptions) -> None:
-    """Raise where an option about training is set beside predictions."""
+    """Raise if an option about training is set together with predictions."""
     kept = {"device", "seed", "threshold"}
     given, usual = options.for_audit(), AuditOptions()
     set_ones = [n for n in given if n not in kept and given[n] != getattr(usual, n)]
@@ -454,5 +454,5 @@ def _refuse_training_options(options: ScanOptions) -> None:
 
 
 def name_of(values: object) -> str:
-    """Give what features or predictions are called: their file, or "an array"."""
+    """Return the name of features or predictions: that of their file, or "an array"."""
     return str(values) if isinstance(values, str | Path) else "an array"

@@ -1,4 +1,4 @@
-"""scan(): read samples and labels, fit a `LabelAuditor`, write what it found."""
+"""scan(): read samples and labels, fit a `LabelAuditor`, and write the results."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def scan(
         -1 for unlabeled).
     {options}
     reporter
-        Receives progress and warnings in words. By default they are shown as `verbose` says.
+        Receives progress and warnings. By default they are shown as `verbose` says.
     verbose
         False shows no progress. By default it is shown on standard error, if that is a terminal or
         a notebook.
@@ -69,20 +69,22 @@ def scan(
     Returns
     -------
     ScanResult
-        Ranking, predictions and history. Under torchrun in the first process alone: the others end
-        here.
+        Ranking, predictions and history. Under torchrun only process 0 returns; the others end here.
 
     Raises
     ------
     SourceError, OptionError, OutputError
-        If the data, an option or the output cannot be used; nothing is written then.
+        If the data, an option or the output cannot be used. Nothing is written then.
     TypeError
         If there is no option of that name.
-    UntrustedResultWarning
-        As a warning: the result should not be trusted; its summary says why.
     KeyboardInterrupt
-        If interrupted before the first epoch ended. Later, the ranking so far is the result, and
-        its summary's `status` is "interrupted".
+        If interrupted before the end of the first epoch. Later, the ranking so far is returned, and
+        the `status` of its summary is "interrupted".
+
+    Warns
+    -----
+    UntrustedResultWarning
+        If the result should not be trusted. Its summary gives the reasons.
     """
     started = time.monotonic()
     settings = scan_options(options)
@@ -115,7 +117,7 @@ def scan(
                 verified_column=settings.verified_column,
                 predictions=files,
             )
-        # The runs may lie on the first machine alone.
+        # The reviewed runs may exist only on the machine of process 0.
         review = distributed.share(review)
         if files is not None:
             in_order = isinstance(data, TableSource) or not isinstance(source, str | Path)
@@ -163,7 +165,7 @@ def _fit_and_write(
     reporter: Reporter,
     read_as: dict[str, Any],
 ) -> ScanResult:
-    """Train, judge and write; of several processes the first does the last two."""
+    """Train, score the labels and write the results. Only process 0 does the last two."""
     fingerprint = plan.inputs.source.fingerprint()
     _refuse_other_data(plan, fingerprint)
     place, temporary = Path(), None  # in a process that writes nothing
@@ -205,13 +207,13 @@ def _fit_and_write(
 
 
 def _refuse_other_data(plan: AuditPlan, fingerprint: str) -> None:
-    """Raise where processes on different machines have found different data, or not enough of it."""
+    """Raise if processes found different data, or if a batch is too small for all of them."""
     found = (fingerprint, plan.image_shape, plan.batch_size, plan.epochs)
     everyone = distributed.everyone(found)
     if any(other != everyone[0] for other in everyone):
         raise SourceError(
-            "the machines do not hold the same images and labels, or not all can read them; give each"
-            " the same files and the same options"
+            "the machines do not have the same images and labels, or cannot all read them; give each"
+            " machine the same files and the same options"
         )
     batches, processes = plan.batches, distributed.size()
     smallest = batches.labeled_draws // batches.steps + batches.unlabeled_draws // batches.steps

@@ -1,4 +1,4 @@
-"""scan() of predictions that were brought along: read → judge → write; nothing is trained."""
+"""scan() of the user's own predictions: read, score, write. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -48,24 +48,10 @@ def scan_predictions(
     names: tuple[str, ...],
     max_suspects: int | None = None,
 ) -> ScanResult:
-    """Judge labels by predictions and write the run folder.
+    """Score labels by predictions, and write the run folder, or nothing if `folder` is None.
 
-    Parameters
-    ----------
-    data
-        Samples, labels and predictions.
-    folder
-        Where to write; None for nowhere.
-    review
-        What was decided in earlier runs, which `data` has been given.
-    reporter
-        Told of what was found.
-    threshold, seed
-        See `labelaudit.scan`.
-    names
-        What the predictions are called, for the settings that are saved.
-    max_suspects
-        How many of the worst suspects the report shows; by default all.
+    The decisions of `review` have been applied to `data` already. `names` are the names of the
+    predictions in the saved settings.
     """
     started = time.monotonic()
     source = check_trainable(data.source)
@@ -125,7 +111,7 @@ def scan_predictions(
         num_excluded=source.num_excluded,
         warnings=warnings,
     )
-    reason = f"{len(names)} brought along, nothing trained"
+    reason = f"{len(names)} given, nothing trained"
     summary = Summary(
         **vars(found),
         encoder=EncoderUsed(name="predictions", reason=reason, image_shape=None),
@@ -176,7 +162,7 @@ def scan_predictions(
 
 
 def _duplicates(data: PredictionSource, scores: Scores) -> pd.DataFrame:
-    """List samples that are the same, or nearly, and have different labels, where features tell."""
+    """List samples that are the same, or nearly, and have different labels, if there are features."""
     manifest = data.source.manifest
     if data.features is None:
         return pd.DataFrame(columns=COLUMNS)

@@ -1,4 +1,4 @@
-"""Reporters: how progress and warnings reach the person who waits."""
+"""Reporters, which show progress and warnings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.progress import (
 
 
 def plain(text: str) -> str:
-    """Make a text safe to print: without markup and without control characters of a terminal."""
+    """Return a text that is safe to print: without markup and control characters of a terminal."""
     shown = (
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
@@ -30,7 +30,7 @@ class Bar(Protocol):
     """A progress bar."""
 
     def advance(self, steps: int = 1) -> None:
-        """Move the bar on by some steps."""
+        """Advance the bar by some steps."""
         ...
 
     def reach(self, done: int) -> None:
@@ -88,20 +88,20 @@ class ConsoleReporter(Reporter):
 
 
 def is_interactive(console: Console) -> bool:
-    """Whether a person watches: the console is a terminal or a notebook."""
+    """Whether the console is a terminal or a notebook."""
     return console.is_terminal or console.is_jupyter
 
 
 def choose_reporter(reporter: Reporter | None, verbose: bool | None) -> Reporter:
-    """Give the reporter of a Python caller.
+    """Return the reporter for a Python caller.
 
     Parameters
     ----------
     reporter
-        The caller's own, which is used as it is.
+        The caller's own reporter, which is returned unchanged.
     verbose
-        Without one, progress is shown on standard error, if that is a terminal or a notebook. False
-        shows none.
+        False shows no progress. By default it is shown on standard error, if that is a terminal or a
+        notebook.
     """
     if reporter is not None:
         return reporter
@@ -126,7 +126,7 @@ class _RichBar:
         self._progress, self._task = progress, task
 
     def advance(self, steps: int = 1) -> None:
-        """Move the bar on."""
+        """Advance the bar by some steps."""
         self._progress.advance(self._task, steps)
 
     def reach(self, done: int) -> None:

@@ -1,4 +1,4 @@
-"""What `labelaudit scan` prints when it is done."""
+"""The summary that `labelaudit scan` prints at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_SUSPECTS = 10
 
 
 def show_scan(result: ScanResult) -> None:
-    """Print whether to trust the ranking, the worst suspects, what they mean, and what to do next."""
+    """Print whether to trust the ranking, the worst suspects, explanations, and what to do next."""
     console, summary = Console(), result.summary
     trustworthy = summary.trust.trustworthy
     if not trustworthy:
@@ -56,7 +56,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def _explanations(summary: Summary) -> Iterator[str]:
-    """Give what the counts rest on, one sentence or two each."""
+    """Yield explanations of the counts, each in one or two sentences."""
     trustworthy = summary.trust.trustworthy
     yield summary.threshold.explanation
     if summary.score.assumption and trustworthy:

@@ -1,4 +1,4 @@
-"""What every command shares: options, errors in one line, exit codes, and progress."""
+"""Parts that all commands share: options, errors in one line, exit codes, and progress."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EXIT_INTERRUPTED = 130
 
 # An option as messages and help texts name it: `id_column`, or `force=True`.
 OPTION = re.compile(r"`([a-z][a-z0-9_]*)(?:=([^`]*))?`")
-# Types of the options; those that name numpy say beside it what is typed.
+# Types of the options. Where the annotation has a numpy type, `typed` has the type on the command line.
 TYPES = get_type_hints(ScanOptions, localns={"np": SimpleNamespace(ndarray=Path)})
 QUOTES = "'\""
 # Names that the command line spells differently.
@@ -49,7 +49,7 @@ SPELLINGS = {
 
 
 def as_typed(text: str) -> str:
-    """Spell the options that a text names as they are typed: `id_column` becomes ``--id-column``."""
+    """Return a text with options as they are typed: `id_column` becomes ``--id-column``."""
 
     def spell(found: re.Match[str]) -> str:
         name, value = found.groups()
@@ -60,13 +60,7 @@ def as_typed(text: str) -> str:
 
 
 def takes_scan_options(*names: str) -> Callable[[Command], Command]:
-    """Put options of a scan, as `labelaudit.options` has them, in place of a command's ``**options``.
-
-    Parameters
-    ----------
-    *names
-        Which options. Without names, all of them.
-    """
+    """Replace a command's ``**options`` by the named options of a scan, or by all of them."""
     chosen = [one for one in fields(ScanOptions) if not names or one.name in names]
 
     def decorate(command: Command) -> Command:
@@ -81,17 +75,17 @@ def takes_scan_options(*names: str) -> Callable[[Command], Command]:
 
 
 def _parameter(one: Field[Any]) -> inspect.Parameter:
-    """Give an option as typer reads it in a signature."""
-    told = one.metadata
-    typed = told["typed"] or TYPES[one.name]
+    """Return the parameter of a signature from which typer makes the option."""
+    metadata = one.metadata
+    typed = metadata["typed"] or TYPES[one.name]
     flag = f"--{one.name.replace('_', '-')}"
-    if told["opposite"]:
-        flag += f"/--{told['opposite']}"
+    if metadata["opposite"]:
+        flag += f"/--{metadata['opposite']}"
     info = typer.Option(
         flag,
-        metavar=told["metavar"],
-        help=as_typed(told["help"]),
-        show_default=told["shown_default"] or True,
+        metavar=metadata["metavar"],
+        help=as_typed(metadata["help"]),
+        show_default=metadata["shown_default"] or True,
     )
     return inspect.Parameter(
         one.name,
@@ -102,9 +96,9 @@ def _parameter(one: Field[Any]) -> inspect.Parameter:
 
 
 def check_exist(paths: Collection[Path], what: str) -> None:
-    """Raise `SourceError` where a path does not exist, before anything slow is imported.
+    """Raise `SourceError` if a path does not exist, before slow imports.
 
-    Under torchrun nothing is checked: `labelaudit.scan` raises it once for all processes.
+    Under torchrun nothing is checked here, because `labelaudit.scan` raises it once for all processes.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return
@@ -120,16 +114,11 @@ def check_exist(paths: Collection[Path], what: str) -> None:
 def for_people(
     *,
     several_processes: bool = False,
-    interrupted: str = "Interrupted before there was a ranking; --resume continues it where possible.",
+    interrupted: str = "Interrupted before there was a ranking; --resume continues it if possible.",
 ) -> Iterator[None]:
-    """Turn errors meant for people into one line and exit code 2.
+    """Print errors meant for people in one line, and exit with code 2.
 
-    Parameters
-    ----------
-    several_processes
-        Whether torchrun may start the command.
-    interrupted
-        What to say after Ctrl-C.
+    `interrupted` is the message after Ctrl-C.
     """
     errors = Console(stderr=True)
     try:
@@ -141,7 +130,7 @@ def for_people(
                 " torchrun"
             )
         with warnings.catch_warnings():
-            # What these say is printed in our own words.
+            # The command prints these warnings in its own words.
             warnings.simplefilter("ignore", LabelauditWarning)
             yield
     except LabelauditError as error:
@@ -153,15 +142,15 @@ def for_people(
         raise typer.Exit(EXIT_BAD_INPUT) from None
     except SystemExit as done:
         if "TORCHELASTIC_RUN_ID" in os.environ:
-            # A process that has helped ends at once: gloo's threads sometimes abort an interpreter
-            # that shuts down, and torchrun would end all other processes then.
+            # End at once, because gloo's threads sometimes abort an interpreter that shuts down, and
+            # torchrun would then end all other processes.
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(int(done.code or 0))
         raise
     except OSError as error:
-        # Files that labelaudit keeps raise an OutputError. This is standard output (`> file` on a full
-        # disk), or a temporary file.
+        # Result files raise an OutputError. This is standard output (`> file` on a full disk), or a
+        # temporary file.
         if error.errno != errno.ENOSPC:
             raise
         errors.print(
@@ -179,7 +168,7 @@ def for_people(
 
 
 def _drop_unprinted() -> None:
-    """Forget what could not be printed, or Python would fail with it once more when it ends."""
+    """Discard unprinted output, because Python would fail again on it when it ends."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -187,7 +176,7 @@ def _drop_unprinted() -> None:
 
 
 def leads() -> bool:
-    """Whether this is the first of the processes that torchrun started, or it started none."""
+    """Whether this is the only process, or the first of those that torchrun started."""
     return os.environ.get("RANK", "0") == "0" or "TORCHELASTIC_RUN_ID" not in os.environ
 
 
@@ -204,12 +193,9 @@ class CommandReporter(ConsoleReporter):
 
 
 def reporter(doing: str | None = None) -> CommandReporter:
-    """Give the reporter of a command.
+    """Return the reporter of a command.
 
-    Parameters
-    ----------
-    doing
-        What is under way. It is shown at once, because torch takes seconds to import.
+    It shows at once what the command is `doing`, because torch takes seconds to import.
     """
     made = CommandReporter(Console(stderr=True))
     if doing is not None and leads():

@@ -307,8 +307,8 @@ def no_compiler(*_: object) -> None:
 @pytest.mark.parametrize(
     ("backend", "slower", "said"),
     [
-        ("eager", False, "training with it"),
-        ("eager", True, "training without"),
+        ("eager", False, "training uses it"),
+        ("eager", True, "training does not use it"),
         (no_compiler, False, "the step is not compiled: .*no compiler here"),
     ],
 )
@@ -331,7 +331,7 @@ def test_a_step_is_compiled_where_that_works_and_pays(
     monkeypatch.setattr(fitting, "measure_step", measure)
     result = labelaudit.scan(images, labels, compile=True, reporter=lines, **FAST)
     assert re.search(said, "\n".join(lines.said + lines.warned))
-    assert len(compiled) == (2 if said == "training with it" else 1)
+    assert len(compiled) == (2 if said == "training uses it" else 1)
     pd.testing.assert_frame_equal(result.samples, plain.samples)
 
 
@@ -342,7 +342,7 @@ def test_a_compiled_scan_finds_planted_errors(noisy_digits, monkeypatch, lines):
     monkeypatch.setattr(fitting, "measure_step", always_faster())
     source = source_from_arrays(images, labels, clean_labels=clean)
     result = labelaudit.scan(source, device="cpu", compile=True, reporter=lines)
-    assert "training with it" in "\n".join(lines.said)
+    assert "training uses it" in "\n".join(lines.said)
     assert result.summary["metrics"]["auroc"] > 0.97
 
 

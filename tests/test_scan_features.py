@@ -335,7 +335,7 @@ def test_a_trained_trunk_takes_small_steps(weights) -> None:
         ({"features": "f.npy", "encoder": "resnet50"}, "leave `encoder` out"),
         ({"features": "f.npy", "encoder": "resnet50", "weights": "w.pth"}, "`encoder`"),
         ({"features": "f.npy", "image_size": 64}, "leave `image_size` out"),
-        ({"tabular": True, "image_size": 64}, "`tabular` gives the features, and `image_size`"),
+        ({"tabular": True, "image_size": 64}, "`tabular` gives features, but `image_size`"),
         ({"tabular": True, "features": "f.npy"}, "use one of them"),
     ],
 )
@@ -348,7 +348,7 @@ def test_options_that_exclude_each_other(mails, tmp_path, settings, message) -> 
 @pytest.mark.parametrize("settings", [{"encoder": "resnet50"}, {"image_size": 64}])
 def test_an_array_of_features_takes_no_options_of_images(gaussians, settings) -> None:
     features, noisy, _ = gaussians
-    with pytest.raises(OptionError, match="the source gives the features"):
+    with pytest.raises(OptionError, match="the source gives features"):
         labelaudit.scan(features, noisy, **settings)
 
 

@@ -1,4 +1,4 @@
-"""Training UMN by a plan: time estimate, compilation, one record per epoch, predictions at the end."""
+"""Train UMN by a plan: time estimate, compilation, one record per epoch, predictions at the end."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from labelaudit.training.device import seeded
 from labelaudit.training.loop import FitResult, fit, measure_step, predict_all
 from labelaudit.training.recorder import EpsilonHistory, look_at_labels, write_part
 
-# Recording an epoch costs about this share of its steps. It only serves the estimate of time.
+# Recording an epoch takes about this share of the time of its steps; used only for the estimate.
 RECORDING_SHARE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
 class RunFiles:
-    """Where a training that can be resumed keeps its files.
+    """The files of a training.
 
     Attributes
     ----------
     history
-        Folder of the recorded epochs; None records none.
+        Folder of the recorded epochs; None to record none.
     checkpoint
-        File with the state to go on from; None keeps none.
+        File of the state from which training can be resumed; None to write none.
     owner
-        Kept for as long as the recorded history is, such as the handle of a temporary folder.
+        An object to keep as long as the history exists, such as the handle of a temporary folder.
     """
 
     history: Path | None = None
@@ -48,16 +48,16 @@ class RunFiles:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A trained UMN and what it says of the samples.
+    """A trained UMN and its predictions.
 
     Attributes
     ----------
     method
         The trained learner and guider.
     training
-        How training ended.
+        Number of epochs, time, and how training ended.
     means
-        ε and probabilities of the L given labels, over all epochs.
+        Means over all epochs of ε and of the probabilities of the L given labels.
     pred_probs, embeddings
         The guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32.
     """
@@ -77,25 +77,26 @@ def fit_plan(
     started: float,
     on_epoch: Callable[[UMN, int], object] | None = None,
 ) -> Fitted:
-    """Train UMN, record every epoch, and let the trained networks look at all samples.
+    """Train UMN, record every epoch, and predict all samples by the trained networks.
 
     Parameters
     ----------
     plan
         From `prepare`.
     files
-        Where epochs and checkpoints go. A training whose checkpoint is there is gone on with.
+        Files of the recorded epochs and of the checkpoint. If the checkpoint exists, training continues
+        from it.
     reporter
-        Told how long it will take, and of progress.
+        Receives a time estimate and progress.
     started
-        When the audit began, by `time.monotonic`; it counts against the time budget.
+        Start of the audit, from `time.monotonic`. The time budget is counted from here.
     on_epoch
-        Called with the method and the epoch's number, from 1, after each epoch.
+        Called after each epoch with the method and the epoch's number, from 1.
 
     Raises
     ------
     labelaudit.training.distributed.ProcessDone
-        In every process but the first, when its share of the work is done.
+        In every process but process 0, when its share of the work is done.
     """
     images = plan.training_images()
     fine_tuning = plan.inputs.fine_tuning
@@ -138,7 +139,7 @@ def fit_plan(
 
 
 class _EpochRecord:
-    """What learner and guider say of every given label after every epoch: summed up, and on disk."""
+    """Records the learner's and guider's probabilities of every label after each epoch."""
 
     def __init__(self, plan: AuditPlan, images: TrainingImages, folder: Path | None) -> None:
         manifest = plan.manifest
@@ -147,7 +148,7 @@ class _EpochRecord:
         self.means = EpochMeans(manifest.num_labeled, manifest.num_classes, plan.config.min_epsilon)
 
     def add(self, epoch: int, method: UMN) -> None:
-        """Look at the labels after an epoch."""
+        """Predict the labels after an epoch, and add the result."""
         looked = look_at_labels(method, self.images)
         if not distributed.leads():
             return
@@ -157,7 +158,7 @@ class _EpochRecord:
         self.means.add(looked.epsilon, looked.guider_prob, looked.learner_prob)
 
     def catch_up(self, epoch: int) -> None:
-        """Add recorded epochs up to this one, which an earlier process has trained."""
+        """Add the recorded epochs up to this one, which were trained before an interruption."""
         if self.means.num_epochs >= epoch:
             return
         assert self.folder is not None
@@ -175,7 +176,7 @@ def _budget(plan: AuditPlan) -> float | None:
 def _announce(
     plan: AuditPlan, images: TrainingImages, new_method: Callable[[], UMN], reporter: Reporter
 ) -> bool:
-    """Say how long training takes; return whether a compiled step is faster."""
+    """Report how long training takes; return whether a compiled step is faster."""
     seed, compiled = plan.options.seed, None
     step = distributed.share(measure_step(new_method(), images, plan.batches, seed=seed))
     if plan.options.compile:
@@ -195,19 +196,19 @@ def _announce(
 def _try_compiled(
     method: UMN, images: TrainingImages, plan: AuditPlan, step: float, reporter: Reporter
 ) -> float | None:
-    """Return the seconds of a compiled step if that is faster than `step`, and say which it is."""
-    torch.compiler.reset()  # A process keeps only so many compilations of a function.
+    """Return the seconds of a compiled step if it is faster than `step`, else None; report which is."""
+    torch.compiler.reset()  # The number of compilations of a function per process is limited.
     method.compile()
     assert method.compiled is not None
     reporter.say("Compiling the training step.")
     started = time.monotonic()
     seconds = math.inf
     with warnings.catch_warnings():
-        # What fails is said below; torch's own warnings would hide it.
+        # A failure is reported below, and torch's own warnings would hide it.
         warnings.simplefilter("ignore")
         try:
             seconds = measure_step(method, images, plan.batches, seed=plan.options.seed)
-        except RuntimeError as error:  # The backward pass is compiled when it is first needed.
+        except RuntimeError as error:  # from the backward pass, which is compiled when first needed
             method.compiled.failure = first_lines(error)
     spent = format_seconds(time.monotonic() - started)
     if method.compiled.failure is not None:
@@ -215,16 +216,16 @@ def _try_compiled(
     else:
         reporter.say(
             f"Compiled in {spent}, a step takes {1000 * seconds:.1f} ms instead of {1000 * step:.1f}"
-            + (": training with it." if seconds < step else ": training without.")
+            + (": training uses it." if seconds < step else ": training does not use it.")
         )
         if seconds < step:
             return seconds
-    torch.compiler.reset()  # Gives back the memory that CUDA graphs have reserved.
+    torch.compiler.reset()  # frees the memory that CUDA graphs have reserved
     return None
 
 
 def format_seconds(seconds: float) -> str:
-    """Write a duration as a person would: "40 s", "3 min", "2 h 10 min"."""
+    """Format a duration: "40 s", "3 min", "2 h 10 min"."""
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
-"""From what a user points at to what the networks read: pixels, or features.
+"""The inputs of the networks: pixels or features of the samples.
 
-Samples are read (`read_samples`), and then their images are decoded (`decode`), looked at by a
-pretrained backbone (`extract`), or left alone because features came along (`take_features`).
+`read_samples` reads samples and labels. Then their images are decoded (`decode`), or a pretrained
+backbone computes features of them (`extract`), or the source has features already (`take_features`).
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Source
 from labelaudit.training import distributed
 
-# Larger color images are taken for photos, which a pretrained network knows better than one that
-# has seen nothing else; of these the first whose weights are there is proposed.
+# Color images with longer sides are taken for photos. For these the first of the pretrained networks
+# whose weights are on this machine is proposed.
 PHOTO_SIDE = 48
 PROPOSED_BACKBONES = (
     "convnext_tiny",
@@ -51,27 +51,27 @@ PROPOSED_BACKBONES = (
     "mobilenet_v3_large",
     "resnet18",
 )
-# Columns of a table whose treatment is told one by one.
+# Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
 
 T = TypeVar("T")
-# Makes room for an array of a shape.
+# Makes an array of a given shape.
 Allocate = Callable[[tuple[int, ...]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class FineTuning:
-    """A pretrained network that is trained on.
+    """A pretrained network that is trained further.
 
     Attributes
     ----------
     backbone : str
-        Its name.
+        Name of the network.
     statistics : PixelStatistics
-        How its weights want pixels to be standardized.
+        Mean and standard deviation of the pixels that its weights were trained on.
     weights : mapping of str to Tensor
-        What it starts from, on the CPU.
+        Initial weights, on the CPU.
     """
 
     backbone: str
@@ -79,13 +79,13 @@ class FineTuning:
     weights: Mapping[str, torch.Tensor]
 
     def configure(self, config: NetworkConfig) -> NetworkConfig:
-        """Tell the networks which one it is."""
+        """Return the configuration of the networks with this backbone."""
         return replace(config, backbone=self.backbone, statistics=self.statistics)
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """What the networks read of each sample.
+    """The inputs of the networks for each sample.
 
     Attributes
     ----------
@@ -96,17 +96,17 @@ class Inputs:
     choice : EncoderChoice
         The encoder that reads them.
     encoder : str
-        What a person calls it: the name that was asked for, the backbone's, or "features".
+        Name of the encoder for the user: the requested name, that of the backbone, or "features".
     origin : mapping
-        What decides the features, for the settings saved with a result; empty for pixels.
+        Settings that decide the features, to be saved with a result; empty for pixels.
     content_hashes : array (N,), or None
-        Equal where two files are, if the images were looked at by a backbone.
+        Equal for files with the same content, if a backbone computed features; otherwise None.
     details : DataFrame (N, k) of str
-        What a person may want to see of a sample without a picture.
+        Other columns of the samples' rows, for the report.
     notes : mapping of str to str
-        What became of each column of a table.
+        How each column of a table is used.
     fine_tuning : FineTuning, or None
-        The pretrained network that is trained on, if the encoder is "backbone".
+        The pretrained network that is trained further, if the encoder is "backbone".
     """
 
     source: Source
@@ -126,13 +126,13 @@ class Inputs:
 
     @property
     def features(self) -> np.ndarray:
-        """The features ``(N, D)``, where the store holds them."""
+        """The features ``(N, D)``, if the store holds features."""
         assert self.are_features
         return self.store[:, :, 0, 0]
 
     @property
     def noun(self) -> str:
-        """What a person calls the samples."""
+        """Word for the samples in messages: "images" or "samples"."""
         return "samples" if isinstance(self.source.manifest.images, NoImages) else "images"
 
 
@@ -149,7 +149,7 @@ def decode(
     Parameters
     ----------
     source
-        What was read.
+        Samples and labels.
     encoder
         "auto" or one of `ENCODER_NAMES`.
     image_size
@@ -157,7 +157,7 @@ def decode(
     device
         Device on which the encoder will run.
     reporter
-        Shows progress, and proposes a pretrained network that may do better.
+        Shows progress, and a proposal to use a pretrained network if one may be better.
     scratch
         Folder for the pixels if memory is too small for them.
 
@@ -175,7 +175,7 @@ def decode(
     if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
         _propose(reporter)
     source, pixels = _decode(source, found, choice.image_shape[1:], reporter, scratch)
-    # Color images may have followed the ones that the plan looked at.
+    # The plan may have been made from grey images, although others have color.
     choice = replace(choice, image_shape=pixels.shape[1:])
     return Inputs(source, pixels, choice, choice.name)
 
@@ -187,7 +187,7 @@ def _decode(
     reporter: Reporter,
     scratch: Path | None,
 ) -> tuple[Source, np.ndarray]:
-    """Decode what can be read; give the source without the rest, and pixels ``(N, C, H, W)``."""
+    """Decode the images; return the source without unreadable ones, and pixels ``(N, C, H, W)``."""
     images = source.manifest.images
 
     def read(allocate: Allocate) -> tuple[np.ndarray, dict[int, str]]:
@@ -207,15 +207,15 @@ def _decode(
 def _once_a_machine(
     make: Callable[[Allocate], tuple[np.ndarray, T]], dtype: npt.DTypeLike, scratch: Path | None
 ) -> tuple[np.ndarray, T]:
-    """Let one process on each machine make an array, in a mapped file that the others there map too.
+    """Make an array in one process per machine, in a mapped file that the other processes share.
 
     Parameters
     ----------
     make
-        Is given what makes room for an array of a shape, and gives the array, or its first rows, and
-        something small beside it.
+        Takes a function that makes an array of a given shape. Returns this array, or its first rows,
+        and a small value.
     dtype
-        The array's.
+        Data type of the array.
     scratch
         Folder for the file.
     """
@@ -229,7 +229,8 @@ def _once_a_machine(
 
     path = distributed.once_a_machine(make_file)
     with path.open("r+b") as file:
-        # All have opened it, so that it may lose its name: it goes with the last of them.
+        # All processes have opened the file, so its name can be deleted. The system frees the space
+        # when the last of them closes it.
         distributed.everyone(None)
         if distributed.local_rank() == 0:
             path.unlink()
@@ -248,9 +249,9 @@ def _propose(reporter: Reporter) -> None:
     there = (name for name in PROPOSED_BACKBONES if cached_weights(name) is not None)
     if (name := next(there, None)) is not None:
         reporter.say(
-            f"The weights of a pretrained {name} are on this machine: `encoder={name}` and"
-            f" `weights={DEFAULT_WEIGHTS}` audit its features. For photos this is faster and mostly"
-            " better than to train a network on them alone."
+            f"The weights of a pretrained {name} are on this machine. `encoder={name}` and"
+            f" `weights={DEFAULT_WEIGHTS}` audit its features, which for photos is faster and mostly"
+            " better than training a network on them alone."
         )
 
 
@@ -263,12 +264,12 @@ def extract(
     reporter: Reporter,
     scratch: Path | None = None,
 ) -> Inputs:
-    """Compute the features of all images with a pretrained backbone, or take them from the cache.
+    """Compute the features of all images with a pretrained backbone, or read them from the cache.
 
     Parameters
     ----------
     source
-        What was read.
+        Samples and labels.
     encoder, weights, image_size
         See `labelaudit.features.backbones.open_backbone`.
     device
@@ -301,7 +302,7 @@ def extract(
         EncoderChoice(
             "features",
             (features.shape[1], 1, 1),
-            f"{features.shape[1]:,} features an image, pretrained and frozen",
+            f"{features.shape[1]:,} features per image, pretrained and frozen",
         ),
         encoder=backbone.name,
         origin=_origin(backbone),
@@ -343,7 +344,7 @@ def decode_for_backbone(
     return Inputs(
         source,
         pixels,
-        EncoderChoice("backbone", (3, side, side), "pretrained, and trained on with your images"),
+        EncoderChoice("backbone", (3, side, side), "pretrained, then trained on your images"),
         encoder=backbone.name,
         origin=_origin(backbone),
         fine_tuning=FineTuning(
@@ -361,35 +362,35 @@ def _open(
     image_size: int | None,
     device: torch.device,
 ) -> Backbone:
-    """Open the backbone that a user named. Raises OptionError if there is none."""
+    """Open the backbone that a user named; OptionError if there is none."""
     if isinstance(source.manifest.images, NoImages):
-        raise OptionError(f"the encoder {encoder} reads images, and this source has none")
+        raise OptionError(f"the encoder {encoder} reads images, but this source has none")
     if weights is None:
         try:
             cached_weights(encoder)
         except OptionError as error:
             raise OptionError(
-                f"unknown encoder {encoder!r}: {error}. Encoders that are trained on your images"
-                f" alone: auto, {', '.join(ENCODER_NAMES)}"
+                f"unknown encoder {encoder!r}: {error}; encoders that are trained on your images"
+                f" alone are auto, {', '.join(ENCODER_NAMES)}"
             ) from None
     return open_backbone(encoder, weights, device, image_size)
 
 
 def _origin(backbone: Backbone) -> dict[str, Any]:
     origin = backbone.settings()
-    # The same weights may have another path next time, and the identity covers their content.
+    # Without the path of the weights, which may change; the identity depends on their content.
     del origin["weights"]
     return origin
 
 
 def take_features(found: FeatureSource) -> Inputs:
-    """Use the features of a source: those that it brings, or those from the columns of a table."""
+    """Use the features of a source: precomputed ones, or those from the columns of a table."""
     size = found.features.shape[1]
     if found.notes:
         used = sum(not words.startswith("left out") for words in found.notes.values())
         reason = f"{size:,} features of {used:,} of the table's {len(found.notes):,} columns"
     else:
-        reason = f"{size:,} features a sample, brought along"
+        reason = f"{size:,} features per sample, precomputed"
     return Inputs(
         found.source,
         _as_images(found.features),
@@ -402,7 +403,7 @@ def take_features(found: FeatureSource) -> Inputs:
 
 
 def tell_verified(source: Source, reporter: Reporter) -> None:
-    """Say how many labels are verified, if any are."""
+    """Report how many labels are verified, if any are."""
     known = source.verified_labels
     if known is not None:
         number = int(known.labels.sum())
@@ -412,7 +413,7 @@ def tell_verified(source: Source, reporter: Reporter) -> None:
 
 
 def tell_notes(notes: Mapping[str, str], reporter: Reporter) -> None:
-    """Say what became of each column of a table."""
+    """Report how each column of a table is used."""
     for name, words in list(notes.items())[:NOTES_TOLD]:
         reporter.say(f"  {name}: {words}")
     if len(notes) > NOTES_TOLD:
@@ -430,7 +431,7 @@ def _as_images(features: np.ndarray) -> np.ndarray:
 
 
 def _digest(features: np.ndarray) -> str:
-    """Return a hash of features (N, D), for a resumed run to know them by."""
+    """Return a hash of features (N, D), by which a resumed run recognizes them."""
     digest = hashlib.blake2b(str(features.shape).encode(), digest_size=16)
     for start in range(0, len(features), HASHED_ROWS):
         digest.update(np.ascontiguousarray(features[start : start + HASHED_ROWS]).data)

@@ -1,4 +1,4 @@
-"""From a trained UMN to scores, a decision, and the tables and summary of a `ScanResult`."""
+"""Scores, decision and trust from a trained UMN, and the `ScanResult` made of them."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from labelaudit.training.recorder import EpsilonHistory
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What is concluded about the L given labels, in order.
+    """Scores and flags of the L given labels, in order, and whether to trust them.
 
     Attributes
     ----------
     evidence
-        What networks and classifiers say of each label.
+        The predictions of networks and classifiers about each label.
     scores, decision, trust
-        What follows from it.
+        How suspect each label is, which labels are flagged, and whether to trust the result.
     """
 
     evidence: LabelEvidence
@@ -49,16 +49,16 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class Audited:
-    """An audit that is done: the plan, what was trained, and what follows.
+    """A finished audit.
 
     Attributes
     ----------
     plan, fitted, judgement
-        In this order, each rests on those before it.
+        The plan, the trained networks, and the scores and flags.
     history
-        ε of every label after every epoch; None where it was not recorded.
+        ε of every label after every epoch; None if it was not recorded.
     seconds
-        How long it took.
+        Time for the whole audit.
     """
 
     plan: AuditPlan
@@ -69,15 +69,7 @@ class Audited:
 
 
 def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
-    """Score every given label, flag labels, and say whether to trust the result.
-
-    Parameters
-    ----------
-    plan
-        What was audited, and the options.
-    fitted
-        What was trained.
-    """
+    """Score every given label, flag labels, and say whether to trust the result."""
     manifest, options = plan.manifest, plan.options
     verified = plan.inputs.source.verified_labels
     evidence = collect_evidence(
@@ -108,7 +100,7 @@ def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
 
 
 def result_of(audited: Audited) -> ScanResult:
-    """Lay an audit out as tables and a summary."""
+    """Return the tables and the summary of an audit."""
     plan, fitted, judgement = audited.plan, audited.fitted, audited.judgement
     manifest, source = plan.manifest, plan.inputs.source
     samples = samples_table(
@@ -151,7 +143,7 @@ def result_of(audited: Audited) -> ScanResult:
 
 
 def _evidence_of(inputs: Inputs, samples: pd.DataFrame, embeddings: np.ndarray) -> Evidence:
-    """Gather what the report shows: neighbors in the features, else in the embedding."""
+    """Return what the report shows. Neighbors are those in the features, else in the embedding."""
     images = inputs.source.manifest.images
     if not inputs.are_features:
         return evidence_of(images, samples, inputs.details, points=embeddings)
@@ -162,19 +154,8 @@ def _evidence_of(inputs: Inputs, samples: pd.DataFrame, embeddings: np.ndarray) 
 def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> pd.DataFrame:
     """List samples that are the same, or nearly, and have different labels.
 
-    Parameters
-    ----------
-    plan
-        Its features are searched.
-    embeddings
-        ``(N, d)``, searched where there are only pixels.
-    scores
-        The most suspect labels come first where there are very many.
-
-    Returns
-    -------
-    pd.DataFrame
-        See `labelaudit.suspects.duplicates.conflicting_duplicates`.
+    Duplicates are searched in the features, or in the embeddings ``(N, d)`` if there are only pixels.
+    If there are very many samples, only the most suspect ones are searched.
     """
     manifest, inputs = plan.manifest, plan.inputs
     queries = duplicate_queries(
@@ -194,7 +175,7 @@ def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> 
 
 
 def _run_of(audited: Audited) -> dict[str, Any]:
-    """Return how the audit was done, for summary.json."""
+    """Return the entries of summary.json about how the audit was done."""
     plan, training = audited.plan, audited.fitted.training
     device = plan.device
     return {
@@ -210,7 +191,7 @@ def _run_of(audited: Audited) -> dict[str, Any]:
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "seed": plan.options.seed,
         "versions": versions(),
-        # As JSON has it, so that summary.json reads back as this.
+        # Converted as by JSON, so that summary.json is read back as the same value.
         "config": json.loads(
             json.dumps({"options": asdict(plan.options), **plan.settings()}, default=str)
         ),

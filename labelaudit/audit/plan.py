@@ -1,4 +1,4 @@
-"""Everything that is settled before the first training step: inputs, batches, settings of UMN."""
+"""The plan of an audit, made before the first training step: inputs, batches, settings of UMN."""
 
 from __future__ import annotations
 
@@ -39,25 +39,26 @@ from labelaudit.training.device import choose_device
 
 @dataclass(frozen=True)
 class AuditPlan:
-    """What is trained, on what, and for how long.
+    """Inputs, networks, settings and length of a training.
 
     Attributes
     ----------
     inputs
-        Pixels or features of the N samples, and where they come from.
+        Pixels or features of the N samples, and their origin.
     config
         Settings of UMN.
     batches
-        How an epoch is cut into batches.
+        The batches of an epoch.
     batch_size, epochs
-        As set by the user, or as they follow from the data.
+        Number of samples in each training step, and number of epochs, set by the user or derived from
+        the data.
     options
-        What the user set.
+        The options of the user.
     device
-        Where the networks run.
+        Device on which the networks run.
     build
-        Builds what is trained from the settings, the device and pretrained weights: `UMN`, or a
-        variant of it that an experiment puts here.
+        Returns the method to train from settings, device and pretrained weights: `UMN`, or a
+        variant of it in an experiment.
     """
 
     inputs: Inputs
@@ -76,7 +77,7 @@ class AuditPlan:
 
     @property
     def image_shape(self) -> list[int] | None:
-        """``[C, H, W]``, None where features are read."""
+        """``[C, H, W]`` of the images; None for features."""
         return None if self.inputs.are_features else list(self.inputs.choice.image_shape)
 
     @property
@@ -86,10 +87,10 @@ class AuditPlan:
         return training_shift(self.inputs.choice.name, self.inputs.choice.image_shape, few)
 
     def settings(self) -> dict[str, Any]:
-        """Return everything that decides the outcome, as it is saved with every result."""
+        """Return all settings that decide the result; they are saved with it."""
         umn = asdict(self.config)
         if self.inputs.are_features:
-            # They follow from the features, and may be thousands of numbers.
+            # They are computed from the features, and may be thousands of numbers.
             del umn["network"]["statistics"]
         return {
             "encoder": self.inputs.encoder,
@@ -104,7 +105,7 @@ class AuditPlan:
         }
 
     def training_images(self) -> TrainingImages:
-        """Return the samples as they are trained on, shifted and mirrored at random."""
+        """Return the training samples, which are shifted and mirrored at random."""
         return TrainingImages(
             self.inputs.store,
             self.manifest.noisy_labels,
@@ -121,16 +122,16 @@ def prepare(
     reporter: Reporter,
     scratch: Path | None = None,
 ) -> AuditPlan:
-    """Settle the encoder, the pixels or features, the batches and the weights of the loss.
+    """Choose the encoder, read pixels or features, and plan the batches and the settings of UMN.
 
     Parameters
     ----------
     data
-        What was read.
+        Samples and labels.
     options
-        What the user set.
+        The options of the user.
     reporter
-        Told what was found and chosen.
+        Receives a description of the data and of the choices.
     scratch
         Folder for decoded images that do not fit into memory.
 
@@ -183,7 +184,7 @@ def prepare(
 
 
 def _introduce(plan: AuditPlan, reporter: Reporter) -> None:
-    """Say what was found and chosen."""
+    """Describe the data and the choices."""
     manifest, inputs = plan.manifest, plan.inputs
     counts = np.bincount(manifest.noisy_labels[manifest.labeled], minlength=manifest.num_classes)
     unlabeled = manifest.num_samples - manifest.num_labeled

@@ -89,7 +89,7 @@ class CellResult:
     rows
         Rows for results.csv: the system at its own threshold first, then its variants.
     curve
-        Test error after each epoch, if it was asked for.
+        Test error after each epoch, if requested.
     scores
         One row per labeled sample, with the columns sample_id, suspect_score, is_label_issue and
         is_wrong; wrong_prob too where the system gives probabilities.
@@ -178,19 +178,7 @@ def run_cell(
 def choose_reading(dataset: Dataset, encoder: str, device_type: str) -> EncoderChoice:
     """Choose the encoder for a data set and the shape at which it reads each sample.
 
-    Parameters
-    ----------
-    dataset
-        Images or features.
-    encoder
-        The requested encoder: a name or "auto". Features have one encoder of their own.
-    device_type
-        "cuda", "mps" or "cpu".
-
-    Raises
-    ------
-    OptionError
-        If the encoder is unknown or cannot read these samples.
+    Raises OptionError if the encoder is unknown or cannot read these samples.
     """
     channels, height, width = dataset.inputs.shape[1:]
     if dataset.kind == "pixels":
@@ -251,7 +239,7 @@ def _test_error(result: AuditResult, dataset: Dataset) -> float | None:
 
 
 def _trusted(dataset: Dataset, corruption: Corruption, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw labeled rows whose correct labels are given away; return the rows and these labels."""
+    """Draw labeled rows whose correct labels a system may use; return the rows and these labels."""
     classes = len(dataset.class_names)
     rows = corruption.labeled
     size = max(classes, round(TRUSTED_SHARE * len(rows)))
@@ -263,7 +251,7 @@ def _trusted(dataset: Dataset, corruption: Corruption, seed: int) -> tuple[np.nd
 def resized(pixels: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Return ``(N, C, H, W)`` uint8 at the size that an encoder reads, averaged or interpolated.
 
-    Inputs that have the shape already are returned as they are; features always have.
+    Inputs of this shape, such as all features, are returned unchanged.
     """
     if pixels.shape[1:] == shape:
         return pixels

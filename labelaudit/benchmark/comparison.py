@@ -37,12 +37,7 @@ STYLES = ("-", "--", ":")
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean, standard deviation and 95% interval over seeds.
-
-    Parameters
-    ----------
-    results
-        Rows of results.csv.
+    """Return mean, standard deviation and 95% interval over seeds of the rows of results.csv.
 
     Returns
     -------
@@ -131,14 +126,7 @@ def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequenc
 def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None) -> list[str]:
     """Compare our numbers with the paper's, as lines of Markdown.
 
-    Parameters
-    ----------
-    summary
-        From `summarize`.
-    protocol
-        The experiment.
-    epochs
-        The number of epochs if it differs from the paper's, else None.
+    `epochs` is the number of epochs if it differs from the paper's, else None.
     """
     measure = protocol.measure
     varied = "num_labeled" if len(protocol.num_labeled) > 1 else "rate"

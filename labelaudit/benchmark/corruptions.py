@@ -184,10 +184,7 @@ def realised_matrix(
 def read_transition_matrix(path: str | Path, num_classes: int) -> np.ndarray:
     """Read a ``(C, C)`` matrix from a .npy file, or from text with C numbers per line.
 
-    Raises
-    ------
-    OptionError
-        If the file cannot be read, or is not a transition matrix of C classes.
+    Raises OptionError if the file cannot be read, or is not a transition matrix of C classes.
     """
     path = Path(path)
     try:
@@ -210,13 +207,7 @@ def read_transition_matrix(path: str | Path, num_classes: int) -> np.ndarray:
 
 
 def check_transition_matrix(matrix: np.ndarray) -> np.ndarray:
-    """Return the matrix as float64 ``(C, C)`` if its rows are probabilities.
-
-    Raises
-    ------
-    OptionError
-        If they are not.
-    """
+    """Return the matrix as float64 ``(C, C)``. Raises OptionError if rows are not probabilities."""
     matrix = np.asarray(matrix, dtype=np.float64)
     sums = matrix.sum(axis=1)
     if not (np.isfinite(matrix).all() and (matrix >= 0).all()):

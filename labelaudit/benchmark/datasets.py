@@ -73,7 +73,7 @@ class Dataset:
 
     @property
     def kind(self) -> InputKind:
-        """What the inputs are."""
+        """The kind of the inputs."""
         return "pixels" if self.inputs.dtype == np.uint8 else "features"
 
 
@@ -120,7 +120,7 @@ def _cifar(data: Any) -> _Split:
 
 @dataclass(frozen=True)
 class _Known:
-    """How a data set of torchvision is read, and where its files are below the root folder."""
+    """The reader of a data set of torchvision, and the place of its files below the root folder."""
 
     read: Callable[[Path, bool, bool], _Split]
     folder: str
@@ -241,7 +241,7 @@ def dataset_from_source(
     Parameters
     ----------
     source
-        Whatever `labelaudit.scan` reads: images, features ``(N, D)``, or the path of either. A
+        Anything that `labelaudit.scan` reads: images, features ``(N, D)``, or the path of either. A
         parquet table that has features and no images is read as features.
     test
         The test set, of the same kind. All of its classes must be classes of `source`.

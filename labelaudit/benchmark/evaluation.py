@@ -55,7 +55,7 @@ class EvalResult:
     failures
         Cells that failed, with the reason.
     folder
-        Where the files are.
+        Folder of the files.
     """
 
     results: pd.DataFrame
@@ -87,7 +87,7 @@ def evaluate(
     curves: bool = False,
     reporter: Reporter | None = None,
 ) -> EvalResult:
-    """Corrupt labels that are known, run every method on them, and compare what it finds.
+    """Corrupt known labels, run every method on them, and compare the results.
 
     Parameters
     ----------
@@ -271,9 +271,9 @@ def open_dataset(
         For sources: the name of the test split, or the path of a test set; the column of clean
         labels.
     noise
-        Kinds of noise that will be asked for. Label columns that they name are read too.
+        Kinds of noise that will be used. The label columns that they name are read too.
     reporter
-        Told that the labels may not be correct.
+        Receives a warning that the labels may not be correct.
 
     Raises
     ------
@@ -318,9 +318,9 @@ def choose_methods(
         Names of `labelaudit.benchmark.systems.METHODS`. "all" stands for all that can be run here,
         and an empty sequence for those that a comparison runs by default.
     kind
-        What the data set holds.
+        The kind of input.
     reporter
-        Told which methods are left out, and why.
+        Receives a warning about each method that is left out.
 
     Raises
     ------
@@ -350,7 +350,7 @@ def choose_methods(
 
 
 def _unusable(system: type[System], kind: InputKind) -> str:
-    """Say why a system cannot be run, or return "" if it can."""
+    """Return the reason why a system cannot be run, "" if it can."""
     if kind not in system.reads:
         return f"reads {' and '.join(sorted(system.reads))}, and the data set holds {kind}"
     if system.library and find_spec(system.library) is None:
@@ -361,10 +361,7 @@ def _unusable(system: type[System], kind: InputKind) -> str:
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
     """Return the data set with a random part of its training samples, the same for all seeds.
 
-    Raises
-    ------
-    OptionError
-        If there are fewer samples than that.
+    Raises OptionError if there are fewer samples than that.
     """
     if limit is None:
         return dataset
@@ -395,7 +392,7 @@ def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None
         [
             f"Settings: {settings}. F1, precision and recall are at each method's own threshold.",
             *(
-                f"`{name} ({system.best_variant})` was chosen by the truth, which no user can do."
+                f"`{name} ({system.best_variant})` was chosen by the truth, which users do not have."
                 for name, system in METHODS.items()
                 if system.best_variant and name in set(summary["method"])
             ),

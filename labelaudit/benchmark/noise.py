@@ -42,10 +42,7 @@ class Noise:
     def parse(cls, kind: str, rates: list[float]) -> list[Noise]:
         """Return a kind of noise at each rate.
 
-        Raises
-        ------
-        OptionError
-            If the kind is unknown or a rate is not in [0, 1].
+        Raises OptionError if the kind is unknown or a rate is not in [0, 1].
         """
         name, colon, argument = kind.partition(":")
         named = name in _WITHOUT_RATE
@@ -79,23 +76,10 @@ class Corruption:
 
 
 def corrupt(dataset: Dataset, noise: Noise, num_labeled: int | None, seed: int) -> Corruption:
-    """Remove labels where that is asked for and corrupt the rest, the same for every system.
+    """Keep `num_labeled` labels, balanced by class, and corrupt them. None keeps all labels.
 
-    Parameters
-    ----------
-    dataset
-        A data set with clean labels.
-    noise
-        The noise to add.
-    num_labeled
-        Number of labels to keep, balanced by class. None keeps all.
-    seed
-        Decides which labels are kept, which are flipped, and to what.
-
-    Raises
-    ------
-    OptionError
-        If the noise does not fit the data set.
+    The result depends only on the arguments, so it is the same for every system. Raises OptionError if
+    the noise does not fit the data set.
     """
     clean = keep_labels(dataset.clean_labels, num_labeled, len(dataset.class_names), seed)
     name, _, argument = noise.kind.partition(":")
@@ -153,10 +137,8 @@ def keep_labels(
 ) -> np.ndarray:
     """Keep some labels, balanced by class as far as each class has enough; the rest become -1.
 
-    Raises
-    ------
-    OptionError
-        If `num_labeled` is larger than the number of labels or smaller than the number of classes.
+    Raises OptionError if `num_labeled` is larger than the number of labels or smaller than the number
+    of classes.
     """
     if num_labeled is None:
         return labels

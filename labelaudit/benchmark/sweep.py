@@ -2,8 +2,8 @@
 
 The folder of a sweep holds settings.json, results.csv with one row per data set, noise, rate, seed and
 method, curves.csv and failures.csv. scores/ holds the score of each sample by each system, and
-corruptions/ the corrupted labels and the realized transition matrices. A cell that fails is reported
-and does not end the sweep. The next run tries it again.
+corruptions/ has the corrupted labels and the realized transition matrices. A cell that fails is
+reported and does not end the sweep. The next run tries it again.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Sweep:
             path.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
 
     def done(self, cell: Cell) -> bool:
-        """Say whether a cell is finished."""
+        """Return whether a cell is finished."""
         results = self.results
         if results.empty:
             return False
@@ -137,21 +137,9 @@ def run_sweep(
 ) -> list[tuple[Cell, str]]:
     """Run the cells that are not finished; return those that failed, with the reason.
 
-    Parameters
-    ----------
-    sweep
-        The folder of results.
-    cells
-        All cells of the sweep.
-    dataset
-        The data set of all cells.
-    jobs
-        Number of cells to run at the same time. Each has its own process and an equal share of the
-        CPU cores. If there are several GPUs, the cells take turns on them.
-    curves
-        Measure the test error after every epoch.
-    reporter
-        Shows progress.
+    Up to `jobs` cells run at the same time. Each has its own process and an equal share of the CPU
+    cores. If there are several GPUs, the cells take turns on them. `curves` measures the test error
+    after every epoch.
     """
     reporter = reporter or Reporter()
     sweep.start()

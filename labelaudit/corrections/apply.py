@@ -27,8 +27,8 @@ from labelaudit.corrections.table import (
     UNSURE,
     check_corrections,
     decision_meant,
+    described,
     label_before,
-    told_meant,
 )
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.files import atomic_write, suffix_of
@@ -276,14 +276,14 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
             " `drop_excluded`"
         )
     mark, word = (EXCLUDED, EXCLUDED) if meant == EXCLUDE else (VERIFIED, file.yes)
-    said = MARKS.get(file.verified[row].strip().lower())
+    marked = MARKS.get(file.verified[row].strip().lower())
     current = file.labels[row]
     first = ""
     if mark == VERIFIED and not file.first[row]:  # an earlier first label stays
         first = label_before(label, current, decision.get(GIVEN_LABEL, ""))
     return Edit(
         label=label if label and label != current else None,
-        verified=word if said != mark else None,
+        verified=word if marked != mark else None,
         first=first or None,
     )
 
@@ -291,8 +291,8 @@ def _edit_of(file: LabelFile, row: int, decision: Decision, drop_excluded: bool)
 def _conflict(opened: OpenedLabels, one: Decision, other: Decision) -> SourceError:
     return SourceError(
         f'"{one["sample_id"]}" and "{other["sample_id"]}" are the same row of {opened.name}, but their'
-        f" decisions differ: {told_meant(decision_meant(one))} and"
-        f" {told_meant(decision_meant(other))}; keep only one of them"
+        f" decisions differ: {described(decision_meant(one))} and"
+        f" {described(decision_meant(other))}; keep only one of them"
     )
 
 
@@ -303,14 +303,14 @@ def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: boo
     new = [label for label in labels if label and label not in known]
     if new and not allowed:
         folded = {name.casefold(): name for name in sorted(known)}
-        told = []
+        named = []
         for label in new[:3]:
             close = difflib.get_close_matches(label.casefold(), folded, n=1)
             meant = f' (did you mean "{folded[close[0]]}"?)' if close else ""
-            told.append(f'"{label}"{meant}')
+            named.append(f'"{label}"{meant}')
         more = f" and {len(new) - 3:,} more" if len(new) > 3 else ""
         raise SourceError(
-            f"{opened.name} has no class {', '.join(told)}{more}; correct"
+            f"{opened.name} has no class {', '.join(named)}{more}; correct"
             f" {'it' if len(new) == 1 else 'them'}, or allow new classes with"
             " `allow_new_classes=True`"
         )

@@ -88,10 +88,7 @@ def _special(delimiter: str) -> re.Pattern[str]:
 def edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     """Return the text of a table with edited rows.
 
-    Raises
-    ------
-    SourceError
-        The table has changed since it was read.
+    Raises SourceError if the table has changed since it was read.
     """
     first = _LINE_END.split(text, maxsplit=1)[0]
     delimiter = delimiter_of(file.path, first)

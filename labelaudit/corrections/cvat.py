@@ -27,10 +27,7 @@ _NOT_IN_XML = re.compile(f"[{NOT_IN_XML}]")
 def cvat_files(export: Export) -> dict[str, Writer]:
     """Prepare ``annotations.xml`` and ``labels.json``.
 
-    Raises
-    ------
-    OptionError
-        CVAT cannot represent a name, or the samples are not image files.
+    Raises OptionError if CVAT cannot represent a name, or the samples are not image files.
     """
     run, frame = export.run, export.frame
     files = require_files(run, frame, "CVAT")

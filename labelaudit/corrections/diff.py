@@ -161,19 +161,7 @@ def _check_common(a: Run, b: Run) -> None:
 def write_diff(found: RunDiff, path: str | Path, *, force: bool = False) -> None:
     """Write the table of a comparison as CSV, atomically.
 
-    Parameters
-    ----------
-    found : RunDiff
-        From `diff_runs`.
-    path : str or Path
-        The file to write.
-    force : bool
-        Whether an existing file may be replaced.
-
-    Raises
-    ------
-    OutputError
-        The file exists already, or cannot be written.
+    Raises OutputError if the file exists already, or cannot be written.
     """
     path = Path(path)
     if path.exists() and not force:

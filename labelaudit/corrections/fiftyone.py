@@ -16,10 +16,7 @@ FIFTYONE_VERSION = "1.0.0"
 def fiftyone_files(export: Export) -> dict[str, Writer]:
     """Prepare ``metadata.json`` and ``samples.json``.
 
-    Raises
-    ------
-    OptionError
-        The samples are not image files.
+    Raises OptionError if the samples are not image files.
     """
     run, frame = export.run, export.frame
     files = require_files(run, frame, "FiftyOne")

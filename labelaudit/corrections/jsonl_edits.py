@@ -33,10 +33,8 @@ class _Record:
 def edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     """Return the text of a table with edited rows.
 
-    Raises
-    ------
-    SourceError
-        The table has changed since it was read, or a label does not fit the type of its column.
+    Raises SourceError if the table has changed since it was read, or a label does not fit the type of
+    its column.
     """
     literals = _json_literals(file, text)
     ascii_file = text.isascii()

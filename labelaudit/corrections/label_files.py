@@ -137,7 +137,7 @@ class _Wanted(Columns):
     ids: str | None = None
 
     def may_be_needed(self, name: str) -> bool:
-        """Say whether a column of that name is read."""
+        """Return whether a column of that name is read."""
         known = name.strip().lower() in ("sample_id", VERIFIED_COLUMN, FIRST_LABEL_COLUMN)
         return known or name == self.ids or super().may_be_needed(name)
 

@@ -120,7 +120,7 @@ def find_rows(
 
 
 def _parts(opened: OpenedLabels) -> dict[str, Sequence[int]]:
-    """Return the rows of each split, or of the split that was asked for; else all rows."""
+    """Return the rows of each split, or of the requested split; all rows if there are no splits."""
     rows: dict[str, list[int]] = {}
     for row, name in enumerate(opened.splits or ()):
         rows.setdefault(name, []).append(row)
@@ -273,7 +273,7 @@ def _by_place(
 
 
 def _start(name: str, cell: str) -> tuple[str, str] | None:
-    """Return the prefix of an id in a table, and the part of the id that is missing there."""
+    """Return the prefix of an id in a table, and the part of the id that the table lacks."""
     if cell.endswith(f"/{name}"):
         return cell[: -len(name)], ""
     if name.endswith(f"/{cell}"):

@@ -74,13 +74,6 @@ def tasks(
 def labeling_config(class_names: Sequence[str], *, is_text: bool = False) -> str:
     """Return the labeling interface for `tasks`.
 
-    Parameters
-    ----------
-    class_names : sequence of str
-        The classes to choose from.
-    is_text : bool, optional
-        Whether the tasks show a text instead of an image; see `shows_text`.
-
     Returns
     -------
     str

@@ -49,11 +49,6 @@ SEVERAL = re.compile(r'\[?\{"choices"')
 def read_json(path: Path) -> pd.DataFrame:
     """Read decisions from an export of Label Studio, as JSON or JSON-MIN.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-
     Returns
     -------
     DataFrame
@@ -95,25 +90,10 @@ def _decisions_of(items: list[Any], path: Path) -> pd.DataFrame:
 
 
 def read_table(text: str, path: Path) -> pd.DataFrame:
-    """Read decisions from an export of Label Studio as CSV or TSV.
+    """Read decisions from an export of Label Studio as CSV or TSV; returns a table as `read_json` does.
 
-    Parameters
-    ----------
-    text : str
-        Content of the file. Label Studio's quotes do not distinguish text from numbers, so every cell
-        is read as text: a class "1.50" is not 1.5.
-    path : Path
-        The file, for messages.
-
-    Returns
-    -------
-    DataFrame
-        As `read_json`.
-
-    Raises
-    ------
-    SourceError
-        As `read_json`.
+    Label Studio's quotes do not distinguish text from numbers, so every cell is read as text: a class
+    "1.50" is not 1.5. Raises SourceError as `read_json`.
     """
     sign = separator_of(text)
     try:
@@ -182,16 +162,9 @@ def _decisions_of_task(task: Mapping[str, Any], path: Path) -> list[dict[str, st
 def _decision(
     values: Mapping[str, Any], about: Mapping[str, Any], path: Path
 ) -> list[dict[str, str]]:
-    """Read one annotation. Return one row, or none if it decides nothing.
+    """Return one row for an annotation, or none if it decides nothing.
 
-    Parameters
-    ----------
-    values
-        What was entered, by control.
-    about
-        The data of the task, and who annotated it and when.
-    path
-        The file, for messages.
+    `values` are the entries by control. `about` has the data of the task, the annotator and the time.
     """
     _check_is_ours(about, path)
     sample = str(about["sample_id"])
@@ -235,10 +208,10 @@ def _entered(value: Any, kind: str) -> list[str]:
 
 
 def _reviewer(about: Mapping[str, Any]) -> str:
-    who = about.get("completed_by", about.get("annotator"))
-    if isinstance(who, Mapping):
-        who = who.get("email") or who.get("id")
-    return _text(who)
+    author = about.get("completed_by", about.get("annotator"))
+    if isinstance(author, Mapping):
+        author = author.get("email") or author.get("id")
+    return _text(author)
 
 
 def _text(value: Any) -> str:

@@ -35,7 +35,7 @@ class OpenedLabels:
     splits : list of str, or None
         The split of each row, if there are splits.
     split : str or None
-        The split that was asked for.
+        The requested split.
     stems : mapping of str to sequence of int
         The files that a name such as "train-00000-of-00001:5" may refer to, by stem.
     """
@@ -76,21 +76,8 @@ def open_labels(
 ) -> OpenedLabels:
     """Find the label files that a scan of `path` reads, and read their rows.
 
-    Parameters
-    ----------
-    path : Path
-        See `labelaudit.apply_corrections`.
-    columns : Columns
-        The columns of labels and images that were asked for.
-    id_column, split : str or None
-        The column of ids and the split that were asked for.
-    ids : sequence of str
-        Ids of the corrected samples. They may tell which split was scanned.
-
-    Raises
-    ------
-    SourceError
-        There are no labels, or they cannot be read.
+    The ids of the corrected samples may show which split was scanned. Raises SourceError if there are
+    no labels, or they cannot be read.
     """
 
     def read(file: Path, base: str = "") -> LabelFile:

@@ -152,8 +152,8 @@ def _with_features(
     if metadata is None or b"huggingface" not in metadata:
         return None if metadata is None else dict(metadata)
     try:
-        told = json.loads(metadata[b"huggingface"])
-        features = told["info"]["features"]
+        described = json.loads(metadata[b"huggingface"])
+        features = described["info"]["features"]
         if class_names:
             label = features[file.label_column]
             label["names"] = list(class_names)
@@ -165,7 +165,7 @@ def _with_features(
         return dict(metadata)  # its form is not known, so it stays as it is
     if not class_names and not file.added:
         return dict(metadata)
-    return {**metadata, b"huggingface": json.dumps(told).encode()}
+    return {**metadata, b"huggingface": json.dumps(described).encode()}
 
 
 def _writer_options(footer: pq.FileMetaData, file: LabelFile) -> dict[str, Any]:

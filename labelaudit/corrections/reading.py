@@ -73,10 +73,7 @@ def read_corrections(
 def corrections_path(path: str | Path) -> Path:
     """Return the file that a path refers to: itself, or the file of decisions in a run folder.
 
-    Raises
-    ------
-    SourceError
-        The folder has no decisions yet, or has them in two files.
+    Raises SourceError if the folder has no decisions yet, or has them in two files.
     """
     path = Path(path)
     if not path.is_dir():
@@ -90,15 +87,7 @@ def corrections_path(path: str | Path) -> Path:
 def file_of_decisions(folder: Path) -> Path | None:
     """Return the file of a run folder that holds decisions; None if there are none yet.
 
-    Parameters
-    ----------
-    folder : Path
-        A run folder.
-
-    Raises
-    ------
-    SourceError
-        Two files hold decisions, or one of them cannot be read.
+    Raises SourceError if two files hold decisions, or one of them cannot be read.
     """
     corrections, suspects = folder / CORRECTIONS_FILE, folder / SUSPECTS_FILE
     edited = False

@@ -98,7 +98,7 @@ class Decisions:
         return self.corrections.assign(**{GIVEN_LABEL: given})
 
     def still_about(self, samples: pd.DataFrame) -> tuple[Decisions, Decisions]:
-        """Split into decisions that still hold, and others: the sample is gone, or its kept label."""
+        """Split into decisions that still apply, and those whose sample or kept label is gone."""
         now = dict(zip(samples["sample_id"], samples["given_label"], strict=True))
         names = self.corrections["sample_id"]
         then = [self.given_labels.get(name, now.get(name)) for name in names]
@@ -169,18 +169,7 @@ class Review:
     def check(self, samples: pd.DataFrame, summary: Summary) -> CheckedScores | None:
         """Compare the scores of the last run with the decisions, and recalibrate those of the new run.
 
-        Parameters
-        ----------
-        samples : DataFrame
-            The samples of the new run.
-        summary : Summary
-            The summary of the new run.
-
-        Returns
-        -------
-        CheckedScores or None
-            None if there is no decision about a label of the last run, or if
-            scores are not probabilities.
+        Return None if no label of the last run was decided about, or if scores are not probabilities.
         """
         if self.last is None or not _are_probabilities(summary):
             return None
@@ -189,15 +178,7 @@ class Review:
     def keep_standing(self, folder: Path) -> None:
         """Write the decisions of the output folder into the new folder, before anything can fail.
 
-        Parameters
-        ----------
-        folder : Path
-            The new run folder.
-
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
+        Raises OutputError if the file cannot be written.
         """
         file = folder / CORRECTIONS_FILE
         if len(self.standing.corrections) and not file.exists():
@@ -207,21 +188,8 @@ class Review:
         """Write all decisions into the new run folder.
 
         Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
-        folder is read again, because somebody may have continued the review meanwhile.
-
-        Parameters
-        ----------
-        samples : DataFrame
-            The samples of the new run.
-        folder : Path
-            The run folder.
-        reporter : Reporter
-            Receives a warning about decisions that no longer hold.
-
-        Raises
-        ------
-        OutputError
-            A file cannot be written.
+        folder is read again, because the review may have been continued meanwhile. Raises OutputError
+        if a file cannot be written.
         """
         standing = self.standing
         if (folder / CORRECTIONS_FILE).exists():
@@ -298,22 +266,10 @@ def take_review(data: Data, review: Review) -> Data:
     """Apply decisions to a source: set labels, mark them as verified, and leave out excluded samples.
 
     A kept label is verified only if it is still the same. A corrected label that is not a class yet
-    becomes a new class. But the classes of predictions are fixed, so there the sample becomes
-    unlabeled. The source gets a warning about each of these cases. The first label of a sample is taken
-    from the source, or else from the earliest run. If its class no longer exists, it counts as not
-    known.
-
-    Parameters
-    ----------
-    data : Source, FeatureSource or PredictionSource
-        The data of the new run.
-    review : Review
-        From `open_review`.
-
-    Returns
-    -------
-    Source, FeatureSource or PredictionSource
-        The data with the decisions.
+    becomes a new class. The classes of predictions are fixed, however, so for predictions the sample
+    becomes unlabeled. The source gets a warning about each of these cases. The first label of a sample
+    is taken from the source, or else from the earliest run. If its class no longer exists, it counts
+    as unknown.
     """
     if not len(review.decisions.corrections):
         return data

@@ -124,23 +124,10 @@ class Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run folder.
+    """Read a run folder that `labelaudit scan` wrote.
 
-    Parameters
-    ----------
-    path : str or Path
-        A folder that `labelaudit scan` wrote.
-
-    Returns
-    -------
-    Run
-        Its tables and its summary.
-
-    Raises
-    ------
-    SourceError
-        The folder does not exist, was not written by labelaudit, or holds an unfinished run, or one of
-        its files is missing or damaged.
+    Raises SourceError if the folder does not exist, was not written by labelaudit, or holds an
+    unfinished run, or one of its files is missing or damaged.
     """
     path = Path(path)
     if not path.exists():
@@ -223,10 +210,7 @@ def _require_columns(path: Path, samples: pd.DataFrame) -> None:
 def suggestions_near(corrections: Path) -> dict[str, str]:
     """Return the suggested labels of the run folder that contains a file of corrections.
 
-    Parameters
-    ----------
-    corrections : Path
-        The file. If it is not in a run folder, there are no suggestions.
+    There are none if the file is not in a run folder.
     """
     folder = corrections.parent
     if not (folder / MARKER).is_file() or not (folder / SAMPLES_FILE).is_file():

@@ -37,17 +37,7 @@ has it, a decision is not applied to a sample whose label has changed since."""
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     """Write corrections.csv, atomically, with text quoted as in suspects.csv.
 
-    Parameters
-    ----------
-    corrections : DataFrame
-        A table with the columns `CORRECTION_COLUMNS`, and possibly `GIVEN_LABEL`, all text.
-    path : Path
-        The file to write.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     more = [GIVEN_LABEL] if GIVEN_LABEL in corrections else []
     write_csv(corrections.loc[:, [*CORRECTION_COLUMNS, *more]], path)
@@ -116,8 +106,8 @@ def check_corrections(
         if sample in seen:
             if seen[sample] != meant:
                 raise SourceError(
-                    f'{where} has two decisions about "{sample}": {told_meant(seen[sample])} and'
-                    f" {told_meant(meant)}; keep one of the rows"
+                    f'{where} has two decisions about "{sample}": {described(seen[sample])} and'
+                    f" {described(meant)}; keep one of the rows"
                 )
             continue
         seen[sample] = meant
@@ -167,7 +157,7 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     if decision == RELABEL:
         raise SourceError(
             f'{where}: "{sample}" is to be relabeled, but corrected_label is empty; write the right'
-            " label there"
+            " label into it"
         )
     label = row.get("suggested_label", "") or suggestions.get(sample, "")
     if not label:
@@ -178,6 +168,6 @@ def _meant(row: Mapping[str, str], where: str, suggestions: Mapping[str, str]) -
     return label
 
 
-def told_meant(meant: tuple[str, str]) -> str:
+def described(meant: tuple[str, str]) -> str:
     """Return the result of `decision_meant` in words."""
     return f'label "{meant[1]}"' if meant[0] == "label" else meant[0]

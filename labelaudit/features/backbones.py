@@ -179,10 +179,7 @@ def open_backbone(
 def build_trunk(name: str) -> nn.Module:
     """Build the same network as `Backbone.network`, with fresh weights.
 
-    Raises
-    ------
-    OptionError
-        There is no such network, or its library is not installed.
+    Raises OptionError if there is no such network, or its library is not installed.
     """
     with _quiet_construction():
         network: nn.Module = _library(name).build_network(name)
@@ -192,10 +189,7 @@ def build_trunk(name: str) -> nn.Module:
 def cached_weights(name: str) -> Path | None:
     """Return the file of a network's own weights if its library has downloaded them before.
 
-    Raises
-    ------
-    OptionError
-        There is no such network, or its library is not installed.
+    Raises OptionError if there is no such network, or its library is not installed.
     """
     file: Path | None = _library(name).cached_file(name)
     return file

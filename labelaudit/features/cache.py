@@ -55,9 +55,9 @@ class ExtractedFeatures:
     unreadable : dict of int to str
         Index of each image that could not be decoded, in order, and the reason in words.
     content_hashes : array (N,) of 16 bytes each
-        Equal where two files, or two arrays of pixels, are; zero where unreadable.
+        Equal for files, or arrays of pixels, with the same content; zero where unreadable.
     num_computed : int
-        How many images the backbone had to look at; the others were known.
+        Number of images whose features were computed; the others were in the cache.
     """
 
     features: Floats
@@ -77,9 +77,9 @@ def extract_features(
 ) -> ExtractedFeatures:
     """Return the features of each image, and compute only those that are not in the cache.
 
-    Images are recognized by their content. After an interruption the next call continues from there.
-    Calls at the same time do no harm to each other, but may compute the same features. Each image is
-    read and hashed once, and decoded only if its features are not known.
+    Images are recognized by their content. After an interruption, the next call continues at the same
+    point. Concurrent calls are safe, but may compute the same features. Each image is read and hashed
+    once, and decoded only if its features are not in the cache.
 
     Parameters
     ----------
@@ -240,19 +240,16 @@ class FeatureStore:
         return {key for keys, _ in self._parts() for key in keys.tolist()}
 
     def add(self, keys: Sequence[bytes], features: Floats) -> None:
-        """Add the features (M, d) of M keys. They are written later, see `keep`."""
+        """Add the features (M, d) of M keys. They are written later by `keep`."""
         self._added.append((list(keys), features))
         rows = sum(len(keys) for keys, _ in self._added)
         if rows >= PART_ROWS or time.monotonic() - self._kept_at > PART_SECONDS:
             self.keep()
 
     def keep(self) -> None:
-        """Write what was added to a new file.
+        """Write the added features to a new file.
 
-        Raises
-        ------
-        OutputError
-            The file cannot be written.
+        Raises OutputError if the file cannot be written.
         """
         self._kept_at = time.monotonic()
         if not self._added:
@@ -273,10 +270,7 @@ class FeatureStore:
     def fetch(self, keys: Hashes, rows: npt.NDArray[np.int64], out: Floats) -> None:
         """Fill the `rows` (M,) of `out` (N, d) with the features of those of `keys` (N,).
 
-        Raises
-        ------
-        OutputError
-            Some features are missing, because their files were removed.
+        Raises OutputError if some features are missing, because their files were removed.
         """
         number: dict[bytes, int] = {}  # of each content, from 0: U of them
         content = np.array([number.setdefault(k, len(number)) for k in keys[rows].tolist()], int)
@@ -315,7 +309,7 @@ class FeatureStore:
 
     def _cannot_keep(self, reason: str) -> OutputError:
         return OutputError(
-            f"features cannot be cached in {self.folder} ({reason}); make room there, or set"
+            f"features cannot be cached in {self.folder} ({reason}); free some space, or set"
             f" {CACHE_VARIABLE} to another folder"
         )
 

@@ -138,7 +138,7 @@ def extract(
 
 
 def _writable(path: Path) -> Path:
-    """Raise OutputError for a file that cannot be written, before hours are spent on it."""
+    """Return the path, or raise OutputError if it cannot be written, before the long computation."""
     if path.suffix.lower() != ".parquet":
         raise OutputError(f"cannot write {path}: features are written as parquet; name it .parquet")
     if path.is_dir() or not path.absolute().parent.is_dir():

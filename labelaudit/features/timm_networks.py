@@ -22,10 +22,8 @@ OLDEST_TIMM = "1.0.26"
 def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
     """Build a network without its head, with weights from a file or, without one, timm's.
 
-    Raises
-    ------
-    OptionError
-        There is no such network, timm is not installed, or the weights are missing or do not fit.
+    Raises OptionError if there is no such network, timm is not installed, or the weights are missing or
+    do not fit.
     """
     timm = _import_timm(name)
     model = _timm_name(timm, name)

@@ -20,10 +20,7 @@ RENORMALIZING = ("googlenet", "inception_v3")
 def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
     """Build a network without its heads, with weights from a file or, without one, torchvision's.
 
-    Raises
-    ------
-    OptionError
-        There is no such network, or its weights are missing or do not fit.
+    Raises OptionError if there is no such network, or its weights are missing or do not fit.
     """
     from torchvision.models import get_model
 

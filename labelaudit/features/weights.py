@@ -1,4 +1,4 @@
-"""Load the weights of a pretrained network from a file, with errors that say what does not fit."""
+"""Load the weights of a pretrained network from a file, with errors that name what does not fit."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Where encoded images lie: in files, in an array, or in a column of parquet files.
+"""Containers of images: files, an array, or a column of parquet files.
 
-`Images` is the one view of a source's images that the rest needs: how many there are, and the
-encoded bytes (or the array) of one of them.
+They share the interface `Images`: the number of images, and the encoded bytes (or the array) of each.
 """
 
 import threading
@@ -18,8 +17,8 @@ import pyarrow.parquet as pq
 
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
-# A row group of a few thousand thumbnails, or of a hundred photos, takes about 10 MB. So every
-# decoding thread has room for its own.
+# A row group of a few thousand thumbnails, or of a hundred photos, takes about 10 MB, so there is room
+# for one per decoding thread.
 ROW_GROUP_CACHE_BYTES = 256 * 2**20
 
 
@@ -55,7 +54,7 @@ class ImageFiles:
     Parameters
     ----------
     paths : array (N,) of str
-        For each image a path that can be opened as it is.
+        For each image a path that can be opened.
     """
 
     def __init__(self, paths: npt.NDArray[np.object_]) -> None:
@@ -103,13 +102,7 @@ class ImageArrays:
 
 
 class NoImages:
-    """The images of a source without images, such as labels of texts or sounds with features.
-
-    Parameters
-    ----------
-    total : int
-        Number of samples.
-    """
+    """The images of a source without images, such as labels of texts or sounds with features."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -251,7 +244,7 @@ class _Shard:
 
 
 class _RowGroupCache:
-    """The row groups that were read last. One thread reads each, while the others wait for it."""
+    """The row groups that were read last. Each is read by one thread, and the others wait for it."""
 
     def __init__(self, shards: Sequence[_Shard]) -> None:
         self._shards = shards
@@ -284,7 +277,7 @@ class _RowGroupCache:
         read = {key: future.result() for key, future in self._groups.items() if future.done()}
         total = sum(group.nbytes for group in read.values())
         for key, group in list(read.items()):
-            # Two stay whatever their size, because both are in use at the border between them.
+            # At least two are kept, because both are in use at the border between them.
             if total <= ROW_GROUP_CACHE_BYTES or len(read) <= 2:
                 return
             total -= group.nbytes

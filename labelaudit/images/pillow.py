@@ -1,4 +1,4 @@
-"""One encoded image as a person sees it, through Pillow."""
+"""Decode one image as a person sees it, by Pillow."""
 
 import io
 import warnings
@@ -12,15 +12,15 @@ from labelaudit.images.containers import Pixels, UnreadableImageError
 
 # Pillow's modes that are grey, with or without alpha; those of 16 bits begin with "I".
 GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
-# Formats by how their files begin. Pillow finds out by itself, but asks each of its 40 readers in
-# turn, which takes longer than decoding a thumbnail.
+# Formats by the first bytes of a file. Pillow can recognize them, but tries its 40 readers one after
+# the other, which takes longer than decoding a thumbnail.
 _BEGINNINGS = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n": "PNG",
     b"GIF8": "GIF",
     b"RIFF": "WEBP",
 }
-# What Pillow keeps in `info` for formats that can carry an orientation.
+# Keys of `Image.info` in which Pillow stores metadata that may contain an orientation.
 _ORIENTATION_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
@@ -113,7 +113,7 @@ def open_encoded(data: bytes) -> Image.Image:
 def reason_of(error: Exception) -> str:
     """Return why an image cannot be read, as a report can show it."""
     if isinstance(error, FileNotFoundError):
-        return "the file is not there"
+        return "the file does not exist"
     if isinstance(error, PermissionError):
         return "no permission to read the file"
     if isinstance(error, UnidentifiedImageError):
@@ -152,7 +152,7 @@ def as_seen(image: Image.Image) -> Image.Image:
 
 def orientation_of(image: Image.Image) -> int:
     """Return the EXIF orientation, from 1 (upright) to 8; 1 where the file names none."""
-    # Read only where it may be there, because `getexif` decodes the whole of a PNG.
+    # Read only if it may exist, because `getexif` decodes the whole of a PNG.
     if image.format != "TIFF" and not any(key in image.info for key in _ORIENTATION_KEYS):
         return 1
     try:

@@ -1,7 +1,7 @@
 """Arrays for the pixels or features of all samples: in memory if small, else in a mapped file.
 
-The system caches the pages of a mapped file and drops them when memory runs short. So a data set may
-be larger than memory.
+The operating system caches the pages of a mapped file and drops them if memory runs short. A data set
+may therefore be larger than memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from labelaudit.errors import SourceError
 
 Store = npt.NDArray[Any]
 
-# Bytes; a larger array is memory-mapped.
+# In bytes. A larger array is memory-mapped.
 LARGEST_IN_MEMORY = 1 << 29
 PREFIX = "labelaudit-store-"
 # Number of rows that are moved at a time when some are dropped.
@@ -30,7 +30,7 @@ MOVED_ROWS = 4096
 def make_store(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | None = None) -> Store:
     """Make an array of zeros, in memory up to `LARGEST_IN_MEMORY` bytes, else memory-mapped.
 
-    The mapped file has no name. So the system removes it with the array, even after a crash.
+    The mapped file has no name, so the system deletes it together with the array, even after a crash.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def make_store(shape: tuple[int, ...], dtype: npt.DTypeLike, scratch: Path | Non
 
 
 def writable(folder: Path | None) -> Path:
-    """Return a folder, or its nearest parent that exists; the system's own if it is read-only."""
+    """Return a folder or its nearest existing parent; if read-only, that for temporary files."""
     while folder is not None and not folder.is_dir():
         folder = folder.parent
     if folder is None or not os.access(folder, os.W_OK):
@@ -64,20 +64,8 @@ def writable(folder: Path | None) -> Path:
 def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
     """Map an open file, which is extended if it is too short. Several processes may share it.
 
-    Its space on the disk is reserved at once. Otherwise a full disk would kill the process that
-    writes to the array.
-
-    Parameters
-    ----------
-    file, folder
-        The file, open for reading and writing, and its folder.
-    shape, dtype
-        Those of the array.
-
-    Raises
-    ------
-    SourceError
-        If the disk has no space for it.
+    Its space on the disk is reserved at once. Otherwise a full disk would kill the process that writes
+    to the array. Raises SourceError if the disk has no space for it.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free
@@ -91,7 +79,7 @@ def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.D
             os.truncate(file.fileno(), size)
     except OSError as error:
         raise SourceError(
-            f"the decoded samples need {size / 2**30:.1f} GiB, and {folder} has"
+            f"the decoded samples need {size / 2**30:.1f} GiB, but {folder} has only"
             f" {free / 2**30:.1f} GiB left; free some space, or write to another disk with `out`"
         ) from error
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)

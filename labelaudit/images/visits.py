@@ -82,7 +82,7 @@ def visit_images(
 
 
 class Progress:
-    """Passes on about 200 calls at most, and always the last one."""
+    """Calls a function about 200 times at most, and always at the end."""
 
     def __init__(self, total: int, call: Callable[[int], None] | None) -> None:
         self._total = total

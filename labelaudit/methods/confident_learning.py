@@ -98,10 +98,7 @@ def confident_learning(
 def import_cleanlab() -> ModuleType:
     """Import cleanlab, which labelaudit installs only as an extra.
 
-    Raises
-    ------
-    OptionError
-        If it cannot be imported.
+    Raises OptionError if it cannot be imported.
     """
     try:
         import cleanlab.filter
@@ -127,10 +124,7 @@ class ConfidentLearning(System):
     def audit(self, task: Task) -> AuditResult:
         """Cross-validate a classifier and pass its out-of-sample probabilities to cleanlab.
 
-        Raises
-        ------
-        OptionError
-            If cleanlab is not installed, or if no class has two labeled samples.
+        Raises OptionError if cleanlab is not installed, or if no class has two labeled samples.
         """
         import_cleanlab()  # before training, not after it
         scores, flagged, variants = confident_learning(self.pred_probs(task), task.given)
@@ -169,10 +163,7 @@ class ConfidentLearning(System):
     def num_folds(self, task: Task) -> int:
         """Return the number of folds, and warn where a class has fewer labeled samples.
 
-        Raises
-        ------
-        OptionError
-            If no class has two labeled samples.
+        Raises OptionError if no class has two labeled samples.
         """
         counts = np.bincount(task.given, minlength=task.num_classes)
         folds = min(self.config.folds, int(counts.max()))

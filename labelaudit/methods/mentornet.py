@@ -77,16 +77,9 @@ class MentorNetConfig(SupervisedConfig):
 
 
 def predefined_weights(differences: Tensor, progress: float, config: MentorNetConfig) -> Tensor:
-    """Return the predefined weights, ``(B,)`` in [0, 1].
+    """Return the predefined weights, ``(B,)`` in [0, 1], for d ``(B,)`` in nats.
 
-    Parameters
-    ----------
-    differences
-        d, ``(B,)`` in nats.
-    progress
-        Share of the training that is done, in [0, 1).
-    config
-        Settings.
+    `progress` is the share of the training that is done, in [0, 1).
     """
     if progress < config.burn_in:
         return torch.ones_like(differences)
@@ -104,17 +97,7 @@ def leave_out(weights: Tensor, share: float) -> Tensor:
 
 
 class MentorNet(CrossEntropy):
-    """A student with the predefined mentor.
-
-    Parameters
-    ----------
-    task
-        The labeled samples, the encoder and the device.
-    config
-        Settings.
-    total_steps
-        Number of training steps, over which the curriculum is spread.
-    """
+    """A student with the predefined mentor. The curriculum is spread over `total_steps` steps."""
 
     def __init__(self, task: Task, config: MentorNetConfig, total_steps: int) -> None:
         super().__init__(task, config)
@@ -200,15 +183,7 @@ class LearnedMentorNetConfig(MentorNetConfig):
 
 
 class Mentor(nn.Module):
-    """The learned mentor, from loss, distance, label and epoch to the logit of a weight.
-
-    Parameters
-    ----------
-    num_classes
-        C.
-    config
-        Settings.
-    """
+    """The learned mentor, from loss, distance, label and epoch to the logit of a weight."""
 
     def __init__(self, num_classes: int, config: LearnedMentorNetConfig) -> None:
         super().__init__()
@@ -347,13 +322,9 @@ class LearnedMentorNetAudit(System):
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the student's probability of other classes.
 
-        Trusted samples are trained on and scored by their given labels, like all others. Their
-        correct labels are used only by the mentor.
-
-        Raises
-        ------
-        OptionError
-            If the task has no trusted labels, or none on labeled samples.
+        Trusted samples are trained on and scored by their given labels, like all others. Their correct
+        labels are used only by the mentor. Raises OptionError if the task has no trusted labels, or
+        none on labeled samples.
         """
         if task.trusted is None:
             raise OptionError(

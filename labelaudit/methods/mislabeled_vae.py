@@ -54,17 +54,14 @@ class MislabeledVAE(UMN):
 
 
 class KnownRateVAE(System):
-    """Mislabeled-VAE with the true noise rate, which nobody knows in practice."""
+    """Mislabeled-VAE with the true noise rate, which is not known in practice."""
 
     needs_noise_rate = True
 
     def audit(self, task: Task) -> AuditResult:
         """Train on all samples; rank labels by the probability of any other class.
 
-        Raises
-        ------
-        OptionError
-            If the task does not give the noise rate.
+        Raises OptionError if the task does not give the noise rate.
         """
         if task.noise_rate is None:
             raise OptionError("mislabeled-vae needs the noise rate, and the task does not give it")

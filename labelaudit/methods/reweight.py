@@ -145,13 +145,8 @@ class ReweightAudit(System):
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the probability of other classes.
 
-        Trusted samples are trained on and scored by their given labels, like all others. Their
-        correct labels are used only for the weights.
-
-        Raises
-        ------
-        OptionError
-            If the task has no trusted labels.
+        Trusted samples are trained on and scored by their given labels, like all others. Their correct
+        labels are used only for the weights. Raises OptionError if the task has no trusted labels.
         """
         if task.trusted is None or len(task.trusted[0]) == 0:
             raise OptionError(

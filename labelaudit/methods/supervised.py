@@ -184,21 +184,8 @@ def train_classifier(
 ) -> tuple[Method, int]:
     """Train a classifier for the number of epochs that the task or its own settings give.
 
-    Parameters
-    ----------
-    task
-        The data.
-    config
-        Settings.
-    build
-        Makes the method, given the total number of training steps.
-    on_epoch
-        As in `train_on`.
-
-    Returns
-    -------
-    method, epochs
-        The trained method, and for how many epochs.
+    `build` makes it, given the total number of training steps. Returns the trained method and the
+    number of epochs.
     """
     plan = task.plan(config.batch_size)
     epochs = config.epochs_on(task)

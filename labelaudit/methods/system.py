@@ -1,4 +1,4 @@
-"""What every system under test has in common: UMN, and the methods that it is compared with."""
+"""The interface of all systems under test: UMN, and the methods that it is compared with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ InputKind = Literal["pixels", "features"]
 
 
 class System(ABC):
-    """A method that is given a data set with wrong labels and says which labels are wrong.
+    """A method that finds the wrong labels of a data set.
 
-    The class attributes tell a runner all that it must know about a system. A runner therefore
-    never asks for a system by its name.
+    The class attributes describe all properties that a runner needs. A runner therefore never depends
+    on the name of a system.
 
     Attributes
     ----------
@@ -27,8 +27,8 @@ class System(ABC):
     by_default
         Whether a comparison includes the system when the user names no methods.
     best_variant
-        Name under which the results list the best of `AuditResult.variants`, chosen by the truth.
-        Empty where the results list no such row.
+        Name of the row in the results for the best of `AuditResult.variants`, chosen by the truth.
+        Empty if there is no such row.
     library
         Module that the system imports and that only ``labelaudit[peers]`` installs; empty for none.
     """

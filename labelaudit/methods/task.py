@@ -1,8 +1,8 @@
 """A corrupted data set as a system under test receives it, and the result that it returns.
 
-The true labels are not part of a task, so that a system cannot read them by accident. Some systems of
-the literature are given a part of the truth by design. Two fields hold it: `noise_rate` for systems
-that must know the share of wrong labels, and `trusted` for systems that need some correct labels.
+The true labels are not part of a task, so that a system cannot read them by accident. Some published
+systems need a part of the truth. Two fields hold it: `noise_rate` for systems that need the share of
+wrong labels, and `trusted` for systems that need some correct labels.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from labelaudit.training.method import Method
 
 @dataclass(frozen=True)
 class Task:
-    """What a system is given.
+    """The input of a system.
 
     Attributes
     ----------
     inputs
-        What the networks read: pixels ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32
-        for the encoder "features".
+        Pixels ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32 for the encoder "features".
     noisy_labels
         ``(N,)`` int64, -1 where unlabeled. L samples are labeled.
     num_classes
@@ -109,7 +108,7 @@ class Task:
         return training_shift(self.encoder, self.image_shape, few)
 
     def training_images(self) -> TrainingImages:
-        """Return the inputs as they are trained on: images are shifted and mirrored."""
+        """Return the training samples; images are shifted and mirrored at random."""
         return TrainingImages(
             self.inputs, self.noisy_labels, self.device, self.max_shift, self.flip
         )
@@ -127,7 +126,7 @@ class Task:
 
 @dataclass(frozen=True)
 class AuditResult:
-    """What a system returns about the L given labels.
+    """The result of a system for the L given labels.
 
     Attributes
     ----------
@@ -222,15 +221,6 @@ def flag_by_prediction(
     """Flag each label that a classifier does not predict.
 
     The suspect score is the probability of all other classes together.
-
-    Parameters
-    ----------
-    method
-        A trained classifier.
-    task
-        The labels to score, and the test samples to predict.
-    epochs, num_trusted
-        See `AuditResult`.
     """
     probs = predict_probs(method, task.inputs[task.labeled], task)
     return AuditResult(

@@ -4,7 +4,7 @@ Paper: "Is the Label Trustful: Training Better Deep Learning Model via Uncertain
 submitted to ICLR 2020 (section 3; Eqs. 2-11, 14-18; Algorithm 1; Table 4).
 
 A learner, a semi-supervised generative model, is trained on labeled and unlabeled images. A guider
-is the moving average of its encoder and classifier. Their difference ε tells how far each label can be
+is the moving average of its encoder and classifier. Their difference ε shows how far each label can be
 trusted:
 
     ε(x) = |q'(ỹ|x) - q(ỹ|x)|                                                   (Eq. 11)
@@ -126,11 +126,6 @@ class UMN:
         """Compile the loss with torch.compile from now on. If that fails, warn and continue without.
 
         A compiled loss draws other random numbers.
-
-        Parameters
-        ----------
-        backend
-            Backend of torch.compile.
         """
         options: dict[str, Any] = {"backend": backend}
         if self.device.type == "cuda" and backend == "inductor":
@@ -143,7 +138,7 @@ class UMN:
         self.shared = distributed.parallel(self.network, self.device, pretrained=pretrained)
 
     def agree(self) -> None:
-        """Give all processes the same batch-norm statistics, which each of them measured separately."""
+        """Copy the batch-norm statistics of process 0 to all processes, which differ in them."""
         distributed.same_buffers(self.network, self.guider)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
@@ -152,11 +147,11 @@ class UMN:
         noisy_eval(self.guider)
         self.optimizer.zero_grad(set_to_none=True)
         work_out = self.compiled or self.loss
-        loss, told = work_out(batch.images, batch.noisy_labels, batch.num_labeled, batch.verified)
+        loss, values = work_out(batch.images, batch.noisy_labels, batch.num_labeled, batch.verified)
         (batch.weight * loss).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.guider.update_parameters(self.learner)
-        return {"loss": loss.detach().clone(), **told}
+        return {"loss": loss.detach().clone(), **values}
 
     def loss(
         self,
@@ -176,17 +171,17 @@ class UMN:
 
         Returns
         -------
-        loss, told
+        loss, values
             A scalar with its gradient, and detached scalars by name.
         """
         config, num_classes = self.config, self.config.network.num_classes
-        told: dict[str, Tensor] = {}
+        values: dict[str, Tensor] = {}
         objective = torch.zeros((), device=self.device)
         with autocast(self.device):
             logits, terms = self.shared(images, self.explained(len(images), num_labeled))
         if terms is not None:
             objective = (terms.elbo * self.explained_weights(len(images), num_labeled)).sum()
-            told["elbo"] = objective.detach() / len(images)
+            values["elbo"] = objective.detach() / len(images)
         labels = noisy_labels[:num_labeled]
         learner_probs = logits[:num_labeled].softmax(1)
         epsilon = clamp_epsilon(
@@ -203,7 +198,7 @@ class UMN:
             # torch.special.entr would have an infinite gradient at 0.
             entropy = -(learner_probs * logits[:num_labeled].log_softmax(1)).sum()
             labeled_term = labeled_term + config.entropy_weight * entropy
-        return -(objective + config.label_weight * labeled_term) / len(images), told
+        return -(objective + config.label_weight * labeled_term) / len(images), values
 
     def num_explained(self, num_labeled: int) -> int:
         """Return for how many labeled images of a batch the bound is calculated."""

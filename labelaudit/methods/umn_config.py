@@ -1,4 +1,4 @@
-"""The settings of UMN, and how they follow from the data."""
+"""The settings of UMN, and how they are derived from the data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABEL_WEIGHT_PER_INPUT = 0.1
 MAX_CLASS_WEIGHT = 100.0
 # From this share of labeled images on, the data count as mostly labeled.
 MOSTLY_LABELED_SHARE = 0.25
-# Labels teach more than the bound does: a few labeled images of each batch are enough for the bound.
+# The labels contribute more than the bound, so a few labeled images per batch are enough for the bound.
 EXPLAINED_SHARE = 0.1
 MIN_EXPLAINED = 10
 # λ without the generative half, per class, and at most this share of the largest possible entropy.
@@ -70,8 +70,8 @@ def default_entropy_weight(num_classes: int) -> float:
     """Return λ, the weight of the entropy without the generative half.
 
     The labeled term is linear in the probability, so a label with a probability near 0 has hardly any
-    influence, and of many classes some are never learned. Entropy keeps all probabilities away from 0,
-    as in the confidence penalty of Pereyra et al. 2017 (https://arxiv.org/abs/1701.06548). It is not
+    influence. If there are many classes, some are never learned. Entropy keeps all probabilities above
+    0, as in the confidence penalty of Pereyra et al. 2017 (https://arxiv.org/abs/1701.06548). It is not
     needed for few classes, and with more of it the network memorizes wrong labels.
 
     Parameters
@@ -194,7 +194,7 @@ class UMNConfig:
         encoder
             Name of the encoder.
         plan
-            How an epoch is cut into batches.
+            The batches of an epoch.
         """
         channels, height, width = pixels.shape[1:]
         network = NetworkConfig(

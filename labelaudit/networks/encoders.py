@@ -1,10 +1,10 @@
-"""The table of encoders: what each one reads, how it is built and for how long it is trained.
+"""The table of encoders: their inputs, how they are built and for how long they are trained.
 
-`ENCODERS` has one row per encoder, and everything that depends on the encoder is looked up there.
-docs/contributing/add-an-encoder.md shows how to add a row.
+`ENCODERS` has one row per encoder, with everything that depends on the encoder.
+docs/contributing/add-an-encoder.md describes how to add a row.
 
-The command line reads the names of the encoders here. So torch, which takes seconds to import, is
-imported where a network is built.
+The command line imports this module for the names of the encoders. torch takes seconds to import, so
+it is imported only where a network is built.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ EncoderName = Literal["mlp", "conv13", "resnet18", "resnet50", "resnet101", "fea
 # Shortest sides that these encoders read, in pixels.
 CONV13_SMALLEST = 24
 RESNET_SMALLEST = 16
-# Images with a shorter side are not shifted for encoders without convolutions: there a pixel is much.
+# Images with a shorter side are not shifted for encoders without convolutions, because one pixel is a
+# large shift for them.
 SHIFT_SMALLEST = 16
 
 
@@ -116,20 +117,20 @@ class EncoderSpec:
     Attributes
     ----------
     build
-        Builds the encoder with fresh weights from the shape of the images, their statistics and
-        the name of the pretrained network, which only the encoder "backbone" needs.
+        Builds the encoder with fresh weights from the shape of the images, their statistics, and the
+        name of the pretrained network (for the encoder "backbone").
     build_decoder
         Builds the decoder that mirrors the encoder with fresh weights, from the shape of the images.
     suits
         Returns the reason to choose this encoder for images of a shape on a type of device ("cpu",
         "cuda" or "mps"), or None. "auto" takes the first row of the table that gives a reason.
     selectable
-        Whether a user can ask for the encoder by name. The others follow from the kind of input.
+        Whether a user can request the encoder by name. The others follow from the kind of input.
     reads_features
         Whether the encoder reads features ``(B, D, 1, 1)`` instead of pixels.
     convolutional
-        Whether the encoder shares its weights between positions. The others must learn every
-        position anew, so they need fewer pixels and, see `training_shift`, fewer shifts.
+        Whether the encoder shares its weights between positions. Other encoders learn each position
+        separately, so they need fewer pixels and fewer shifts (see `training_shift`).
     noisy
         Whether the encoder adds noise or dropout to its input during training.
     smallest
@@ -193,8 +194,7 @@ ENCODERS: dict[EncoderName, EncoderSpec] = {
     "resnet18": EncoderSpec(partial(_resnet, 18), suits=_suits_resnet18, smallest=RESNET_SMALLEST),
     "resnet50": EncoderSpec(partial(_resnet, 50), smallest=RESNET_SMALLEST),
     "resnet101": EncoderSpec(partial(_resnet, 101), smallest=RESNET_SMALLEST),
-    # Features come ready-made and cost little. Where most of them are labeled, the generative half
-    # brings nothing.
+    # Training on features is fast. If most samples are labeled, the generative half does not help.
     "features": EncoderSpec(
         build=_features,
         build_decoder=_feature_decoder,
@@ -208,7 +208,7 @@ ENCODERS: dict[EncoderName, EncoderSpec] = {
         max_generative_classes=0,
         min_epsilon=0.01,
     ),
-    # A pretrained network that is trained further knows much already, and forgets it in large steps.
+    # A pretrained network that is trained further would lose what it has learned in large steps.
     "backbone": EncoderSpec(
         build=_backbone,
         selectable=False,
@@ -220,13 +220,13 @@ ENCODERS: dict[EncoderName, EncoderSpec] = {
     ),
 }
 
-# Those that a user can ask for by name: they are trained on images from fresh weights.
+# The encoders that a user can request by name. They are trained on images from fresh weights.
 ENCODER_NAMES = tuple(name for name, spec in ENCODERS.items() if spec.selectable)
 
 
 @dataclass(frozen=True)
 class EncoderChoice:
-    """Which encoder reads the samples, in which shape, and why."""
+    """The encoder, the shape in which it reads the samples, and the reason for the choice."""
 
     name: EncoderName
     image_shape: ImageShape
@@ -266,7 +266,7 @@ def choose_encoder(
         raise OptionError(
             f"unknown encoder {requested!r}: choose one of auto, {', '.join(ENCODER_NAMES)}"
         )
-    return EncoderChoice(requested, _reading_shape(requested, image_shape), f"asked for, {size}")
+    return EncoderChoice(requested, _reading_shape(requested, image_shape), f"requested, {size}")
 
 
 def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
@@ -286,9 +286,9 @@ def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
 def training_shift(name: EncoderName, image_shape: ImageShape, few_labels: bool) -> int:
     """Return the largest random translation of training images, in pixels.
 
-    An encoder without convolutions must learn every position anew. It gets no shifts if images are
-    smaller than `SHIFT_SMALLEST` pixels per side, nor if few images are labeled: then it has only
-    the unlabeled images to learn the classes from.
+    An encoder without convolutions learns each position separately. Its images are not shifted if they
+    are smaller than `SHIFT_SMALLEST` pixels per side. They are not shifted either if few images are
+    labeled, because then it must learn the classes from unlabeled images.
     """
     spec = ENCODERS[name]
     small = min(image_shape[1:]) < SHIFT_SMALLEST

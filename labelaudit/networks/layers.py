@@ -11,7 +11,7 @@ LEAKY_SLOPE = 0.1  # as in Mean Teacher's ConvNet; the paper does not give it
 
 
 def as_they_come(values: Tensor) -> AbstractContextManager[object]:
-    """Turn autocast off, so that these values keep their precision. It is used only on CUDA."""
+    """Return a context without autocast, in which values keep their precision. For CUDA only."""
     return torch.autocast("cuda", enabled=False) if values.is_cuda else nullcontext()
 
 

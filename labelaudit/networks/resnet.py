@@ -50,9 +50,9 @@ class ResNetEncoder(Encoder):
 
 
 class UpsamplingDecoder(Decoder):
-    """A light decoder for a vector z_a: it reconstructs at most 32 pixels per side.
+    """A light decoder for a vector z_a, which reconstructs at most 32 pixels per side.
 
-    More detail costs much and says little about the class.
+    More detail costs time and adds little information about the class.
     """
 
     def __init__(self, image_shape: ImageShape, za_size: int = 128, width: int = 64) -> None:

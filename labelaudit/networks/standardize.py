@@ -45,7 +45,7 @@ class PixelStatistics:
 def standardizing_scale(features: np.ndarray) -> np.ndarray:
     """Return ``(D,)`` factors that give features ``(N, D)`` unit variance, as their encoder does.
 
-    Without them one feature of large numbers could decide which samples are near.
+    Without them, one feature with large values could dominate all distances.
     """
     return 1 / np.array(PixelStatistics.of(features[:, :, None, None]).std)
 

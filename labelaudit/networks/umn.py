@@ -100,9 +100,9 @@ def classes_to_sum(class_probs: Tensor, most: int) -> tuple[Tensor | None, Tenso
     """Choose the classes that represent all in a sum Σ_y q(y) t(y), and their weights.
 
     Up to `most` classes are all summed. If there are more, the `most` - 1 most probable ones are
-    summed, and one class drawn from the others by its probability represents the rest. Value and
-    gradient are right on average (Liu et al. 2019, https://arxiv.org/abs/1810.04777), and neither
-    time nor memory grows with the number of classes.
+    summed. One class, drawn from the others by its probability, represents the rest. Value and gradient
+    are unbiased (Liu et al. 2019, https://arxiv.org/abs/1810.04777). Neither time nor memory grows with
+    the number of classes.
 
     Parameters
     ----------
@@ -255,9 +255,9 @@ class ElboTerms:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that a `UMNNetwork` is built from; saved beside its weights.
+    """The configuration of a `UMNNetwork`, which is saved with its weights.
 
-    `backbone` is the name that `open_backbone` has for the network of the encoder "backbone".
+    `backbone` is the name of the pretrained network (see `open_backbone`) of the encoder "backbone".
     """
 
     encoder: EncoderName
@@ -403,7 +403,7 @@ def _rows(tensor: Tensor, parts: Sequence[slice]) -> Tensor:
 
 
 class Recognizer(nn.Module):
-    """Encoder and classifier: the part that the guider averages (Figure 1) and that predicts."""
+    """Encoder and classifier: the part that the guider averages (Figure 1), used for predictions."""
 
     def __init__(self, encoder: Encoder, classifier: Classifier) -> None:
         super().__init__()

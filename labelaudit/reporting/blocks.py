@@ -38,10 +38,7 @@ class Block:
 def read_block(folder: Path, name: str) -> Any:
     """Read the content of a block of a run folder.
 
-    Raises
-    ------
-    SourceError
-        The file is missing or is not a block.
+    Raises SourceError if the file is missing or is not a block.
     """
     path = folder / DATA_FOLDER / f"{name}.js"
     try:
@@ -63,15 +60,7 @@ def _stripped(text: str, name: str) -> str:
 
 
 def stored_blocks(folder: Path, index: Any) -> list[Block]:
-    """Read the blocks that the page itself contains from a run folder.
-
-    Parameters
-    ----------
-    folder : Path
-        The run folder.
-    index : object
-        Content of its block `INDEX`.
-    """
+    """Read the blocks that the page itself contains from a run folder, given the content of `INDEX`."""
     inline = InlineBlocks()
     inline.add(Block(INDEX, block_text(index)))
     for path in sorted((folder / DATA_FOLDER).glob("chunk-*.js")):
@@ -100,10 +89,7 @@ class InlineBlocks:
 def empty_data_folder(place: Path) -> None:
     """Create the folder, and delete the blocks of an interrupted run in it.
 
-    Raises
-    ------
-    OutputError
-        The folder cannot be created or emptied.
+    Raises OutputError if the folder cannot be created or emptied.
     """
     try:
         place.mkdir(exist_ok=True)

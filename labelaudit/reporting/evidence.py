@@ -1,4 +1,4 @@
-"""What the report shows beside a suspect: its picture, and similar samples whose labels look right."""
+"""Evidence in the report beside a suspect: its picture, and similar samples that look right."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the page can show beside a suspect.
+    """The sources of pictures, neighbors and details that the page shows beside a suspect.
 
     Attributes
     ----------
@@ -102,10 +102,10 @@ def nearest_right_labeled(
             )  # (Q, B), squared
             distance[rows[asking][:, None] == block] = np.inf
             near = np.concatenate([best, distance], axis=1)
-            who = np.concatenate([found[asking], np.tile(block, (len(asking), 1))], axis=1)
+            nearest = np.concatenate([found[asking], np.tile(block, (len(asking), 1))], axis=1)
             order = np.argsort(near, axis=1, kind="stable")[:, :NUM_NEIGHBORS]
             best = np.take_along_axis(near, order, axis=1)
-            found[asking] = np.where(np.isinf(best), -1, np.take_along_axis(who, order, axis=1))
+            found[asking] = np.where(np.isinf(best), -1, np.take_along_axis(nearest, order, axis=1))
     return found
 
 

@@ -34,7 +34,7 @@ def evidence_of(
     points: np.ndarray | None,
     scale: np.ndarray | None = None,
 ) -> Evidence:
-    """Gather what the page can show beside a suspect.
+    """Collect the evidence that the page can show beside a suspect.
 
     Parameters
     ----------
@@ -63,19 +63,7 @@ def write_results(
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write tables, arrays, weights, plots and the report page, each file atomically.
-
-    Parameters
-    ----------
-    folder
-        The claimed run folder.
-    result
-        The result to write.
-    max_suspects
-        How many of the most suspect samples the page shows. By default all of them.
-    reporter
-        Shows progress.
-    """
+    """Write tables, arrays, weights, plots and the page into a claimed folder, each atomically."""
     contents = result.contents
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
@@ -106,15 +94,7 @@ def write_report(
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
-    """Write the report page, with its plots and the data of the suspects in folders beside it.
-
-    Parameters
-    ----------
-    path
-        The HTML file.
-    result, max_suspects, reporter
-        See `write_results`.
-    """
+    """Write the report page, with its plots and the data of the suspects in folders beside it."""
     evidence = result.contents.evidence
     blocks = write_review_data(
         path.parent,
@@ -150,7 +130,7 @@ def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
         known = labeled["clean_label"].notna().to_numpy()
         wrong = known & (labeled["clean_label"] != labeled["given_label"]).to_numpy()
     flagged = labeled["is_label_issue"].to_numpy()
-    # A plot needs to know of every label whether it is right.
+    # The plot needs the true label of every labeled sample.
     truth = wrong if wrong is not None and known.all() else None
     summary = result.summary
     if summary.review.curve:

@@ -1,4 +1,4 @@
-"""Numbers and names as people read them in the report."""
+"""Format numbers and names for the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def shown_name(value: Any) -> str:
-    """Return a label as it is shown; a missing or empty one as words in parentheses."""
+    """Return a label for the report; a missing or empty one becomes words in parentheses."""
     return "(none)" if pd.isna(value) else str(value) or "(empty name)"
 
 
@@ -43,5 +43,5 @@ def duration(seconds: float | None) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """Cut text to at most so many characters; the last one is then an ellipsis."""
+    """Cut text to at most `most` characters; the last one is then an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,4 +1,4 @@
-"""The recorded history of ε, as the report reads it."""
+"""The interface of the recorded history of ε for the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class EpsilonSource(Protocol):
-    """The recorded history, as plots and the page read it: one epoch in memory at a time.
+    """The recorded history of ε for plots and the page. One epoch is in memory at a time.
 
     `labelaudit.training.recorder.EpsilonHistory` implements it.
     """
@@ -28,16 +28,7 @@ class EpsilonSource(Protocol):
 def spread_epochs(epochs: Sequence[int], most: int) -> list[int]:
     """Choose at most `most` evenly spaced epochs, including the first and the last.
 
-    Parameters
-    ----------
-    epochs : sequence of int
-        In order.
-    most : int
-        At least 1. If it is 1, the last epoch is chosen.
-
-    Returns
-    -------
-    list of int
+    If `most` is 1, the last epoch is chosen.
     """
     if len(epochs) <= most:
         return list(epochs)

@@ -49,7 +49,7 @@ STATUS_WORDS = {
 
 @dataclass(frozen=True)
 class PlotText:
-    """Title and caption of a plot, for readers who have never seen one of its kind."""
+    """Title and caption of a plot, for readers who do not know this kind of plot."""
 
     title: str
     caption: str
@@ -202,20 +202,7 @@ def render_page(
 
 
 def write_page(path: Path, html: str) -> None:
-    """Write the report page, atomically.
-
-    Parameters
-    ----------
-    path : Path
-        The HTML file to write.
-    html : str
-        From `render_page`.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written.
-    """
+    """Write the report page, atomically. Raises OutputError if the file cannot be written."""
     with atomic_write(path) as temporary:
         # A file name that is not Unicode is shown with "?". It must not prevent the report.
         temporary.write_bytes(html.encode("utf-8", errors="replace"))
@@ -232,7 +219,7 @@ def page_script() -> str:
     """Return the script of the page, which its security policy knows by its hash."""
     folder = PAGE / "script"
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT_PARTS]
-    # A function around all of it, so that no name of the script becomes a global one.
+    # Wrapped in a function, so that no name of the script becomes global.
     return '(() => {\n"use strict";\n\n' + "\n".join(parts) + "})();\n"
 
 

@@ -1,4 +1,4 @@
-"""What an audit found, as data frames and plain numbers; and how to save and show it."""
+"""The result of an audit as data frames and plain numbers, and how to save and show it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ PICTURE_SIDE = 64  # pixels
 
 @dataclass(frozen=True, eq=False)
 class RunContents:
-    """What a run folder holds beside the tables and the summary.
+    """Further contents of a run folder, besides the tables and the summary.
 
     Attributes
     ----------
     fingerprint
-        Of samples and labels.
+        Hash of samples and labels.
     settings
-        What must be the same for a run to be resumed.
+        Settings that must be the same for a run to be resumed.
     skipped
         Samples that could not be read: columns sample_id, path, reason.
     evidence
-        What the report shows beside a suspect.
+        Pictures and neighbors that the report shows beside a suspect.
     model
-        Weights and settings as plain types, see `labelaudit.methods.umn.UMN.portable`; None where
-        nothing was trained.
+        Weights and settings as plain types, see `labelaudit.methods.umn.UMN.portable`; None if nothing
+        was trained.
     """
 
     fingerprint: str
@@ -49,32 +49,32 @@ class RunContents:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScanResult:
-    """What a scan found.
+    """The result of a scan.
 
     Attributes
     ----------
     samples
-        Every sample, in the data set's order; columns as in
-        `labelaudit.suspects.table.samples_table`.
+        All samples, in the order of the data set. See `labelaudit.suspects.table.samples_table` for the
+        columns.
     suspects
-        Flagged samples, worst first; what suspects.csv holds.
+        The flagged samples, the most suspect first, as in suspects.csv.
     duplicates
-        Pairs of samples that are the same, or nearly, and have different labels; what duplicates.csv
-        holds. Columns as in `labelaudit.suspects.duplicates.conflicting_duplicates`.
+        Pairs of samples that are the same, or nearly, and have different labels, as in duplicates.csv.
+        See `labelaudit.suspects.duplicates.conflicting_duplicates` for the columns.
     summary
-        Counts, expectations, trust and settings: what summary.json holds.
+        Counts, expected numbers, trust and settings, as in summary.json.
     pred_probs
-        ``(N, C)`` floats, the guider's class probabilities, rows in the order of `samples`; or the
+        ``(N, C)`` floats in the order of `samples`: class probabilities of the guider, or the
         predictions that were audited.
     embeddings
-        ``(N, d)`` float32, the guider's mean z_a; None where nothing was trained.
+        ``(N, d)`` float32, the guider's mean z_a; None if nothing was trained.
     history
-        ε and both probabilities of every labeled sample after every epoch; None where they were
-        not recorded.
+        ε, and the learner's and guider's probabilities, of every labeled sample after every epoch. None
+        if they were not recorded.
     contents
-        What else `save` writes.
+        Further contents of the run folder.
     run_dir
-        Where the files are; None if none were written.
+        Folder of the files; None if none were written.
     """
 
     samples: pd.DataFrame
@@ -90,26 +90,26 @@ class ScanResult:
     def save(
         self, folder: str | Path, *, force: bool = False, max_suspects: int | None = None
     ) -> ScanResult:
-        """Write the run folder that `labelaudit.scan` writes with ``out``.
+        """Write a run folder, as `labelaudit.scan` does with ``out``.
 
         Parameters
         ----------
         folder
             The folder to write.
         force
-            Replace a folder that labelaudit wrote.
+            Whether to replace a folder that labelaudit wrote.
         max_suspects
-            How many of the worst suspects the report shows; by default all.
+            Number of most suspect samples that the report shows. By default all.
 
         Returns
         -------
         ScanResult
-            This result, with `run_dir`.
+            This result with `run_dir` set.
 
         Raises
         ------
         OutputError
-            If the folder is there already or cannot be written.
+            If the folder already exists or cannot be written.
         """
         run = RunFolder(folder, force=force)
         run.claim(installed_version(), self.contents.fingerprint, dict(self.contents.settings))
@@ -128,7 +128,7 @@ class ScanResult:
         max_suspects: int | None = None,
         reporter: Reporter | None = None,
     ) -> ScanResult:
-        """Write all files into a folder that is claimed; return this result with `run_dir`."""
+        """Write all files into a claimed folder; return this result with `run_dir` set."""
         from labelaudit.reporting.files import write_results
 
         result = replace(self, run_dir=folder.path)
@@ -136,20 +136,20 @@ class ScanResult:
         return result
 
     def report(self, path: str | Path, *, max_suspects: int | None = None) -> Path:
-        """Write the report as a page, with the files that it needs in a folder beside it.
+        """Write the report as an HTML page.
 
         Parameters
         ----------
         path
-            The HTML file; it is replaced if it is there.
+            The HTML file. An existing file is replaced.
         max_suspects
-            How many of the worst suspects it shows; by default all.
+            Number of most suspect samples that the report shows. By default all.
 
         Returns
         -------
         Path
-            The page. Its plots and pictures are inside of it; of many suspects, their data lie in
-            ``report-data`` beside it.
+            The page, which includes its plots and pictures. If there are many suspects, their data are
+            in the folder ``report-data`` beside it.
         """
         from labelaudit.reporting.files import write_report
 
@@ -188,7 +188,7 @@ class ScanResult:
         return "\n".join(lines)
 
     def _pictures(self, shown: pd.DataFrame) -> list[str]:
-        """Return an ``<img>`` of each sample shown, "" where there is none."""
+        """Return an ``<img>`` element for each sample, "" for samples without a picture."""
         from labelaudit.reporting.pictures import encode_picture
 
         show = self.contents.evidence.pictures

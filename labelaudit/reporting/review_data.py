@@ -40,7 +40,7 @@ CHUNK = 40  # number of suspects in each block
 
 # Longest sides of pictures in pixels: of suspects without and with a link to the file, of neighbors.
 LARGE_SIDE, SMALL_SIDE, NEIGHBOR_SIDE = 320, 160, 96
-# Neighbors are searched for so many of the most suspect samples.
+# Neighbors are searched for at most this number of the most suspect samples.
 MOST_WITH_NEIGHBORS = 2_000
 MAX_CURVE_EPOCHS = 48  # more cannot be distinguished at the width of the curve
 MAX_DETAILS = 9  # columns of the table that are shown
@@ -51,7 +51,7 @@ PROBS_SHOWN = 4  # number of classes whose predicted probabilities are shown
 CLEAR, DISPUTED = 0.1, 0.35
 # Number of samples, and of quantile bins of a number, that columns are weighed with.
 WEIGHED_SAMPLES, WEIGHED_PARTS = 5_000, 8
-WORDS_OF_PROSE = 4  # a column with so many words per cell, on average, is prose
+WORDS_OF_PROSE = 4  # a column with at least this many words per cell, on average, is prose
 
 
 def write_review_data(
@@ -82,7 +82,7 @@ def write_review_data(
     history : EpsilonSource or None
         Recorded ε of the labeled samples, in the order of `samples`.
     pred_probs : array (N, C) or None
-        Class probabilities predicted by the network, or brought along.
+        Class probabilities predicted by the network, or the user's own predictions.
     evidence : Evidence
         Pictures, neighbors and details, with rows as in `samples`.
     max_suspects : int, optional
@@ -162,7 +162,7 @@ def _index(
     epochs: Sequence[int],
     pictured: bool,
 ) -> dict[str, Any]:
-    """Return the content of the index: what is needed to list, search and sort the suspects."""
+    """Return the content of the index, which the page needs to list, search and sort the suspects."""
     names = list(summary.class_names)
     codes = {name: code for code, name in enumerate(names)}
     truth = None
@@ -190,11 +190,11 @@ def _index(
         else None,
     }
     # The hash is over all suspects, so that a browser finds its decisions if fewer of them are shown.
-    told = [
+    identity = [
         [str(value) for value in suspects[name]]
         for name in ("sample_id", "given_label", "suggested_label", "suspect_score")
     ]
-    digest = hashlib.sha256(json.dumps([summary.name, names, told]).encode())
+    digest = hashlib.sha256(json.dumps([summary.name, names, identity]).encode())
     return {
         "run": digest.hexdigest()[:24],
         "name": summary.name,
@@ -320,11 +320,11 @@ def _neighbor(
     row: int, samples: pd.DataFrame, details: pd.DataFrame, album: _Album, held: dict[str, str]
 ) -> dict[str, Any]:
     """Describe a neighbor. Its picture is stored in `held` once, even if it is shown often."""
-    told: dict[str, Any] = {"id": str(samples["sample_id"].iloc[row])}
+    described: dict[str, Any] = {"id": str(samples["sample_id"].iloc[row])}
     picture = album.get(row, small=True)
     if picture is not None:
         held.setdefault(str(row), picture.data_uri)
-        return told | {"picture": str(row), "tiny": picture.tiny}
+        return described | {"picture": str(row), "tiny": picture.tiny}
     if len(details.columns):
         # Prose needs no name of its column; a number does.
         words = [
@@ -332,8 +332,8 @@ def _neighbor(
             for name, value in details.iloc[row].items()
             if value != ""
         ]
-        told["words"] = shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
-    return told
+        described["words"] = shorten(" · ".join(words[:3]), MAX_NEIGHBOR_LENGTH)
+    return described
 
 
 def _epsilon_of(shown: pd.DataFrame, place: int) -> float | None:

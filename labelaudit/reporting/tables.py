@@ -45,7 +45,7 @@ SUSPECT_COLUMNS = (
 )
 """Columns of suspects.csv, in order. ``clean_label`` follows if the truth is known.
 
-The columns of ε, learner and guider are there only if a network was trained.
+The columns of ε, learner and guider exist only if a network was trained.
 """
 
 TEXT_COLUMNS = frozenset(
@@ -92,8 +92,8 @@ TRUTH = {"True": True, "False": False, "TRUE": True, "FALSE": False, "true": Tru
 
 # Why cells are written and split here, and not by `pyarrow.csv`: it writes 1.0 as "1", 1e-05 as
 # "0.00001" and True as "true", and it quotes every text column, so that numbers cannot be formatted
-# before. As it reads, it tells a quoted empty cell from a missing one, but not a quoted "007" from a
-# bare 007, and it accepts `"x"y` as xy. A test holds that it reads the cells that are written here.
+# before. When it reads, it distinguishes a quoted empty cell from a missing one, but not a quoted "007"
+# from a bare 007, and it accepts `"x"y` as xy. A test checks that it reads the cells written here.
 
 # One cell and what ends it: quoted text in group 1, or bare text in group 2.
 CSV_CELL = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|([^",\r\n]*))(,|\r\n|\n|\r|\Z)')
@@ -184,10 +184,7 @@ def read_csv(path: Path) -> pd.DataFrame:
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
-    Raises
-    ------
-    SourceError
-        The file cannot be read or is not UTF-8.
+    Raises SourceError if the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -200,7 +197,7 @@ def read_text(path: Path) -> str:
 
 
 def separator_of(text: str) -> str:
-    """Return the character that separates the cells of a table, judged by its header.
+    """Return the character that separates the cells of a table, given its header.
 
     In languages with a decimal comma, spreadsheet programs write "CSV" files with semicolons.
     """
@@ -209,19 +206,9 @@ def separator_of(text: str) -> str:
 
 
 def parse_csv(text: str, path: Path) -> pd.DataFrame:
-    """Parse the text of a table as `read_csv` does.
+    """Parse the text of a table, separated by commas, as `read_csv` does; `path` is for messages.
 
-    Parameters
-    ----------
-    text : str
-        A table with a header row, separated by commas.
-    path : Path
-        The file that it is from, for messages.
-
-    Raises
-    ------
-    SourceError
-        As `read_csv`.
+    Raises SourceError as `read_csv`.
     """
     rows = _parse_rows(text, path)
     if not rows:
@@ -237,19 +224,9 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as Parquet, atomically. Missing labels are null.
+    """Write a table without its index as Parquet, atomically. Missing labels are null.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        The table. Its index is not written.
-    path : Path
-        The file to write.
-
-    Raises
-    ------
-    OutputError
-        The file cannot be written.
+    Raises OutputError if the file cannot be written.
     """
     table = pa.Table.from_pandas(frame, preserve_index=False)
     for position, field in enumerate(table.schema):

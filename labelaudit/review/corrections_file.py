@@ -71,8 +71,8 @@ class CorrectionsFile:
         Returns
         -------
         tuple
-            The number of samples with a decision now, and the changes that are not valid and not
-            written, as pairs of the sample and the reason.
+            The number of samples that now have a decision. And the changes that were not written
+            because they are not valid, as pairs of the sample and the reason.
 
         Raises
         ------
@@ -85,17 +85,17 @@ class CorrectionsFile:
             self._read()
             rows = dict(self._rows)
             for change in changes:
-                told = {name: change.get(name, "") for name in CORRECTION_COLUMNS[:4]}
-                trouble = self._trouble(told)
+                entry = {name: change.get(name, "") for name in CORRECTION_COLUMNS[:4]}
+                trouble = self._trouble(entry)
                 if trouble:
-                    refused.append((str(told["sample_id"]), trouble))
+                    refused.append((str(entry["sample_id"]), trouble))
                     continue
-                sample = told["sample_id"]
-                if told["decision"] not in (ACCEPT, RELABEL):
-                    told["corrected_label"] = ""
-                if told["decision"] or told["note"]:
-                    who = {"reviewer": reviewer, "reviewed_at": now}
-                    rows[sample] = {**told, **who, GIVEN_LABEL: self._given[sample]}
+                sample = entry["sample_id"]
+                if entry["decision"] not in (ACCEPT, RELABEL):
+                    entry["corrected_label"] = ""
+                if entry["decision"] or entry["note"]:
+                    signature = {"reviewer": reviewer, "reviewed_at": now}
+                    rows[sample] = {**entry, **signature, GIVEN_LABEL: self._given[sample]}
                 else:
                     rows.pop(sample, None)
             columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
@@ -105,15 +105,15 @@ class CorrectionsFile:
             self._seen = stamp(self.path)
         return sum(row["decision"] != "" for row in rows.values()), refused
 
-    def _trouble(self, told: Mapping[str, Any]) -> str:
-        """Return why a change is not valid, "" if it is valid."""
-        if not all(isinstance(text, str) and len(text) <= MOST_LETTERS for text in told.values()):
+    def _trouble(self, entry: Mapping[str, Any]) -> str:
+        """Return the reason why a change is not valid, "" if it is valid."""
+        if not all(isinstance(text, str) and len(text) <= MOST_LETTERS for text in entry.values()):
             return f"a decision consists of texts of at most {MOST_LETTERS:,} characters"
-        if told["sample_id"] not in self._given:
+        if entry["sample_id"] not in self._given:
             return "the sample is not in the list of suspects"
-        if told["decision"] not in ("", *DECISIONS):
+        if entry["decision"] not in ("", *DECISIONS):
             return f"the decision must be one of {', '.join(DECISIONS)}"
-        if told["decision"] in (ACCEPT, RELABEL) and not told["corrected_label"]:
+        if entry["decision"] in (ACCEPT, RELABEL) and not entry["corrected_label"]:
             return "the corrected label has no name"
         return ""
 
@@ -134,14 +134,14 @@ class CorrectionsFile:
             frame[GIVEN_LABEL] = frame.get(GIVEN_LABEL, pd.Series("", index=frame.index))
             columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
             for row in frame[columns].fillna("").astype(str).to_dict("records"):
-                told = {str(name): text for name, text in row.items()}
-                told["decision"] = told["decision"].strip().lower()  # a person may have typed it
-                self._rows[told["sample_id"]] = told
+                entry = {str(name): text for name, text in row.items()}
+                entry["decision"] = entry["decision"].strip().lower()  # a person may have typed it
+                self._rows[entry["sample_id"]] = entry
         self._seen = state
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Return what changes when a file is rewritten; None if there is no file."""
+    """Return values that change when a file is rewritten; None if there is no file."""
     try:
         found = path.stat()
     except FileNotFoundError:

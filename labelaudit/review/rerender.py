@@ -52,21 +52,10 @@ def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
 
 
 def page_of(run: Run, index: Any, *, live: bool = False) -> str:
-    """Render the page of a run folder.
+    """Render the page of a run whose folder has the blocks of the page's data.
 
-    Parameters
-    ----------
-    run : Run
-        A run whose folder has the blocks of the page's data.
-    index : object
-        Content of the block `INDEX`.
-    live : bool
-        Whether `labelaudit review` serves it.
-
-    Raises
-    ------
-    SourceError
-        A file in the folder is missing or damaged.
+    `index` is the content of the block `INDEX`. `live` is set by `labelaudit review`. Raises
+    SourceError if a file in the folder is missing or damaged.
     """
     from labelaudit.corrections.reviewed import check_run
 

@@ -1,8 +1,8 @@
 """`labelaudit review`: a server that shows the report page to this machine only and saves decisions.
 
-The server answers only requests that know the token in its address, and only the page that it has sent
-itself. Requests that name another host or come from another origin are refused. The page runs the
-script of the installed package and no other script, whatever the run folder contains.
+The server answers only requests with the token of its address that come from its own page. It refuses
+requests that name another host or come from another origin. The page runs only the script of the
+installed package, whatever the run folder contains.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class ReviewServer(ThreadingHTTPServer):
         self.reviewer = reviewer
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         found = read_run(run)
-        # Rendered here and not read from the folder, where somebody might have changed it.
+        # Rendered here and not read from the folder, where it might have been changed.
         index = read_block(self.run, INDEX)
         self.page = page_of(found, index, live=True).encode("utf-8", errors="replace")
         self.policy = _policy()
@@ -192,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _path(self) -> str | None:
         """Return the requested path below the token; None if the request must be refused."""
         port = self.server.server_port
-        # Any other name may be one that somebody points at this machine (DNS rebinding).
+        # Any other name may have been pointed at this machine by an attacker (DNS rebinding).
         if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
             return None
         origin = self.headers.get("Origin")
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             if path is None:
                 raise FileNotFoundError
-            # Without O_NONBLOCK, opening a pipe would wait until somebody writes to it.
+            # Without O_NONBLOCK, opening a pipe would wait for a writer.
             with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
                 found = os.fstat(file.fileno())
                 if not stat.S_ISREG(found.st_mode):

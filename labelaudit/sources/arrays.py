@@ -1,4 +1,4 @@
-"""Sources from arrays in memory."""
+"""Sources made of arrays in memory."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -31,13 +31,13 @@ def source_from_arrays(
     images : array or tensor (N, H, W), (N, H, W, C) or (N, C, H, W), list of images, or None
         uint8, or floats in [0, 1], which are rounded to uint8. C is 1 or 3, or 4 (with alpha) where
         the channels are last. The images of a list are arrays, tensors or PIL images, and may
-        differ in size. An array of uint8 is not copied. None where there are no images, but
+        differ in size. An array of uint8 is not copied. None if the samples have no images, but
         features.
     labels : array, tensor, Series or sequence (N,)
         Integers, -1 where unlabeled; or strings, "" or None where unlabeled.
     class_names : sequence of str, optional
-        With integer labels the name of each class, in order. With strings the names allowed, in
-        the order wanted. By default the labels themselves, sorted.
+        For integer labels the name of each class, in order. For strings the allowed names, in the
+        wanted order. By default the labels themselves, sorted.
     sample_ids : sequence of str, optional
         Unique names of the images. By default their row numbers.
     clean_labels : array or sequence (N,), optional
@@ -74,7 +74,7 @@ def source_of_images(
     name: str = "arrays",
     paths: Texts | None = None,
 ) -> Source:
-    """Make a source of images wherever they lie.
+    """Make a source of images in any container.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def source_of_images(
     labels, class_names, sample_ids, clean_labels, verified, name
         See `source_from_arrays`.
     paths : array (N,) object of str, optional
-        Where the images are files: their paths.
+        Paths of the images, if they are files.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def source_of_images(
 
 
 def _label_texts(labels: Any, total: int, declared: tuple[str, ...], what: str) -> list[str]:
-    """Return labels given from Python as text: numbers index `declared` where there is one."""
+    """Return labels given from Python as text. Integers index `declared`, if that is not empty."""
     values = as_labels(labels, what)
     if len(values) != total:
         raise SourceError(f"there are {len(values)} {what} and {total} images; give one for each")
@@ -130,7 +130,7 @@ def _label_texts(labels: Any, total: int, declared: tuple[str, ...], what: str) 
             raise SourceError(f"{what}[{row}] is {error}") from error
         if not isinstance(value, str) and text.startswith("-"):
             if text != str(UNLABELED):
-                raise SourceError(f"{what}[{row}] is {text}; give -1 where there is no label")
+                raise SourceError(f"{what}[{row}] is {text}; give -1 for samples without a label")
             text = ""
         elif not isinstance(value, str) and text and declared:
             if not (text.isdecimal() and int(text) < len(declared)):
@@ -150,7 +150,7 @@ def _array_marks(verified: npt.ArrayLike, total: int) -> list[str]:
 
 
 def checked_mask(verified: npt.ArrayLike, total: int) -> npt.NDArray[np.bool_]:
-    """Return a mask (N,) bool of verified labels; SourceError where it is none."""
+    """Return a mask (N,) bool of verified labels; SourceError if it has another shape or type."""
     mask = np.asarray(verified)
     if mask.shape != (total,) or mask.dtype != np.bool_:
         raise SourceError(

@@ -22,14 +22,14 @@ IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
 ID_COLUMNS = ("sample_id", *IMAGE_COLUMNS)  # for rows without images
 LABEL_COLUMNS = ("label", "class", "target", "category")
 SPLIT_COLUMN = "split"
-# The labels as first given. `labelaudit apply` writes it beside the column of verified labels.
+# The labels that were given at first. `labelaudit apply` writes this column beside the verified marks.
 FIRST_LABEL_COLUMN = "first_label"
 VERIFIED_COLUMN = "verified"  # as `labelaudit apply` writes it
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns asked for by name; None where a column is recognized by its name.
+    """The columns that were requested by name; None for a column that is recognized by its name.
 
     `others` is the number of further columns to read, for the report or as features. Columns that
     could be ids come first, then the others in their order.
@@ -56,7 +56,7 @@ class Columns:
         return frozenset(needed.union(more[: self.others]))
 
     def refuse(self, why: str) -> None:
-        """Raise SourceError if a column was asked for and there is no table."""
+        """Raise SourceError if a column was requested and there is no table."""
         asked = {
             "image_column": self.image,
             "label_column": self.label,
@@ -66,7 +66,7 @@ class Columns:
         for option, value in asked.items():
             if value is not None:
                 raise SourceError(
-                    f'{option} is "{value}", but {why}, without a table; give the table too'
+                    f'{option} is "{value}", but {why}, without a table; give the table as well'
                 )
 
 
@@ -102,7 +102,7 @@ def cells_of_frame(frame: pd.DataFrame, columns: Columns) -> Cells:
 
 
 def column_called(name: str, names: Iterable[str]) -> str | None:
-    """Return the column of that name, or else the first that differs from it only in case."""
+    """Return the column with this name, or else the first that differs from it only in case."""
     alike = [one for one in names if one.strip().lower() == name]
     return name if name in alike else next(iter(alike), None)
 
@@ -110,14 +110,14 @@ def column_called(name: str, names: Iterable[str]) -> str | None:
 def find_column(
     cells: Cells, asked: str | None, known: Sequence[str], what: str, option: str | None
 ) -> str | None:
-    """Return the column asked for, or else the first of the known names that is there.
+    """Return the requested column, or else the first of the known names that the table has.
 
     Parameters
     ----------
     cells : Cells
         The table.
     asked : str, or None
-        The column asked for.
+        The requested column.
     known : sequence of str
         Names that are recognized, in any case.
     what : str
@@ -131,8 +131,8 @@ def find_column(
     SourceError
         There is no such column, or it holds neither text nor numbers.
     """
-    there = f"columns there: {', '.join(cells.names) or 'none'}"
-    mend = f"name it with `{option}`"
+    there = f"its columns: {', '.join(cells.names) or 'none'}"
+    advice = f"name it with `{option}`"
     if asked is not None:
         column = asked if asked in cells.names else None
         if column is None:
@@ -144,12 +144,12 @@ def find_column(
             return None
         if column is None:
             raise SourceError(
-                f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {mend}"
+                f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {advice}"
             )
     if column not in cells.texts:
         if asked is None and option is None:
             return None
         raise SourceError(
-            f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {mend}'
+            f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {advice}'
         )
     return column

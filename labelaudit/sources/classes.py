@@ -1,6 +1,6 @@
-"""From labels as text to class numbers, in one place.
+"""Class numbers from labels that are text.
 
-Wherever data comes from, labels arrive here as text, exactly as written. Only an empty text means
+Labels of all sources are converted here. Their text is exactly as written. Only an empty text means
 unlabeled: "NA", "null" and "001" are names.
 """
 
@@ -37,7 +37,7 @@ def as_text(value: object) -> str:
         number = float(value)
         if np.isnan(number):
             return ""
-        # A column of integers with empty cells arrives as floats: its 3.0 is the class "3".
+        # A column of integers with empty cells is read as floats: its 3.0 is the class "3".
         return str(int(number)) if number.is_integer() else repr(number)
     if isinstance(value, Decimal):
         return str(value)
@@ -84,7 +84,7 @@ def make_source(
         `VERIFIED`, `EXCLUDED` or "" for each sample. Excluded samples are left out, and so are classes
         that only they have.
     first : sequence of str, optional
-        Labels as first given (N,); "" where unknown. They add no classes.
+        Labels that were given at first, (N,); "" where unknown. They add no classes.
     warnings, skipped
         Warnings so far, one line each; and rows (sample_id, path, reason) of skipped samples.
     hint : str
@@ -121,7 +121,7 @@ def make_source(
         warnings = (
             *warnings,
             f'{where}: "-1" is taken as a class of that name ({minus_one:,} labels); '
-            "leave the label empty where there is none",
+            "leave the cell empty for samples without a label",
         )
     source = Source(
         manifest=manifest,
@@ -138,12 +138,7 @@ def make_source(
 
 
 def check_trainable(source: Source) -> Source:
-    """Check that what is left after dropping unreadable images can be trained on.
-
-    Parameters
-    ----------
-    source : Source
-        With only the images that will be used.
+    """Check that the data can be trained on without the unreadable images, which are left out already.
 
     Returns
     -------
@@ -154,7 +149,7 @@ def check_trainable(source: Source) -> Source:
     Raises
     ------
     SourceError
-        No labeled image is left, or those left are all of one class.
+        No labeled image is left, or all of them are of one class.
     """
     manifest = source.manifest
     counts = _require_classes(manifest, manifest.name)
@@ -176,7 +171,7 @@ def check_trainable(source: Source) -> Source:
     if groups:
         added.append(
             f"class names differ only in case or spaces: {some(groups, quote=False)}; "
-            "they are taken as different classes: rename them if they are not"
+            "they are taken as different classes, so rename them if they are not"
         )
     return replace(source, warnings=tuple(dict.fromkeys((*source.warnings, *added))))
 
@@ -199,16 +194,16 @@ def _require_classes(manifest: Manifest, where: str, hint: str = "") -> Indices:
     """Return the number of labeled images per class, (C,); SourceError if fewer than two have any."""
     labels = manifest.noisy_labels[manifest.labeled]
     counts = np.bincount(labels, minlength=manifest.num_classes)
-    mend = f"; {hint}" if hint else ""
+    advice = f"; {hint}" if hint else ""
     if not len(labels):
         raise SourceError(
             f"{where}: none of the {manifest.num_samples:,} images has a label"
-            f"{mend or '; at least two classes need some'}"
+            f"{advice or '; at least two classes need some'}"
         )
     if np.count_nonzero(counts) == 1:
         only = manifest.class_names[int(labels[0])]
         raise SourceError(
             f'{where}: all {len(labels):,} labeled images are of one class, "{only}"'
-            f"{mend or '; at least two are needed'}"
+            f"{advice or '; at least two are needed'}"
         )
     return counts

@@ -52,7 +52,7 @@ def check_rows(name: str, values: npt.NDArray[Any], total: int, where: str) -> N
     if len(values) != total:
         raise SourceError(
             f"{name} has {len(values):,} rows and {where} has {total:,}; "
-            "row i of one belongs to row i of the other"
+            "give one row per row of the table, in the same order"
         )
 
 
@@ -106,7 +106,7 @@ def _from_lists(cells: pa.ChunkedArray, place: Callable[[int], str]) -> Floats:
     if len(wrong) or not first > 0:
         row = int(wrong[0]) if len(wrong) else 0
         size = "no features" if not sizes[row] > 0 else f"{int(sizes[row])} features"
-        raise SourceError(f"{place(row)} has {size}; all rows need as many as the first")
+        raise SourceError(f"{place(row)} has {size}; all rows need as many as the first one")
     out = make_store((len(sizes), int(first)), np.float32)
     start = 0
     for chunk in cells.chunks:

@@ -1,7 +1,7 @@
-"""Features made elsewhere, of anything: texts, sounds, photos. No image is needed then.
+"""Precomputed features of samples of any kind, such as texts, sounds or photos; no image is needed.
 
-They come in a NumPy file, whose row i belongs to row i of a table of labels; in a parquet file, by
-id; or in a column of the table of labels itself.
+Features are read from a NumPy file, whose row i belongs to row i of a table of labels; from a parquet
+file, by id; or from a column of the table of labels.
 """
 
 from collections.abc import Sequence
@@ -87,8 +87,8 @@ def read_labels_with_features(
         A .npy file or an array: row i belongs to row i of the table. A .parquet file: by id; see
         `join_features`. Otherwise the column of the table that holds a list of numbers in each row.
     label_column, id_column : str, optional
-        Columns of the table. By default the first that is there of `LABEL_COLUMNS`, `ID_COLUMNS`.
-        Rows without ids are named by their number, from 0.
+        Columns of the table. By default the first column named in `LABEL_COLUMNS`, `ID_COLUMNS`. Rows
+        without ids are named by their number, from 0.
     split : str, optional
         Which split to read, if the table has a column "split". By default "train", with a
         warning.
@@ -100,7 +100,7 @@ def read_labels_with_features(
     Raises
     ------
     SourceError
-        A file is not there or not readable, the two do not fit together, a feature is not a finite
+        A file does not exist or cannot be read, the two do not fit together, a feature is not a finite
         number, or there are fewer than two classes.
     """
     columns = Columns(
@@ -124,7 +124,7 @@ def read_labels_with_features(
 
 
 def join_features(source: Source, file: str | Path) -> FeatureSource:
-    """Add features made elsewhere to a source, by the ids of its samples.
+    """Add precomputed features to a source, by the ids of its samples.
 
     Parameters
     ----------
@@ -155,19 +155,9 @@ def join_features(source: Source, file: str | Path) -> FeatureSource:
 
 
 def features_of_rows(source: Source, features: npt.NDArray[Any]) -> FeatureSource:
-    """Add features made elsewhere to a source, row by row.
+    """Add precomputed features (N, d) to a source with N samples; row i belongs to sample i.
 
-    Parameters
-    ----------
-    source : Source
-        N samples.
-    features : array (N, d)
-        Numbers; row i belongs to sample i.
-
-    Raises
-    ------
-    SourceError
-        The numbers of rows and samples differ, or a feature is not a finite number.
+    Raises SourceError if the numbers of rows and samples differ, or a feature is not a finite number.
     """
     ids = source.manifest.sample_ids
     name = "the array of features"
@@ -208,10 +198,10 @@ def source_from_table(
     table : LabelTable
         Its `images` are ids, or "".
     by_row : bool
-        Whether rows may be named by their number if ids are missing or repeat. Not if `id_column` is
-        given.
+        Whether rows may be named by their number if ids are missing or repeat. This is ignored if
+        `id_column` is given.
     id_column : str, optional
-        The column that was asked for.
+        The requested column.
     split : str, optional
         Which split to read.
 

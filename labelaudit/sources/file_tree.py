@@ -31,7 +31,7 @@ class FileTree:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        # With and without symbolic links resolved: a table may have either.
+        # With and without symbolic links resolved, because a table may have either form.
         self._absolute = tuple(
             dict.fromkeys(p.as_posix().rstrip("/") for p in (root.absolute(), root.resolve()))
         )
@@ -47,7 +47,7 @@ class FileTree:
         seen: set[tuple[int, int]] = set()
         directories, links = [""], list[str]()
         while directories or links:
-            # Links last, so that a folder is found where it is, not where a link shows it.
+            # Links last, so that a folder is listed at its own place and not at that of a link.
             directory = directories.pop() if directories else links.pop()
             status = (self.root / directory).stat()
             if (status.st_dev, status.st_ino) in seen:
@@ -71,7 +71,7 @@ class FileTree:
                     if name.startswith("."):
                         continue
                     if not (name.isascii() or _is_utf8(name)):
-                        # It could not be written into any result, nor named in a table.
+                        # Such a name can neither be written into results nor occur in a table.
                         shown = os.fsencode(base + name).decode("utf-8", "backslashreplace")
                         reason = "the file's name is not UTF-8; rename it"
                         self.unnameable.append((shown, self._prefix + shown, reason))

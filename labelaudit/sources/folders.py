@@ -1,8 +1,8 @@
-"""Sources on disk: which files there are, which splits, and which label belongs to which image.
+"""Sources on disk: their files, their splits, and the label of each image.
 
-A source is a folder (one subfolder per class, or with a table of labels), a table whose rows name
-image files, or parquet files in Hugging Face's schema. `read_source` finds its images and labels
-without opening an image.
+A source is a folder with one subfolder per class or with a table of labels, or a table whose rows name
+image files. It may also be parquet files in Hugging Face's schema. `read_source` finds its images and
+labels without opening an image.
 """
 
 from pathlib import Path
@@ -44,10 +44,10 @@ def read_source(
         files relative to its folder. Or a parquet file, or a folder of them, that holds the
         images.
     labels : str or Path, optional
-        A table of labels for a folder of images. Images without a row, or whose label is empty,
-        are unlabeled and stay in.
+        A table of labels for a folder of images. Images without a row or without a label are used as
+        unlabeled.
     image_column, label_column : str, optional
-        Columns of the table. By default the first that is there of `IMAGE_COLUMNS`, `LABEL_COLUMNS`.
+        Columns of the table. By default the first column named in `IMAGE_COLUMNS`, `LABEL_COLUMNS`.
     split : str, optional
         Which split to read if there are several: subfolders, shards or a column named
         "split". By default "train", with a warning.
@@ -55,8 +55,8 @@ def read_source(
         Column of true labels, for benchmarks.
     verified_column : str, optional
         Column that says which labels a person has verified ("yes", "true", "1"), and which samples to
-        leave out ("excluded"). Verified labels are taken as right. If the table has a column
-        "first_label", it holds these labels as first given.
+        leave out ("excluded"). Verified labels are taken as right. A column "first_label" holds the
+        labels that were given to these samples at first.
     require_labels : bool
         Whether a folder of images without a table is refused if it has fewer than two classes. Tables
         always need labels of two classes.
@@ -64,7 +64,7 @@ def read_source(
     Raises
     ------
     SourceError
-        The source is not there, not readable, contradicts itself, or has fewer than two classes.
+        The source does not exist, cannot be read, contradicts itself, or has fewer than two classes.
     """
     path = Path(source)
     columns = Columns(image_column, label_column, clean_label_column, verified=verified_column)
@@ -75,7 +75,7 @@ def read_source(
         return _read_folder(path, table, columns, split, require_labels)
     if labels is not None:
         raise SourceError(
-            f"{labels}: a table of labels goes with a folder of images, and {path} is a file; "
+            f"{labels}: a table of labels needs a folder of images, but {path} is a file; "
             "give its folder as the source, or leave the labels out"
         )
     if suffix_of(path.name) == "parquet":
@@ -168,7 +168,7 @@ def _join_folder(
 
 def _read_lone_table(path: Path, columns: Columns, split: str | None) -> Source:
     if suffix_of(path.name) in IMAGE_SUFFIXES:
-        raise SourceError(f"{path} is a single image; give the folder that it lies in")
+        raise SourceError(f"{path} is a single image; give the folder that contains it")
     table = read_table(path, columns)
     warnings: list[str] = []
     rows = rows_of_split(table, split, warnings)

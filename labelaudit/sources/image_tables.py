@@ -28,7 +28,7 @@ def source_of_rows(
     Parameters
     ----------
     source : Path
-        What the user gave; it names the source.
+        The path that the user gave, which names the source.
     folder : FileTree
         Where the files are.
     table : LabelTable
@@ -76,8 +76,8 @@ def source_of_rows(
         )
     if skipped:
         warnings.append(
-            f"{count(skipped, 'label', 'labels')} in {table.where} left out, the image is not "
-            f"there: {some([file for file, _, _ in skipped])}"
+            f"{count(skipped, 'label', 'labels')} in {table.where} left out, because the image does "
+            f"not exist: {some([file for file, _, _ in skipped])}"
         )
     samples = list(first)
     if images is not None:

@@ -1,7 +1,6 @@
-"""Tables of labels: which of a table's columns are images or ids, labels, splits and marks.
+"""Tables of labels: their columns of images or ids, labels, splits and marks.
 
-A table says what its images are called. Whether they are there is for
-`labelaudit.sources.image_tables` to find out.
+A table names its images. `labelaudit.sources.image_tables` checks whether they exist.
 """
 
 import re
@@ -63,12 +62,11 @@ class LabelTable:
     embedded : str, or None
         The column that holds the images themselves.
     marks : list of str, or None
-        For each row `VERIFIED`, `EXCLUDED` or "", if a column of verified labels was asked for.
+        For each row `VERIFIED`, `EXCLUDED` or "", if a column of verified labels was requested.
     first : list of str, or None
-        The verified labels as first given; "" where unknown, and for other labels.
+        The labels that were given at first to verified samples; "" if unknown, and for other samples.
     marks_passed_over : bool
-        Whether `labelaudit apply` wrote the table, and its column of verified labels was not asked
-        for.
+        Whether `labelaudit apply` wrote the table, and its column of verified labels is not used.
     """
 
     files: tuple[Path, ...]
@@ -120,9 +118,9 @@ def read_table(
     file : Path or DataFrame
         CSV, TSV, JSONL or parquet; or the table itself.
     columns : Columns
-        The columns asked for.
+        The requested columns.
     image_names : sequence of str
-        Unless its column is asked for, the images (or ids) are in the first of these that is there.
+        Names of the column of images (or ids), if none is requested. The first that exists is used.
     images_needed : bool
         Whether a table without such a column is refused. If it is not, all `images` are "", and a
         column that holds the images themselves is not read.

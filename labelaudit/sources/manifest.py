@@ -1,6 +1,6 @@
-"""The data: `Manifest`, the samples and labels to audit, and `Source`, what came with them.
+"""The data: `Manifest`, the samples and labels to audit, and `Source`, which adds other data.
 
-Clean labels, if a source has them, stay outside the manifest, so that they cannot reach training.
+Clean labels, if a source has them, are not in the manifest, so that they cannot reach training.
 """
 
 import hashlib
@@ -26,13 +26,13 @@ Texts = npt.NDArray[np.object_]
 
 
 def are_few(num_labeled: int, num_samples: int) -> bool:
-    """Whether so few samples are labeled that what is learned comes from the unlabeled ones."""
+    """Whether so few samples are labeled that mostly the unlabeled ones determine the result."""
     return num_labeled < FEW_LABELED_SHARE * num_samples
 
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """What is audited: N samples in a fixed order, and their given labels.
+    """The data to audit: N samples in a fixed order, and their given labels.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ class Verified:
     labels : array (L,) bool
         Whether the label is verified, and therefore right.
     first_given : array (L,) int64
-        The label as first given, if a person kept or corrected it. `UNLABELED` where unknown.
+        The label that was given at first, if a person kept or corrected it. `UNLABELED` where unknown.
     """
 
     labels: npt.NDArray[np.bool_]
@@ -124,7 +124,7 @@ class Verified:
 
     @classmethod
     def of_mask(cls, labels: npt.NDArray[np.bool_]) -> "Verified | None":
-        """Return it for a mask (L,) bool, with unknown first labels; None if no label is verified."""
+        """Return the verified labels of a mask (L,) bool, with unknown first labels; None if empty."""
         return cls(labels, np.full(len(labels), UNLABELED)) if labels.any() else None
 
     def subset(self, rows: Indices) -> "Verified":
@@ -132,13 +132,13 @@ class Verified:
         return Verified(self.labels[rows], self.first_given[rows])
 
     def as_given(self, labels: Indices) -> Indices:
-        """Return labels (L,) as first given, where that is known."""
+        """Return labels (L,), replaced by those that were given at first where these are known."""
         return np.where(self.labels & (self.first_given >= 0), self.first_given, labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A manifest, and what came with it that training must not see or does not need.
+    """A manifest, and data that training must not see or does not need.
 
     Attributes
     ----------
@@ -157,8 +157,8 @@ class Source:
         flagged, and every model trusts them. False where there is no label. None if no label is
         verified.
     first_labels : array (N,) object of str, or None
-        Names of the verified labels as first given, before a person kept or corrected them. "" where
-        unknown, and for all other labels.
+        Names of the labels that verified samples had before a person kept or corrected them. "" where
+        unknown, and for all other samples.
     num_excluded : int
         Number of samples that a person has excluded. They are listed in `skipped`.
     """
@@ -226,7 +226,7 @@ class Source:
         excluded : array (N,) bool
             Whether the sample is excluded.
         where : str
-            Where this is written, such as "in the table".
+            The place of this mark, such as "in the table".
         """
         gone = np.flatnonzero(excluded).tolist()
         if not gone:

@@ -57,7 +57,7 @@ class PredictionSource:
     details : DataFrame (N, k) of str
         Other columns of the rows, which the report shows of samples without an image.
     features : array (N, D) float32, or None
-        If they were given.
+        Features of the samples, if they were given.
     """
 
     source: Source
@@ -99,8 +99,8 @@ def read_labels_alone(
     Raises
     ------
     SourceError
-        The file is not there or not readable, ids are needed and missing, or there are fewer than two
-        classes.
+        The file does not exist or cannot be read, ids are needed and missing, or there are fewer than
+        two classes.
     """
     columns = Columns(
         id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
@@ -154,8 +154,8 @@ def join_predictions(
         details, features = data.details, data.features
     if not rows_known and any(are_by_row([file]) for file in files):
         raise SourceError(
-            "images of a folder are sorted by path, so predictions cannot belong to them by row; give"
-            " predictions as .parquet or .csv, with the paths of the images as ids"
+            "images of a folder are sorted by path, so predictions cannot be joined by row; give them"
+            " as .parquet or .csv, with the paths of the images as ids"
         )
     read = [_read(source, file, rows, unneeded) for file in files]
     extras = [extra for _, extra in read]
@@ -261,8 +261,8 @@ def _of_rows(
     total = manifest.num_samples if rows is None else rows[1]
     if len(values) != total:
         raise SourceError(
-            f"{name} has {len(values):,} rows and there are {total:,} labels; row i of one belongs to"
-            " row i of the other"
+            f"{name} has {len(values):,} rows and there are {total:,} labels; give one row per label,"
+            " in the same order"
         )
     return values if rows is None or len(rows[0]) == total else values[rows[0]]
 
@@ -325,8 +325,8 @@ def _id_column(names: Sequence[str]) -> str:
 def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> Floats:
     kind = column.type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        mend = "correct its cells" if name in given else "leave out columns that are no class"
-        raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {mend}')
+        advice = "correct its cells" if name in given else "leave out columns that are no class"
+        raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {advice}')
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
@@ -348,7 +348,7 @@ def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.R
             path,
             read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
             parse_options=pc.ParseOptions(delimiter=delimiter),
-            # An id such as 007 or NA is text, and stays as it is.
+            # An id such as 007 or NA is text and must not be converted.
             convert_options=pc.ConvertOptions(
                 column_types={_id_column(names): pa.string()}, strings_can_be_null=False
             ),

@@ -1,6 +1,6 @@
-"""Samples from what a Python user has: arrays, tensors, DataFrames, lists, and data sets.
+"""Samples from arrays, tensors, DataFrames, lists, and data sets in memory.
 
-Data sets are recognized by what they offer, so that neither torch nor torchvision nor Hugging Face's
+Data sets are recognized by their attributes, so that neither torch nor torchvision nor Hugging Face's
 `datasets` is imported here.
 """
 
@@ -44,18 +44,18 @@ IMAGE_NAMES = ("image", "images", "img", "pixel_values")
 
 @dataclass(frozen=True)
 class Asked:
-    """What came with the source.
+    """Labels and options that the user gave with the source.
 
     Attributes
     ----------
     labels : array, tensor, Series or sequence (N,), or None
-        None where the source has labels of its own.
+        None if the source has labels itself.
     image_column, label_column : str, or None
         Names of the columns, or of the keys of each item, in a data set.
     split : str, or None
         Which of several splits to read.
     with_features : bool
-        Whether features come along, so that images are not needed.
+        Whether features are given as well, so that images are not needed.
     """
 
     labels: Any = None
@@ -66,7 +66,7 @@ class Asked:
 
 
 def read_python_data(source: Any, asked: Asked) -> Source | FeatureSource:
-    """Turn what a Python user has into samples and labels.
+    """Convert data in memory to samples and labels.
 
     Parameters
     ----------
@@ -77,21 +77,21 @@ def read_python_data(source: Any, asked: Asked) -> Source | FeatureSource:
           tensors or PIL images, which may differ in size.
         - Features: an array or tensor (N, D), a DataFrame, or a list of N rows of numbers.
         - A data set of torchvision, any torch `Dataset` of (image, label), or a `Dataset` of
-          Hugging Face. Its items are read once, without changing its transforms. Where the data set
-          offers its images as they were before any transform, those are read.
+          Hugging Face. Its items are read once. Its transforms are not changed. If it provides images
+          without transforms, these are read.
     asked : Asked
         Labels, and how to read a data set.
 
     Raises
     ------
     OptionError
-        There are no labels, or the source is nothing of the above. The message names its type.
+        There are no labels, or the source is none of the above. The message names its type.
     SourceError
         Samples and labels do not fit together.
     """
     if isinstance(asked.labels, str | Path):
         raise OptionError(
-            "labels= is a path, and the source is no path; give an array of as many labels"
+            "labels= is a path, but the source is not; give an array with one label per sample"
         )
     for is_such, read in _READERS:
         if is_such(source):
@@ -100,7 +100,7 @@ def read_python_data(source: Any, asked: Asked) -> Source | FeatureSource:
 
 
 def is_data_set(source: Any) -> bool:
-    """Return whether a source is a data set or a list of images, and no array or table of features."""
+    """Return whether a source is a data set or a list of images, not an array or table of features."""
     if any(hasattr(source, name) for name in ("__array__", "toarray")) or is_frame(source):
         return False
     if is_list(source):
@@ -133,8 +133,8 @@ def _read_array(source: Any, asked: Asked) -> Source | FeatureSource:
 def _read_frame(source: Any, asked: Asked) -> FeatureSource:
     if asked.labels is None:
         raise OptionError(
-            "a DataFrame of features needs labels=, one for each row; with tabular=True its own"
-            " column of labels is read"
+            "a DataFrame of features needs labels=, one per row; with tabular=True its own column of"
+            " labels is read"
         )
     return _of_features(as_features(source, "the DataFrame"), asked.labels)
 
@@ -146,7 +146,7 @@ def _read_list(source: Sequence[Any], asked: Asked) -> Source | FeatureSource:
 
 def _needed(labels: Any, what: str) -> Any:
     if labels is None:
-        raise OptionError(f"{what} needs labels=, an array of as many labels")
+        raise OptionError(f"{what} needs labels=, an array with one label per sample")
     return labels
 
 
@@ -183,7 +183,7 @@ def _is_pairs(source: object) -> bool:
 
 
 def _read_pairs(source: Any, asked: Asked) -> Source | FeatureSource:
-    """Read a map-style data set; of torchvision's the images as they were before any transform."""
+    """Read a map-style data set; for one of torchvision, the images before any transform."""
     labels = asked.labels
     if labels is None:
         labels = getattr(source, "targets", getattr(source, "labels", None))
@@ -242,13 +242,13 @@ def _pair(item: Any, asked: Asked) -> tuple[Any, Any]:
     if asked.labels is not None:
         return item, None
     raise OptionError(
-        f"an item of the source is {type_name(item)} and no pair (image, label); give such a data"
-        " set, or labels= besides"
+        f"an item of the source is {type_name(item)} and not a pair (image, label); give a data set of"
+        " such pairs, or labels= as well"
     )
 
 
 def _name_of(names: Iterable[str], asked: str | None, known: Sequence[str], what: str) -> str:
-    """Return the column asked for, or the first that is known."""
+    """Return the requested column, or the first that is known."""
     there = [str(name) for name in names]
     lowered = {name.lower(): name for name in reversed(there)}
     found = next((lowered[name] for name in known if name in lowered), None)
@@ -256,8 +256,8 @@ def _name_of(names: Iterable[str], asked: str | None, known: Sequence[str], what
         found = asked if asked in there else None
     if found is None:
         raise OptionError(
-            f"the data set has no column {asked or f'for the {what}s'}; columns there:"
-            f" {', '.join(there)}; name it with {what}_column="
+            f"the data set has no column {asked or f'for the {what}s'}; its columns:"
+            f" {', '.join(there)}; name one of them with {what}_column="
         )
     return found
 
@@ -285,7 +285,7 @@ def _read_splits(source: Mapping[str, Any], asked: Asked) -> Source | FeatureSou
 def _read_hugging_face(source: Any, asked: Asked) -> Source | FeatureSource:
     if not hasattr(source, "__len__"):
         raise OptionError("the data set is streamed; load it without streaming=True")
-    source = source.with_format(None)  # its cells as they are stored
+    source = source.with_format(None)  # the stored cells, without conversion
     labels, names = asked.labels, None
     if labels is None:
         column = _name_of(source.column_names, asked.label_column, LABEL_COLUMNS, "label")
@@ -297,7 +297,7 @@ def _read_hugging_face(source: Any, asked: Asked) -> Source | FeatureSource:
 def _of_column(
     source: Any, labels: Any, names: list[str] | None, asked: Asked
 ) -> Source | FeatureSource:
-    """Make a source of a data set's column of images; without any images if it needs none."""
+    """Make a source of a data set's column of images, or one without images if none are needed."""
     encoded = [name for name, kind in source.features.items() if type(kind).__name__ == "Image"]
     column = asked.image_column
     if column is None and len(encoded) == 1:
@@ -313,7 +313,7 @@ def _of_column(
     return source_of_images(images, labels, class_names=names)
 
 
-# The first whose test a source passes reads it.
+# Pairs of a test and a reader. The first test that a source passes decides.
 _READERS: tuple[
     tuple[Callable[[object], bool], Callable[[Any, Asked], Source | FeatureSource]], ...
 ] = (

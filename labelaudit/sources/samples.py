@@ -1,6 +1,6 @@
-"""The samples of a source on disk or in memory, with their labels, and features if given.
+"""Samples and labels of a source on disk or in memory, and their features if given.
 
-This module decides which reader a source, its labels and its features go to.
+This module chooses the reader for a source, its labels and its features.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def read_samples(
     verified_column: str | None = None,
     predictions: Sequence[Any] | None = None,
 ) -> Source | FeatureSource | TableSource:
-    """Find samples and labels, and features if they are given; no image file is opened.
+    """Read samples and labels, and features if they are given, without opening an image file.
 
     Parameters
     ----------
@@ -128,8 +128,8 @@ def _on_disk(
         )
     if suffix_of(path.name) in ("npy", "npz") and path.is_file():
         raise OptionError(
-            f"{path} holds arrays, and no labels; give a table of labels as the source and this file"
-            " as its features, or from Python the loaded array with labels="
+            f"{path} holds arrays without labels; give a table of labels as the source and this file as"
+            " its features, or from Python the loaded array with labels="
         )
     ids = columns["id_column"]
     read_images = partial(
@@ -151,7 +151,8 @@ def _on_disk(
     if are_images:
         if ids is not None:
             raise OptionError(
-                "`id_column` names the ids of a table's rows; images are called by their paths"
+                "`id_column` names the ids of a table's rows, but the ids of images are their paths;"
+                " leave it out"
             )
         if isinstance(features, np.ndarray):
             raise OptionError(
@@ -175,11 +176,11 @@ def _in_memory(
     elif asked.labels is None:
         found = source
     else:
-        raise OptionError("a Source has its labels already; leave labels= out")
+        raise OptionError("a Source already has labels; leave labels= out")
     if features is None:
         return found
     if isinstance(found, FeatureSource):
-        raise OptionError("the source has its features already; leave features= out")
+        raise OptionError("the source already has features; leave features= out")
     if isinstance(features, np.ndarray):
         return features_of_rows(found, features)
     return join_features(found, features)
@@ -202,7 +203,7 @@ def _embedded_images(read_images: Callable[[], Source], features: Path) -> Featu
 
 
 def _pictured(source: Source, folder: Path) -> Source:
-    """Return the source with the images that its ids name, if all of them are files in a folder."""
+    """Return the source with the images that its ids name, if all of them are files in the folder."""
     names = [posixpath.normpath(str(name)) for name in source.manifest.sample_ids]
     if not all(suffix_of(name) in IMAGE_SUFFIXES for name in names):
         return source

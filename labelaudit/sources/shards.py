@@ -23,13 +23,13 @@ def read_shards(
     Parameters
     ----------
     source : Path
-        What the user gave; it names the source.
+        The path that the user gave, which names the source.
     root : Path
         The folder that the paths of the shards are relative to.
     shards : list of str
         The files, of one split or of several.
     columns : Columns
-        The columns asked for.
+        The requested columns.
     split : str, or None
         Which split to read.
 

@@ -26,7 +26,7 @@ def choose_split(
     there : sequence of str
         The splits that exist.
     split : str, or None
-        The split asked for. By default the only one, or "train".
+        The requested split. By default the only one, or "train".
     where : Path or str
         The source, for messages.
     warnings : list of str
@@ -40,7 +40,7 @@ def choose_split(
     if split is not None:
         if split in there:
             return split
-        known = f"splits there: {', '.join(there)}" if there else "it has no splits"
+        known = f"its splits are {', '.join(there)}" if there else "it has no splits"
         raise SourceError(f'{where} has no split "{split}"; {known}')
     if len(there) == 1:
         return there[0]
@@ -48,7 +48,7 @@ def choose_split(
         if default in there:
             others = ", ".join(name for name in there if name != default)
             warnings.append(
-                f'{where}: read the split "{default}" only, not {others}; choose with `split`'
+                f'{where}: only the split "{default}" was read, not {others}; `split` chooses another'
             )
             return default
     raise SourceError(
@@ -63,7 +63,7 @@ def rows_of_split(
     """Return the mask (R,) of the rows to read; warn if marks of verified labels are ignored."""
     if table.marks_passed_over:
         warnings.append(
-            f"{table.where} says which labels are verified, and this is ignored; to take them as"
+            f"{table.where} has a column of verified labels, which is ignored; to take these labels as"
             f" right, use `verified_column={VERIFIED_COLUMN}`"
         )
     there = sorted(set(table.splits or ()) - {""})

@@ -27,19 +27,19 @@ from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import UNLABELED
 from labelaudit.sources.values import as_frame, is_frame
 
-# Largest excess kurtosis of a column that is standardized. With a heavier tail, most values would lie
+# Largest excess kurtosis of a column that is standardized. With a heavier tail, most values would be
 # close to 0, and a few huge ones would decide all distances. The excess kurtosis of a normal
 # distribution is 0, of a Laplace distribution 3, of a log-normal one (incomes, sizes) 100 and more.
 HEAVY_TAIL = 10.0
 # Categories with a smaller share, and those beyond the most frequent ones, become one category.
 RARE_CATEGORY = 0.005
 MAX_CATEGORIES = 32
-# A column is no category if its texts have so many words on average, or if its number of different
-# values exceeds this share of its rows.
+# A column is no category if its texts have at least this number of words on average, or if its number
+# of different values exceeds this share of its rows.
 WORDS_OF_TEXT = 4
 SHARE_UNIQUE = 0.5
-# A column of different whole numbers is an id if it fills such a share of its range. In tables of fewer
-# rows only the name of the column decides.
+# A column of different whole numbers is an id if it fills this share of its range. In tables with fewer
+# rows than the second number, only the name of the column decides.
 DENSE = 0.9
 FEWEST_TO_COUNT = 20
 # Largest number of columns that are read.
@@ -48,7 +48,7 @@ MAX_COLUMNS = 10_000
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a column holds, and how it became features, in words."""
+    """The kind of a column, and a description of how it became features."""
 
     name: str  # "scaled", "ranked", "categories" or "left out"
     words: str

@@ -1,6 +1,6 @@
 """Values in memory (arrays, tensors, DataFrames, lists, PIL images) as NumPy arrays.
 
-Neither torch nor Pillow is imported for this: whoever holds such a value has imported them.
+This imports neither torch nor Pillow, because a caller with such a value has imported them already.
 """
 
 import sys
@@ -42,13 +42,9 @@ def as_frame(value: Any) -> Any:
 def as_array(value: Any) -> npt.NDArray[Any]:
     """Return an array, tensor, PIL image or nested list as a NumPy array; copied only if needed.
 
-    A tensor may lie on any device. A PIL image becomes (H, W) or (H, W, 3) uint8 as a person sees
-    it: upright, and on white where it is transparent.
-
-    Raises
-    ------
-    SourceError
-        Rows of a list differ in length.
+    A tensor may be on any device. A PIL image becomes (H, W) or (H, W, 3) uint8. Its EXIF orientation
+    is applied, and transparent pixels become white. Raises SourceError if rows of a list differ in
+    length.
     """
     if isinstance(value, np.ndarray):
         return value
@@ -71,7 +67,7 @@ def as_array(value: Any) -> npt.NDArray[Any]:
 
 
 def _is_pil_image(value: object) -> bool:
-    # Whoever has such an image has imported Pillow.
+    # A caller with such an image has imported Pillow.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(value, module.Image)
 
@@ -79,17 +75,7 @@ def _is_pil_image(value: object) -> bool:
 def as_features(values: Any, what: str) -> npt.NDArray[Any]:
     """Return features from an array, tensor, DataFrame or list of rows as an array (N, D).
 
-    Parameters
-    ----------
-    values
-        N rows of D numbers.
-    what : str
-        What they are called in messages.
-
-    Raises
-    ------
-    SourceError
-        A column of the DataFrame is not of numbers, or rows differ in length.
+    Raises SourceError if a column of the DataFrame is not of numbers, or rows differ in length.
     """
     if is_frame(values):
         return _numbers_of_frame(as_frame(values), what)
@@ -117,7 +103,7 @@ def _stacked(rows: Sequence[npt.NDArray[Any]], what: str) -> npt.NDArray[Any]:
         if row.shape != rows[0].shape:
             raise SourceError(
                 f"row {number} of {what} has the shape {row.shape} and row 0 has {rows[0].shape};"
-                " all rows need as many numbers"
+                " all rows need the same number of values"
             )
     return np.stack(rows) if rows else np.empty((0, 0))
 
@@ -128,10 +114,7 @@ def _stacked(rows: Sequence[npt.NDArray[Any]], what: str) -> npt.NDArray[Any]:
 def as_images(images: Any) -> ImageArrays:
     """Return images from an array, a tensor or a list; see `source_from_arrays`.
 
-    Raises
-    ------
-    SourceError
-        Shapes, types or ranges do not fit.
+    Raises SourceError if shapes, types or ranges do not fit.
     """
     if is_list(images):
         if not len(images):
@@ -148,7 +131,7 @@ def as_pixels(image: Any, what: str) -> Pixels:
     image : array, tensor or PIL image
         uint8, or floats in [0, 1].
     what : str
-        What it is called in messages.
+        Name of the image in messages.
 
     Raises
     ------
@@ -197,10 +180,7 @@ def _checked_pixels(images: npt.NDArray[Any], what: str) -> Pixels:
 def as_labels(labels: Any, what: str = "labels") -> list[Any]:
     """Return labels from a list, array, tensor or Series as a list of Python values.
 
-    Raises
-    ------
-    SourceError
-        They are a matrix, such as one-hot rows.
+    Raises SourceError if they are a matrix, such as one-hot rows.
     """
     if isinstance(labels, list | tuple):
         # Lists are not made arrays: in ["cat", nan] NumPy would turn the NaN into the text "nan".
@@ -213,8 +193,8 @@ def as_labels(labels: Any, what: str = "labels") -> list[Any]:
         array = array[:, 0]
     if array.ndim > 1:
         raise SourceError(
-            f"{what} have the shape {array.shape}; give one label per sample, for one-hot rows"
-            f" {what}.argmax(1)"
+            f"{what} have the shape {array.shape}; give one label per sample, such as"
+            f" {what}.argmax(1) of one-hot rows"
         )
     listed = array.tolist()
     return listed if isinstance(listed, list) else [listed]

@@ -1,11 +1,11 @@
-"""How messages name and count things."""
+"""Names and numbers of things in messages."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 
 def some(texts: Sequence[str], quote: bool = True) -> str:
-    """Name up to three, and say how many more there are."""
+    """Return up to three texts, and the number of the others."""
     shown = ", ".join(f'"{text}"' if quote else text for text in texts[:3])
     return shown if len(texts) <= 3 else f"{shown} and {len(texts) - 3:,} more"
 
@@ -16,5 +16,5 @@ def count(things: Sequence[object], one: str, many: str) -> str:
 
 
 def repeated(texts: Iterable[str]) -> list[str]:
-    """Return the texts that occur more than once, each once, in their order."""
+    """Return the texts that occur more than once, without duplicates, in their order."""
     return [text for text, times in Counter(texts).items() if times > 1]

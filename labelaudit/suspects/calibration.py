@@ -15,7 +15,7 @@ MIN_PROB = 1e-9  # smaller than any real error rate, so that the top ranks stay 
 
 
 def log_of(probs: Floats) -> Floats:
-    """Take natural logarithms of class probabilities.
+    """Return the natural logarithms of class probabilities.
 
     Parameters
     ----------

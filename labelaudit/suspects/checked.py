@@ -1,6 +1,6 @@
-"""Scores compared with decisions of a person: how many labels were wrong, and how many were expected.
+"""Suspect scores compared with the decisions of a person.
 
-The labels of a data set cannot show whether the scores are calibrated. Some dozens of decided suspects
+The labels of a data set cannot show whether the scores are calibrated. A few dozen reviewed suspects
 can.
 """
 
@@ -21,10 +21,10 @@ Floats = npt.NDArray[np.float64]
 
 # With fewer decided labels nothing is estimated about the others.
 LEAST_FOR_SHIFT = 24
-# Standard deviation of the shift's normal prior; largest number of labels that the decided ones count
-# as; and share of decisions that are taken for slips, "wrong" and "right" being equally likely. Decided
-# labels are mostly the worst suspects. With more weight they would change the scores of the others too
-# much. Chosen on predictions for labels of people and for planted mistakes: see
+# The shift has a normal prior with the first number as standard deviation. The decided labels count as
+# at most the second number of labels, because they are mostly the worst suspects and would otherwise
+# change the scores of the others too much. The third number is the share of decisions that are slips,
+# of which half say "wrong". Chosen on labels of people and planted mistakes, see
 # docs/explanation/research-log.md.
 SHIFT_DEVIATION, SHIFT_EVIDENCE, SLIPS = 0.5, 50.0, 0.05
 LARGEST_SHIFT = 8.0
@@ -79,7 +79,7 @@ class CheckedScores:
     recalibrated_remaining
         The expected number by shifted scores; None without a shift.
     explanation
-        All this as sentences for the user.
+        The comparison in sentences for the user.
     """
 
     looked_at: int
@@ -106,11 +106,11 @@ def check_scores(
     wrong
         ``(K,)`` bool, whether they turned out to be wrong.
     remaining
-        ``(R,)`` float64 in [0, 1], scores of the labels that nobody has decided about.
+        ``(R,)`` float64 in [0, 1], scores of the labels without a decision.
     """
     expected = float(suspect_score.sum())
     deviation = math.sqrt(float((suspect_score * (1.0 - suspect_score)).sum()))
-    # The number of wrong labels is whole, and a single slip among sure labels shows nothing.
+    # The number of wrong labels is an integer, and a single slip among certain labels proves nothing.
     half = max(NORMAL_90 * deviation, 0.5)
     interval = (max(0, math.floor(expected - half)), min(len(wrong), math.ceil(expected + half)))
     shift = None
@@ -144,11 +144,6 @@ def fit_shift(suspect_score: Floats, wrong: npt.NDArray[np.bool_]) -> float:
     It is the most probable one under a normal prior around 0. Decisions count as at most
     `SHIFT_EVIDENCE` labels, so that a few of them cannot change it much. It is not above 0 where fewer
     labels were wrong than expected, and not below 0 where more were.
-
-    Parameters
-    ----------
-    suspect_score, wrong
-        See `check_scores`.
     """
     signed = np.where(wrong, 1.0, -1.0)
     log_odds = _log_odds(suspect_score)

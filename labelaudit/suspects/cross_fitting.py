@@ -58,8 +58,8 @@ class OutOfSample:
     probs
         ``(L, C)`` float32, rows sum to 1.
     sharpness
-        The exponent under which `probs` fit the right classes best, as far as the two classifiers show
-        it on each other. None where they cannot.
+        The exponent under which `probs` fit the right classes best, estimated from the agreement of the
+        two classifiers. None if it cannot be estimated.
     mixing_weight
         Weight of the classifiers in `probs`, in [0, 1]; the rest is that of the given probabilities.
     """
@@ -144,9 +144,9 @@ def estimate_sharpness(
 ) -> float | None:
     """Estimate how sharp probabilities are about the right class, by comparing two classifiers.
 
-    The exponent under which the logistic regression predicts the vote's first choice best is about the
-    exponent for the right class, whatever mistakes are in the labels. It is carried over to `probs`:
-    their exponent is the one that brings them nearest to the sharpened logistic regression.
+    One exponent makes the logistic regression predict the vote's first choice best. It is about the
+    exponent for the right class, whatever mistakes are in the labels. The exponent of `probs` is then
+    the one that brings them nearest to the logistic regression with that exponent.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def estimate_sharpness(
 
 
 def normalized_likelihood(likelihood: float, best: float, given_labels: np.ndarray) -> float:
-    """Put the likelihood of given labels on a scale from class frequencies to the right classes.
+    """Scale the likelihood of given labels: 0 for the class frequencies, 1 for the right classes.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def mix_classifiers(
 
 
 def mix_probs(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
-    """Take the normalized geometric mean of class probabilities.
+    """Return the normalized weighted geometric mean of class probabilities.
 
     Parameters
     ----------

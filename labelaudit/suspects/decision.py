@@ -37,10 +37,7 @@ class Threshold:
     def parse(cls, text: str) -> Threshold:
         """Parse ``auto``, ``0.x``, ``top:K`` or ``rate:R``.
 
-        Raises
-        ------
-        OptionError
-            If it is none of them.
+        Raises OptionError if it is none of them.
         """
         text = str(text)  # a number is a score
         kind, colon, number = text.strip().partition(":")
@@ -98,19 +95,9 @@ class Decision:
 
 
 def decide(scores: Scores, threshold: str = "auto") -> Decision:
-    """Flag labels by a rule.
+    """Flag labels by a rule; see `Threshold.parse`.
 
-    Parameters
-    ----------
-    scores
-        Scores of L labels.
-    threshold
-        See `Threshold.parse`.
-
-    Raises
-    ------
-    OptionError
-        If the rule is not understood.
+    Raises OptionError if the rule is not understood.
     """
     rule = Threshold.parse(threshold)
     total = len(scores.suspect_score)

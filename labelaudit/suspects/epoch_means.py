@@ -1,6 +1,6 @@
-"""What training recorded of each label, added up epoch by epoch.
+"""Means over epochs of what training records about each label.
 
-Nothing but sums and the last epoch is kept, so that memory does not grow with the number of epochs.
+Only sums and the last epoch are kept, so that memory does not grow with the number of epochs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class EpochMeans:
     Attributes
     ----------
     epsilon, guider_prob, learner_prob
-        ``(L,)`` float32 in [0, 1], as they were in the last epoch; missing before the first.
+        ``(L,)`` float32 in [0, 1], values of the last epoch; not set before the first.
     num_epochs
         Number of epochs that were added.
     """

@@ -4,8 +4,8 @@ The maximization step is exact for t = 0 (Dawid and Skene 1979, https://doi.org/
 t > 0 it is one step of iterative scaling (Hunter 2004, https://doi.org/10.1214/aos/1079120141, for the
 Plackett-Luce family, of which the channel is a member).
 
-A verified label has a known right class. Where it is also known which label was given at first, the
-expectation for this sample is certain. A corrected label alone says nothing of how labels come about.
+A verified label has a known right class. If the label that was given at first is known too, the
+expectation for this sample is certain. A corrected label alone says nothing about how mistakes arise.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FitSample:
     log_probs
         ``(n, C)`` float64, log P.
     given
-        ``(n,)`` int64 in 0..C-1, labels as they were given at first, as far as that is known.
+        ``(n,)`` int64 in 0..C-1, the labels that were given at first, as far as they are known.
     by_given
         ``(C, n)`` sparse, 1 where sample n was given class c.
     verified
@@ -65,7 +65,7 @@ class FitSample:
     def of(
         cls, log_probs: Floats, labels: npt.NDArray[np.int64], verified: Verified | None = None
     ) -> FitSample:
-        """Take the labels ``(n,)`` as they are now, and what is known of the verified ones."""
+        """Make the sample from log P ``(n, C)``, the current labels ``(n,)``, and the verified ones."""
         size, classes = log_probs.shape
         given, mask = labels, np.zeros(size, dtype=bool)
         known = np.empty(0, dtype=np.int64)
@@ -91,7 +91,7 @@ def fit_explanation(
     *,
     fit_bias: bool,
 ) -> Explanation:
-    """Fit W, and b if asked for, with s and t fixed.
+    """Fit W, and b if `fit_bias` is set, with s and t fixed.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def fit_explanation(
 def _posterior(
     sample: FitSample, truth: Floats, confusion: Floats, total: Floats
 ) -> tuple[Floats, float]:
-    """Return P(y = k | x, ỹ), ``(n, C)``, and the mean log-likelihood of the labels but for P_ỹ^t."""
+    """Return P(y = k | x, ỹ), ``(n, C)``, and the mean log-likelihood of the labels without P_ỹ^t."""
     joint = confusion.T[sample.given]
     joint /= total
     joint *= truth
@@ -172,7 +172,7 @@ def _posterior(
 def _exposure(
     joint: Floats, total: Floats, soft: Floats, *, follows: bool, has_pairs: bool
 ) -> Floats:
-    """Count the labels of each right and given class that W of ones would lead to, ``(C, C)``."""
+    """Return the expected counts of right and given classes, ``(C, C)``, if all cells of W were 1."""
     classes = joint.shape[1]
     if not follows:
         return np.repeat((joint.sum(axis=0) / total)[:, None], classes, axis=1)
@@ -188,7 +188,7 @@ def _exposure(
 
 
 def _confusion(counts: Floats, exposure: Floats, *, has_pairs: bool) -> Floats:
-    """Estimate W, ``(C, C)``, from expected counts and from those that W of ones would lead to.
+    """Estimate W, ``(C, C)``, from expected counts and from those for W of ones.
 
     The average cell beside the diagonal is 1.
     """
@@ -205,5 +205,5 @@ def _confusion(counts: Floats, exposure: Floats, *, has_pairs: bool) -> Floats:
 
 
 def _mean(values: Floats) -> float:
-    """Return the mean; 0 of no values, where all labels are verified."""
+    """Return the mean; 0 if there are no values, because all labels are verified."""
     return float(values.mean()) if len(values) else 0.0

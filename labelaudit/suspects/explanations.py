@@ -1,4 +1,4 @@
-"""Explanations of how the given labels came about, and their average for a block of labels."""
+"""Explanations of how the given labels arose, and their average for a block of labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MANY_CLASSES = 200
 
 @dataclass(frozen=True)
 class Explanation:
-    """One way in which the given labels may have come about; see `labelaudit.suspects.label_model`.
+    """One way in which the given labels may have arisen; see `labelaudit.suspects.label_model`.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Explanation:
 
 @dataclass(frozen=True)
 class AveragedPosterior:
-    """What explanations say of B labels on average.
+    """The posterior of B labels, averaged over explanations.
 
     Attributes
     ----------
@@ -120,7 +120,7 @@ def average_explanations(
             joint /= total
             log_own -= np.log(total[rows, given].astype(np.float64))
         joint *= truth
-        # The given class is added apart, or a small probability of "wrong" would be lost beside it.
+        # The given class is added separately. Otherwise rounding loses a small probability of "wrong".
         joint[rows, given] = 0.0
         with np.errstate(divide="ignore"):
             log_others = np.log(joint.sum(axis=1).astype(np.float64))

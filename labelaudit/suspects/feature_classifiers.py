@@ -129,7 +129,7 @@ def find_neighbors(
     Returns
     -------
     np.ndarray
-        ``(L, k)`` int64 in 0..L-1, places among the labeled samples; never the sample itself. k is at
+        ``(L, k)`` int64 in 0..L-1, indices into the labeled samples; never the sample itself. k is at
         most 20, and smaller in small data sets.
     """
     reference = draw(np.arange(len(rows)), MAX_REFERENCE, seed)

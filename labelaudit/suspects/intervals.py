@@ -87,18 +87,7 @@ def wrong_interval(suspect_score: Floats, class_uncertainty: Floats) -> tuple[fl
 
 
 def wilson_interval(count: int, total: int) -> tuple[float, float]:
-    """Estimate the range of a share (Wilson 1927, https://doi.org/10.2307/2276774).
-
-    Parameters
-    ----------
-    count, total
-        The share is count / total; total is at least 1.
-
-    Returns
-    -------
-    tuple
-        Lower and upper end, in [0, 1].
-    """
+    """Return Wilson's interval of the share count / total (1927, https://doi.org/10.2307/2276774)."""
     share, weight = count / total, NORMAL_90**2 / total
     center = (share + weight / 2) / (1 + weight)
     half = math.sqrt(share * (1 - share) * weight + weight**2 / 4) / (1 + weight)

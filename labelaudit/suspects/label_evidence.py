@@ -1,8 +1,8 @@
-"""What is known of each label after training: means over epochs, and the classes of its neighbors.
+"""Evidence about each label after training: means over epochs, and predictions for its neighbors.
 
-The guider was trained on the labels it would judge. Its predictions for a sample's neighbors in the
-embedding do not depend on that sample's own label, so they serve as out-of-sample probabilities.
-docs/explanation/scores.md says why this works, and where it fails.
+The guider was trained on the given labels. Its predictions for a sample's neighbors in the embedding
+do not depend on that sample's own label, so they serve as out-of-sample probabilities.
+docs/explanation/scores.md describes why this works, and where it fails.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUERIES_PER_BLOCK = 4096
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """What is known of each of the L labels.
+    """The evidence about each of the L labels.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class LabelEvidence:
     mixing_weight
         In [0, 1], weight of cross-fitted classifiers in `oos_probs`.
     sharpness
-        Sharpness of `oos_probs`, where those classifiers show it; see `cross_fitting.OutOfSample`.
+        Sharpness of `oos_probs`, or None; see `cross_fitting.OutOfSample`.
     """
 
     posterior: np.ndarray
@@ -70,12 +70,12 @@ def collect_evidence(
     device: torch.device | None = None,
     verified: Verified | None = None,
 ) -> LabelEvidence:
-    """Collect what is known of each label.
+    """Collect the evidence about each label.
 
     Parameters
     ----------
     means
-        What training recorded of the L labeled samples, over at least one epoch.
+        Means of the L labeled samples over at least one epoch.
     pred_probs, embeddings
         The guider's class probabilities and embeddings after training, ``(N, C)`` and ``(N, d)``.
     noisy_labels

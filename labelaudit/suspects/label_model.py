@@ -11,8 +11,8 @@ certain P is about the right class. With t > 0 the channel *follows the image*: 
 looks alike. With t = 0 it is the usual noise transition matrix T = W with normalized rows.
 
 Labels cannot determine s and t together: "every label is right" and "every label is a draw from P"
-explain the same labels equally well. So s has a prior (`SharpnessPrior`) that depends on where P comes
-from, and the model is an average over *explanations*, which are pairs of s and t. Each has its own W
+explain the same labels equally well. So s has a prior (`SharpnessPrior`) that depends on the source of
+P. The model is an average over *explanations*, which are pairs of s and t. Each has its own W
 and b, fitted to the given labels (`labelaudit.suspects.expectation_maximization`). Explanations are
 weighted by the prior and by the likelihood of the labels. The likelihood counts as that of only
 `SharpnessPrior.evidence` samples: every model is wrong in its details, and with many samples these
@@ -102,15 +102,15 @@ class LabelModel:
     Attributes
     ----------
     explanations
-        All that were fitted, in no order.
+        All fitted explanations, in no particular order.
     prior
-        What was assumed.
+        The prior that was used.
     calibration
         The exponent that calibrates P to the given labels.
     softness
         The exponent that calibrates P to the labels that people give, without the random ones.
     kinds
-        None where hardly any label is expected to be wrong.
+        Kinds of mistakes; None if hardly any label is expected to be wrong.
     """
 
     explanations: tuple[Explanation, ...]
@@ -191,15 +191,7 @@ class LabelModel:
         )
 
     def interval(self, size: int, expected: float) -> tuple[float, float]:
-        """Estimate the range of the number of wrong labels, see `count_interval`.
-
-        Parameters
-        ----------
-        size
-            Number of labels.
-        expected
-            Expected number of wrong labels among them.
-        """
+        """Return the range of the number of wrong labels among `size` labels; see `count_interval`."""
         mean = sum(one.weight * one.wrong_share for one in self.explanations) * size
         # The samples of the fit may have a few more wrong labels than all samples, or fewer.
         scale = expected / mean if mean > 0 else 1.0
@@ -228,7 +220,7 @@ def fit_label_model(
     given_labels
         ``(n,)`` int64 in 0..C-1.
     prior
-        What is assumed of the sharpness; by default `SharpnessPrior.of_predictions`.
+        Prior of the sharpness; by default `SharpnessPrior.of_predictions`.
     verified
         Which of the n labels are verified.
     """

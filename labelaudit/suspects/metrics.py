@@ -73,8 +73,8 @@ def expected_calibration_error(
 ) -> float | None:
     """Compute the expected calibration error of Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
 
-    It is the mean distance between predicted probability and observed share over 15 bins of equal
-    width, weighted by the number of samples in each bin.
+    It is the mean distance between predicted probability and observed share in 15 bins of equal width.
+    Bins are weighted by their number of samples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the wrong labels are like: confusions of similar classes, habits, or accidents."""
+"""Kinds of wrong labels: confusions of similar classes, habits, or accidents."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ then gives
     P(y = k | x, ỹ) = p_k(x) T[k, ỹ] / Σ_l p_l(x) T[l, ỹ].
 
 The channel of Eq. 9 is the special case of a T with equal entries beside its diagonal. To learn T and
-a calibrated classifier by expectation maximization is an old idea: Dawid and Skene 1979
+a calibrated classifier by expectation maximization is not new: Dawid and Skene 1979
 (https://doi.org/10.2307/2346806), with classifiers Mnih and Hinton 2012
 (https://icml.cc/2012/papers/318.pdf) and, for the noise that depends on the class, Patrini et al. 2017
 (https://arxiv.org/abs/1609.03683).

@@ -16,8 +16,8 @@ from labelaudit.sources.wording import some
 from labelaudit.suspects.calibration import calibrating_exponent, log_of
 from labelaudit.suspects.label_model import blocks
 
-# Rows may miss a sum of 1 by this much, as those of 16-bit floats do. Above the second number, the user
-# is told that they were normalized.
+# Sums of rows may differ from 1 by this much, as for 16-bit floats. Above the second number, a warning
+# says that the rows were normalized.
 SUM_TOLERANCE = 1e-3
 SUM_ROUNDING = 1e-5
 # A model was most likely trained on the labels that it predicts if it agrees with all but this share of
@@ -29,7 +29,7 @@ NEVER_LABELS = 20
 
 
 def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
-    """Read predictions in the forms that people have them.
+    """Convert predictions to arrays.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def read_models(pred_probs: Any) -> tuple[npt.NDArray[Any], ...]:
     Raises
     ------
     SourceError
-        If they are not numbers, or have other or different shapes.
+        If they are not numbers, do not have such a shape, or differ in shape.
     """
     models = [_as_probs(one) for one in separate_models(pred_probs)]
     if any(model.shape != models[0].shape for model in models):
@@ -111,7 +111,7 @@ def check_index(labels: Any, others: Iterable[Any]) -> None:
 
 
 def check_labels(given: npt.NDArray[np.int64]) -> None:
-    """Raise `SourceError` where labels ``(N,)``, -1 where unlabeled, have fewer than two classes."""
+    """Raise `SourceError` if labels ``(N,)``, -1 where unlabeled, have fewer than two classes."""
     labels = given[given >= 0]
     if not len(labels):
         raise SourceError("none of the labels is one of the predictions' classes")
@@ -122,17 +122,7 @@ def check_labels(given: npt.NDArray[np.int64]) -> None:
 def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ()) -> list[str]:
     """Check that predictions are probabilities, a block at a time; return warnings, one line each.
 
-    Parameters
-    ----------
-    models
-        From `read_models`.
-    names
-        What to call each model's predictions in messages.
-
-    Raises
-    ------
-    SourceError
-        If they are no probabilities; the message says what they seem to be.
+    Raises SourceError if they are no probabilities; the message says what they seem to be.
     """
     warnings = []
     for number, model in enumerate(models):
@@ -145,7 +135,7 @@ def check_probs(models: tuple[npt.NDArray[Any], ...], names: Sequence[str] = ())
 
 
 def _check_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
-    """Raise where rows are no probabilities; otherwise return the largest distance of a sum from 1."""
+    """Raise if rows are no probabilities; otherwise return the largest distance of a sum from 1."""
     block = np.asarray(model[part])
     sums = block.sum(axis=1, dtype=np.float64)
     off = np.abs(sums - 1.0)

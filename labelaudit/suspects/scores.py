@@ -1,4 +1,4 @@
-"""How suspect each label is, from what is known of it.
+"""Suspect scores of the labels.
 
 The default score is the probability that the label is wrong. A model of the labels
 (`labelaudit.suspects.label_model`), fitted to all of them, derives it from out-of-sample probabilities.
@@ -63,9 +63,9 @@ class Scores:
     interval
         Range of the number of wrong labels in nine of ten cases; None where no label model was fitted.
     kinds
-        What the wrong labels are like; None where that is not known.
+        Kinds of wrong labels; None if they cannot be estimated.
     assumption
-        What the scores assume and the labels cannot confirm, as a sentence for the user.
+        The assumption that the labels cannot confirm, as a sentence for the user.
     verified
         Which labels a person has verified; None where none is. Their score is 0, and they come last.
     transition_matrix
@@ -91,7 +91,7 @@ class Scores:
 
     @property
     def unverified(self) -> np.ndarray:
-        """``(L,)`` bool, whether nobody has verified the label, so that it may be wrong."""
+        """``(L,)`` bool, whether the label has not been verified, so that it may be wrong."""
         if self.verified is None:
             return np.ones(len(self.suspect_score), dtype=bool)
         return ~self.verified.labels
@@ -103,15 +103,7 @@ class Scores:
 
 
 def trust_verified(scores: Scores, verified: Verified | None) -> Scores:
-    """Set the score of verified labels to 0, and order them last.
-
-    Parameters
-    ----------
-    scores
-        Scores of L labels.
-    verified
-        Which of these are verified; None where none is.
-    """
+    """Set the score of verified labels to 0, and order them last."""
     if verified is None:
         return scores
     trusted = verified.labels
@@ -292,7 +284,7 @@ def score_out_of_sample(
     num_classes
         C.
     prior
-        What is assumed of the sharpness of P; by default `SharpnessPrior.of_predictions`.
+        Prior of the sharpness of P; by default `SharpnessPrior.of_predictions`.
     seed
         Seed of the draw of samples that the model is fitted to, where there are very many.
     name, explanation

@@ -1,4 +1,4 @@
-"""What is assumed of the sharpness of class probabilities before the labels are looked at.
+"""Priors of the sharpness of class probabilities.
 
 Labels cannot determine the sharpness, see `labelaudit.suspects.label_model`. The assumption depends
 on where the probabilities come from.
@@ -27,7 +27,7 @@ class SharpnessPrior:
     evidence
         Number of samples that the likelihood of the labels counts as.
     assumption
-        What the center rests on, as a sentence for the user.
+        The assumption behind the center, as a sentence for the user.
     """
 
     center: float
@@ -41,8 +41,9 @@ class SharpnessPrior:
         """Choose the prior for a classifier that was trained on labels like the given ones.
 
         Such a classifier predicts the label that a sample gets, which is less certain than its class.
-        On predictions of strong networks, for labels of people and for planted mistakes, the exponent
-        that fits the true classes best is 1.6 to 2.9 times the exponent that fits the given labels.
+        This was measured on predictions of strong networks, for labels of people and for planted
+        mistakes. There the exponent that fits the true classes best is 1.6 to 2.9 times the exponent
+        that fits the given labels.
 
         Parameters
         ----------
@@ -65,8 +66,8 @@ class SharpnessPrior:
         Parameters
         ----------
         sharpness
-            The exponent that two of them show on each other, see
-            `labelaudit.suspects.cross_fitting.estimate_sharpness`. None where it is unknown.
+            The exponent that was estimated from two of them, see
+            `labelaudit.suspects.cross_fitting.estimate_sharpness`. None if it is unknown.
         """
         return cls(
             CROSS_FIT_SHARPNESS if sharpness is None else sharpness,
@@ -83,10 +84,10 @@ class SharpnessPrior:
     def of_neighbors(cls, fitted: float) -> SharpnessPrior:
         """Choose the prior for the guider's probabilities, averaged over neighbors.
 
-        The guider's training loss does not follow wrong labels, so that its probabilities are those of
-        the right class already. Averages over neighbors are less certain than they are right: s is at
-        least 1. After a short training they are much less certain, which the labels do show. Averages
-        are wrong where the embedding is, and such confusions are not those of people, so that t is 0.
+        The guider's training loss does not follow wrong labels, so its probabilities are about the
+        right class. Averages over neighbors are right more often than their probabilities say, so s is
+        at least 1. After a short training they are much too uncertain, which the labels do show.
+        Averages are wrong where the embedding is wrong. People do not make these mistakes, so t is 0.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ def summarize(
     num_excluded: int = 0,
     warnings: list[str] | None = None,
 ) -> AuditSummary:
-    """Summarize what an audit found.
+    """Summarize the result of an audit.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What an audit found, as plain numbers and words: the contract of summary.json."""
+"""The summary of an audit as plain numbers and words, and the format of summary.json."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Mistakes:
 
 
 class ReviewPoint(TypedDict):
-    """Expected finds after so many reviewed labels, the most suspect first.
+    """Expected number of wrong labels among the first reviewed labels, the most suspect first.
 
     Attributes
     ----------
@@ -44,16 +44,16 @@ class ReviewPoint(TypedDict):
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewPlan:
-    """How many suspects to review in order to find most of the wrong labels.
+    """How many suspects to review to find most of the wrong labels.
 
     Attributes
     ----------
     explanation
-        In a sentence; "" where it cannot be estimated.
+        The plan in a sentence; "" if it cannot be estimated.
     to_find
         Number of suspects to review, by the share of the expected wrong labels among them.
     curve
-        Expected finds by number of reviewed labels.
+        Expected number of wrong labels found, by number of reviewed labels.
     """
 
     explanation: str
@@ -120,15 +120,15 @@ class EncoderUsed:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AuditSummary(Mapping[str, Any]):
-    """What an audit found. It is also a read-only mapping with the keys of summary.json.
+    """The summary of an audit. It is also a read-only mapping with the keys of summary.json.
 
     Attributes
     ----------
     name
-        Of the data.
+        Name of the data.
     num_samples, num_labeled, num_unlabeled, num_verified, num_excluded
-        Numbers of samples: audited, with a label, without one, with a verified label, and left out
-        because a person excluded them.
+        Numbers of samples: all that were audited, with a label, without one, with a verified label, and
+        left out because a person excluded them.
     num_classes, class_names
         C and its names in order.
     num_suspects
@@ -137,7 +137,7 @@ class AuditSummary(Mapping[str, Any]):
         Expected share and number of wrong labels. In nine of ten cases the number lies in the
         interval, which is None for scores that are no probabilities.
     mistakes
-        None where there are too few wrong labels to tell.
+        Kinds of wrong labels; None if there are too few to estimate them.
     mean_ambiguity
         Mean probability that two people label a sample differently, in [0, 1].
     review, threshold, score, trust, metrics, per_class
@@ -177,19 +177,9 @@ class AuditSummary(Mapping[str, Any]):
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], where: str) -> Self:
-        """Read what `to_json` gave. Keys of later versions are passed over.
+        """Read the result of `to_json`. Keys of later versions are ignored. `where` is for messages.
 
-        Parameters
-        ----------
-        value
-            Plain values.
-        where
-            The file, for messages.
-
-        Raises
-        ------
-        SourceError
-            If a key is missing or its value has another type.
+        Raises SourceError if a key is missing or its value has another type.
         """
         try:
             return msgspec.convert(dict(value), type=cls)
@@ -213,26 +203,26 @@ class AuditSummary(Mapping[str, Any]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Summary(AuditSummary):
-    """What summary.json holds: what was found, and how the run was done.
+    """The content of summary.json: the result of a run, and how the run was done.
 
     Attributes
     ----------
     encoder
         See `EncoderUsed`.
     columns
-        What became of each column of a table, by name.
+        How each column of a table was used, by name.
     status
         How the run ended: "complete", "interrupted" or "out of time".
     epochs, seconds, device, seed
-        Number of trained epochs, time for all, where the networks ran, and the seed.
+        Number of trained epochs, time for the whole run, device of the networks, and the seed.
     versions
-        Of Python and of the packages that decide a result.
+        Versions of Python and of the packages that decide a result.
     config
         All settings that decide the outcome.
     num_conflicting_duplicates
         Number of pairs that are the same sample, or nearly, with different labels.
     format_version
-        Of summary.json. It goes up when a key changes its meaning or goes.
+        Version of the format. It increases when a key changes its meaning or is removed.
     """
 
     encoder: EncoderUsed

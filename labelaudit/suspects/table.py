@@ -1,4 +1,4 @@
-"""The table of samples, one row each, that reports, files and users of a notebook read."""
+"""The table of samples for reports, files and notebooks, with one row per sample."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Predicted:
 
     @classmethod
     def of(cls, pred_probs: np.ndarray) -> Predicted:
-        """Take the likeliest class of class probabilities ``(N, C)``."""
+        """Return the likeliest classes of class probabilities ``(N, C)``."""
         return cls(pred_probs.argmax(axis=1), pred_probs.max(axis=1))
 
 
@@ -57,7 +57,7 @@ def samples_table(
     trusted
         Whether the result can be trusted; every row repeats it.
     evidence
-        What training recorded; it adds the columns of ε. None where nothing was trained.
+        Evidence from training, which adds the columns of ε. None if nothing was trained.
     clean_labels
         ``(N,)`` class names, "" where unknown; they add the column `clean_label`.
 

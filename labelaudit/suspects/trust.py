@@ -28,7 +28,7 @@ UNKNOWN_FIRST_SHARE = 0.01
 
 @dataclass(frozen=True)
 class Trust:
-    """Whether the model learned enough to be trusted; if not, the reasons and an advice."""
+    """Whether the model learned enough to be trusted; if not, the reasons and advice."""
 
     trustworthy: bool
     reasons: tuple[str, ...]
@@ -42,7 +42,7 @@ def assess_trust(
     class_uncertainty: float = 0.0,
     advice: str = "More epochs, another encoder or more labels may help.",
 ) -> Trust:
-    """Assess whether out-of-sample predictions know enough about the classes.
+    """Assess whether out-of-sample predictions know enough about the classes to be trusted.
 
     In-sample predictions would not do: a network can memorize labels that have nothing to do with the
     samples.

@@ -1,4 +1,4 @@
-"""Which images share a batch, and how they are augmented, on the device."""
+"""The batches of an epoch, and the augmentation of their images on the device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labelaudit.training.method import Batch
 
 # Labeled images are at least this share of a batch (section 4.2: 5 of 100 on MNIST, 5% on SVHN).
 MIN_LABELED_SHARE = 0.05
-# Devices keep the whole uint8 store when it takes no more than this share of their free memory.
+# The whole uint8 store is kept on the device if it needs at most this share of the free memory.
 RESIDENT_SHARE = 0.5
 
 
@@ -28,10 +28,10 @@ class BatchPlan:
     Attributes
     ----------
     steps
-        Batches an epoch.
+        Number of batches per epoch.
     labeled_draws, unlabeled_draws
-        Labeled and unlabeled images drawn an epoch. Every image is drawn at least once; labeled
-        ones more often where there are few of them.
+        Number of labeled and of unlabeled images drawn per epoch. Every image is drawn at least once;
+        labeled images are drawn more often if there are few of them.
     """
 
     steps: int
@@ -41,19 +41,19 @@ class BatchPlan:
 
     @property
     def draws_per_label(self) -> float:
-        """How often an epoch draws each labeled image, at least 1."""
+        """Mean number of times that each labeled image is drawn per epoch, at least 1."""
         return self.labeled_draws / self.num_labeled
 
 
 def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> BatchPlan:
-    """Lay out an epoch in which labeled and unlabeled images share each batch.
+    """Plan an epoch whose batches have labeled and unlabeled images.
 
     Parameters
     ----------
     num_labeled, num_unlabeled
-        Images of each kind; at least one labeled.
+        Number of images of each kind; at least one is labeled.
     batch_size
-        Images a batch, at least 2; batches are evened out, so some are smaller by a few.
+        Number of images per batch, at least 2. Batches of about the same size may be a little smaller.
     """
     total = num_labeled + num_unlabeled
     if num_unlabeled == 0:
@@ -69,10 +69,10 @@ def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> Batch
 def epoch_batches(
     noisy_labels: np.ndarray, plan: BatchPlan, *, seed: int, epoch: int
 ) -> Iterator[np.ndarray]:
-    """Give the rows of each batch of an epoch, int64, labeled ones first.
+    """Yield the rows of each batch of an epoch, int64, the labeled rows first.
 
-    The order depends on nothing but the seed and the epoch, so that a resumed run draws what the
-    uninterrupted one would have drawn.
+    The order depends only on the seed and the epoch. A resumed run thus draws the same batches as an
+    uninterrupted one.
     """
     rng = np.random.default_rng([seed, epoch])
     labeled = np.flatnonzero(noisy_labels >= 0)
@@ -88,7 +88,7 @@ def epoch_batches(
 def one_of_each_size(
     noisy_labels: np.ndarray, plan: BatchPlan, *, seed: int
 ) -> Iterator[np.ndarray]:
-    """Give the rows of a batch of each size in an epoch: up to four, for some are larger by one."""
+    """Yield the rows of one batch of each size that occurs in an epoch; there are at most four."""
     seen = set()
     for rows in epoch_batches(noisy_labels, plan, seed=seed, epoch=0):
         size = len(rows), int((noisy_labels[rows] >= 0).sum())
@@ -98,7 +98,7 @@ def one_of_each_size(
 
 
 def translate(images: Tensor, max_shift: int) -> Tensor:
-    """Shift each image by up to ±`max_shift` pixels a side, edges repeated: ``(B, C, H, W)``."""
+    """Shift each image of ``(B, C, H, W)`` by up to ±`max_shift` pixels per axis, repeating edges."""
     batch, _, height, width = images.shape
     padded = F.pad(images, (max_shift,) * 4, mode="replicate")
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view, (B, C, down, right, H, W)
@@ -107,34 +107,34 @@ def translate(images: Tensor, max_shift: int) -> Tensor:
 
 
 def mirror(images: Tensor) -> Tensor:
-    """Mirror each image left to right, or leave it, as a coin falls: ``(B, C, H, W)``."""
+    """Mirror each image of ``(B, C, H, W)`` left to right with probability 1/2."""
     heads = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
     return torch.where(heads, images.flip(3), images)
 
 
 def memory_format(device: torch.device) -> torch.memory_format:
-    """How images and filters lie in memory: channels last on CUDA, as its matrix units read them."""
+    """Return the memory format of images and filters: channels last on CUDA, where it is faster."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
 class TrainingImages:
-    """The store of pixels, or of features, and the noisy labels, handed out as batches on a device.
+    """Pixels or features and their noisy labels, as batches on a device.
 
     Parameters
     ----------
     pixels
-        ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32, in memory or memory-mapped. It is
-        copied to the device once where it fits there, else batch by batch.
+        ``(N, C, H, W)`` uint8, or features ``(N, D, 1, 1)`` float32, in memory or memory-mapped. They
+        are copied to the device once if they fit there, otherwise batch by batch.
     noisy_labels
         ``(N,)`` int64, -1 where unlabeled.
     device
-        Where batches are wanted.
+        Device of the batches.
     max_shift
-        Random translation of training batches, in pixels (Table 4: 2; 0 for none).
+        Largest random translation of training images, in pixels (2 in Table 4); 0 for none.
     flip
-        Whether training batches are mirrored at random.
+        Whether training images are mirrored at random.
     verified
-        ``(N,)`` bool, labels that a person has verified; None where none is.
+        ``(N,)`` bool, whether a person has verified the label; None if no label is verified.
     """
 
     def __init__(
@@ -170,9 +170,9 @@ class TrainingImages:
         return (channels, height, width)
 
     def images(self, indices: np.ndarray) -> Tensor:
-        """Give un-augmented images ``(B, C, H, W)`` float32 on the device.
+        """Return images ``(B, C, H, W)`` float32 on the device, without augmentation.
 
-        Pixels in [0, 1], features as they are.
+        Pixels are scaled to [0, 1]; features are not scaled.
         """
         rows = torch.from_numpy(indices)
         if self._pixels.device.type == "cpu":
@@ -183,12 +183,12 @@ class TrainingImages:
         return images.float().div_(255) if images.dtype == torch.uint8 else images
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """Give an augmented training batch of these rows, or this process's share of them.
+        """Return an augmented training batch of some rows, or of this process's share of them.
 
         Parameters
         ----------
         indices
-            ``(B,)`` int64, labeled rows first, as `epoch_batches` gives them.
+            ``(B,)`` int64, from `epoch_batches`, the labeled rows first.
         """
         total = len(indices)
         indices = distributed.shard(indices)
@@ -207,15 +207,15 @@ class TrainingImages:
         return Batch(images, self._labels[rows], rows, num_labeled, weight, verified)
 
     def _copied(self, tensor: Tensor) -> Tensor:
-        """Give a tensor of the CPU's on the device; a GPU copies it when it gets there."""
+        """Copy a CPU tensor to the device. For a GPU the copy is asynchronous."""
         if self.device.type == "cuda":
-            # From other memory than pinned the copy would wait for all that the GPU has yet to do.
+            # A copy from memory that is not pinned would wait for all queued work of the GPU.
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)
 
 
 def _as_tensor(pixels: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
-        # torch warns of read-only arrays (a memory map opened for reading); nothing writes here.
+        # torch warns of read-only arrays, such as memory maps. Nothing is written to them.
         warnings.filterwarnings("ignore", message=".*not writable", category=UserWarning)
         return torch.from_numpy(pixels)

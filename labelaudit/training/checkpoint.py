@@ -1,4 +1,4 @@
-"""Everything needed to go on where a run was cut off."""
+"""The state of a training, saved so that an interrupted run can be continued."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from labelaudit.files import atomic_write
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A method's state after an epoch.
+    """The state of a method after an epoch.
 
-    No random state is kept: every epoch starts its generators from the seed and its own number.
+    It holds no random state, because every epoch seeds its generators from the seed and its number.
     """
 
     epoch: int
@@ -26,7 +26,7 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all."""
+    """Write a checkpoint, atomically."""
     with atomic_write(path) as partial:
         torch.save(
             {"epoch": checkpoint.epoch, "seconds": checkpoint.seconds, "state": checkpoint.state},
@@ -35,17 +35,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Read a checkpoint.
-
-    Raises
-    ------
-    OutputError
-        If it cannot be read.
-    """
+    """Read a checkpoint. Raises OutputError if it cannot be read."""
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         return Checkpoint(saved["epoch"], saved["seconds"], saved["state"])
     except Exception as error:
         raise OutputError(
-            f"{path} cannot be read as a checkpoint ({error}); start afresh with `force=True`"
+            f"{path} cannot be read as a checkpoint ({error}); start again with `force=True`"
         ) from error

@@ -1,4 +1,4 @@
-"""A loss through torch.compile where that works, and as it is where it does not."""
+"""A loss that is compiled by torch.compile if that works."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Images (B, C, H, W), noisy labels (B,), the number L of labeled images, which come first, and which of
-# their labels are verified, (L,) bool or None, to the loss and detached scalars by name.
+# Takes images (B, C, H, W), noisy labels (B,), the number L of labeled images (which come first), and
+# the mask (L,) of verified labels or None. Returns the loss, and detached scalars by name.
 Loss = Callable[[Tensor, Tensor, int, Tensor | None], tuple[Tensor, dict[str, Tensor]]]
 
 
 class CompiledLoss:
-    """A loss through torch.compile, or as it is from the first time that fails.
+    """A loss compiled by torch.compile. After the first failure, the loss runs uncompiled.
 
     Parameters
     ----------
     loss
-        Must not ask the device for a value.
+        The loss. It must not copy a value from the device to the host.
     options
-        Of torch.compile.
+        Options of torch.compile.
 
     Attributes
     ----------
     failure
-        Why it could not be compiled, in a line; None as long as it can.
+        Why the loss could not be compiled, in one line; None while it works.
     """
 
     def __init__(self, loss: Loss, options: Mapping[str, Any]) -> None:
         self.failure: str | None = None
         self._plain = loss
-        # In one piece: a part that cannot be compiled costs more than it all as it was.
+        # As one graph, because a graph with breaks is slower than the uncompiled loss.
         self._compiled: Loss = torch.compile(loss, fullgraph=True, dynamic=False, **options)
 
     def __call__(
@@ -43,19 +43,19 @@ class CompiledLoss:
         num_labeled: int,
         verified: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Give what the loss gives."""
+        """Return the result of the loss."""
         if self.failure is None:
             try:
-                loss, told = self._compiled(images, noisy_labels, num_labeled, verified)
-            except Exception as error:  # what is no matter of compiling the plain loss raises again
+                loss, scalars = self._compiled(images, noisy_labels, num_labeled, verified)
+            except Exception as error:  # the uncompiled loss raises errors of its own again
                 self.failure = first_lines(error)
-                warnings.warn(f"the training step goes on uncompiled: {self.failure}", stacklevel=2)
+                warnings.warn(f"training continues uncompiled: {self.failure}", stacklevel=2)
             else:
                 # CUDA graphs write to the same place in each step.
-                return loss, {name: value.clone() for name, value in told.items()}
+                return loss, {name: value.clone() for name, value in scalars.items()}
         return self._plain(images, noisy_labels, num_labeled, verified)
 
 
 def first_lines(error: Exception) -> str:
-    """Give an error's first two lines as one: torch names what raised it, then says what it was."""
+    """Return the first two lines of an error as one line: what raised it, and the reason."""
     return " ".join(str(error).strip().split("\n")[:2])

@@ -1,4 +1,4 @@
-"""Where the networks run: the device, its arithmetic and its random state."""
+"""The device on which the networks run, its precision and its random state."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from labelaudit.training import distributed
 
 
 def choose_device(requested: str) -> torch.device:
-    """Turn "auto", "cpu", "cuda", "cuda:1" or "mps" into a device that is there.
+    """Return the device for "auto", "cpu", "cuda", "cuda:1" or "mps".
 
-    Raises
-    ------
-    OptionError
-        If the device is unknown or not there.
+    Raises OptionError if the device is unknown or not available.
     """
     if requested == "auto":
         if torch.cuda.is_available():
@@ -26,7 +23,7 @@ def choose_device(requested: str) -> torch.device:
         else:
             requested = "mps" if torch.backends.mps.is_available() else "cpu"
     if requested == "cuda" and distributed.size() > 1:
-        # torchrun counts the processes on a machine, one for each of its GPUs.
+        # torchrun starts one process per GPU of a machine.
         requested = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(requested)
@@ -39,7 +36,7 @@ def choose_device(requested: str) -> torch.device:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Run forward passes in bfloat16 on CUDA, and as they are elsewhere."""
+    """Run forward passes in bfloat16 on CUDA; on other devices this has no effect."""
     if device.type == "cuda":
         return torch.autocast("cuda", dtype=torch.bfloat16)
     return nullcontext()
@@ -47,9 +44,10 @@ def autocast(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
-    """Seed torch for an epoch, and leave the caller's random state as it was.
+    """Seed torch for an epoch, and restore the caller's random state afterwards.
 
-    In epoch 0, in which weights are drawn, all processes draw the same; later each its own.
+    In epoch 0 the weights are initialized, so all processes have the same seed. Later each process has
+    its own.
     """
     devices = [device] if device.type == "cuda" else []
     process = [distributed.rank()] if epoch and not distributed.leads() else []
@@ -60,7 +58,7 @@ def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until a device has done what it was told to."""
+    """Wait until a device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

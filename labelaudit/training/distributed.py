@@ -1,8 +1,8 @@
-"""Several processes, started by torchrun, at one audit; torch.distributed does the work.
+"""One audit in several processes that torchrun started, by torch.distributed.
 
-Every process trains on its share of each batch (`shard`) and records its share of the samples (`part`);
-process 0 leads: it alone reads and writes the run folder, judges and tells. Alone, a process is all of
-them, and nothing here costs anything.
+Every process trains on its share of each batch (`shard`) and records its share of the samples (`part`).
+Process 0 leads. It alone writes the run folder, scores the labels and reports progress. In a single
+process these functions return their input at no cost.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from labelaudit.errors import LabelauditError
 
 T = TypeVar("T")
 
-# Others wait for the process that decodes, and all for the slowest; a dead one is torchrun's matter.
+# Decoding may take long, and meanwhile the other processes wait. torchrun notices processes that died.
 TIMEOUT = datetime.timedelta(days=7)
-
-
-# So long a process with an error waits for process 0 to tell it first: mostly both have the same.
+# Number of seconds that a process with an error waits for process 0, which mostly reports the same one.
 PATIENCE = 5.0
 
 _joined = False
@@ -37,44 +35,44 @@ _ended = False
 
 
 def size() -> int:
-    """How many processes share the audit; 1 outside of `joined`, whatever groups the caller made."""
+    """Return the number of processes that share the audit; 1 outside of `joined`."""
     return dist.get_world_size() if _joined else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if _joined else 0
 
 
 def local_rank() -> int:
-    """Which of those on this machine this is, from 0: the number of its GPU."""
+    """Return the number of this process on its machine, from 0. It is also the number of its GPU."""
     return int(os.environ["LOCAL_RANK"]) if _joined else 0
 
 
 def leads() -> bool:
-    """Whether this is the process that reads and writes the run folder, judges and tells."""
+    """Whether this is process 0, which writes the run folder, scores the labels and reports."""
     return rank() == 0
 
 
 class ProcessDone(SystemExit):
-    """Ends a process that torchrun started to help, when its work is done: process 0 goes on alone.
+    """Ends a process other than process 0 when its work is done.
 
-    A SystemExit, so that a script under torchrun ends without a word in all processes but the first.
+    It is a SystemExit, so that a script under torchrun prints nothing in these processes.
     """
 
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did, for as long as the context lasts.
+    """Join the processes that torchrun started, if any, while the context lasts.
 
-    Only once: afterwards, and in a program that has made a process group of its own, each process is
-    alone. Where process 0 does not tell of an error in another one, that one does, and ends.
+    This works once per process, and not in a program that has made a process group of its own. If
+    process 0 does not report an error of another process, that process reports it and ends.
     """
     global _joined, _ended
     if not dist.is_torchelastic_launched() or dist.is_initialized() or _ended:
         yield
         return
-    # Without a backend by name tensors on the CPU go through gloo and those on a GPU through NCCL.
+    # If no backend is named, CPU tensors go through gloo and GPU tensors through NCCL.
     dist.init_process_group(timeout=TIMEOUT)
     _joined = True
     try:
@@ -92,14 +90,10 @@ def joined() -> Iterator[None]:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Let all processes pass or none: what one finds wrong, process 0 raises, and the others end.
+    """Continue in all processes or in none: if any raises an error, process 0 raises it too.
 
-    Inside there must be nothing that waits for the other processes.
-
-    Raises
-    ------
-    LabelauditError
-        The first that was raised in any.
+    The other processes end. Code in the context must not wait for other processes. Process 0 raises
+    the first LabelauditError, in the order of the processes.
     """
     found: LabelauditError | None = None
     try:
@@ -112,12 +106,9 @@ def together() -> Iterator[None]:
 
 
 def once_a_machine(make: Callable[[], T]) -> T:
-    """Let one process on each machine make something small, and give it to all of that machine.
+    """Make a small value in one process per machine, and return it in all processes there.
 
-    Raises
-    ------
-    LabelauditError
-        As in `together`.
+    Raises LabelauditError as in `together`.
     """
     if size() == 1:
         return make()
@@ -127,55 +118,55 @@ def once_a_machine(make: Callable[[], T]) -> T:
             made = make()
         except LabelauditError as error:
             made = error
-    told: list[Any] = everyone(made)
-    _raise_first([said if isinstance(said, LabelauditError) else None for said in told])
-    result: T = told[rank() - local_rank()]
+    results: list[Any] = everyone(made)
+    _raise_first([one if isinstance(one, LabelauditError) else None for one in results])
+    result: T = results[rank() - local_rank()]
     return result
 
 
 def everyone(value: T) -> list[T]:
-    """Give what each process has, in their order; waits for all of them."""
+    """Return the values of all processes, in their order. It waits for all of them."""
     if size() == 1:
         return [value]
-    told: list[T] = [value] * size()
-    dist.all_gather_object(told, value)
-    return told
+    values: list[T] = [value] * size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def share(value: T) -> T:
-    """Give what process 0 has to all of them."""
+    """Return the value of process 0 in all processes."""
     if size() == 1:
         return value
-    told = [value]
-    dist.broadcast_object_list(told, src=0)
-    return told[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def shard(rows: np.ndarray) -> np.ndarray:
-    """Give this process's share of a batch's rows: every so many, which keeps kinds in proportion."""
+    """Return this process's share of the rows of a batch, with about the same labeled share."""
     return rows[rank() :: size()]
 
 
 def part(total: int, of_rank: int | None = None) -> slice:
-    """Give this process's share, or another's, of `total` rows that are worked through in order."""
+    """Return the slice of `total` rows that this process, or process `of_rank`, works on."""
     which = rank() if of_rank is None else of_rank
     return slice(total * which // size(), total * (which + 1) // size())
 
 
 def gather_rows(values: np.ndarray, total: int) -> np.ndarray:
-    """Bring the parts of an array together in process 0.
+    """Collect the parts of an array in process 0.
 
     Parameters
     ----------
     values
         ``(M, ...)``, this process's `part` of `total` rows.
     total
-        Rows in all.
+        Number of rows of the array.
 
     Returns
     -------
     np.ndarray
-        ``(total, ...)`` in process 0; in the others what they gave.
+        ``(total, ...)`` in process 0; `values` in the others.
     """
     if size() == 1:
         return values
@@ -190,7 +181,7 @@ def gather_rows(values: np.ndarray, total: int) -> np.ndarray:
 
 
 def same_buffers(*modules: nn.Module) -> None:
-    """Give all processes the buffers of process 0, such as batch norm's statistics."""
+    """Copy the buffers of process 0, such as batch norm's statistics, to all processes."""
     if size() > 1:
         for module in modules:
             for buffer in module.buffers():
@@ -198,18 +189,18 @@ def same_buffers(*modules: nn.Module) -> None:
 
 
 def parallel(module: nn.Module, device: torch.device, *, pretrained: bool = False) -> nn.Module:
-    """Wrap a module so that gradients are averaged over the processes; alone it stays as it is.
+    """Wrap a module so that gradients are averaged over the processes.
 
     Parameters
     ----------
     module
-        On `device`. On a GPU its batch norms take the statistics of the whole batch from now on; on a
-        CPU, for which torch has no such batch norm, those of this process's share.
+        A module on `device`. On a GPU its batch norms now use the statistics of the whole batch. torch
+        has no such batch norm for CPUs, so there they use those of this process's share.
     device
-        The same kind in all processes.
+        Device of this process. All processes use the same type of device.
     pretrained
-        Its batch norms stay as they are, for they may do more than torch's (timm's hold an
-        activation), and some of its weights may take no part in a step.
+        Whether the module holds a pretrained network. Its batch norms are kept, because they may differ
+        from torch's (timm's include an activation). Some of its weights may be unused in a step.
     """
     if size() == 1:
         return module
@@ -228,5 +219,5 @@ def _raise_first(found: list[LabelauditError | None]) -> None:
     if first is None:
         return
     if not leads():
-        raise ProcessDone(0)  # process 0 tells; torchrun waits for it, as this one ends well
+        raise ProcessDone(0)  # process 0 raises the error; torchrun waits for it
     raise first

@@ -31,18 +31,18 @@ class Average:
 
 
 class Guider(AveragedModel):
-    """torch's averaged model, whose update does not wait for a GPU.
+    """torch's averaged model, with an update that does not wait for the GPU.
 
-    The parent's sends the number of updates to the GPU at each, and waits until it is there.
+    The update of the parent class copies the number of updates to the GPU and waits for that copy.
     """
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Copy parameters and buffers the first time, and later average those that are floats."""
+        """Copy all parameters and buffers in the first call. Later, average those that are floats."""
         ours = [*self.module.parameters(), *self.module.buffers()]
         theirs = [*model.parameters(), *model.buffers()]
         averaged: list[tuple[Tensor, Tensor]] = []
-        later = bool(self.n_averaged > 0)  # a number of the CPU's
+        later = bool(self.n_averaged > 0)  # `n_averaged` is on the CPU
         for own, other in zip(ours, theirs, strict=True):
             if later and own.is_floating_point():
                 averaged.append((own.detach(), other.detach()))
@@ -56,17 +56,16 @@ class Guider(AveragedModel):
 
 
 def make_guider(module: nn.Module, ema_decay: float) -> Guider:
-    """Start a guider from a learner's weights: ``θ' ← γθ' + (1-γ)θ`` at each update.
+    """Make a guider with a learner's weights. Each update sets ``θ' ← γθ' + (1-γ)θ`` (Eq. 10).
 
-    Buffers are averaged like parameters. Batch norm's running statistics therefore belong to the
-    averaged weights as nearly as an average can, and the guider never estimates its own from the
-    few labeled images that it is shown: `noisy_eval` keeps batch norm at its running statistics
-    while dropout and input noise are on.
+    Buffers are averaged like parameters, so the running statistics of batch norm fit the averaged
+    weights approximately. `noisy_eval` uses these statistics while dropout and input noise are on. The
+    guider thus never estimates statistics from the few labeled images of a batch.
 
     Parameters
     ----------
     module
-        The learner's part to average (encoder and classifier for UMN, Figure 1).
+        The part of the learner to average: for UMN, encoder and classifier (Figure 1).
     ema_decay
         γ, the weight on the old value, in (0, 1).
     """
@@ -76,7 +75,7 @@ def make_guider(module: nn.Module, ema_decay: float) -> Guider:
 
 
 def noisy_eval(module: nn.Module) -> nn.Module:
-    """Switch input noise and dropout on, batch norm to its running statistics; returns `module`."""
+    """Turn on input noise and dropout, with batch norm in eval mode. Returns `module`."""
     module.train()
     for part in module.modules():
         if isinstance(part, _BatchNorm):

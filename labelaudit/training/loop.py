@@ -1,4 +1,4 @@
-"""The one training loop: epochs, recording, checkpoints, the clock and Ctrl-C."""
+"""The training loop: epochs, recording, checkpoints, time budget and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from labelaudit.training.checkpoint import Checkpoint, load_checkpoint, save_che
 from labelaudit.training.device import seeded, wait_for
 from labelaudit.training.method import Method
 
-# A checkpoint costs a write of about four times the weights; losing this much work costs less.
+# A checkpoint has about four times the size of the weights, so it is not written after every epoch.
 CHECKPOINT_SECONDS = 15.0
 WARM_UP_STEPS, TRIAL_STEPS = 2, 5
-PREDICT_VALUES = 1 << 24  # input values a prediction batch, 64 MiB as float32
+PREDICT_VALUES = 1 << 24  # input values per prediction batch, 64 MiB as float32
 
 Status = Literal["complete", "interrupted", "out of time"]
 
@@ -33,11 +33,11 @@ class FitResult:
     Attributes
     ----------
     epochs
-        Epochs trained and recorded, earlier sessions of a resumed run counted in.
+        Number of epochs trained and recorded, including those before a run was resumed.
     seconds
-        Time spent in them.
+        Time for these epochs.
     status
-        Why training ended.
+        "complete", "interrupted" or "out of time".
     """
 
     epochs: int
@@ -51,17 +51,19 @@ def predict(
     rows: np.ndarray,
     take: Callable[[np.ndarray, np.ndarray, np.ndarray, slice], None],
 ) -> None:
-    """Run the deterministic pass over this process's part of some rows in large batches.
+    """Predict this process's part of some rows in large batches, without noise.
 
     Parameters
     ----------
-    method, images
-        Who looks, at what.
+    method
+        Predicts the images.
+    images
+        The images of the data set.
     rows
         ``(M,)`` int64, rows of the data set.
     take
-        Called with learner_probs ``(B, C)``, guider_probs ``(B, C)``, embedding ``(B, d)`` and the
-        slice of the part, `distributed.part`, that they belong to.
+        Called for each batch with learner_probs ``(B, C)``, guider_probs ``(B, C)``, embedding
+        ``(B, d)`` and their slice of this process's part (`distributed.part`).
     """
     rows = rows[distributed.part(len(rows))]
     room = PREDICT_VALUES // int(np.prod(images.image_shape))
@@ -78,9 +80,9 @@ def predict(
 
 
 def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.ndarray]:
-    """Give the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32.
+    """Return the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32.
 
-    Of several processes the first has them all, and the others their parts.
+    With several processes, process 0 returns all rows, and each other process its part.
     """
     rows = np.arange(len(images))
     mine = distributed.part(len(images))
@@ -100,10 +102,9 @@ def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.
 
 
 def measure_step(method: Method, images: TrainingImages, plan: BatchPlan, *, seed: int) -> float:
-    """Time a training step, in seconds, on a method that is thrown away afterwards.
+    """Return the median time of a training step, in seconds. The method must not be used afterwards.
 
-    The median of some: on a machine that does other things as well, single steps mislead. Each size of
-    batch is stepped on before, for what is new to a device takes longer.
+    Some steps, with each batch size, come first and are not measured, because first steps take longer.
     """
     seconds = []
     with seeded(images.device, seed, 0):
@@ -112,7 +113,7 @@ def measure_step(method: Method, images: TrainingImages, plan: BatchPlan, *, see
             method.step(images.batch(rows))
         for _ in range(WARM_UP_STEPS):
             method.step(images.batch(rows))
-        # Not each by itself: a GPU is told of the next step while it is at one.
+        # Several steps together, because a GPU queues the next step while it runs one.
         steps = 1 if images.device.type == "cpu" else TRIAL_STEPS
         for _ in range(TRIAL_STEPS):
             wait_for(images.device)
@@ -136,38 +137,39 @@ def fit(
     checkpoint: Path | None = None,
     seconds_left: float | None = None,
 ) -> FitResult:
-    """Train until the epochs, the time or the user's patience end.
+    """Train for a number of epochs, or until the time is up or the user presses Ctrl-C.
 
     Parameters
     ----------
     method
-        What is trained, in place.
+        The method, which is trained in place.
     images, plan
         The data and how an epoch is cut into batches.
     epochs
-        Epochs in all, at least 1.
+        Total number of epochs, at least 1.
     seed
-        With the epoch's number it decides every random draw.
+        Every random draw depends on the seed and the number of the epoch.
     on_epoch
-        Called with the epoch's number, from 1, after its last step: records it.
+        Called after each epoch with its number, from 1, to record it.
     reporter
         Shows progress.
     checkpoint
-        Where to keep the method's state. If the file is there training goes on from it. Of several
-        processes the first alone is given one.
+        File for the state of the method. If it exists, training continues from it. With several
+        processes, only process 0 has one.
     seconds_left
         Stop before an epoch that would not end within these seconds. One epoch is always trained.
 
     Raises
     ------
     KeyboardInterrupt
-        If interrupted before the first epoch was recorded; later, the result says so instead.
+        If interrupted before the first epoch was recorded. Later, the result has the status
+        "interrupted" instead.
     """
     done, before = 0, 0.0
     saved = None
     with distributed.together():
         if checkpoint is not None and checkpoint.exists():
-            # Other processes' GPUs are not this one's: it goes to them by way of the CPU.
+            # Through the CPU, because the other processes use other GPUs.
             where = images.device if distributed.size() == 1 else torch.device("cpu")
             saved = load_checkpoint(checkpoint, where)
     saved = distributed.share(saved)
@@ -207,7 +209,7 @@ def fit(
                     save()
                     last_saved = time.monotonic()
     except KeyboardInterrupt:
-        # Of several processes each is interrupted at another step, and none can wait for the others.
+        # Several processes are interrupted at different steps, so they cannot wait for each other.
         if done == 0 or distributed.size() > 1:
             raise
         status = "interrupted"

@@ -1,4 +1,4 @@
-"""What a method is to the training loop, and the batch that it steps on."""
+"""The interface of a method for the training loop, and its training batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What one optimizer step sees, labeled images first. No field has clean labels: they cannot leak.
+    """The input of one optimizer step, labeled images first. It has no clean labels, so none can leak.
 
     Attributes
     ----------
@@ -22,13 +22,13 @@ class Batch:
     indices
         ``(B,)`` int64, rows of the data set.
     num_labeled
-        How many images, the first ones, are labeled. A number here and not in a mask there: a step
-        that asked a GPU for it would wait for all that the GPU has yet to do.
+        Number of labeled images, which come first. It is a number on the host, because reading it from
+        the GPU would wait for all queued work.
     weight
-        Where several processes share a batch and average their gradients: how many times these images
-        count, so that all images of the batch count alike.
+        Factor of the loss. If several processes share a batch and average their gradients, it makes
+        all images of the batch count equally.
     verified
-        ``(num_labeled,)`` bool, labels that a person has verified; None where no label of the data is.
+        ``(num_labeled,)`` bool, whether a person has verified the label; None if no label is verified.
     """
 
     images: Tensor
@@ -41,12 +41,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a method thinks of some images in a deterministic pass, all float32.
+    """The predictions of a method for some images without noise, all float32.
 
     Attributes
     ----------
     learner_probs, guider_probs
-        ``(B, C)``, rows sum to 1. A method without a guider gives the same twice.
+        ``(B, C)``, rows sum to 1. They are equal for a method without a guider.
     embedding
         ``(B, d)``, the guider's mean z_a (pooled over positions).
     """
@@ -57,25 +57,25 @@ class Predictions:
 
 
 class Method(Protocol):
-    """A system that learns from noisy labels. It owns its step from forward to optimizer step."""
+    """A method that learns from noisy labels. It performs its whole training step itself."""
 
     @property
     def images_at_once(self) -> int:
-        """How many images `predict` is best given, at most."""
+        """Return the largest number of images that `predict` should get at once."""
         ...
 
     def step(self, batch: Batch) -> Mapping[str, Tensor]:
-        """Learn from a batch; give detached scalars worth showing, by name."""
+        """Take an optimizer step on a batch; return detached scalars to show, by name."""
         ...
 
     def predict(self, images: Tensor) -> Predictions:
-        """Look at un-augmented images ``(B, C, H, W)`` in [0, 1], without noise or gradients."""
+        """Predict images ``(B, C, H, W)`` in [0, 1] without augmentation, noise or gradients."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on after a restart: weights, averages, optimizer."""
+        """Return all state that is needed to continue: weights, averages, optimizer."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Undo `state_dict`."""
+        """Restore what `state_dict` returned."""
         ...

@@ -1,8 +1,8 @@
-"""What the learner and the guider thought of every label after every epoch, on disk.
+"""Label uncertainty ε of every label after every epoch, recorded on disk.
 
-One parquet part an epoch, ``epoch-00001.parquet`` and so on, each with the columns of `COLUMNS`.
-`EpsilonRecorder` records from any PyTorch training loop; `EpsilonHistory` reads back, an epoch at a
-time, so that memory does not grow with the number of epochs.
+There is one parquet file per epoch, ``epoch-00001.parquet`` and so on, with the columns `COLUMNS`.
+`EpsilonRecorder` records from any PyTorch training loop. `EpsilonHistory` reads one epoch at a time, so
+that memory does not grow with the number of epochs.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def write_part(
     learner_prob: np.ndarray,
     guider_prob: np.ndarray,
 ) -> Path:
-    """Write one epoch's part, whole or not at all; a part of that epoch is replaced.
+    """Write the file of one epoch, atomically. An existing file is replaced.
 
     Parameters
     ----------
     folder
-        Made if it is not there.
+        Folder of the files. It is created if it does not exist.
     epoch
-        From 1.
+        Number of the epoch, from 1.
     sample_ids
         ``(L,)`` text.
     learner_prob, guider_prob
-        ``(L,)``, the probability of the given label. ε is their distance (Eq. 11), not clamped.
+        ``(L,)``, the probability of the given label. ε is their absolute difference (Eq. 11).
     """
     folder.mkdir(parents=True, exist_ok=True)
     learner_prob = np.asarray(learner_prob, dtype=np.float32)
@@ -81,12 +81,12 @@ def write_part(
 
 @dataclass(frozen=True, eq=False)
 class GivenLabelProbs:
-    """What learner and guider say of every given label after an epoch.
+    """The learner's and the guider's probability of every given label after an epoch.
 
     Attributes
     ----------
     learner_prob, guider_prob
-        ``(L,)`` float32 in [0, 1], the probability of the given label.
+        ``(L,)`` float32 in [0, 1].
     """
 
     learner_prob: np.ndarray
@@ -99,16 +99,9 @@ class GivenLabelProbs:
 
 
 def look_at_labels(method: Method, images: TrainingImages) -> GivenLabelProbs:
-    """Let learner and guider predict every labeled image, without noise.
+    """Predict every labeled image by learner and guider, without noise.
 
-    Of several processes each looks at its part, and the first gets all of it.
-
-    Parameters
-    ----------
-    method
-        A method in training.
-    images
-        ``(N,)`` images, L of them labeled.
+    With several processes, each predicts its part, and process 0 returns the values of all L images.
     """
     labeled = np.flatnonzero(images.noisy_labels >= 0)
     given = images.noisy_labels[labeled]
@@ -133,11 +126,11 @@ class EpsilonHistory:
     Parameters
     ----------
     folder
-        Where the parts lie.
+        Folder of the files.
     last_epoch
-        Leave out what was recorded after this epoch.
+        Later epochs are left out.
     owner
-        Kept for as long as the history is: a temporary folder's handle, say.
+        An object to keep as long as the history exists, such as the handle of a temporary folder.
     """
 
     def __init__(
@@ -150,7 +143,7 @@ class EpsilonHistory:
         self.epochs = [e for e in epochs if last_epoch is None or e <= last_epoch]
 
     def read(self, epoch: int) -> dict[str, np.ndarray]:
-        """Give an epoch's `epsilon`, `learner_prob` and `guider_prob`, each ``(L,)`` float32.
+        """Return `epsilon`, `learner_prob` and `guider_prob` of an epoch, each ``(L,)`` float32.
 
         Rows are the labeled samples, in the same order in every epoch.
 
@@ -165,14 +158,14 @@ class EpsilonHistory:
         return {name: table[name].to_numpy() for name in VALUES}
 
     def frame(self) -> pd.DataFrame:
-        """Give everything as one data frame: a row a sample and epoch. Grows with both."""
+        """Return all epochs as one data frame, with one row per sample and epoch."""
         paths = [self.folder / f"epoch-{epoch:05d}.parquet" for epoch in self.epochs]
         if not paths:
             return pd.DataFrame(columns=SCHEMA.names)
         return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
 
     def sample_ids(self) -> list[str]:
-        """Give the ``(L,)`` ids of the recorded samples."""
+        """Return the ``(L,)`` ids of the recorded samples."""
         if not self.epochs:
             return []
         path = self.folder / f"epoch-{self.epochs[-1]:05d}.parquet"
@@ -201,13 +194,13 @@ class EpsilonRecorder:
     Parameters
     ----------
     folder
-        Where the parts are written.
+        Folder for the recorded epochs, one parquet file each.
     model
-        Any classifier: inputs to logits ``(B, C)``. Its moving average is the guider.
+        Any classifier that returns logits ``(B, C)``. Its moving average is the guider.
     ema_decay
-        γ of Eq. 10, the weight on the old value at each `update`, in (0, 1).
+        γ of Eq. 10 in (0, 1), the weight of the old value at each `update`.
     to_probs
-        Turns the model's output into probabilities ``(B, C)``; softmax by default.
+        Converts the output of the model to probabilities ``(B, C)``; softmax by default.
 
     Raises
     ------
@@ -231,25 +224,30 @@ class EpsilonRecorder:
         self._to_probs = to_probs or (lambda logits: logits.softmax(1))
 
     def update(self) -> None:
-        """Move the guider towards the model; call after each optimizer step."""
+        """Update the guider. Call this after each optimizer step."""
         self.guider.update_parameters(self.model)
 
     @torch.no_grad()
     def record(self, epoch: int, samples: Iterable[tuple[Tensor, Tensor, Sequence[str]]]) -> Path:
-        """Look at every labeled sample without dropout and write the epoch's part.
+        """Predict every labeled sample without dropout, and write the file of the epoch.
 
         Parameters
         ----------
         epoch
-            From 1; a part of the same epoch is replaced.
+            Number of the epoch, from 1. An existing file of this epoch is replaced.
         samples
-            Batches of un-augmented inputs, labels ``(B,)`` int64 in 0..C-1 and sample ids, in the
-            same order each time.
+            Batches of inputs without augmentation, labels ``(B,)`` int64 in 0..C-1, and sample ids, in
+            the same order for each epoch.
+
+        Returns
+        -------
+        Path
+            The file.
 
         Raises
         ------
         SourceError
-            If there are no samples, or a label is outside of the classes.
+            If there are no samples, or a label is not in 0..C-1.
         """
         was_training = self.model.training
         self.model.eval()
@@ -266,7 +264,7 @@ class EpsilonRecorder:
             if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < classes):
                 raise SourceError(
                     f"labels run from {int(labels.min())} to {int(labels.max())}, but the model"
-                    f" knows classes 0 to {classes - 1}; leave unlabeled samples out"
+                    f" has classes 0 to {classes - 1}; leave unlabeled samples out"
                 )
             learner_parts.append(learner_probs.gather(1, index).squeeze(1).float().cpu().numpy())
             guider_parts.append(guider_probs.gather(1, index).squeeze(1).float().cpu().numpy())
@@ -279,5 +277,5 @@ class EpsilonRecorder:
         )
 
     def history(self) -> EpsilonHistory:
-        """Give what has been recorded so far."""
+        """Return the epochs recorded so far."""
         return EpsilonHistory(self.folder)

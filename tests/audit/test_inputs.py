@@ -154,7 +154,7 @@ def test_an_unknown_encoder_names_those_that_are_known(photos: Path, encoder, me
 
 
 def test_a_backbone_needs_images() -> None:
-    with pytest.raises(OptionError, match="reads images, and this source has none"):
+    with pytest.raises(OptionError, match="reads images, but this source has none"):
         extract(source_from_arrays(None, [0, 1]), "resnet50", None, None, CPU, Reporter())
 
 

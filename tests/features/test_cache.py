@@ -150,7 +150,7 @@ def test_unreadable_images_have_reasons(photos: ImageFiles, tmp_path: Path) -> N
     for _ in range(2):
         found = extract(photos, FakeBackbone(), tmp_path)
         assert list(found.unreadable) == [3, 5, 38]
-        assert found.unreadable[3] == "the file is not there"
+        assert found.unreadable[3] == "the file does not exist"
         assert found.unreadable[5] == "the file is empty"
         assert not found.features[[3, 5, 38]].any()
         np.testing.assert_allclose(found.features[4], expected([4])[0], atol=1e-3)

@@ -39,7 +39,7 @@ def test_image_files(tmp_path: Path) -> None:
     images = ImageFiles(np.array([*files, str(tmp_path / "gone.png")], dtype=object))
     part = images.subset(np.array([3, 2]))
     decoded = decode_source(part, plan_images(part))
-    assert decoded.unreadable == {0: "the file is not there"}
+    assert decoded.unreadable == {0: "the file does not exist"}
     np.testing.assert_array_equal(decoded.pixels[1, 0], GREY + np.uint8(2))
 
 

@@ -77,7 +77,7 @@ def test_visits_come_in_order_with_reasons_for_what_fails(workers: int) -> None:
     assert max(map(len, visits)) <= 8
     seen = [one for some in visits for one in some]
     assert len(seen) == 200
-    assert (str(seen[7]), str(seen[90])) == ("the file is not there", "too heavy")
+    assert (str(seen[7]), str(seen[90])) == ("the file does not exist", "too heavy")
     assert isinstance(seen[7], UnreadableImageError)
     assert all(seen[i] == bytes([i, i]) for i in range(200) if i not in (7, 90))
 
@@ -317,7 +317,7 @@ def test_reasons_are_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert reasons[1] == "the file is empty"
     assert reasons[2] == "not an image that Pillow can read"
     assert reasons[4].startswith("too many pixels to decode safely")
-    assert reasons[5] == "the file is not there"
+    assert reasons[5] == "the file does not exist"
     assert reasons[6] == "no permission to read the file"
     assert all("\n" not in reason and "BytesIO" not in reason for reason in reasons.values())
     np.testing.assert_array_equal(decoded.pixels[0, 0], GREY)

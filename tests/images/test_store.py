@@ -22,7 +22,7 @@ def test_a_small_store_is_in_memory_and_a_large_one_is_a_file_without_a_name(tmp
 
 
 def test_no_room_on_the_disk_is_said_before_anything_is_written(tmp_path):
-    with pytest.raises(SourceError, match=r"need 1048576\.0 GiB, and .* `out`"):
+    with pytest.raises(SourceError, match=r"need 1048576\.0 GiB, but .* `out`"):
         make_store((1 << 30, 1 << 20), np.uint8, tmp_path)
     assert list(tmp_path.iterdir()) == []
 

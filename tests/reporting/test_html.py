@@ -368,7 +368,7 @@ def test_without_pictures_nothing_is_called_an_image(write_page: WritePage) -> N
 
     assert "image" not in page.words.lower()
     assert "20 more samples have no label" in page.words
-    assert "look at the sample before a label is changed" in page.words
+    assert "look at the sample before you change its label" in page.words
     assert "Id, text or class contains" in page.words
     assert "Id or class contains" in write_page(data=True).words
 

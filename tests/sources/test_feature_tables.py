@@ -143,7 +143,7 @@ def test_splits_and_true_labels(tmp_path: Path, write: Any) -> None:
     np.testing.assert_array_equal(read.features, VALUES[train])
     assert read.source.manifest.sample_ids.tolist() == [NAMES[i] for i in train]
     assert read.details["text"].tolist() == [f"text of {NAMES[i]}" for i in train]
-    assert 'read the split "train" only' in read.source.warnings[0]
+    assert 'only the split "train" was read' in read.source.warnings[0]
     assert read.source.clean_labels is not None
     assert set(read.source.clean_labels) == {"pos"}
     by_id = read_labels_with_features(
@@ -234,7 +234,7 @@ def test_features_that_do_not_fit_the_rows(labels: Path, tmp_path: Path) -> None
     expect(r"row 3 of the array of features", bad)
     expect(r"row 0 of the array", np.full((12, 2), 1e300))
     expect(
-        r"x\.npy has 11 rows and .*labels\.csv has 12; row i of one belongs",
+        r"x\.npy has 11 rows and .*labels\.csv has 12; give one row per row",
         save(tmp_path / "x.npy", VALUES[:11]),
     )
     expect(r"has the shape \(12,\); give \(rows, features\)", VALUES[:, 0])

@@ -94,7 +94,7 @@ def test_split_folders_use_train_and_say_so(tmp_path: Path, write: Any, labels_o
     source = read_source(tmp_path)
     assert labels_of(source) == {"train/cat/1.png": "cat", "train/dog/2.png": "dog"}
     (warning,) = source.warnings
-    assert '"train" only' in warning
+    assert 'only the split "train"' in warning
     assert "test" in warning
     assert "`split`" in warning
     chosen = read_source(tmp_path, split="test")
@@ -288,7 +288,7 @@ def test_a_missing_image_is_no_file_with_a_name_that_is_not_utf8(
 ) -> None:
     table = write.text(tmp_path / "UTF-8.csv", "path,label\na.png,cat\nb.png,dog\n,cat\n")
     (warning,) = read_source(folder, table).warnings
-    assert "the image is not there" in warning
+    assert "the image does not exist" in warning
 
 
 def test_a_column_of_prose_is_no_column_of_paths(folder: Path, write: Any) -> None:
@@ -345,7 +345,7 @@ def test_a_split_column(folder: Path, tmp_path: Path, write: Any, labels_of: Any
     assert labels_of(source) == {"a.png": "cat", "b.png": "dog", "deep/d.png": ""}
     assert len(source.warnings) == 1
     assert source.skipped.empty
-    with pytest.raises(SourceError, match=r'no split "dev"; splits there: test, train'):
+    with pytest.raises(SourceError, match=r'no split "dev"; its splits are test, train'):
         read_source(folder, table, split="dev")
     write.text(table, "path,label,split\na.png,cat,x\nb.png,dog,y\n")
     with pytest.raises(SourceError, match="none of them train: x, y"):
@@ -412,7 +412,7 @@ def test_a_folder_of_shards(tmp_path: Path, write: Any) -> None:
     (warning,) = source.warnings
     assert "test" in warning
     assert read_source(tmp_path, split="test").manifest.num_samples == 2
-    with pytest.raises(SourceError, match="splits there: test, train"):
+    with pytest.raises(SourceError, match="its splits are test, train"):
         read_source(tmp_path, split="validation")
 
 
@@ -445,7 +445,7 @@ def test_a_split_column_in_parquet(tmp_path: Path, write: Any) -> None:
     source = read_source(file)
     assert source.manifest.sample_ids.tolist() == ["1", "2"]
     assert source.manifest.images.read(0) == b"all1"
-    assert '"train" only' in source.warnings[0]
+    assert 'only the split "train"' in source.warnings[0]
 
 
 # --- what is wrong -----------------------------------------------------------------------------
@@ -493,7 +493,7 @@ def test_a_table_of_other_images(folder: Path, tmp_path: Path, write: Any) -> No
 
 def test_labels_for_a_source_that_is_a_file(folder: Path, tmp_path: Path, write: Any) -> None:
     table = write.text(folder / "l.csv", "path,label\na.png,cat\nb.png,dog\n")
-    with pytest.raises(SourceError, match=r"goes with a folder of images"):
+    with pytest.raises(SourceError, match=r"needs a folder of images"):
         read_source(table, table)
     with pytest.raises(SourceError, match=r"single image"):
         read_source(folder / "a.png")

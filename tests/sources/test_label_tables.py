@@ -110,7 +110,7 @@ def test_labels_that_are_not_there(folder: Path) -> None:
     [
         ("l.csv", b"\x89PNG\xff\xfe\x00garbage", "not a text table in UTF-8"),
         ("l.csv", b"\x00\x00\x00", "not a text table"),
-        ("l.csv", b"", "no column for the labels.*columns there: none"),
+        ("l.csv", b"", "no column for the labels.*its columns: none"),
         ("l.csv", b"path,label\n", "is empty"),
         ("l.csv", b"path,label\na.png,a,b\n", "line 2 has 3 cells and the header has 2; quote"),
         ("l.csv", b'path,label\na.png,"a\n', "not CSV"),
@@ -118,7 +118,7 @@ def test_labels_that_are_not_there(folder: Path) -> None:
         ("l.jsonl", b'{"path": "a.png", "label": 1}\n\n{"path":\n', "line 3 is not JSON"),
         ("l.jsonl", b"[1]\n", "line 1 is not a JSON object"),
         ("l.jsonl", b'{"path": "a.png", "label": [1]}\n', 'line 1: "label" is a list'),
-        ("l.jsonl", b"\n", "columns there: none"),
+        ("l.jsonl", b"\n", "its columns: none"),
         ("l.parquet", b"no parquet at all", "is not a parquet file"),
         ("l.xlsx", b"PK", "is not a table that can be read"),
     ],
@@ -166,9 +166,9 @@ def test_missing_columns_are_listed(
     table = write.text(tmp_path / "l.csv", f"{header}\na.png,cat\n")
     with pytest.raises(SourceError, match=missing) as error:
         read_source(folder, table)
-    assert f"columns there: {header.replace(',', ', ')}" in str(error.value)
+    assert f"its columns: {header.replace(',', ', ')}" in str(error.value)
     assert "_column`" in str(error.value)
-    with pytest.raises(SourceError, match=r'no column "klass".*columns there'):
+    with pytest.raises(SourceError, match=r'no column "klass".*its columns: '):
         read_source(folder, table, label_column="klass", image_column="name")
 
 

@@ -306,7 +306,7 @@ def test_hugging_face_without_images(hugging_face: Any) -> None:
     assert isinstance(found, FeatureSource)
     assert found.source.manifest.class_names == ("owl", "cat", "dog")
     np.testing.assert_array_equal(found.features, FEATURES)
-    with pytest.raises(OptionError, match=r"no column for the images; columns there: text, label"):
+    with pytest.raises(OptionError, match=r"no column for the images; its columns: text, label"):
         read_samples(texts)
     with pytest.raises(OptionError, match="streaming"):
         read_samples(data.to_iterable_dataset())
@@ -333,11 +333,15 @@ def test_hugging_face_without_images(hugging_face: Any) -> None:
         (["a.png", "b.png"], {"labels": [0, 1]}, "item 0 of the source is a str; give images"),
         ([], {"labels": []}, "the source is empty"),
         ([GREY[0], FEATURES[0]], {"labels": [0, 1]}, r"image 1: the shape is \(5,\)"),
-        (Pairs(COLOR, LABELS, "kind"), {}, "no column for the labels; columns there: image, kind"),
+        (Pairs(COLOR, LABELS, "kind"), {}, "no column for the labels; its columns: image, kind"),
         (list(COLOR / 128), {"labels": LABELS}, "image 0: the floats go from .* standardizes"),
         (GREY, {"labels": LABELS, "tabular": True}, "reads a table; give the path"),
         (pd.DataFrame(FEATURES), {"labels": LABELS, "tabular": True}, "leave out the labels"),
-        (FEATURES, {"labels": LABELS, "features": FEATURES}, "features already; leave features="),
+        (
+            FEATURES,
+            {"labels": LABELS, "features": FEATURES},
+            "already has features; leave features=",
+        ),
         (GREY, {"labels": LABELS, "features": Path("f.npz")}, "f.npz may hold several arrays"),
         (GREY, {"labels": LABELS, "features": "f.npz"}, "f.npz may hold several arrays"),
     ],
@@ -350,7 +354,7 @@ def test_what_cannot_be_taken_is_named(source: Any, more: dict[str, Any], messag
 
 def test_files_of_arrays_and_labels_of_the_wrong_kind(tmp_path: Path) -> None:
     np.save(tmp_path / "f.npy", FEATURES)
-    with pytest.raises(OptionError, match="holds arrays, and no labels"):
+    with pytest.raises(OptionError, match="holds arrays without labels"):
         read_samples(tmp_path / "f.npy")
     with pytest.raises(OptionError, match="labels= is a list; for a source on disk"):
         read_samples(tmp_path, LABELS)

@@ -92,7 +92,7 @@ def test_features_of_texts_are_found_by_id_or_row_or_column(tmp_path: Path, gaus
         ({"source": np.zeros((4, 2)), "labels": [0, 0, 0, 0]}, "one class"),
         (
             {"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "features": np.zeros((4, 2))},
-            "features already",
+            "already has features",
         ),
         ({"source": np.zeros((4, 2)), "labels": [0, 1, 0, 1], "tabular": True}, "reads a table"),
         ({"source": "{photos}", "features": np.zeros((6, 2))}, "found by their ids"),
@@ -104,7 +104,7 @@ def test_features_of_texts_are_found_by_id_or_row_or_column(tmp_path: Path, gaus
         ({"source": "{photos}/table.csv", "tabular": True}, "no column is left"),
         (
             {"source": "{photos}", "features": "none.parquet", "id_column": "path"},
-            "called by their paths",
+            "ids of images are their paths",
         ),
     ],
 )

@@ -31,7 +31,7 @@ COUNT_COLORS = LinearSegmentedColormap.from_list(
     "suspect counts", ["#FDE9DA", "#F6A66B", ALARM, "#7A2E00"]
 )
 MAX_CLASSES = 30  # rows and columns of the matrix
-MAX_ANNOTATED = 20  # up to so many classes, counts are written into the cells
+MAX_ANNOTATED = 20  # with at most this number of classes, counts are written into the cells
 
 
 def plot_class_pairs(samples: pd.DataFrame, class_names: Sequence[str], path: Path) -> None:

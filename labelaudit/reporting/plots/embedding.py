@@ -52,9 +52,9 @@ def plot_embedding(
 ) -> None:
     """Plot a map of the samples (t-SNE), colored by predicted class, with crosses for suspects.
 
-    Of more than `max_points` samples a random subset is drawn, with a seed. In it suspects have the
-    same share as in the data, but at least one tenth of the points (or all suspects, if they are
-    fewer). So rare suspects are visible, and frequent ones do not look more frequent than they are.
+    Of more than `max_points` samples a random subset is drawn, with a seed. Suspects have the same
+    share in it as in the data, but are at least one tenth of the points, if there are as many. So rare
+    suspects are visible, and frequent ones do not look more frequent than they are.
 
     Parameters
     ----------

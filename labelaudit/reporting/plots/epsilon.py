@@ -74,7 +74,7 @@ def plot_epsilon(
     write_title(
         axes,
         "Label uncertainty ε: are the two groups separate?",
-        "The further apart they are, the more ε alone tells. Either group may be the higher one.",
+        "The further apart they are, the more ε alone shows. Either group may be the higher one.",
     )
     if not epochs or not masks:
         write_notice(axes, "no ε was recorded")

@@ -1,4 +1,4 @@
-"""What all plots of a run share: colors, fonts, titles, and how a figure becomes a file.
+"""Parts that all plots of a run share: colors, fonts, titles, and writing of files.
 
 Figures are built with Matplotlib's object-oriented API and never with pyplot. pyplot keeps global
 state, which threads would share and which would disturb the backend of a user's notebook. For the

@@ -1,4 +1,4 @@
-// The data: blocks in the page, files beside it, or what the server sends.
+// The data: blocks in the page, in files beside it, or from the server.
 
 const blocks = new Map(); // name -> promise of the block's content
 const arrived = new Map(); // name -> what to do when that file beside the page has been read

@@ -1,4 +1,4 @@
-// What is drawn, at most once per frame.
+// Drawing, at most once per frame.
 
 let scheduled = 0;
 

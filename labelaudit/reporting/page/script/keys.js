@@ -1,4 +1,4 @@
-// Keys and clicks, and what they do.
+// Actions of keys and clicks.
 
 function help() {
   byId("help").showModal();

@@ -1,4 +1,4 @@
-// Which suspects are listed: filters, order, selection, and the current one.
+// The list of suspects: filters, order, selection, and the current one.
 
 let listed = []; // places of the suspects that match, in the order shown
 let placeOf = null; // where each suspect is in `listed`, -1 where it is not

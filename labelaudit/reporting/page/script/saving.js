@@ -1,4 +1,4 @@
-// Keeping decisions: in the browser's storage, or at the server.
+// Saving decisions: in the browser's storage, or by the server.
 
 let saving = 0;
 let unsaved = new Map(); // place -> true; not yet at the server

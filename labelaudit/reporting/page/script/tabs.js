@@ -1,10 +1,10 @@
-// The review page. It shows suspects and takes decisions, and it keeps them: in the browser's storage
-// where the page was opened from disk, at the server of `labelaudit review` where that serves it.
+// The review page. It shows suspects and saves decisions: in the browser's storage if the page was opened
+// from disk, or by the server of `labelaudit review`.
 // labelaudit/reporting/html.py joins the files of this folder to one script.
 //
-// Text from the data only ever becomes textContent, an attribute or an option, and never markup.
+// Text from the data becomes textContent, an attribute or an option, but never markup.
 //
-// This part: the tabs, which are the overview and the review.
+// This file: the tabs for the overview and the review.
 
 const byId = (id) => document.getElementById(id);
 const views = { overview: byId("overview"), review: byId("review") };

@@ -1,4 +1,4 @@
-// How numbers are written, and what the page tells the reviewer.
+// Numbers as text, and messages for the reviewer.
 
 const count = (value) => Math.round(value).toLocaleString("en-US");
 const percent = (share) => (share > 0 && share < 0.001 ? "<0.1%" : share < 1 && share > 0.999 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
@@ -53,7 +53,7 @@ function progress() {
   }
   let words = `${parts.join("; ")}.`;
   if (index.probability && wrong + right >= 20) {
-    words += ` Of ${count(wrong + right)} labels judged, ${count(wrong)} were wrong; ${count(expected)} were expected.`;
+    words += ` Of ${count(wrong + right)} reviewed labels, ${count(wrong)} were wrong; ${count(expected)} were expected.`;
   }
   if (total && looked === total) {
     words += live ? " Every suspect is decided. Press Ctrl-C in the terminal to end the review; the next step is named there."
