@@ -1,6 +1,9 @@
 """The package as a house: imports run down, files stay short, and modules keep their secrets."""
 
 import ast
+import re
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,3 +79,22 @@ def test_files_are_short():
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) >= MOST_LINES
     }
     assert not long
+
+
+def test_what_modules_import_is_installed_with_the_package():
+    project = PACKAGE.parent / "pyproject.toml"
+    if not project.exists():
+        pytest.skip("without the repository's pyproject.toml")
+    declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    distributions = {re.split(r"[^\w-]", line)[0] for line in declared}
+    modules = {"scikit-learn": "sklearn", "pillow": "PIL", "jinja2": "jinja2 markupsafe"}
+    allowed = {name for each in distributions for name in modules.get(each, each).split()}
+    allowed |= {"labelaudit", *sys.stdlib_module_names}
+    for path in MODULES:
+        # Imports at the top of a module only: optional packages are imported inside functions.
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] in allowed, f"{path} imports {name}"
