@@ -490,7 +490,7 @@ def test_a_table_of_other_images(folder: Path, tmp_path: Path, write: Any) -> No
     with pytest.raises(SourceError, match=message):
         read_source(write.text(folder / "l.csv", text))
     (tmp_path / "tables").mkdir()
-    with pytest.raises(SourceError, match="there is no image in .*give the folder of the images"):
+    with pytest.raises(SourceError, match=r"there is no image.*give the folder of the images"):
         read_source(write.text(tmp_path / "tables" / "l.csv", text))
 
 
