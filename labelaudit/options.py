@@ -14,6 +14,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -383,7 +384,11 @@ def check_least(options: Any) -> None:
     """Raise `OptionError` if an option is smaller than its `least`."""
     for one in fields(options):
         least, value = one.metadata.get("least"), getattr(options, one.name)
-        if least is not None and value is not None and value < least:
+        if least is None or value is None:
+            continue
+        if not isinstance(value, Real):
+            raise OptionError(f"`{one.name}` is {value!r}; give a number")
+        if value < least:
             raise OptionError(f"`{one.name}` is {value}; it must be {least:g} or more")
 
 

@@ -139,3 +139,8 @@ def test_type_checkers_and_python_find_the_public_names_in_the_same_modules():
         for alias in node.names
     }
     assert checked == labelaudit._HOMES
+
+
+def test_a_text_where_a_number_belongs_is_refused_in_one_line():
+    with pytest.raises(labelaudit.OptionError, match=r"^`epochs` is '3'; give a number$"):
+        labelaudit.LabelAuditor(epochs="3").fit([[0.0], [1.0]], [0, 1])

@@ -188,10 +188,12 @@ def _introduce(plan: AuditPlan, reporter: Reporter) -> None:
     manifest, inputs = plan.manifest, plan.inputs
     counts = np.bincount(manifest.noisy_labels[manifest.labeled], minlength=manifest.num_classes)
     unlabeled = manifest.num_samples - manifest.num_labeled
+    least, most = counts.min(), counts.max()
+    sizes = f"{least:,} labels each" if least == most else f"{least:,} to {most:,} labels"
     reporter.say(
         f"Found {manifest.num_samples:,} {inputs.noun}, {manifest.num_labeled:,} labeled and"
-        f" {unlabeled:,} unlabeled, {manifest.num_classes} classes with {counts.min():,} to"
-        f" {counts.max():,} labels ({_class_sizes(manifest, counts)})."
+        f" {unlabeled:,} unlabeled, {manifest.num_classes} classes with {sizes}"
+        f" ({_class_sizes(manifest, counts)})."
     )
     tell_verified(inputs.source, reporter)
     for warning in inputs.source.warnings:

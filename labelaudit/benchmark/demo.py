@@ -58,7 +58,7 @@ def write_digits(folder: Path, rate: float, seed: int) -> tuple[Path, Path]:
     place, table = folder / "images", folder / "labels.csv"
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise OutputError(f"{folder} exists and is not empty; choose another folder")
+            raise OutputError(f"{folder} exists and is not empty; choose another folder for `data`")
         place.mkdir(parents=True)
         for number, pixels in enumerate(images):
             Image.fromarray(pixels).save(place / f"{number:04d}.png")

@@ -284,7 +284,8 @@ def open_dataset(
     name = "the data set"
     if isinstance(source, str | Path):
         name = str(source)
-        if name in DATASET_NAMES and not Path(name).exists():
+        # A known name wins over a folder of that name, which `labelaudit demo --data digits` makes.
+        if source in DATASET_NAMES:
             return load_dataset(name, data_dir, download)
         if not Path(name).exists():
             raise OptionError(

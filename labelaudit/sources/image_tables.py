@@ -175,8 +175,12 @@ def _refuse_contradiction(table: LabelTable, file: str, kept: int, row: int) -> 
 def _nothing_matches(table: LabelTable, chosen: npt.NDArray[np.bool_], folder: FileTree) -> str:
     named = table.images[int(np.flatnonzero(chosen)[0])]
     there = folder.any_image()
-    example = f'e.g. "{there}"' if there else "no image"
+    if not there:
+        return (
+            f"there is no image in {folder.root}, where the paths in {table.where} begin; give the"
+            " folder of the images as the source, and the table as the labels"
+        )
     return (
         f"none of the images that {table.where} names is in {folder.root}: the table has e.g. "
-        f'"{named}", the folder {example}; paths are relative to the folder'
+        f'"{named}", the folder e.g. "{there}"; paths are relative to the folder'
     )

@@ -129,6 +129,14 @@ def test_unknown_names_are_refused_before_anything_runs(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_known_name_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # `labelaudit demo --data digits` leaves such a folder
+    (tmp_path / "digits").mkdir()
+    assert open_dataset("digits").name == load_dataset("digits").name
+    with pytest.raises(SourceError, match="no image"):
+        open_dataset("./digits")
+
+
 def test_any_source_can_be_evaluated_with_a_warning(digit_files, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     table = pd.read_csv(digit_files / "labels.csv")

@@ -489,6 +489,9 @@ def test_a_table_of_other_images(folder: Path, tmp_path: Path, write: Any) -> No
         read_source(folder, write.text(tmp_path / "l.csv", text))
     with pytest.raises(SourceError, match=message):
         read_source(write.text(folder / "l.csv", text))
+    (tmp_path / "tables").mkdir()
+    with pytest.raises(SourceError, match=r"there is no image.*give the folder of the images"):
+        read_source(write.text(tmp_path / "tables" / "l.csv", text))
 
 
 def test_labels_for_a_source_that_is_a_file(folder: Path, tmp_path: Path, write: Any) -> None:
