@@ -29,7 +29,7 @@ FLOORS = (
     "training",
     "sources",
     "images",
-    "files progress",
+    "files progress version",
     "errors",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self, TypedDict
 
 import msgspec
@@ -252,11 +251,3 @@ def summary_schema() -> dict[str, Any]:
     """Return the JSON Schema of summary.json (https://json-schema.org, draft 2020-12)."""
     schema = msgspec.json.schema(Summary)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def installed_version() -> str:
-    """Return the version of labelaudit, or "unknown" where it is not installed."""
-    try:
-        return version("labelaudit")
-    except PackageNotFoundError:
-        return "unknown"
