@@ -14,6 +14,7 @@ from labelaudit.errors import OptionError
 from labelaudit.progress import plain
 from labelaudit.scan_summary import show_scan
 from labelaudit.terminal import check_exist, for_people, reporter, takes_scan_options
+from labelaudit.version import installed_version
 
 if TYPE_CHECKING:
     from labelaudit.benchmark.evaluation import EvalResult
@@ -30,8 +31,6 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from labelaudit.suspects.summary import installed_version
-
         typer.echo(f"labelaudit {installed_version()}")
         raise typer.Exit
 

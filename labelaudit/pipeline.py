@@ -28,10 +28,10 @@ from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.sources.samples import is_parquet, read_samples
-from labelaudit.suspects.summary import installed_version
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training import distributed
 from labelaudit.training.recorder import EpsilonHistory
+from labelaudit.version import installed_version
 
 EPSILON_FOLDER = "epsilon"
 CHECKPOINT = "checkpoint.pt"

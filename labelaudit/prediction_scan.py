@@ -32,9 +32,10 @@ from labelaudit.suspects.predictions import (
 )
 from labelaudit.suspects.scores import Scores
 from labelaudit.suspects.summarize import summarize, versions
-from labelaudit.suspects.summary import EncoderUsed, Summary, installed_version
+from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import unknown_first_warning
+from labelaudit.version import installed_version
 
 
 def scan_predictions(

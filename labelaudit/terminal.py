@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import Field, fields
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any, TypeVar, get_type_hints
@@ -22,6 +21,7 @@ from rich.console import Console
 from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError, SourceError
 from labelaudit.options import ScanOptions
 from labelaudit.progress import ConsoleReporter, plain
+from labelaudit.version import installed_version
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -199,5 +199,5 @@ def reporter(doing: str | None = None) -> CommandReporter:
     """
     made = CommandReporter(Console(stderr=True))
     if doing is not None and leads():
-        made.say(f"labelaudit {version('labelaudit')}: {doing}")
+        made.say(f"labelaudit {installed_version()}: {doing}")
     return made

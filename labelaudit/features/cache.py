@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from platformdirs import user_cache_path
 
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone
@@ -159,7 +158,12 @@ def default_cache_dir() -> Path:
     """
     named = os.environ.get(CACHE_VARIABLE)
     try:
-        return Path(named or user_cache_path("labelaudit", appauthor=False)).expanduser()
+        if named:
+            return Path(named).expanduser()
+        # Imported only here, so that a machine without it can run from the source tree.
+        from platformdirs import user_cache_path
+
+        return user_cache_path("labelaudit", appauthor=False)
     except RuntimeError as error:
         raise OutputError(
             "there is no folder for the cache, because this account has no home folder; set"

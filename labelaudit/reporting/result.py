@@ -14,8 +14,9 @@ import pandas as pd
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.run_folder import RunFolder
-from labelaudit.suspects.summary import Summary, installed_version
+from labelaudit.suspects.summary import Summary
 from labelaudit.training.recorder import EpsilonHistory
+from labelaudit.version import installed_version
 
 SHOWN_SUSPECTS = 10
 PICTURE_SIDE = 64  # pixels

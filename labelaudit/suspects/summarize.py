@@ -20,10 +20,10 @@ from labelaudit.suspects.summary import (
     ReviewPlan,
     ScoreUsed,
     ThresholdUsed,
-    installed_version,
 )
 from labelaudit.suspects.table import wrong_labels
 from labelaudit.suspects.trust import Trust
+from labelaudit.version import installed_version
 
 
 def summarize(

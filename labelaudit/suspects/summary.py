@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self, TypedDict
-
-import msgspec
 
 from labelaudit.errors import SourceError
 from labelaudit.suspects.checked import CheckedScores
 from labelaudit.suspects.trust import Trust
+from labelaudit.typed_json import MismatchError, from_plain, to_plain
 
 FORMAT_VERSION = 1
 
@@ -182,8 +180,9 @@ class AuditSummary(Mapping[str, Any]):
         Raises SourceError if a key is missing or its value has another type.
         """
         try:
-            return msgspec.convert(dict(value), type=cls)
-        except msgspec.ValidationError as error:
+            read: Self = from_plain(cls, dict(value))
+            return read
+        except MismatchError as error:
             raise SourceError(
                 f"{where} is damaged, or of another version of labelaudit ({error}); scan again with"
                 " `force=True`"
@@ -192,7 +191,7 @@ class AuditSummary(Mapping[str, Any]):
     def __getitem__(self, key: str) -> Any:
         if key not in self.__dataclass_fields__:
             raise KeyError(key)
-        return msgspec.json.decode(msgspec.json.encode(getattr(self, key)))
+        return to_plain(getattr(self, key))
 
     def __iter__(self) -> Iterator[str]:
         return (one.name for one in fields(self))
@@ -236,17 +235,3 @@ class Summary(AuditSummary):
     config: dict[str, Any]
     num_conflicting_duplicates: int = 0
     format_version: int = FORMAT_VERSION
-
-
-def summary_schema() -> dict[str, Any]:
-    """Return the JSON Schema of summary.json (https://json-schema.org, draft 2020-12)."""
-    schema = msgspec.json.schema(Summary)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def installed_version() -> str:
-    """Return the version of labelaudit, or "unknown" where it is not installed."""
-    try:
-        return version("labelaudit")
-    except PackageNotFoundError:
-        return "unknown"

@@ -58,7 +58,7 @@ def test_without_corrections_the_table_of_them_is_empty(run_folder):
         (lambda run: (run / "samples.parquet").unlink(), "samples.parquet is missing"),
         (lambda run: (run / "summary.json").write_text("{"), "summary.json is damaged"),
         (lambda run: (run / "summary.json").write_text("[]"), "is not a JSON object"),
-        (lambda run: (run / "summary.json").write_text("{}"), "missing required field"),
+        (lambda run: (run / "summary.json").write_text("{}"), "name is missing"),
         (lambda run: (run / "samples.parquet").write_text("PAR1"), "samples.parquet is damaged"),
         (
             lambda run: pd.DataFrame({"x": [1]}).to_parquet(run / "samples.parquet"),

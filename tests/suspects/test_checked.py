@@ -1,4 +1,3 @@
-import msgspec
 import numpy as np
 import pytest
 from scipy.special import expit, logit
@@ -10,6 +9,7 @@ from labelaudit.suspects.checked import (
     fit_shift,
 )
 from labelaudit.suspects.intervals import wilson_interval
+from labelaudit.typed_json import to_plain
 
 NONE = np.empty(0)
 
@@ -129,7 +129,7 @@ def test_the_interval_of_a_share_is_wilson_s() -> None:
 
 def test_it_can_be_written_as_json() -> None:
     checked = check_scores(*drawn(LEAST_FOR_SHIFT), np.array([0.5]))
-    plain = msgspec.json.decode(msgspec.json.encode(checked))
+    plain = to_plain(checked)
     assert plain["explanation"] == checked.explanation
     assert plain["bins"][0]["interval"] == list(checked.bins[0].interval)
 
