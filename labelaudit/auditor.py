@@ -19,10 +19,10 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from labelaudit.audit.assessment import Audited, assess, result_of
 from labelaudit.audit.fitting import RunFiles, fit_plan
-from labelaudit.audit.judgement import Audited, judge, result_of
 from labelaudit.audit.plan import AuditPlan, prepare
-from labelaudit.errors import OptionError, OutputError
+from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.methods.umn import UMN
 from labelaudit.options import AuditOptions, check_audit_options
 from labelaudit.progress import Reporter, choose_reporter
@@ -220,11 +220,11 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         with _gpu_memory_in_words():
             fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
             reporter.say("Ranking the labels.")
-            judgement = judge(plan, fitted)
+            assessment = assess(plan, fitted)
         history = None
         if files.history is not None:
             history = EpsilonHistory(files.history, fitted.training.epochs, owner=files.owner)
-        self.audited_ = Audited(plan, fitted, judgement, history, time.monotonic() - started)
+        self.audited_ = Audited(plan, fitted, assessment, history, time.monotonic() - started)
         names = np.array(plan.manifest.class_names, dtype=object)
         self._set_results(self.audited_, names if classes is None else classes)
         return self
@@ -253,7 +253,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         X = as_array(X) if is_tensor(X) else X
         images = np.ndim(X) > 2
         if not images:
-            X = validate_data(self, X, dtype="numeric")
+            X = self._checked_features(X)
         source = source_from_arrays(X if images else None, labels, verified=verified)
         known = {as_text(value): value for value in np.asarray(labels, dtype=object).tolist()}
         classes = np.array([known[name] for name in source.manifest.class_names])
@@ -261,10 +261,21 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             classes = classes.astype(object)
         return (source if images else features_of_rows(source, X)), classes
 
+    def _checked_features(self, X: Any) -> np.ndarray:
+        """Return features ``(N, D)`` as scikit-learn checks them; raise SourceError in one line."""
+        if np.ndim(X) == 1:
+            raise SourceError(
+                f"X has the shape {np.shape(X)}. Expected 2D array: give features (N, D), or images"
+            )
+        try:
+            return np.asarray(validate_data(self, X, dtype="numeric"))
+        except ValueError as error:
+            raise SourceError(str(error).partition("\n")[0]) from error
+
     def _set_results(self, audited: Audited, classes: np.ndarray) -> None:
         """Set the attributes, with values of the L labeled samples extended to all N samples."""
-        plan, fitted, judgement = audited.plan, audited.fitted, audited.judgement
-        manifest, scores, evidence = plan.manifest, judgement.scores, judgement.evidence
+        plan, fitted, assessment = audited.plan, audited.fitted, audited.assessment
+        manifest, scores, evidence = plan.manifest, assessment.scores, assessment.evidence
         rows = np.flatnonzero(manifest.labeled)
 
         def spread(values: np.ndarray, absent: Any = np.nan) -> np.ndarray:
@@ -274,7 +285,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
 
         self.classes_ = classes
         self.suspect_score_ = spread(scores.suspect_score)
-        self.is_label_issue_ = spread(judgement.decision.is_label_issue, False)
+        self.is_label_issue_ = spread(assessment.decision.is_label_issue, False)
         self.suggested_label_ = spread(
             classes[scores.suggested], -1 if classes.dtype.kind in "if" else None
         )
@@ -285,9 +296,9 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         self.epsilon_ = spread(evidence.epsilon)
         self.epsilon_mean_ = spread(evidence.epsilon_mean)
         self.transition_matrix_ = scores.transition_matrix
-        self.expected_wrong_ = judgement.decision.expected_wrong
-        self.expected_wrong_interval_ = judgement.decision.expected_wrong_interval
-        self.trust_ = judgement.trust
+        self.expected_wrong_ = assessment.decision.expected_wrong
+        self.expected_wrong_interval_ = assessment.decision.expected_wrong_interval
+        self.trust_ = assessment.trust
         self.embeddings_ = fitted.embeddings
         self.n_iter_ = fitted.training.epochs
         self.status_ = fitted.training.status

@@ -85,7 +85,7 @@ def scan_predictions(
     for line in warnings:
         reporter.warn(line)
     reporter.say("Ranking the labels.")
-    judged = assess_labels(
+    assessed = assess_labels(
         predictions,
         manifest.noisy_labels,
         manifest.class_names,
@@ -95,19 +95,19 @@ def scan_predictions(
     )
     samples = samples_table(
         manifest,
-        judged.scores,
-        judged.decision,
+        assessed.scores,
+        assessed.decision,
         predictions.predicted,
-        trusted=judged.trust.trustworthy,
+        trusted=assessed.trust.trustworthy,
         clean_labels=source.clean_labels,
     )
-    duplicates = _duplicates(data, judged.scores)
+    duplicates = _duplicates(data, assessed.scores)
     config = {"pred_probs": list(names), "features": data.features is not None}
     found = summarize(
         manifest,
-        judged.scores,
-        judged.decision,
-        judged.trust,
+        assessed.scores,
+        assessed.decision,
+        assessed.trust,
         source.clean_labels,
         num_excluded=source.num_excluded,
         warnings=warnings,

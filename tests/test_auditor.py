@@ -227,6 +227,10 @@ def test_what_cannot_be_used_is_said_in_one_line():
         LabelAuditor().fit(features, given[:-1])
     with pytest.raises(NotFittedError):
         LabelAuditor().result()
+    for wrong in (features[:, 0], np.full_like(features, np.nan), features[:0], features * 1j):
+        with pytest.raises(SourceError) as caught:
+            LabelAuditor().fit(wrong, given[: len(wrong)])
+        assert "\n" not in str(caught.value)
 
 
 def test_a_fitted_auditor_survives_pickle(fitted):

@@ -49,7 +49,7 @@ class UncertaintyMining(System):
         rank = np.empty(len(task.noisy_labels))
         rank[auditor.ranking_] = np.arange(len(auditor.ranking_), 0, -1)
         rows = task.labeled
-        scores = auditor.audited_.judgement.scores
+        scores = auditor.audited_.assessment.scores
         return AuditResult(
             suspect_score=rank[rows],  # the score itself has ties, because it rounds to 1
             flagged=auditor.is_label_issue_[rows],

@@ -30,7 +30,7 @@ from labelaudit.training.recorder import EpsilonHistory
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class Assessment:
     """Scores and flags of the L given labels, in order, and whether to trust them.
 
     Attributes
@@ -53,7 +53,7 @@ class Audited:
 
     Attributes
     ----------
-    plan, fitted, judgement
+    plan, fitted, assessment
         The plan, the trained networks, and the scores and flags.
     history
         ε of every label after every epoch; None if it was not recorded.
@@ -63,12 +63,12 @@ class Audited:
 
     plan: AuditPlan
     fitted: Fitted
-    judgement: Judgement
+    assessment: Assessment
     history: EpsilonHistory | None
     seconds: float
 
 
-def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
+def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
     """Score every given label, flag labels, and say whether to trust the result."""
     manifest, options = plan.manifest, plan.options
     verified = plan.inputs.source.verified_labels
@@ -96,28 +96,28 @@ def judge(plan: AuditPlan, fitted: Fitted) -> Judgement:
         manifest.class_names,
         class_uncertainty=float(scores.class_uncertainty.mean()),
     )
-    return Judgement(evidence, scores, decide(scores, options.threshold), trust)
+    return Assessment(evidence, scores, decide(scores, options.threshold), trust)
 
 
 def result_of(audited: Audited) -> ScanResult:
     """Return the tables and the summary of an audit."""
-    plan, fitted, judgement = audited.plan, audited.fitted, audited.judgement
+    plan, fitted, assessment = audited.plan, audited.fitted, audited.assessment
     manifest, source = plan.manifest, plan.inputs.source
     samples = samples_table(
         manifest,
-        judgement.scores,
-        judgement.decision,
+        assessment.scores,
+        assessment.decision,
         Predicted.of(fitted.pred_probs),
-        trusted=judgement.trust.trustworthy,
-        evidence=judgement.evidence,
+        trusted=assessment.trust.trustworthy,
+        evidence=assessment.evidence,
         clean_labels=source.clean_labels,
     )
-    duplicates = find_duplicates(plan, fitted.embeddings, judgement.scores)
+    duplicates = find_duplicates(plan, fitted.embeddings, assessment.scores)
     found = summarize(
         manifest,
-        judgement.scores,
-        judgement.decision,
-        judgement.trust,
+        assessment.scores,
+        assessment.decision,
+        assessment.trust,
         source.clean_labels,
         num_excluded=source.num_excluded,
         warnings=list(source.warnings),
