@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from labelaudit.sources.feature_tables import FeatureSource as FeatureSource
     from labelaudit.sources.folders import read_source as read_source
     from labelaudit.sources.manifest import Source as Source
+    from labelaudit.suspects.summary import AuditSummary as AuditSummary
+    from labelaudit.suspects.summary import Summary as Summary
     from labelaudit.training.recorder import EpsilonHistory as EpsilonHistory
     from labelaudit.training.recorder import EpsilonRecorder as EpsilonRecorder
 
@@ -72,6 +74,7 @@ _MODULES = {
     "labelaudit.sources.folders": "read_source",
     "labelaudit.sources.arrays": "source_from_arrays",
     "labelaudit.sources.manifest": "Source",
+    "labelaudit.suspects.summary": "AuditSummary Summary",
     "labelaudit.training.recorder": "EpsilonHistory EpsilonRecorder",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
