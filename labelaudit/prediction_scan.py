@@ -16,7 +16,8 @@ from labelaudit.corrections.reviewed import Review
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of
-from labelaudit.reporting.result import RunContents, ScanResult
+from labelaudit.reporting.findings import RunContents
+from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.sources.classes import check_trainable

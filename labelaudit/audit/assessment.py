@@ -16,7 +16,8 @@ from labelaudit.audit.plan import AuditPlan
 from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
-from labelaudit.reporting.result import RunContents, ScanResult
+from labelaudit.reporting.findings import RunContents
+from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.tables import suspects_table
 from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries

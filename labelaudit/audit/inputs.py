@@ -175,7 +175,7 @@ def decode(
     if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
         _propose(reporter)
     source, pixels = _decode(source, found, choice.image_shape[1:], reporter, scratch)
-    # The plan may have been made from grey images, although others have color.
+    # The plan may have been made from gray images, although others have color.
     choice = replace(choice, image_shape=pixels.shape[1:])
     return Inputs(source, pixels, choice, choice.name)
 

@@ -205,7 +205,7 @@ def _introduce(plan: AuditPlan, reporter: Reporter) -> None:
         channels, height, width = inputs.choice.image_shape
         reading = (
             f"Encoder {inputs.choice.name} on {plan.device.type}, reading {width}x{height}"
-            f" {'grey' if channels == 1 else 'color'} ({inputs.choice.reason})."
+            f" {'gray' if channels == 1 else 'color'} ({inputs.choice.reason})."
         )
     reporter.say(f"{reading} {plan.epochs} epochs of {plan.batches.steps} steps.")
 

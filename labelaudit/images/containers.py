@@ -78,7 +78,7 @@ class ImageArrays:
     Parameters
     ----------
     arrays : array (M, H, W) or (M, H, W, C) uint8, or a sequence of M arrays
-        C is 1 (grey), 3 (RGB) or 4 (RGB and alpha). The images of a sequence, (H, W) or (H, W, C),
+        C is 1 (gray), 3 (RGB) or 4 (RGB and alpha). The images of a sequence, (H, W) or (H, W, C),
         may differ in size.
     rows : array (N,) int64, optional
         Which of the M images these are. By default all of them.

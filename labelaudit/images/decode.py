@@ -36,10 +36,10 @@ class DecodedImages:
 
 
 class ColorFoundError(Exception):
-    """An image has color although grey was planned; `decode_source` handles this."""
+    """An image has color although gray was planned; `decode_source` handles this."""
 
     def __init__(self, index: int) -> None:
-        super().__init__(f"image {index} has color, and one grey channel was planned")
+        super().__init__(f"image {index} has color, and one gray channel was planned")
         self.index = index
 
 
@@ -54,7 +54,7 @@ def decode_source(
 ) -> DecodedImages:
     """Decode all images to the size and the channels of a plan.
 
-    The plan was made from some of the images. If another one has color although grey was planned,
+    The plan was made from some of the images. If another one has color although gray was planned,
     decoding starts over with three channels, so that no color is lost. `on_progress` then starts
     over, too.
 
@@ -116,7 +116,7 @@ def decode_images(
     height, width : int
         Size of the result in pixels.
     channels : {1, 3}
-        With 3, grey images get three equal channels.
+        With 3, gray images get three equal channels.
     workers : int, optional
         Number of threads. By default one per core that the process may use.
     out : array (N, channels, height, width) uint8, optional

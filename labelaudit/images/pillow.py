@@ -10,8 +10,8 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from labelaudit.images.containers import Pixels, UnreadableImageError
 
-# Pillow's modes that are grey, with or without alpha; those of 16 bits begin with "I".
-GREY_MODES = frozenset({"1", "L", "LA", "La", "F"})
+# Pillow's modes that are gray, with or without alpha; those of 16 bits begin with "I".
+GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})
 # Formats by the first bytes of a file. Pillow can recognize them, but tries its 40 readers one after
 # the other, which takes longer than decoding a thumbnail.
 _BEGINNINGS = {
@@ -38,7 +38,7 @@ def load_image(data: bytes | Pixels) -> Image.Image:
     """Decode one image as a person would see it.
 
     The EXIF orientation is applied. Transparent pixels become white. CMYK and other color spaces
-    become RGB. Grey of 16 bits or floats is scaled to 8 bits. Of an animation the first frame is
+    become RGB. Gray of 16 bits or floats is scaled to 8 bits. Of an animation the first frame is
     returned.
 
     Parameters
@@ -49,7 +49,7 @@ def load_image(data: bytes | Pixels) -> Image.Image:
     Returns
     -------
     PIL.Image.Image
-        Mode "L" if the mode of the file is grey, else "RGB". If the file has this mode and no
+        Mode "L" if the mode of the file is gray, else "RGB". If the file has this mode and no
         orientation, the pixels are exactly those of the file.
 
     Raises
@@ -146,7 +146,7 @@ def as_seen(image: Image.Image) -> Image.Image:
     elif image.mode in ("L", "RGB"):
         seen = image
     else:
-        seen = image.convert("L" if image.mode in GREY_MODES else "RGB")
+        seen = image.convert("L" if image.mode in GRAY_MODES else "RGB")
     return seen.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else seen
 
 
@@ -167,16 +167,16 @@ def _on_white(image: Image.Image) -> Image.Image:
     if isinstance(transparent, tuple) and max(transparent) > 255:
         # A PNG of 16 bits per channel, which Pillow reads as 8, names its color in 16.
         image.info["transparency"] = tuple(value >> 8 for value in transparent)
-    grey = image.mode in GREY_MODES
-    layered = image.convert("LA" if grey else "RGBA")
-    opaque = layered.convert("L" if grey else "RGB")
+    gray = image.mode in GRAY_MODES
+    layered = image.convert("LA" if gray else "RGBA")
+    opaque = layered.convert("L" if gray else "RGB")
     canvas = Image.new(opaque.mode, opaque.size, "white")
     canvas.paste(opaque, mask=layered.getchannel("A"))
     return canvas
 
 
 def _narrow(image: Image.Image) -> Image.Image:
-    """Scale grey of 16 bits, 32 bits or floats to 8 bits.
+    """Scale gray of 16 bits, 32 bits or floats to 8 bits.
 
     Integers from 0 to 65,535 are scaled as 16 bits, unless none exceeds 255: those are 8 bits in
     a wide file. Floats from 0 to 1 are scaled by 255 and those from 0 to 255 kept. Anything else

@@ -9,7 +9,7 @@ from PIL import Image
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Images
 from labelaudit.images.pillow import (
-    GREY_MODES,
+    GRAY_MODES,
     has_color,
     load_visited,
     open_encoded,
@@ -31,7 +31,7 @@ class ImagePlan:
     Attributes
     ----------
     channels : int
-        1 if every opened image is grey, else 3.
+        1 if every opened image is gray, else 3.
     height, width : int
         Median size of the opened images in pixels, when upright.
     mixed_sizes : bool
@@ -50,7 +50,7 @@ class ImagePlan:
 def plan_images(images: Images, max_probe: int = 1000) -> ImagePlan:
     """Find the size and the channels from evenly spaced images, mostly from their headers.
 
-    WebP files, many JPEGs and palette images store grey as color with three equal channels. So the
+    WebP files, many JPEGs and palette images store gray as color with three equal channels. So the
     pixels of images with a color mode are compared. If all color images were missed here,
     `decode_source` finds them.
 
@@ -77,11 +77,11 @@ def plan_images(images: Images, max_probe: int = 1000) -> ImagePlan:
                 f"none of the {len(probes)} images tried can be opened ({reason}); "
                 "check that the files are images and whole"
             )
-        colored = [header.index for header in headers if not header.grey_mode]
+        colored = [header.index for header in headers if not header.gray_mode]
         spread = np.linspace(0, len(colored) - 1, min(_COLOR_PROBES, len(colored))).astype(int)
-        grey = all(not _shows_color(images, colored[i]) for i in spread)
+        gray = all(not _shows_color(images, colored[i]) for i in spread)
     return ImagePlan(
-        channels=1 if grey else 3,
+        channels=1 if gray else 3,
         height=int(np.median([header.height for header in headers])),
         width=int(np.median([header.width for header in headers])),
         mixed_sizes=len({(header.height, header.width) for header in headers}) > 1,
@@ -94,16 +94,16 @@ class _Header:
     index: int
     height: int
     width: int
-    grey_mode: bool
+    gray_mode: bool
 
 
 def _probe(images: Images, index: int) -> "_Header | str":
-    """Return the upright size of an image and whether its mode is grey; or why it cannot be read."""
+    """Return the upright size of an image and whether its mode is gray; or why it cannot be read."""
     try:
         data = images.read(index)
         if isinstance(data, np.ndarray):
-            grey = data.ndim == 2 or data.shape[2] == 1
-            return _Header(index, data.shape[0], data.shape[1], grey)
+            gray = data.ndim == 2 or data.shape[2] == 1
+            return _Header(index, data.shape[0], data.shape[1], gray)
         if not data:
             return "the file is empty"
         with open_encoded(data) as image:
@@ -112,8 +112,8 @@ def _probe(images: Images, index: int) -> "_Header | str":
             width, height = image.size
             if orientation_of(image) >= 5:  # a quarter turn
                 width, height = height, width
-            grey = image.mode in GREY_MODES or image.mode.startswith("I")
-            return _Header(index, height, width, grey)
+            gray = image.mode in GRAY_MODES or image.mode.startswith("I")
+            return _Header(index, height, width, gray)
     except MemoryError:
         raise
     except Exception as error:  # on damaged files Pillow raises almost any exception

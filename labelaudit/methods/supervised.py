@@ -207,9 +207,9 @@ class Supervised(System):
         if task.encoder == "features":
             return "features"
         channels, height, width = task.image_shape
-        grey_and_small = channels == 1 and max(height, width) <= 32  # MNIST, section 4.2.1
+        gray_and_small = channels == 1 and max(height, width) <= 32  # MNIST, section 4.2.1
         too_small = min(height, width) < CONV13_SMALLEST
-        return "mlp" if grey_and_small or too_small else "conv13"
+        return "mlp" if gray_and_small or too_small else "conv13"
 
     def audit(self, task: Task) -> AuditResult:
         """Train on labeled samples; rank labels by the probability of other classes."""

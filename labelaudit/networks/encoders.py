@@ -93,10 +93,10 @@ def _never(image_shape: ImageShape, device_type: str) -> str | None:
 
 def _suits_mlp(image_shape: ImageShape, device_type: str) -> str | None:
     channels, height, width = image_shape
-    grey_and_small = channels == 1 and max(height, width) <= 32
-    if not grey_and_small and min(height, width) >= RESNET_SMALLEST:
+    gray_and_small = channels == 1 and max(height, width) <= 32
+    if not gray_and_small and min(height, width) >= RESNET_SMALLEST:
         return None
-    return "small grey images need no convolution" if channels == 1 else "tiny"
+    return "small gray images need no convolution" if channels == 1 else "tiny"
 
 
 def _suits_conv13(image_shape: ImageShape, device_type: str) -> str | None:
@@ -255,7 +255,7 @@ def choose_encoder(
         If the name is unknown, or the images are too small for the encoder.
     """
     channels, height, width = image_shape
-    size = f"{width}x{height} {'grey' if channels == 1 else 'color'} images"
+    size = f"{width}x{height} {'gray' if channels == 1 else 'color'} images"
     if requested == "auto":
         reasons = ((name, spec.suits(image_shape, device_type)) for name, spec in ENCODERS.items())
         name, why = next((name, why) for name, why in reasons if why is not None)

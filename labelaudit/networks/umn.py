@@ -31,7 +31,7 @@ Likelihood = Literal["bernoulli", "gaussian"]
 
 
 def choose_likelihood(pixels: np.ndarray) -> Likelihood:
-    """Choose p(x|z_a): Bernoulli for grey images mostly black or white, else Gaussian.
+    """Choose p(x|z_a): Bernoulli for gray images mostly black or white, else Gaussian.
 
     Parameters
     ----------
@@ -302,9 +302,9 @@ class UMNNetwork(nn.Module):
         self.standardize = Standardize(config.statistics)
 
     def log_likelihood(self, images: Tensor, za: Tensor) -> Tensor:
-        """Log p(x|z_a), ``(B,)``: Bernoulli on grey levels, or Gaussian of unit variance.
+        """Log p(x|z_a), ``(B,)``: Bernoulli on gray levels, or Gaussian of unit variance.
 
-        The Gaussian is over standardized pixels. For grey levels between 0 and 1 the Bernoulli term
+        The Gaussian is over standardized pixels. For gray levels between 0 and 1 the Bernoulli term
         is the usual cross-entropy.
         """
         target = self.decoder.target(images)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import torch
 from labelaudit.images.containers import Images, NoImages
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
+from labelaudit.reporting.findings import Findings
 from labelaudit.reporting.html import render_page, write_page
 from labelaudit.reporting.plots.class_pairs import plot_class_pairs
 from labelaudit.reporting.plots.detection import plot_precision_recall, plot_review
@@ -21,9 +21,6 @@ from labelaudit.reporting.plots.epsilon import plot_epsilon
 from labelaudit.reporting.review_data import write_review_data
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import write_csv, write_parquet
-
-if TYPE_CHECKING:
-    from labelaudit.reporting.result import ScanResult
 
 
 def evidence_of(
@@ -58,7 +55,7 @@ def evidence_of(
 
 def write_results(
     folder: RunFolder,
-    result: ScanResult,
+    result: Findings,
     *,
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
@@ -89,7 +86,7 @@ def write_results(
 
 def write_report(
     path: Path,
-    result: ScanResult,
+    result: Findings,
     *,
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
@@ -120,7 +117,7 @@ def write_report(
     write_page(path, page)
 
 
-def write_plots(folder: Path, result: ScanResult) -> dict[str, Path]:
+def write_plots(folder: Path, result: Findings) -> dict[str, Path]:
     """Draw the plots of a result into a folder, and return their paths by name."""
     folder.mkdir(exist_ok=True)
     paths = {"class_pairs": folder / "class_pairs.png"}

@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from labelaudit.progress import Reporter
-from labelaudit.reporting.evidence import Evidence
+from labelaudit.reporting.findings import Findings
 from labelaudit.reporting.run_folder import RunFolder
-from labelaudit.suspects.summary import Summary
-from labelaudit.training.recorder import EpsilonHistory
 from labelaudit.version import installed_version
 
 SHOWN_SUSPECTS = 10
 PICTURE_SIDE = 64  # pixels
 
 
-@dataclass(frozen=True, eq=False)
-class RunContents:
-    """Further contents of a run folder, besides the tables and the summary.
-
-    Attributes
-    ----------
-    fingerprint
-        Hash of samples and labels.
-    settings
-        Settings that must be the same for a run to be resumed.
-    skipped
-        Samples that could not be read: columns sample_id, path, reason.
-    evidence
-        Pictures and neighbors that the report shows beside a suspect.
-    model
-        Weights and settings as plain types, see `labelaudit.methods.umn.UMN.portable`; None if nothing
-        was trained.
-    """
-
-    fingerprint: str
-    settings: Mapping[str, Any]
-    skipped: pd.DataFrame
-    evidence: Evidence
-    model: Mapping[str, Any] | None = None
-
-
 @dataclass(frozen=True, eq=False, repr=False)
-class ScanResult:
+class ScanResult(Findings):
     """The result of a scan.
 
     Attributes
@@ -78,14 +48,6 @@ class ScanResult:
         Folder of the files; None if none were written.
     """
 
-    samples: pd.DataFrame
-    suspects: pd.DataFrame
-    duplicates: pd.DataFrame
-    summary: Summary
-    pred_probs: np.ndarray
-    embeddings: np.ndarray | None
-    history: EpsilonHistory | None
-    contents: RunContents = field(repr=False)
     run_dir: Path | None = None
 
     def save(

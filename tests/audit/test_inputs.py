@@ -173,8 +173,8 @@ def test_a_pretrained_network_is_proposed_for_photos_only(photos: Path, monkeypa
     decode(source, "mlp", None, CPU, reporter)  # asked for
     small = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3)).astype(np.uint8)
     decode(source_from_arrays(small, [0, 1, 0, 1]), "auto", None, CPU, reporter)
-    grey = np.zeros((4, 60, 60), np.uint8)
-    decode(source_from_arrays(grey, [0, 1, 0, 1]), "auto", None, CPU, reporter)
+    gray = np.zeros((4, 60, 60), np.uint8)
+    decode(source_from_arrays(gray, [0, 1, 0, 1]), "auto", None, CPU, reporter)
     there.clear()
     decode(source, "auto", None, CPU, reporter)
     assert len(reporter.said) == 1

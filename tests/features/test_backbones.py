@@ -143,11 +143,11 @@ def test_preprocessing_is_torchvisions_own(name: str, size: tuple[int, int]) -> 
     torch.testing.assert_close((ours - mean) / std, transforms(image))
 
 
-def test_grey_pictures_and_extreme_shapes() -> None:
+def test_gray_pictures_and_extreme_shapes() -> None:
     preprocess = Preprocessing(8, 10, "BILINEAR", (0.5,) * 3, (0.5,) * 3)
-    grey = preprocess(Image.new("L", (30, 20), 77))
-    assert grey.shape == (3, 8, 8)
-    assert (grey == 77).all()
+    gray = preprocess(Image.new("L", (30, 20), 77))
+    assert gray.shape == (3, 8, 8)
+    assert (gray == 77).all()
     # Resized first, this line would take 10 GB.
     assert preprocess(Image.new("RGB", (30_000_000, 1), "red")).shape == (3, 8, 8)
     squashed = Preprocessing(8, 8, "BICUBIC", (0.5,) * 3, (0.5,) * 3, squash=True)

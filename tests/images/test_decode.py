@@ -23,7 +23,7 @@ from labelaudit.images.plan import plan_images
 from labelaudit.images.visits import visit_images
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (5, 7), dtype=np.uint8)
 COLOR = RNG.integers(0, 256, (5, 7, 3), dtype=np.uint8)
 
 
@@ -110,10 +110,10 @@ def test_other_exceptions_end_the_visit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP"])
-def test_lossless_formats_keep_grey_pixels(kind: str) -> None:
+def test_lossless_formats_keep_gray_pixels(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
-    values = seen(encoded(Image.fromarray(GREY), kind, **options))
-    np.testing.assert_array_equal(values if values.ndim == 2 else values[..., 1], GREY)
+    values = seen(encoded(Image.fromarray(GRAY), kind, **options))
+    np.testing.assert_array_equal(values if values.ndim == 2 else values[..., 1], GRAY)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "WEBP"])
@@ -125,9 +125,9 @@ def test_lossless_formats_keep_color_pixels(kind: str) -> None:
 
 
 def test_one_bit() -> None:
-    bits = Image.fromarray(GREY > 127)
+    bits = Image.fromarray(GRAY > 127)
     assert bits.mode == "1"
-    np.testing.assert_array_equal(seen(encoded(bits)), np.where(GREY > 127, 255, 0))
+    np.testing.assert_array_equal(seen(encoded(bits)), np.where(GRAY > 127, 255, 0))
 
 
 def test_palette() -> None:
@@ -153,14 +153,14 @@ def test_alpha_is_laid_on_white() -> None:
     expected = color * (alpha[..., None] / 255) + 255 * (1 - alpha[..., None] / 255)
     np.testing.assert_allclose(seen(encoded(rgba)), expected, atol=1)
     np.testing.assert_array_equal(seen(encoded(rgba))[0, :2], [[255] * 3, [10, 20, 30]])
-    grey = Image.merge("LA", (Image.fromarray(color[..., 0]), Image.fromarray(alpha)))
-    values = seen(encoded(grey))
+    gray = Image.merge("LA", (Image.fromarray(color[..., 0]), Image.fromarray(alpha)))
+    values = seen(encoded(gray))
     assert values.ndim == 2
     np.testing.assert_allclose(values, expected[..., 0], atol=1)
 
 
 def test_opaque_alpha_changes_nothing() -> None:
-    rgba = np.dstack([COLOR, np.full(GREY.shape, 255, np.uint8)])
+    rgba = np.dstack([COLOR, np.full(GRAY.shape, 255, np.uint8)])
     np.testing.assert_array_equal(seen(encoded(Image.fromarray(rgba))), COLOR)
     np.testing.assert_array_equal(seen(rgba), COLOR)
 
@@ -193,10 +193,10 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
 
 
 def test_eight_bits_in_a_wide_file_are_kept() -> None:
-    wide = Image.fromarray(GREY.astype(np.int32))
+    wide = Image.fromarray(GRAY.astype(np.int32))
     assert wide.mode == "I"
-    np.testing.assert_array_equal(seen(encoded(wide, "TIFF")), GREY)
-    np.testing.assert_array_equal(seen(encoded(Image.fromarray(GREY.astype(np.uint16)))), GREY)
+    np.testing.assert_array_equal(seen(encoded(wide, "TIFF")), GRAY)
+    np.testing.assert_array_equal(seen(encoded(Image.fromarray(GRAY.astype(np.uint16)))), GRAY)
 
 
 def test_integers_beyond_sixteen_bits_are_stretched() -> None:
@@ -290,8 +290,8 @@ def test_orientation_is_applied(kind: str, orientation: int) -> None:
 
 
 def test_damaged_exif_does_not_matter() -> None:
-    data = encoded(Image.fromarray(GREY), "PNG", exif=b"Exif\x00\x00garbage")
-    np.testing.assert_array_equal(seen(data), GREY)
+    data = encoded(Image.fromarray(GRAY), "PNG", exif=b"Exif\x00\x00garbage")
+    np.testing.assert_array_equal(seen(data), GRAY)
 
 
 # --- what cannot be read -----------------------------------------------------------------------
@@ -307,7 +307,7 @@ def test_truncated_files_are_unreadable(kind: str) -> None:
 
 
 def test_reasons_are_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    good = encoded(Image.fromarray(GREY))
+    good = encoded(Image.fromarray(GRAY))
     bomb = encoded(Image.new("1", (64, 64)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2 - 1)
     items = [good, b"", b"<html>", good[:-30], bomb, FileNotFoundError(2, "x"), PermissionError()]
@@ -320,17 +320,17 @@ def test_reasons_are_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert reasons[5] == "the file does not exist"
     assert reasons[6] == "no permission to read the file"
     assert all("\n" not in reason and "BytesIO" not in reason for reason in reasons.values())
-    np.testing.assert_array_equal(decoded.pixels[0, 0], GREY)
+    np.testing.assert_array_equal(decoded.pixels[0, 0], GRAY)
     assert not decoded.pixels[1:].any()
 
 
 def test_unreadable_rows_are_zero_in_an_array_that_was_not() -> None:
     out = np.full((2, 1, 5, 7), 9, np.uint8)
-    good = encoded(Image.fromarray(GREY))
+    good = encoded(Image.fromarray(GRAY))
     decoded = decode_images(Encoded([b"x", good]), height=5, width=7, channels=1, out=out)
     assert decoded.pixels is out
     assert not out[0].any()
-    np.testing.assert_array_equal(out[1, 0], GREY)
+    np.testing.assert_array_equal(out[1, 0], GRAY)
 
 
 def test_random_damage_never_crashes() -> None:
@@ -347,7 +347,7 @@ def test_random_damage_never_crashes() -> None:
 
 
 def test_pillows_warnings_do_not_leak() -> None:
-    palette = Image.fromarray(GREY % 3, "P")
+    palette = Image.fromarray(GRAY % 3, "P")
     palette.putpalette([255, 0, 0, 0, 255, 0, 9, 9, 9])
     data = encoded(palette, transparency=b"\xff\x00\xff")
     tiff = encoded(Image.fromarray(COLOR), "TIFF")
@@ -365,23 +365,23 @@ def test_memory_running_out_is_not_a_broken_image() -> None:
 # --- plans -------------------------------------------------------------------------------------
 
 
-def test_plan_of_grey_and_of_color() -> None:
-    grey = [encoded(Image.fromarray(GREY)), encoded(Image.fromarray(GREY > 99))]
-    plan = plan_images(Encoded(grey))
+def test_plan_of_gray_and_of_color() -> None:
+    gray = [encoded(Image.fromarray(GRAY)), encoded(Image.fromarray(GRAY > 99))]
+    plan = plan_images(Encoded(gray))
     assert (plan.channels, plan.height, plan.width) == (1, 5, 7)
     assert not plan.mixed_sizes
     assert plan.num_probed == 2
-    assert plan_images(Encoded([*grey, encoded(Image.fromarray(COLOR))])).channels == 3
-    assert plan_images(ImageArrays(GREY[None])).channels == 1
-    assert plan_images(ImageArrays(GREY[None, ..., None])).channels == 1
+    assert plan_images(Encoded([*gray, encoded(Image.fromarray(COLOR))])).channels == 3
+    assert plan_images(ImageArrays(GRAY[None])).channels == 1
+    assert plan_images(ImageArrays(GRAY[None, ..., None])).channels == 1
     assert plan_images(ImageArrays(COLOR[None])).channels == 3
 
 
-def test_grey_stored_as_color_is_grey() -> None:
-    webp = encoded(Image.fromarray(GREY), "WEBP", lossless=True)
+def test_gray_stored_as_color_is_gray() -> None:
+    webp = encoded(Image.fromarray(GRAY), "WEBP", lossless=True)
     decoded = decode_planned(Encoded([webp, webp]))
     assert decoded.pixels.shape == (2, 1, 5, 7)
-    np.testing.assert_array_equal(decoded.pixels[1, 0], GREY)
+    np.testing.assert_array_equal(decoded.pixels[1, 0], GRAY)
 
 
 def test_plan_takes_the_median_size_of_evenly_spaced_probes() -> None:
@@ -399,13 +399,13 @@ def test_plan_takes_the_median_size_of_evenly_spaced_probes() -> None:
 def test_plan_without_a_readable_image() -> None:
     with pytest.raises(SourceError, match=r"none of the 2 images tried.*not an image"):
         plan_images(Encoded([b"text", b"more"]))
-    plan = plan_images(Encoded([b"text", encoded(Image.fromarray(GREY))]))
+    plan = plan_images(Encoded([b"text", encoded(Image.fromarray(GRAY))]))
     assert (plan.num_probed, plan.height) == (1, 5)
 
 
 def test_color_missed_by_the_plan_is_never_dropped() -> None:
-    grey = encoded(Image.fromarray(GREY))
-    items = [grey] * 20 + [encoded(Image.fromarray(COLOR))] + [grey] * 20
+    gray = encoded(Image.fromarray(GRAY))
+    items = [gray] * 20 + [encoded(Image.fromarray(COLOR))] + [gray] * 20
     with pytest.raises(ColorFoundError, match="image 20"):
         decode_images(Encoded(items), height=5, width=7, channels=1)
     shapes = []
@@ -418,7 +418,7 @@ def test_color_missed_by_the_plan_is_never_dropped() -> None:
     decoded = decode_source(Encoded(items), plan, allocate=allocate)
     assert shapes == [(41, 1, 5, 7), (41, 3, 5, 7)]
     np.testing.assert_array_equal(decoded.pixels[20], COLOR.transpose(2, 0, 1))
-    np.testing.assert_array_equal(decoded.pixels[40], np.stack([GREY] * 3))
+    np.testing.assert_array_equal(decoded.pixels[40], np.stack([GRAY] * 3))
 
 
 # --- sizes -------------------------------------------------------------------------------------
@@ -433,7 +433,7 @@ def decode_one(image: Image.Image, height: int, width: int, kind: str = "PNG") -
 
 
 def test_the_right_size_is_exact() -> None:
-    np.testing.assert_array_equal(decode_one(Image.fromarray(GREY), 5, 7)[0], GREY)
+    np.testing.assert_array_equal(decode_one(Image.fromarray(GRAY), 5, 7)[0], GRAY)
     np.testing.assert_array_equal(
         decode_one(Image.fromarray(COLOR), 5, 7), COLOR.transpose(2, 0, 1)
     )
@@ -523,7 +523,7 @@ def test_no_image_at_all() -> None:
 
 
 def test_wrong_arrays_are_refused() -> None:
-    images = ImageArrays(GREY[None])
+    images = ImageArrays(GRAY[None])
     with pytest.raises(ValueError, match="out is"):
         decode_images(images, height=5, width=7, channels=1, out=np.zeros((1, 1, 5, 8), np.uint8))
     with pytest.raises(ValueError, match="out is"):
@@ -548,7 +548,7 @@ def test_an_interrupt_stops_promptly() -> None:
             return super().read(index)
 
     count = [0]
-    images = Slow([encoded(Image.fromarray(GREY))] * 3000)
+    images = Slow([encoded(Image.fromarray(GRAY))] * 3000)
 
     def interrupt(done: int) -> None:
         raise KeyboardInterrupt
@@ -564,6 +564,6 @@ def test_an_interrupt_stops_promptly() -> None:
 def test_png_text_that_unpacks_to_too_much_is_unreadable() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "x" * 2_000_000, zip=True)
-    data = encoded(Image.fromarray(GREY), pnginfo=info)
+    data = encoded(Image.fromarray(GRAY), pnginfo=info)
     decoded = decode_images(Encoded([data]), height=5, width=7, channels=1)
     assert "too large" in decoded.unreadable[0].lower()

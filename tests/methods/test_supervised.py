@@ -77,7 +77,7 @@ def test_unlabeled_images_are_neither_trained_on_nor_judged(noisy_task):
     ("shape", "encoder"),
     [((1, 28, 28), "mlp"), ((3, 32, 32), "conv13"), ((3, 8, 8), "mlp"), ((1, 64, 64), "conv13")],
 )
-def test_s1_is_an_mlp_on_small_grey_images_and_on_tiny_ones(shape, encoder):
+def test_s1_is_an_mlp_on_small_gray_images_and_on_tiny_ones(shape, encoder):
     task = Task(np.zeros((2, *shape), np.uint8), np.array([0, 1]), 2, "resnet18", CPU, 0)
     assert Supervised().encoder(task) == encoder
 

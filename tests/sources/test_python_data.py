@@ -23,7 +23,7 @@ from labelaudit.sources.samples import read_samples
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(size=(12, 5)).astype(np.float32)
-GREY = RNG.integers(0, 256, (12, 6, 8), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (12, 6, 8), dtype=np.uint8)
 COLOR = RNG.integers(0, 256, (12, 6, 8, 3), dtype=np.uint8)
 LABELS = [0, 1, 2] * 3 + [1, -1, 0]
 
@@ -59,7 +59,7 @@ def test_features_are_those_of_the_array(given: Any) -> None:
     np.testing.assert_array_equal(found.features, FEATURES)
     assert found.source.manifest.noisy_labels.tolist() == LABELS
     if not isinstance(given, Dataset):
-        beside = read_samples(GREY, LABELS, features=given)
+        beside = read_samples(GRAY, LABELS, features=given)
         assert isinstance(beside, FeatureSource)
         np.testing.assert_array_equal(beside.features, FEATURES)
 
@@ -138,7 +138,7 @@ def test_labels_are_those_of_the_list(given: Any) -> None:
 def test_one_hot_labels_are_refused(form: Any) -> None:
     rows = form(np.eye(3)[np.array(LABELS)])
     with pytest.raises(SourceError, match=r"shape \(12, 3\); give one label .* labels.argmax\(1\)"):
-        read_samples(GREY, rows)
+        read_samples(GRAY, rows)
 
 
 # --- images ------------------------------------------------------------------------------------
@@ -161,11 +161,11 @@ def test_images_are_those_of_the_array(given: Any) -> None:
     np.testing.assert_array_equal(pixels_of(source), COLOR)
 
 
-def test_grey_images_with_a_channel() -> None:
-    found = read_samples(torch.tensor(GREY)[:, None] / 255, LABELS)
-    np.testing.assert_array_equal(pixels_of(found)[..., 0], GREY)
-    found = read_samples([Image.fromarray(image) for image in GREY], LABELS)
-    np.testing.assert_array_equal(pixels_of(found), GREY)
+def test_gray_images_with_a_channel() -> None:
+    found = read_samples(torch.tensor(GRAY)[:, None] / 255, LABELS)
+    np.testing.assert_array_equal(pixels_of(found)[..., 0], GRAY)
+    found = read_samples([Image.fromarray(image) for image in GRAY], LABELS)
+    np.testing.assert_array_equal(pixels_of(found), GRAY)
 
 
 def test_images_of_several_sizes_and_kinds_get_one_size() -> None:
@@ -174,14 +174,14 @@ def test_images_of_several_sizes_and_kinds_get_one_size() -> None:
     exif[0x0112] = 6  # lies on its side
     wide.info["exif"] = exif.tobytes()
     found = read_samples(
-        [GREY[0], Image.fromarray(GREY[1]), torch.tensor(GREY[2]), wide], [*"abab"]
+        [GRAY[0], Image.fromarray(GRAY[1]), torch.tensor(GRAY[2]), wide], [*"abab"]
     )
     assert isinstance(found, Source)
     images = found.manifest.images
-    np.testing.assert_array_equal(images.read(1), GREY[1])
+    np.testing.assert_array_equal(images.read(1), GRAY[1])
     decoded = decode_source(images, plan_images(images))
     assert decoded.pixels.shape == (4, 1, 6, 8)
-    np.testing.assert_array_equal(decoded.pixels[:3, 0], GREY[:3])
+    np.testing.assert_array_equal(decoded.pixels[:3, 0], GRAY[:3])
     assert not decoded.unreadable
 
 
@@ -255,7 +255,7 @@ def test_torchvision_without_its_data() -> None:
 def test_a_folder_of_torchvision_is_read_from_its_files(tmp_path: Path) -> None:
     for row, name in enumerate(("cat", "dog", "cat", "dog")):
         (tmp_path / name).mkdir(exist_ok=True)
-        Image.fromarray(GREY[row]).save(tmp_path / name / f"{row}.png")
+        Image.fromarray(GRAY[row]).save(tmp_path / name / f"{row}.png")
     found = read_samples(ImageFolder(str(tmp_path)))
     ours = labelaudit.read_source(tmp_path)
     assert isinstance(found, Source)
@@ -323,7 +323,7 @@ def test_hugging_face_without_images(hugging_face: Any) -> None:
         (7, {}, "the source is an int; give"),
         (DataLoader(Pairs(COLOR, LABELS)), {}, "a torch DataLoader; give"),
         (FEATURES, {}, "an array of features needs labels="),
-        (GREY, {}, "an array of images needs labels="),
+        (GRAY, {}, "an array of images needs labels="),
         (FEATURES.tolist(), {}, "a list needs labels="),
         (pd.DataFrame(FEATURES), {}, r"needs labels=, .* tabular=True"),
         (FEATURES, {"labels": "labels.csv"}, "labels= is a path"),
@@ -332,18 +332,18 @@ def test_hugging_face_without_images(hugging_face: Any) -> None:
         ([1, 2], {"labels": [0, 1]}, "item 0 of the source is an int"),
         (["a.png", "b.png"], {"labels": [0, 1]}, "item 0 of the source is a str; give images"),
         ([], {"labels": []}, "the source is empty"),
-        ([GREY[0], FEATURES[0]], {"labels": [0, 1]}, r"image 1: the shape is \(5,\)"),
+        ([GRAY[0], FEATURES[0]], {"labels": [0, 1]}, r"image 1: the shape is \(5,\)"),
         (Pairs(COLOR, LABELS, "kind"), {}, "no column for the labels; its columns: image, kind"),
         (list(COLOR / 128), {"labels": LABELS}, "image 0: the floats go from .* standardizes"),
-        (GREY, {"labels": LABELS, "tabular": True}, "reads a table; give the path"),
+        (GRAY, {"labels": LABELS, "tabular": True}, "reads a table; give the path"),
         (pd.DataFrame(FEATURES), {"labels": LABELS, "tabular": True}, "leave out the labels"),
         (
             FEATURES,
             {"labels": LABELS, "features": FEATURES},
             "already has features; leave features=",
         ),
-        (GREY, {"labels": LABELS, "features": Path("f.npz")}, "f.npz may hold several arrays"),
-        (GREY, {"labels": LABELS, "features": "f.npz"}, "f.npz may hold several arrays"),
+        (GRAY, {"labels": LABELS, "features": Path("f.npz")}, "f.npz may hold several arrays"),
+        (GRAY, {"labels": LABELS, "features": "f.npz"}, "f.npz may hold several arrays"),
     ],
 )
 def test_what_cannot_be_taken_is_named(source: Any, more: dict[str, Any], message: str) -> None:
@@ -380,13 +380,13 @@ def test_a_scan_of_a_data_frame_finds_the_suspects_of_the_array(gaussians) -> No
 
 
 def test_the_auditor_fits_what_scan_takes() -> None:
-    images = GREY[:, None] / np.float32(255)
-    expected = labelaudit.LabelAuditor(epochs=1, device="cpu").fit(GREY, LABELS)
+    images = GRAY[:, None] / np.float32(255)
+    expected = labelaudit.LabelAuditor(epochs=1, device="cpu").fit(GRAY, LABELS)
     for given, labels in (
         (torch.tensor(images), torch.tensor(LABELS)),
-        (list(GREY), LABELS),
-        (Pairs(list(GREY), LABELS), None),
-        (Raw(GREY, LABELS), None),
+        (list(GRAY), LABELS),
+        (Pairs(list(GRAY), LABELS), None),
+        (Raw(GRAY, LABELS), None),
     ):
         found = labelaudit.LabelAuditor(epochs=1, device="cpu").fit(given, labels)
         np.testing.assert_array_equal(found.suspect_score_, expected.suspect_score_)
