@@ -178,7 +178,7 @@ def test_the_terminal_says_what_was_found_and_assumed(files) -> None:
     told = " ".join(run.output.split())
     assert "look wrong" in told
     assert "2.25 times" in told
-    assert "of the wrong labels resemble" in told
+    assert "name a class that the sample resembles" in told
     assert "labelaudit review" in told
     bad = CliRunner().invoke(
         app, ["scan", str(files / "labels.csv"), "--pred-probs", str(files / "no.csv")]

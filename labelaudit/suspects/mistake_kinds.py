@@ -108,7 +108,7 @@ def explain_kinds(kinds: MistakeKinds | None) -> str:
         " such mistakes, and so do slips.",
     )
     return (
-        f"About {shares[0]:.0%} of the wrong labels resemble the sample (people confuse what looks"
-        f" alike), {shares[1]:.0%} are common between certain pairs of classes, and {shares[2]:.0%}"
+        f"Of the wrong labels, about {shares[0]:.0%} name a class that the sample resembles (people"
+        f" confuse what looks alike), {shares[1]:.0%} are common between certain pairs of classes, and {shares[2]:.0%}"
         f" show no pattern. {advice[int(np.argmax(shares))]}"
     )
