@@ -109,6 +109,6 @@ def explain_kinds(kinds: MistakeKinds | None) -> str:
     )
     return (
         f"Of the wrong labels, about {shares[0]:.0%} name a class that the sample resembles (people"
-        f" confuse what looks alike), {shares[1]:.0%} are common between certain pairs of classes, and {shares[2]:.0%}"
-        f" show no pattern. {advice[int(np.argmax(shares))]}"
+        f" confuse what looks alike), {shares[1]:.0%} are common between certain pairs of classes, and"
+        f" {shares[2]:.0%} show no pattern. {advice[int(np.argmax(shares))]}"
     )
