@@ -24,7 +24,7 @@ from labelaudit.audit.fitting import RunFiles, fit_plan
 from labelaudit.audit.plan import AuditPlan, prepare
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.methods.umn import UMN
-from labelaudit.options import AuditOptions, check_audit_options
+from labelaudit.options import AuditOptions, check_audit_options, plain_value
 from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
 from labelaudit.sources.arrays import source_from_arrays
@@ -32,7 +32,7 @@ from labelaudit.sources.classes import as_text
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.python_data import Asked, is_data_set, read_python_data
-from labelaudit.sources.values import as_array, is_tensor
+from labelaudit.sources.values import as_array, as_labels, is_tensor
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training.recorder import EpsilonHistory
 
@@ -171,8 +171,10 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             If an option's value cannot be used.
         """
         options = AuditOptions(
-            **{one.name: getattr(self, one.name) for one in fields(AuditOptions)}
+            **{one.name: plain_value(getattr(self, one.name)) for one in fields(AuditOptions)}
         )
+        if options.weights is not None:
+            options.weights = str(options.weights)
         check_audit_options(options)
         return options
 
@@ -248,14 +250,13 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
                 "LabelAuditor requires y to be passed, but the target y is None; give one label for"
                 " each sample"
             )
-        # Lists are not converted, because in ["cat", nan] NumPy would turn the NaN into the text "nan".
-        labels = y if isinstance(y, list | tuple) else as_array(y)
+        labels = as_labels(y)
         X = as_array(X) if is_tensor(X) else X
         images = np.ndim(X) > 2
         if not images:
             X = self._checked_features(X)
         source = source_from_arrays(X if images else None, labels, verified=verified)
-        known = {as_text(value): value for value in np.asarray(labels, dtype=object).tolist()}
+        known = {as_text(value): value for value in labels}
         classes = np.array([known[name] for name in source.manifest.class_names])
         if classes.dtype.kind not in "if":  # -1 and NaN are possible only among numbers
             classes = classes.astype(object)

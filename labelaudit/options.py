@@ -342,7 +342,12 @@ def scan_options(keywords: ScanKeywords) -> ScanOptions:
             near = get_close_matches(name, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"scan() got an unexpected keyword argument {name!r}{hint}")
-    return ScanOptions(**keywords)
+    return ScanOptions(**{name: plain_value(value) for name, value in keywords.items()})
+
+
+def plain_value(value: Any) -> Any:
+    """Return a NumPy scalar as a Python value, so that it can be saved as JSON."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def with_options(function: Function) -> Function:

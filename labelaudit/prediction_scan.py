@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +35,7 @@ from labelaudit.suspects.summarize import summarize, versions
 from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import samples_table
 from labelaudit.suspects.trust import unknown_first_warning
+from labelaudit.typed_json import to_plain
 from labelaudit.version import installed_version
 
 
@@ -124,7 +124,7 @@ def scan_predictions(
         device="cpu",
         seed=seed,
         versions=versions(),
-        config=json.loads(json.dumps({"threshold": threshold, "seed": seed, **config})),
+        config=to_plain({"threshold": threshold, "seed": seed, **config}),
         num_conflicting_duplicates=len(duplicates),
     )
     result = ScanResult(

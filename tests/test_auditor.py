@@ -104,6 +104,16 @@ def test_labels_come_as_people_have_them(kind, absent):
     assert auditor.suggested_label_[5:].tolist() == [other[one] for one in labels[5:]]
 
 
+def test_options_may_be_numbers_of_numpy(tmp_path):
+    numbers = {"seed": np.int64(3), "epochs": np.int32(1), "time_budget": np.float32(5)}
+    features, given, _ = blobs(60)
+    result = labelaudit.scan(features, given, device="cpu", out=tmp_path / "run", **numbers)
+    options = result.summary.config["options"]
+    assert {name: options[name] for name in numbers} == {"seed": 3, "epochs": 1, "time_budget": 5.0}
+    fitted = LabelAuditor(device="cpu", **numbers).fit(features, given)
+    assert fitted.result().summary.seed == 3
+
+
 def test_a_result_that_cannot_be_trusted_says_so():
     features, given, _ = blobs(200)
     shuffled = np.random.default_rng(0).permutation(given)

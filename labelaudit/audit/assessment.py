@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.suspects.trust import Trust, assess_trust
 from labelaudit.training.recorder import EpsilonHistory
+from labelaudit.typed_json import to_plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,7 +193,5 @@ def _run_of(audited: Audited) -> dict[str, Any]:
         "seed": plan.options.seed,
         "versions": versions(),
         # Converted as by JSON, so that summary.json is read back as the same value.
-        "config": json.loads(
-            json.dumps({"options": asdict(plan.options), **plan.settings()}, default=str)
-        ),
+        "config": to_plain({"options": plan.options, **plan.settings()}),
     }

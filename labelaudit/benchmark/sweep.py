@@ -29,6 +29,7 @@ from labelaudit.errors import LabelauditError, OutputError
 from labelaudit.files import atomic_write
 from labelaudit.progress import Reporter
 from labelaudit.reporting.tables import read_csv, write_csv, write_parquet
+from labelaudit.typed_json import to_plain
 
 COLUMNS = (
     "dataset", "noise", "rate", "seed", "method", "precision", "recall", "f1", "f1_at_true_count",
@@ -62,7 +63,7 @@ class Sweep:
     curves: pd.DataFrame = field(init=False)
 
     def __post_init__(self) -> None:
-        settings = json.loads(json.dumps(self.settings))
+        settings = to_plain(self.settings)
         path = self.folder / "settings.json"
         if self.folder.exists() and not path.exists() and any(self.folder.iterdir()):
             raise OutputError(

@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
+from labelaudit.typed_json import to_plain
 
 MARKER = "labelaudit.json"
 CORRECTIONS_FILE = "corrections.csv"
@@ -113,7 +114,7 @@ class RunFolder:
             The folder cannot be created, or the unfinished run has other data or settings.
         """
         # As it is read back from JSON, so that it can be compared with the marker.
-        config = json.loads(json.dumps(config))
+        config = to_plain(config)
         if self.resuming:
             before = self._marker.get("config", {})
             changed = sorted(k for k in config if before.get(k) != config[k])
