@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from labelaudit.errors import OutputError
+from labelaudit.errors import OutputError, SourceError
 
 
 @contextmanager
@@ -85,6 +86,41 @@ def locked(path: Path) -> Iterator[None]:
     finally:
         with suppress(OSError):
             lock.unlink()
+
+
+def check_regular(path: Path) -> None:
+    """Check that a path is a regular file or a link to one, without opening it.
+
+    Opening anything else may wait for ever (a named pipe), never end (a device), or change something.
+
+    Raises
+    ------
+    SourceError
+        It is something else, does not exist, or cannot be looked at, such as a link to itself.
+    """
+    try:
+        kind = kind_of_file(path.stat().st_mode)
+    except FileNotFoundError:
+        reason = "does not exist" if not path.is_symlink() else "is a link to nothing"
+        raise SourceError(f"{path} {reason}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{path} cannot be opened: {reason}") from None
+    if kind != "a regular file":
+        raise SourceError(f"{path} is not a regular file (it is {kind}); give a file")
+
+
+def kind_of_file(mode: int) -> str:
+    """Return what a file is, in words, by the `st_mode` of its status."""
+    kinds = {
+        stat.S_IFREG: "a regular file",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a special file")
 
 
 def suffix_of(name: str) -> str:
