@@ -21,6 +21,10 @@ class OutputError(LabelauditError):
     """The results cannot be written to the requested place."""
 
 
+class WriteError(OutputError):
+    """A file could not be written, for example because the disk is full. Room on the disk mends it."""
+
+
 class LabelauditWarning(UserWarning):
     """Base class of all warnings about a result. The command line prints its own text instead."""
 

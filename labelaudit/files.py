@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shutil
 import stat
-import time
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from labelaudit.errors import OutputError, SourceError
+from labelaudit.errors import OutputError, SourceError, WriteError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+if sys.platform != "win32":
+    import fcntl
+
+# Names of unfinished files. `remove_partial_files` deletes those of processes that were killed.
+PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial(\.\w+)?")
+LEAST_ROOM = 1 << 20  # bytes; a disk with less is full
+# Begin of the messages of torch's writer, which raises a RuntimeError if the disk is full.
+TORCH_WRITER = "inline_container"
+LOCK_SECONDS = 10.0  # how long to wait for another process that writes the same file
 
 
 @contextmanager
@@ -29,63 +45,162 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Where to write. It has the suffix of `path`, because writers such as `numpy.save` append
-        their own suffix if it is missing.
+        Where to write, an empty file. It has the suffix of `path`, because writers such as `numpy.save`
+        append their own suffix if it is missing.
 
     Raises
     ------
-    OutputError
+    WriteError
         The operating system reports an error in the block or after it (no such folder, no
         permission, disk full), or the block wrote nothing.
     """
     path = Path(path)
     # tempfile.mkstemp would make files that only their owner can read, but results are shared.
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial{path.suffix}")
+    with _writing(path):
+        held = _create(temporary)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                # Without this, a power failure after the rename could leave an empty file.
+                os.fsync(file.fileno())
+                if file.seek(0, os.SEEK_END) == 0:
+                    raise OSError("nothing was written")
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if held is not None:
+                os.close(held)
+
+
+def _create(temporary: Path) -> int | None:
+    """Create a file that is locked as long as the descriptor is open, so until this process ends."""
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    if sys.platform == "win32":  # where an open file cannot be renamed
+        os.close(descriptor)
+        return None
+    with suppress(OSError):  # a file system without locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the errors of a full disk, and others of the operating system, into a WriteError."""
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            # Without this, a power failure after the rename could leave an empty file.
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        yield
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(
-            f"cannot write {path}: {reason}; make room or choose another output folder"
-        ) from error
-    finally:
+        raise cannot_write(path, error) from error
+    except RuntimeError as error:
+        if TORCH_WRITER not in str(error):
+            raise
+        raise cannot_write(path, OSError()) from error
+
+
+def cannot_write(path: Path, error: OSError) -> WriteError:
+    """Return the error for people of a file or folder that cannot be written."""
+    reason = error.strerror or ""
+    if error.errno is None:
+        # NumPy and torch do not say why a file is incomplete.
+        reason = "it could not be written completely"
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            if shutil.disk_usage(path.absolute().parent).free < LEAST_ROOM:
+                reason = "No space left on device"
+    return WriteError(f"cannot write {path}: {reason}; make room or choose another output folder")
 
 
-LOCK_SECONDS = 10.0  # how long to wait; a lock that stays longer was left by a killed process
+def remove_partial_files(folder: Path) -> None:
+    """Delete the unfinished files that killed processes have left in a folder.
+
+    A file that another process is writing is locked, and stays.
+    """
+    with suppress(OSError):
+        for entry in list(os.scandir(folder)):
+            if PARTIAL.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                _remove_if_unlocked(Path(entry.path))
+
+
+def _remove_if_unlocked(partial: Path) -> None:
+    with suppress(OSError):
+        if sys.platform != "win32":
+            descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            finally:
+                os.close(descriptor)
+        partial.unlink()  # on Windows this fails while the file is open
+
+
+# --- locks --------------------------------------------------------------------------------------
+
+
+class Lock:
+    """A lock file, held by one process at a time and released by the system if the process dies.
+
+    Parameters
+    ----------
+    path
+        The lock file. It is created, and deleted when the lock is released.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._held: BaseFileLock | None = None
+
+    def acquire(self, seconds: float = 0.0) -> bool:
+        """Take the lock. Return False if another process holds it for this long.
+
+        Raises OSError if the lock file cannot be created.
+        """
+        # Imported here, because it takes longer than the rest of the command line.
+        from filelock import FileLock, Timeout
+
+        if self.path.is_symlink():
+            # A link could lead to a file of the user, which a lock must not touch.
+            raise OSError(f"{self.path} is a link")
+        lock = FileLock(self.path, timeout=seconds, thread_local=False)
+        try:
+            lock.acquire()
+        except Timeout:
+            return False
+        self._held = lock
+        return True
+
+    def release(self) -> None:
+        """Delete the lock file and release the lock."""
+        if self._held is None:
+            return
+        if sys.platform != "win32":
+            # Deleted while it is held. A process that waits for it notices, and makes a new one.
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+            self._held.release()
+        else:
+            self._held.release()
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+        self._held = None
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let only one process at a time read a file, change its content and write it.
 
-    Meanwhile there is a lock file beside it. The lock file of a killed process is removed after
-    `LOCK_SECONDS`. Raises OutputError if the folder cannot be written to.
+    Meanwhile there is a lock file beside it. Raises OutputError if the folder cannot be written to, or
+    if another process does not end within `LOCK_SECONDS`.
     """
-    lock = path.with_name(f".{path.name}.lock")
-    started = time.monotonic()
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            break
-        except FileExistsError:
-            if time.monotonic() - started > LOCK_SECONDS:
-                with suppress(OSError):
-                    lock.unlink()
-                started = time.monotonic()
-            time.sleep(0.01)
-        except OSError as error:
-            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    lock = Lock(path.with_name(f".{path.name}.lock"))
+    try:
+        taken = lock.acquire(LOCK_SECONDS)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
+    if not taken:
+        raise OutputError(f"cannot write {path}: another process is writing it; try again later")
     try:
         yield
     finally:
-        with suppress(OSError):
-            lock.unlink()
+        lock.release()
 
 
 def check_regular(path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
 from labelaudit.audit.fitting import RunFiles
 from labelaudit.audit.plan import AuditPlan
+from labelaudit.audit.room import check_room
 from labelaudit.auditor import LabelAuditor
 from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.errors import OptionError, SourceError
@@ -30,7 +32,6 @@ from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.sources.samples import is_parquet, read_samples
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training import distributed
-from labelaudit.training.recorder import EpsilonHistory
 from labelaudit.version import installed_version
 
 EPSILON_FOLDER = "epsilon"
@@ -90,7 +91,7 @@ def scan(
     settings = scan_options(options)
     auditor = LabelAuditor(**settings.for_audit())
     reporter = choose_reporter(reporter, verbose)
-    with distributed.joined():
+    with distributed.joined(), ExitStack() as held:
         if not distributed.leads():
             reporter = Reporter()
         with distributed.together():
@@ -101,7 +102,10 @@ def scan(
             review = Review()
             if distributed.leads():
                 if settings.out is not None:
-                    folder = RunFolder(settings.out, force=settings.force, resume=settings.resume)
+                    folder = held.enter_context(
+                        RunFolder(settings.out, force=settings.force, resume=settings.resume)
+                    )
+                    folder.refuse_inputs(_inputs(source, labels, settings))
                 review = open_review(settings.reviewed, None if folder is None else folder.path)
             files = None if settings.pred_probs is None else as_list(settings.pred_probs, labels)
             data = read_samples(
@@ -148,6 +152,19 @@ def scan(
     return result
 
 
+def _inputs(source: Any, labels: Any, settings: ScanOptions) -> dict[str, Any]:
+    """Return what is read in a scan by the names of the options, for messages."""
+    predictions = settings.pred_probs
+    several = list(predictions) if isinstance(predictions, list | tuple) else [predictions]
+    return {
+        "the source": source,
+        "the labels": labels,
+        "`features`": settings.features,
+        "`weights`": settings.weights,
+        **{f"`pred_probs` {number}": one for number, one in enumerate(several)},
+    }
+
+
 def _refuse_processes(options: ScanOptions) -> None:
     """Raise where an option works in one process only."""
     if options.pred_probs is not None:
@@ -172,37 +189,31 @@ def _fit_and_write(
     with distributed.together():
         if folder is not None:
             place = folder.path
-            folder.claim(installed_version(), fingerprint, plan.settings())
-            review.keep_standing(folder.path)
+            if not folder.resuming:
+                check_room(plan, place)
+            if place.exists():
+                review.keep_standing(place)  # before anything is moved
+            folder.claim(installed_version(), fingerprint, plan.settings(), reporter)
         elif distributed.leads():
             temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
             place = Path(temporary.name)
     checkpoint = None if folder is None else place / CHECKPOINT
     files = RunFiles(place / EPSILON_FOLDER, checkpoint, owner=temporary)
-    try:
-        auditor.fit_plan(plan, files, reporter, started=started)
-        result = auditor.result()
-        summary = result.summary
-        options = summary.config["options"] | read_as
-        summary = replace(
-            summary,
-            config=summary.config | {"options": options},
-            checked=review.check(result.samples, summary),
-        )
-        result = replace(result, summary=summary)
-        if folder is not None:
-            result = result.written_to(
-                folder, max_suspects=read_as["max_suspects"], reporter=reporter
-            )
-            review.carry_over(result.samples, folder.path, reporter)
-    except BaseException:
-        if folder is not None and not EpsilonHistory(place / EPSILON_FOLDER).epochs:
-            folder.abandon()
-        raise
-    if folder is not None:
-        folder.finish(auditor.status_)
-        if auditor.status_ == "complete":
-            (folder.path / CHECKPOINT).unlink(missing_ok=True)
+    auditor.fit_plan(plan, files, reporter, started=started)
+    result = auditor.result()
+    summary = result.summary
+    options = summary.config["options"] | read_as
+    summary = replace(
+        summary,
+        config=summary.config | {"options": options},
+        checked=review.check(result.samples, summary),
+    )
+    result = replace(result, summary=summary)
+    if folder is None:
+        return result
+    result = result.written_to(folder, max_suspects=read_as["max_suspects"], reporter=reporter)
+    review.carry_over(result.samples, folder.path, reporter)
+    folder.finish(auditor.status_, reporter)
     return result
 
 

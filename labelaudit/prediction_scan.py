@@ -151,15 +151,12 @@ def scan_predictions(
     result = replace(result, summary=replace(summary, checked=review.check(samples, summary)))
     if folder is None:
         return result
-    folder.claim(installed_version(), source.fingerprint(), config)
-    try:
-        review.keep_standing(folder.path)
-        result = result.written_to(folder, max_suspects=max_suspects, reporter=reporter)
-        review.carry_over(samples, folder.path, reporter)
-    except BaseException:
-        folder.abandon()
-        raise
-    folder.finish("complete")
+    if folder.path.exists():
+        review.keep_standing(folder.path)  # before anything is moved
+    folder.claim(installed_version(), source.fingerprint(), config, reporter)
+    result = result.written_to(folder, max_suspects=max_suspects, reporter=reporter)
+    review.carry_over(samples, folder.path, reporter)
+    folder.finish("complete", reporter)
     return result
 
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from labelaudit.progress import plain
+from labelaudit.reporting.run_files import CHECKPOINTS
 from labelaudit.terminal import EXIT_INTERRUPTED, as_typed
 
 if TYPE_CHECKING:
@@ -28,11 +29,7 @@ def show_scan(result: ScanResult) -> None:
         for reason in summary.trust.reasons:
             _say(console, f"  {reason}")
     if summary.status != "complete":
-        _say(
-            console,
-            f"Training ended early ({summary.status}) after {summary.epochs} epochs;"
-            " `resume=True` continues it.",
-        )
+        _say(console, _ended_early(result))
     if len(result.suspects):
         console.print(_suspects_table(result))
     verified = summary.num_verified
@@ -53,6 +50,16 @@ def show_scan(result: ScanResult) -> None:
 
 def _say(console: Console, text: str) -> None:
     console.print(plain(as_typed(text)), highlight=False)
+
+
+def _ended_early(result: ScanResult) -> str:
+    """Return that training ended early, and how to go on, if that is possible."""
+    epochs = "1 epoch" if result.summary.epochs == 1 else f"{result.summary.epochs} epochs"
+    ended = f"Training ended early ({result.summary.status}) after {epochs}"
+    folder = result.run_dir
+    if folder is not None and any((folder / name).is_file() for name in CHECKPOINTS):
+        return f"{ended}; `resume=True` continues it."
+    return f"{ended}, before anything was saved to continue from; `force=True` starts again."
 
 
 def _explanations(summary: Summary) -> Iterator[str]:

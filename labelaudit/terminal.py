@@ -25,6 +25,7 @@ from labelaudit.version import installed_version
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -114,11 +115,11 @@ def check_exist(paths: Collection[Path], what: str) -> None:
 def for_people(
     *,
     several_processes: bool = False,
-    interrupted: str = "Interrupted before there was a ranking; --resume continues it if possible.",
+    interrupted: str = "Interrupted. Nothing was written.",
 ) -> Iterator[None]:
     """Print errors meant for people in one line, and exit with code 2.
 
-    `interrupted` is the message after Ctrl-C.
+    `interrupted` is the message after Ctrl-C, if the exception has none.
     """
     errors = Console(stderr=True)
     try:
@@ -151,7 +152,7 @@ def for_people(
     except OSError as error:
         # Result files raise an OutputError. This is standard output (`> file` on a full disk), or a
         # temporary file.
-        if error.errno != errno.ENOSPC:
+        if error.errno not in FULL_DISK:
             raise
         errors.print(
             f"[bold red]error:[/bold red] cannot write: {error.strerror}; make room, or redirect the"
@@ -161,9 +162,10 @@ def for_people(
         )
         _drop_unprinted()
         raise typer.Exit(EXIT_BAD_INPUT) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if leads():
-            errors.print(interrupted)
+            said = plain(as_typed(str(stop) or interrupted))
+            errors.print(said, soft_wrap=True, highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

@@ -31,7 +31,7 @@ from labelaudit.corrections.table import (
     label_before,
 )
 from labelaudit.errors import OptionError, OutputError, SourceError
-from labelaudit.files import atomic_write, suffix_of
+from labelaudit.files import atomic_write, remove_partial_files, suffix_of
 from labelaudit.reporting.tables import write_csv
 from labelaudit.sources.cells import Columns
 from labelaudit.sources.label_tables import MARKS
@@ -404,5 +404,6 @@ def _write(file: Path, write: Write) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"cannot create the folder {file.parent}: {error.strerror}") from error
+    remove_partial_files(file.parent)
     with atomic_write(file) as temporary:
         write(temporary)

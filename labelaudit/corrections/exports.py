@@ -16,7 +16,7 @@ from labelaudit.corrections.fiftyone import fiftyone_files
 from labelaudit.corrections.label_studio import labeling_config, shows_text, tasks
 from labelaudit.corrections.run import Run, read_run, rows_of
 from labelaudit.errors import OptionError, OutputError, UntrustedResultWarning
-from labelaudit.files import atomic_write
+from labelaudit.files import atomic_write, remove_partial_files
 from labelaudit.reporting.tables import escape, write_csv
 
 _CSV_COLUMNS = (
@@ -113,6 +113,7 @@ def export_run(
         raise OutputError(
             f"{folder} cannot be created ({error.strerror}); choose another `out`"
         ) from error
+    remove_partial_files(folder)
     for name, write in writers.items():
         with atomic_write(folder / name) as partial:
             write(partial)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.corrections.reading import file_of_decisions, read_corrections
-from labelaudit.corrections.run import SUMMARY_FILE, Run, read_run
+from labelaudit.corrections.run import SUMMARY_FILE, Run, is_half_written, read_run
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
@@ -28,6 +28,7 @@ from labelaudit.corrections.table import (
     write_corrections,
 )
 from labelaudit.errors import SourceError
+from labelaudit.files import locked
 from labelaudit.progress import Reporter
 from labelaudit.reporting.run_folder import BEFORE_FILE, CORRECTIONS_FILE
 from labelaudit.sources.classes import text_array
@@ -191,6 +192,17 @@ class Review:
         folder is read again, because the review may have been continued meanwhile. Raises OutputError
         if a file cannot be written.
         """
+        # A review that still runs waits, and then refuses decisions about the earlier run.
+        with locked(folder / CORRECTIONS_FILE):
+            gone = self._write_decisions(samples, folder)
+        if number := len(gone.corrections):
+            reporter.warn(
+                f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples"
+                f" or labels that no longer exist; see {BEFORE_FILE} in the run folder"
+            )
+
+    def _write_decisions(self, samples: pd.DataFrame, folder: Path) -> Decisions:
+        """Write all decisions into the new run folder; return those that no longer hold."""
         standing = self.standing
         if (folder / CORRECTIONS_FILE).exists():
             here = read_corrections(folder / CORRECTIONS_FILE, _by_id(samples, "suggested_label"))
@@ -208,11 +220,7 @@ class Review:
             write_corrections(all_of_them.table, folder / CORRECTIONS_FILE)
         elif (folder / CORRECTIONS_FILE).exists():
             (folder / CORRECTIONS_FILE).unlink()
-        if number := len(gone.corrections):
-            reporter.warn(
-                f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples"
-                f" or labels that no longer exist; see {BEFORE_FILE} in the run folder"
-            )
+        return gone
 
 
 def open_review(
@@ -252,7 +260,7 @@ def _standing(out: Path) -> Decisions:
         file = file_of_decisions(out)
         if file is None:
             return Decisions()
-        if (out / SUMMARY_FILE).exists():
+        if (out / SUMMARY_FILE).exists() and not is_half_written(out):
             return Decisions.of(read_run(out))
         table = read_corrections(file)
     except SourceError as error:

@@ -14,7 +14,7 @@ import pandas as pd
 from labelaudit.corrections.reading import file_of_decisions, read_corrections
 from labelaudit.corrections.table import CORRECTION_COLUMNS
 from labelaudit.errors import SourceError
-from labelaudit.reporting.run_folder import MARKER
+from labelaudit.reporting.run_files import EARLIER, MARKER, UNFINISHED
 from labelaudit.suspects.summary import Summary
 
 SUMMARY_FILE = "summary.json"
@@ -136,20 +136,29 @@ def read_run(path: str | Path) -> Run:
         raise SourceError(
             f"{path} is a file; give the folder that `labelaudit scan` wrote, with {SUMMARY_FILE}"
         )
+    earlier = path / EARLIER
     if not (path / MARKER).is_file():
         raise SourceError(
-            f"{path} is not a run folder of labelaudit: {MARKER} is missing; give the folder that"
-            " `labelaudit scan` wrote"
+            f"{path} is not a run folder of labelaudit: {MARKER} is missing; "
+            + (
+                "a scan was cut off there, so start it again with `force=True`"
+                if (earlier / MARKER).is_file()
+                else "give the folder that `labelaudit scan` wrote"
+            )
         )
     marker = _read_object(path / MARKER)
     missing = [name for name in (SUMMARY_FILE, SAMPLES_FILE) if not (path / name).is_file()]
-    if missing:
-        unfinished = marker.get("status") == "running"
+    unfinished = marker.get("status") in UNFINISHED
+    if is_half_written(path) or (missing and unfinished):
+        why = f"{missing[0]} is missing" if missing else "its files are being written"
+        kept = f". The results that it replaces are in {earlier}" if earlier.is_dir() else ""
         raise SourceError(
-            f"the run in {path} is unfinished: {missing[0]} is missing; continue it with"
-            " `resume=True`"
-            if unfinished
-            else f"{path} is incomplete: {missing[0]} is missing; scan again with `force=True`"
+            f"the run in {path} is unfinished: {why}; wait for the scan, or continue it with"
+            f" `resume=True`{kept}"
+        )
+    if missing:
+        raise SourceError(
+            f"{path} is incomplete: {missing[0]} is missing; scan again with `force=True`"
         )
     summary_file = path / SUMMARY_FILE
     summary = Summary.from_json(_read_object(summary_file), str(summary_file))
@@ -162,6 +171,12 @@ def read_run(path: str | Path) -> Run:
         return run
     decided = read_corrections(file, run.suggestions)
     return replace(run, corrections=decided)
+
+
+def is_half_written(path: Path) -> bool:
+    """Whether a scan is writing its results into a run folder, or was cut off while it did."""
+    marker = path / MARKER
+    return marker.is_file() and _read_object(marker).get("status") == "writing"
 
 
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:

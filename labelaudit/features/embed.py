@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.parquet as pq
 from labelaudit.errors import OutputError
 from labelaudit.features.backbones import Backbone, open_backbone
 from labelaudit.features.cache import ExtractedFeatures, Floats, extract_features
-from labelaudit.files import atomic_write
+from labelaudit.files import atomic_write, remove_partial_files
 from labelaudit.images.store import make_store
 from labelaudit.progress import Reporter
 from labelaudit.sources.folders import read_source
@@ -144,6 +145,15 @@ def _writable(path: Path) -> Path:
     if path.is_dir() or not path.absolute().parent.is_dir():
         reason = "it is a folder" if path.is_dir() else "its folder does not exist"
         raise OutputError(f"cannot write {path}: {reason}; choose another output file")
+    remove_partial_files(path.absolute().parent)
+    try:
+        # Permissions alone do not show that a file system is read-only, so this tries to write.
+        with tempfile.TemporaryFile(dir=path.absolute().parent):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write {path}: {error.strerror}; choose another output file"
+        ) from error
     return path
 
 

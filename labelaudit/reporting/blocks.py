@@ -92,6 +92,8 @@ def empty_data_folder(place: Path) -> None:
     Raises OutputError if the folder cannot be created or emptied.
     """
     try:
+        if place.is_symlink():
+            raise OSError("it is a link, which may lead to files of yours")
         place.mkdir(exist_ok=True)
         for old in [*place.glob("chunk-*.js"), place / f"{INDEX}.js"]:
             old.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from labelaudit.files import cannot_write
 from labelaudit.images.containers import Images, NoImages
 from labelaudit.progress import Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
@@ -62,6 +63,7 @@ def write_results(
 ) -> None:
     """Write tables, arrays, weights, plots and the page into a claimed folder, each atomically."""
     contents = result.contents
+    folder.begin_results()
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
     for name, table in (("skipped", contents.skipped), ("duplicates", result.duplicates)):
@@ -119,7 +121,10 @@ def write_report(
 
 def write_plots(folder: Path, result: Findings) -> dict[str, Path]:
     """Draw the plots of a result into a folder, and return their paths by name."""
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
     paths = {"class_pairs": folder / "class_pairs.png"}
     labeled = result.samples[result.samples["given_label"].notna()]
     wrong = None

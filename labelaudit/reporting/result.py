@@ -74,14 +74,13 @@ class ScanResult(Findings):
         OutputError
             If the folder already exists or cannot be written.
         """
-        run = RunFolder(folder, force=force)
-        run.claim(installed_version(), self.contents.fingerprint, dict(self.contents.settings))
-        try:
+        with RunFolder(folder, force=force) as run:
+            if self.history is not None and self.run_dir is not None:
+                # The recorded epochs are read from there while they would be replaced.
+                run.refuse_inputs({"this result": self.run_dir / "summary.json"})
+            run.claim(installed_version(), self.contents.fingerprint, dict(self.contents.settings))
             saved = self.written_to(run, max_suspects=max_suspects)
-        except BaseException:
-            run.abandon()
-            raise
-        run.finish("complete")
+            run.finish("complete")
         return saved
 
     def written_to(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,10 @@ class CorrectionsFile:
             return list(self._rows.values())
 
     def update(
-        self, changes: Sequence[Mapping[str, Any]], reviewer: str
+        self,
+        changes: Sequence[Mapping[str, Any]],
+        reviewer: str,
+        check: Callable[[], object] = lambda: None,
     ) -> tuple[int, list[tuple[str, str]]]:
         """Write changed decisions. A change without decision and note removes the row.
 
@@ -67,6 +70,8 @@ class CorrectionsFile:
             Each with ``sample_id``, ``decision``, ``corrected_label`` and ``note``.
         reviewer
             Name of the person who decided.
+        check
+            Called while no other process writes the file. It may raise, and then nothing is written.
 
         Returns
         -------
@@ -82,6 +87,7 @@ class CorrectionsFile:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         refused = []
         with self._lock, locked(self.path):
+            check()
             self._read()
             rows = dict(self._rows)
             for change in changes:

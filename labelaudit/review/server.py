@@ -21,7 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from labelaudit.corrections.run import read_run
 from labelaudit.errors import LabelauditError, OptionError, SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import remove_partial_files, suffix_of
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
     INDEX,
@@ -69,6 +69,7 @@ class ReviewServer(ThreadingHTTPServer):
         self.reviewer = reviewer
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         found = read_run(run)
+        remove_partial_files(self.run)
         # Rendered here and not read from the folder, where it might have been changed.
         index = read_block(self.run, INDEX)
         self.page = page_of(found, index, live=True).encode("utf-8", errors="replace")
@@ -105,10 +106,10 @@ class ReviewServer(ThreadingHTTPServer):
         """The address of the page, with its token."""
         return f"http://{HOST}:{self.server_port}/{self.token}/"
 
-    @property
-    def is_stale(self) -> bool:
-        """Whether another run has replaced this one since the server started."""
-        return stamp(self._index) != self._index_stamp
+    def refuse_if_stale(self) -> None:
+        """Raise OptionError if another run has replaced this one since the server started."""
+        if stamp(self._index) != self._index_stamp:
+            raise OptionError("another run has replaced this one; start the review again")
 
     @property
     def _index(self) -> Path:
@@ -170,9 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
             changes = json.loads(self.rfile.read(int(size)))
             if not isinstance(changes, list) or not all(isinstance(one, dict) for one in changes):
                 raise OptionError("decisions must be a list of objects")
-            if self.server.is_stale:
-                raise OptionError("another run has replaced this one; start the review again")
-            saved, refused = self.server.corrections.update(changes, self.server.reviewer)
+            saved, refused = self.server.corrections.update(
+                changes, self.server.reviewer, self.server.refuse_if_stale
+            )
         except (ValueError, OSError, RecursionError) as error:  # LabelauditError among them
             self._complain(error)
             return
