@@ -120,7 +120,7 @@ def embed(
     **options: Any,
 ) -> None:
     """Write the features that a pretrained network computes from images, for scan --features."""
-    with for_people():
+    with for_people(interrupted="Interrupted. What was computed so far is in the cache."):
         _check_paths(source, labels)
         progress = reporter(f"reading {source}")
 
@@ -158,7 +158,7 @@ def demo(
     **options: Any,
 ) -> None:
     """Audit scikit-learn's handwritten digits, after making a fifth of their labels wrong."""
-    with for_people():
+    with for_people(interrupted="Interrupted."):
         progress = reporter("making labels of digits wrong")
 
         from labelaudit.benchmark.demo import corrupted_digits, write_digits
@@ -290,7 +290,9 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Make labels wrong on purpose and compare how well each method finds them."""
-    with for_people():
+    with for_people(
+        interrupted="Interrupted. The same command continues after the last whole run."
+    ):
         check_exist([scores] if scores is not None else [], "the scores")
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 

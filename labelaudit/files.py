@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -23,6 +24,8 @@ if sys.platform != "win32":
 
 # Names of unfinished files. `remove_partial_files` deletes those of processes that were killed.
 PARTIAL = re.compile(r"\.[0-9a-f]{16}\.partial(\.\w+)?")
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers of the operating system if a file cannot become larger."""
 LEAST_ROOM = 1 << 20  # bytes; a disk with less is full
 # Begin of the messages of torch's writer, which raises a RuntimeError if the disk is full.
 TORCH_WRITER = "inline_container"
@@ -108,6 +111,27 @@ def cannot_write(path: Path, error: OSError) -> WriteError:
             if shutil.disk_usage(path.absolute().parent).free < LEAST_ROOM:
                 reason = "No space left on device"
     return WriteError(f"cannot write {path}: {reason}; make room or choose another output folder")
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise WriteError if the disk of a folder, which need not exist, has less room than needed."""
+    folder = folder.absolute()
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise WriteError(
+            f"at least {_size(needed)} will be written, but {folder} has only {_size(free)} left; make"
+            " room, or write to another disk with `out`"
+        )
+
+
+def _size(number: int) -> str:
+    """Return a number of bytes in words, such as "3.2 GiB"."""
+    value, unit = number / 2**20, "MiB"
+    if value >= 1024:
+        value, unit = value / 1024, "GiB"
+    return f"{value:,.1f} {unit}"
 
 
 def remove_partial_files(folder: Path) -> None:

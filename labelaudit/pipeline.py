@@ -11,10 +11,11 @@ from typing import Any, Unpack
 
 from labelaudit.audit.fitting import RunFiles
 from labelaudit.audit.plan import AuditPlan
-from labelaudit.audit.room import check_room
+from labelaudit.audit.room import bytes_needed
 from labelaudit.auditor import LabelAuditor
 from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.errors import OptionError, SourceError
+from labelaudit.files import check_room
 from labelaudit.options import (
     ScanKeywords,
     ScanOptions,
@@ -190,7 +191,7 @@ def _fit_and_write(
         if folder is not None:
             place = folder.path
             if not folder.resuming:
-                check_room(plan, place)
+                check_room(place, bytes_needed(plan))
             if place.exists():
                 review.keep_standing(place)  # before anything is moved
             folder.claim(installed_version(), fingerprint, plan.settings(), reporter)

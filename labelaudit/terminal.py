@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import inspect
 import os
 import re
@@ -19,13 +18,13 @@ import typer
 from rich.console import Console
 
 from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError, SourceError
+from labelaudit.files import FULL_DISK
 from labelaudit.options import ScanOptions
 from labelaudit.progress import ConsoleReporter, plain
 from labelaudit.version import installed_version
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 

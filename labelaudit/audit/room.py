@@ -1,12 +1,8 @@
-"""Whether the disk has room for what a scan writes, checked before training."""
+"""How much a scan writes at least, to check before training whether the disk has room for it."""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 from labelaudit.audit.plan import AuditPlan
-from labelaudit.errors import WriteError
 
 # Bytes per label and recorded epoch, after compression; and per sample in the tables. Low estimates, so
 # that no run is refused which would fit.
@@ -31,23 +27,3 @@ def bytes_needed(plan: AuditPlan) -> int:
         + manifest.num_labeled * EPOCH_BYTES * plan.epochs
         + weights * (1 + CHECKPOINT_COPIES)
     )
-
-
-def check_room(plan: AuditPlan, folder: Path) -> None:
-    """Raise WriteError if the disk of a folder is too small for the scan."""
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
-    needed, free = bytes_needed(plan), shutil.disk_usage(folder).free
-    if free < needed:
-        raise WriteError(
-            f"this scan writes at least {_size(needed)}, but {folder} has only {_size(free)} left;"
-            " make room, or write to another disk with `out`"
-        )
-
-
-def _size(number: int) -> str:
-    """Return a number of bytes in words, such as "3.2 GiB"."""
-    value, unit = number / 2**20, "MiB"
-    if value >= 1024:
-        value, unit = value / 1024, "GiB"
-    return f"{value:,.1f} {unit}"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from labelaudit.errors import OutputError
 from labelaudit.features.backbones import Backbone, open_backbone
 from labelaudit.features.cache import ExtractedFeatures, Floats, extract_features
-from labelaudit.files import atomic_write, remove_partial_files
+from labelaudit.files import atomic_write, check_room, remove_partial_files
 from labelaudit.images.store import make_store
 from labelaudit.progress import Reporter
 from labelaudit.sources.folders import read_source
@@ -94,6 +94,9 @@ def embed(
         reporter.warn(warning)
     backbone = open_backbone(encoder, weights, chosen, image_size)
     beside = None if path is None else path.absolute().parent
+    if beside is not None:
+        num_values = source.manifest.num_samples * backbone.feature_size
+        check_room(beside, num_values * np.dtype(np.float32).itemsize)
     allocate = partial(make_store, dtype=np.float32, scratch=beside)
     found = extract(source, backbone, reporter, cache_dir, allocate)
     manifest = source.manifest

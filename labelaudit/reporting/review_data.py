@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import adjusted_mutual_info_score
 
-from labelaudit.files import suffix_of
+from labelaudit.files import cannot_write, suffix_of
 from labelaudit.progress import Reporter
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
@@ -249,7 +249,10 @@ class _Album:
 
     def add(self, row: int, small: bool, picture: Picture) -> None:
         start = self._file.seek(0, os.SEEK_END)
-        self._file.write(picture.content)
+        try:
+            self._file.write(picture.content)
+        except OSError as error:
+            raise cannot_write(Path(tempfile.gettempdir()) / "pictures", error) from error
         self._where[row, small] = (start, len(picture.content), picture.tiny)
 
     def get(self, row: int, small: bool) -> Picture | None:

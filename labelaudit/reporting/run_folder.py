@@ -1,8 +1,8 @@
 """The run folder: locked from the start, claimed before training, filled file by file.
 
 A run that replaces another one moves its files into the subfolder `EARLIER`, and deletes them when the
-new results are complete. Files of the user stay where they are. Wherever a process is killed, the next one
-finds in the folder what is to be done; see `RunFolder`.
+new results are complete. Files of the user stay where they are. Wherever a process is killed, the next
+one finds in the folder what is to be done; see `RunFolder`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from labelaudit.errors import LabelauditError, OutputError, WriteError
-from labelaudit.files import PARTIAL, Lock, atomic_write, cannot_write
+from labelaudit.files import FULL_DISK, PARTIAL, Lock, atomic_write, cannot_write
 from labelaudit.progress import Reporter
 from labelaudit.reporting.run_files import (
     BEFORE_FILE,
@@ -81,7 +81,7 @@ class RunFolder:
         self.path = Path(path)
         self._notes: list[str] = []
         self.resuming = False
-        self._claimed = False
+        self._claimed = False  # and neither finished nor abandoned
         self._made: list[Path] = []  # the folders that this run has made
         if force and resume:
             raise OutputError("`force` starts again and `resume` continues; give only one of them")
@@ -90,7 +90,7 @@ class RunFolder:
             self._earlier = self._here / EARLIER
             with suppress(FileNotFoundError):
                 self._here.lstat()  # raises for names that are too long
-            self._refuse(self._find_marker(), force, resume)
+            self._find_marker()  # raises if the folder is not labelaudit's, before a lock is made there
         self._lock = self._take_lock()
         try:
             with self._in_words("cannot be used"):
@@ -109,16 +109,20 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if self._claimed:  # and neither finished nor abandoned
-            if not self.resuming and not self.can_continue:
-                self.abandon()
-            elif self.can_continue and isinstance(error, WriteError | KeyboardInterrupt):
-                self.close()
-                said = "Interrupted" if isinstance(error, KeyboardInterrupt) else str(error)
-                raise type(error)(
+        told = error
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            told = cannot_write(self.path, error)
+        if self._claimed and self.can_continue:
+            if isinstance(told, WriteError | KeyboardInterrupt):
+                said = "Interrupted" if isinstance(told, KeyboardInterrupt) else str(told)
+                told = type(told)(
                     f"{said}. What was trained so far is in {self.path}; `resume=True` continues it"
-                ) from error
+                )
+        elif self._claimed:
+            self.abandon()
         self.close()
+        if told is not error and told is not None:
+            raise told from error
 
     @property
     def can_continue(self) -> bool:
