@@ -9,6 +9,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -99,6 +100,20 @@ def _writing(path: Path) -> Iterator[None]:
         if TORCH_WRITER not in str(error):
             raise
         raise cannot_write(path, OSError()) from error
+    except UnicodeEncodeError as error:
+        if is_utf8(path):
+            raise
+        # Python's own functions can write it, but Arrow's cannot.
+        raise OutputError(f"cannot write {path}: its name is not UTF-8; choose another") from error
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether all characters of a path are Unicode."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def cannot_write(path: Path, error: OSError) -> WriteError:
@@ -187,6 +202,10 @@ class Lock:
         try:
             lock.acquire()
         except Timeout:
+            if not self.path.exists():
+                # A folder in which no file can be created looks like one with a lock to filelock.
+                with tempfile.TemporaryFile(dir=self.path.parent):
+                    pass
             return False
         self._held = lock
         return True

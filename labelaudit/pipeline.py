@@ -27,7 +27,7 @@ from labelaudit.options import (
 from labelaudit.prediction_scan import as_list, scan_predictions
 from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
-from labelaudit.reporting.run_folder import RunFolder
+from labelaudit.reporting.run_folder import RunFolder, refuse_inputs
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.sources.samples import is_parquet, read_samples
@@ -103,10 +103,10 @@ def scan(
             review = Review()
             if distributed.leads():
                 if settings.out is not None:
+                    refuse_inputs(settings.out, _inputs(source, labels, settings))
                     folder = held.enter_context(
                         RunFolder(settings.out, force=settings.force, resume=settings.resume)
                     )
-                    folder.refuse_inputs(_inputs(source, labels, settings))
                 review = open_review(settings.reviewed, None if folder is None else folder.path)
             files = None if settings.pred_probs is None else as_list(settings.pred_probs, labels)
             data = read_samples(

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from labelaudit.errors import OutputError
 from labelaudit.features.backbones import Backbone, open_backbone
 from labelaudit.features.cache import ExtractedFeatures, Floats, extract_features
-from labelaudit.files import atomic_write, check_room, remove_partial_files
+from labelaudit.files import atomic_write, check_room, is_utf8, remove_partial_files
 from labelaudit.images.store import make_store
 from labelaudit.progress import Reporter
 from labelaudit.sources.folders import read_source
@@ -145,13 +145,16 @@ def _writable(path: Path) -> Path:
     """Return the path, or raise OutputError if it cannot be written, before the long computation."""
     if path.suffix.lower() != ".parquet":
         raise OutputError(f"cannot write {path}: features are written as parquet; name it .parquet")
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        reason = "it is a folder" if path.is_dir() else "its folder does not exist"
-        raise OutputError(f"cannot write {path}: {reason}; choose another output file")
-    remove_partial_files(path.absolute().parent)
+    if not is_utf8(path):
+        raise OutputError(f"cannot write {path}: its name is not UTF-8; choose another output file")
+    folder = path.absolute().parent
     try:
+        if path.is_dir() or not folder.is_dir():
+            reason = "it is a folder" if path.is_dir() else "its folder does not exist"
+            raise OutputError(f"cannot write {path}: {reason}; choose another output file")
+        remove_partial_files(folder)
         # Permissions alone do not show that a file system is read-only, so this tries to write.
-        with tempfile.TemporaryFile(dir=path.absolute().parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise OutputError(

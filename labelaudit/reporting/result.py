@@ -11,7 +11,7 @@ import pandas as pd
 
 from labelaudit.progress import Reporter
 from labelaudit.reporting.findings import Findings
-from labelaudit.reporting.run_folder import RunFolder
+from labelaudit.reporting.run_folder import RunFolder, refuse_inputs
 from labelaudit.version import installed_version
 
 SHOWN_SUSPECTS = 10
@@ -74,10 +74,10 @@ class ScanResult(Findings):
         OutputError
             If the folder already exists or cannot be written.
         """
+        if self.history is not None and self.run_dir is not None:
+            # The recorded epochs are read from there while they would be replaced.
+            refuse_inputs(folder, {"of this result": self.run_dir / "summary.json"})
         with RunFolder(folder, force=force) as run:
-            if self.history is not None and self.run_dir is not None:
-                # The recorded epochs are read from there while they would be replaced.
-                run.refuse_inputs({"this result": self.run_dir / "summary.json"})
             run.claim(installed_version(), self.contents.fingerprint, dict(self.contents.settings))
             saved = self.written_to(run, max_suspects=max_suspects)
             run.finish("complete")

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from labelaudit.errors import LabelauditError, OutputError, WriteError
-from labelaudit.files import FULL_DISK, PARTIAL, Lock, atomic_write, cannot_write
+from labelaudit.files import FULL_DISK, PARTIAL, Lock, atomic_write, cannot_write, is_utf8
 from labelaudit.progress import Reporter
 from labelaudit.reporting.run_files import (
     BEFORE_FILE,
@@ -42,7 +42,7 @@ from labelaudit.reporting.run_files import (
 )
 from labelaudit.typed_json import to_plain
 
-__all__ = ["BEFORE_FILE", "CORRECTIONS_FILE", "MARKER", "RunFolder"]
+__all__ = ["BEFORE_FILE", "CORRECTIONS_FILE", "MARKER", "RunFolder", "refuse_inputs"]
 
 LONGEST_NAME = 200  # bytes of the folder's name in the name of its lock
 
@@ -85,6 +85,8 @@ class RunFolder:
         self._made: list[Path] = []  # the folders that this run has made
         if force and resume:
             raise OutputError("`force` starts again and `resume` continues; give only one of them")
+        if not is_utf8(self.path):
+            raise OutputError(f"the name {self.path} is not UTF-8; choose another `out`")
         with self._in_words("cannot be used"):
             self._here = Path(os.path.realpath(self.path))
             self._earlier = self._here / EARLIER
@@ -160,20 +162,6 @@ class RunFolder:
         raise OutputError(
             f"{self.path} already exists{middle} replace it with `force=True`, or choose another `out`"
         )
-
-    def refuse_inputs(self, inputs: Mapping[str, Any]) -> None:
-        """Raise OutputError if an input, by the name of its option, is a file that a run replaces."""
-        for name, given in inputs.items():
-            if not isinstance(given, str | Path):
-                continue
-            place = Path(os.path.realpath(given))
-            if place.is_relative_to(self._here):
-                inside = place.relative_to(self._here)
-                if is_own_name(inside.as_posix()) or inside.parts[:1] == (EARLIER,):
-                    raise OutputError(
-                        f"{given} ({name}) is one of the files that this run replaces in {self.path};"
-                        " copy it to another folder, or choose another `out`"
-                    )
 
     def _take_lock(self) -> Lock:
         """Lock the folder by a file beside it, so that it need not exist yet."""
@@ -474,3 +462,20 @@ def _has_marker(folder: Path) -> bool:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
+
+
+def refuse_inputs(out: str | Path, inputs: Mapping[str, Any]) -> None:
+    """Raise OutputError if an input, by the name of its option, is a file that a run replaces."""
+    folder = os.path.realpath(out)
+    for name, given in inputs.items():
+        if not isinstance(given, str | Path):
+            continue
+        place = Path(os.path.realpath(given))
+        if not place.is_relative_to(folder):
+            continue
+        inside = place.relative_to(folder)
+        if is_own_name(inside.as_posix()) or inside.parts[:1] == (EARLIER,):
+            raise OutputError(
+                f"{given} ({name}) is one of the files that this run replaces in {out};"
+                " copy it to another folder, or choose another `out`"
+            )
