@@ -80,8 +80,9 @@ def write_results(
             with folder.file(name) as path, path.open("wb") as file:
                 np.save(file, array)
     if contents.model is not None:
-        with folder.file("model.pt") as path:
-            torch.save(contents.model, path)
+        # Given a path, torch would write the name of the temporary file into the archive.
+        with folder.file("model.pt") as path, path.open("wb") as file:
+            torch.save(contents.model, file)
     folder.write_json("summary.json", result.summary.to_json())
     write_report(folder.path / "report.html", result, max_suspects=max_suspects, reporter=reporter)
 
