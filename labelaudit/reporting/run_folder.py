@@ -285,16 +285,18 @@ class RunFolder:
         self._tell(reporter)
 
     def _refuse_changes(self, before: Marker, fingerprint: str, config: dict[str, Any]) -> None:
-        if before.fingerprint != fingerprint:
-            raise OutputError(
-                f"the images or labels have changed since the run in {self.path} began;"
-                " start again with `force=True`"
-            )
-        changed = sorted(name for name in config if before.config.get(name) != config[name])
+        # A run of an earlier version does not have all settings of this one.
+        old = before.config
+        changed = sorted(name for name in config if old.get(name, config[name]) != config[name])
         if changed:
             raise OutputError(
                 f"the run in {self.path} began with other settings ({', '.join(changed)});"
                 " give the same ones, or start again with `force=True`"
+            )
+        if before.fingerprint != fingerprint:
+            raise OutputError(
+                f"the images or labels have changed since the run in {self.path} began;"
+                " start again with `force=True`"
             )
 
     def _make(self) -> None:
