@@ -267,8 +267,8 @@ class OutputOptions:
     )
     force: bool = option(
         False,
-        "Replace an existing folder that labelaudit wrote.",
-        details="The old folder is removed when the new one is complete.",
+        "Replace the results in a folder that labelaudit wrote. Other files in it stay.",
+        details="The earlier results are removed when the new ones are complete.",
     )
     resume: bool = option(
         False,

@@ -26,7 +26,7 @@ import torch
 from labelaudit.benchmark.cells import Cell, CellResult, run_cell, write_corruption
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.errors import LabelauditError, OutputError
-from labelaudit.files import atomic_write
+from labelaudit.files import atomic_write, remove_partial_files
 from labelaudit.progress import Reporter
 from labelaudit.reporting.tables import read_csv, write_csv, write_parquet
 from labelaudit.typed_json import to_plain
@@ -89,6 +89,7 @@ class Sweep:
     def start(self) -> None:
         """Create the folder, if it does not exist, and write the settings."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        remove_partial_files(self.folder)
         with atomic_write(self.folder / "settings.json") as path:
             path.write_text(json.dumps(self.settings, indent=2) + "\n", encoding="utf-8")
 

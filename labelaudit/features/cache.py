@@ -20,7 +20,7 @@ import torch
 
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone
-from labelaudit.files import atomic_write
+from labelaudit.files import atomic_write, remove_partial_files
 from labelaudit.images.containers import Images, Pixels, UnreadableImageError
 from labelaudit.images.pillow import load_visited
 from labelaudit.images.visits import Progress, visit_images
@@ -232,6 +232,7 @@ class FeatureStore:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._cannot_keep(error.strerror or str(error)) from error
+        remove_partial_files(self.folder)
 
     def __enter__(self) -> "FeatureStore":
         return self
