@@ -180,7 +180,7 @@ def default_cache_dir() -> Path:
 def content_key(data: bytes | Pixels, gray_range: GrayRange | None = None) -> bytes:
     """Return 16 bytes that identify the content of an image: its encoded bytes, or its pixels.
 
-    `gray_range` is that by which an image with more than 8 bits is scaled. It depends on the other images.
+    `gray_range` is that by which an image with more than 8 bits is scaled, which other images decide.
     """
     digest = hashlib.blake2b(digest_size=HASH_BYTES)
     if isinstance(data, np.ndarray):
