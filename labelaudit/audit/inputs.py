@@ -30,7 +30,7 @@ from labelaudit.features.backbones import (
 from labelaudit.features.weights import DEFAULT_WEIGHTS
 from labelaudit.images.containers import NoImages
 from labelaudit.images.decode import decode_source
-from labelaudit.images.gray_range import GrayRange
+from labelaudit.images.gray_range import GrayRange, describe_ranges
 from labelaudit.images.plan import ImagePlan, plan_images
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
@@ -217,16 +217,12 @@ def _decode(
         source = source.without_unreadable(unreadable)
     if (warning := few_levels_warning(pixels)) is not None:
         source = replace(source, warnings=(*source.warnings, warning))
-    return source, pixels, _tell_ranges(ranges, reporter)
+    for line in describe_ranges(ranges):
+        reporter.say(line)
+    return source, pixels, _as_settings(ranges)
 
 
-def _tell_ranges(ranges: Mapping[str, GrayRange], reporter: Reporter) -> dict[str, Any]:
-    """Report how images with more than 8 bits were scaled; return this as settings."""
-    for kind, found in ranges.items():
-        reporter.say(
-            f"Gray {kind} of more than 8 bits are scaled from {found.describe()} to 0 to 255, the same"
-            " for all images."
-        )
+def _as_settings(ranges: Mapping[str, GrayRange]) -> dict[str, Any]:
     return {"gray_ranges": {k: [r.low, r.high] for k, r in ranges.items()}} if ranges else {}
 
 
@@ -355,7 +351,7 @@ def extract(
             f"{features.shape[1]:,} features per image, pretrained and frozen",
         ),
         encoder=backbone.name,
-        origin=_origin(backbone) | _tell_ranges(ranges, reporter),
+        origin=_origin(backbone) | _as_settings(ranges),
         content_hashes=hashes,
     )
 

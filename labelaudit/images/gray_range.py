@@ -5,6 +5,7 @@ same scale for all keeps their order.
 """
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -176,6 +177,15 @@ class GrayRanges:
         """The ranges that were measured so far: of "integers", of "floats"."""
         names = {False: "integers", True: "floats"}
         return {names[floats]: found for floats, found in (self._ranges or {}).items()}
+
+
+def describe_ranges(ranges: Mapping[str, GrayRange]) -> list[str]:
+    """Return a line for each measured range, for the user."""
+    return [
+        f"Gray {kind} of more than 8 bits are scaled from {found.describe()} to 0 to 255, the same for"
+        " all images."
+        for kind, found in ranges.items()
+    ]
 
 
 def range_of_one(image: Image.Image) -> GrayRange:

@@ -77,11 +77,16 @@ def open_encoded(data: bytes) -> Image.Image:
         kind = _iso_format(data)
     if kind is not None:
         return Image.open(io.BytesIO(data), formats=[kind])
-    Image.init()
-    image = Image.open(io.BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+    image = Image.open(io.BytesIO(data), formats=readable_formats())
     if image.format == "ICO":
         _check_icon(data)
     return image
+
+
+def readable_formats() -> list[str]:
+    """Return those of `FORMATS` that the installed Pillow reads."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def _check_icon(data: bytes) -> None:

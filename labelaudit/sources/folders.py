@@ -8,7 +8,7 @@ labels without opening an image.
 from pathlib import Path
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import check_regular, suffix_of
 from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.cells import IMAGE_COLUMNS, Columns
 from labelaudit.sources.classes import make_source
@@ -79,6 +79,7 @@ def read_source(
     if path.is_dir():
         table = None if labels is None else Path(labels)
         return _read_folder(path, table, columns, split, require_labels)
+    check_regular(path)
     if labels is not None:
         raise SourceError(
             f"{labels}: a table of labels needs a folder of images, but {path} is a file; "

@@ -178,3 +178,19 @@ def test_a_pretrained_network_is_proposed_for_photos_only(photos: Path, monkeypa
     there.clear()
     decode(source, "auto", None, CPU, reporter)
     assert len(reporter.said) == 1
+
+
+def test_low_contrast_is_learned_as_well_as_full_contrast():
+    """An MLP once read pixels of 128 to 143 as they are, and learned nothing."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 60)
+    images = rng.normal(0.3, 0.12, (120, 12, 12))
+    images[:60, 3:9, 1:5] += 0.35
+    images[60:, 3:9, 7:11] += 0.35
+    given = labels.copy()
+    wrong = rng.choice(120, 10, replace=False)
+    given[wrong] ^= 1
+    for low, high in ((128, 143), (0, 255)):
+        pixels = (low + (high - low) * images.clip(0, 1)).round().astype(np.uint8)
+        auditor = labelaudit.LabelAuditor(encoder="mlp", device="cpu", epochs=30).fit(pixels, given)
+        assert set(np.flatnonzero(auditor.is_label_issue_)) == set(wrong), (low, high)
