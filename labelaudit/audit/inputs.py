@@ -30,11 +30,11 @@ from labelaudit.features.backbones import (
 from labelaudit.features.weights import DEFAULT_WEIGHTS
 from labelaudit.images.containers import NoImages
 from labelaudit.images.decode import decode_source
-from labelaudit.images.gray_range import GrayRange, describe_ranges
+from labelaudit.images.gray_range import GrayRange, describe_ranges, few_levels_warning
 from labelaudit.images.plan import ImagePlan, plan_images
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
-from labelaudit.networks.standardize import PixelStatistics, evenly_spaced
+from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import FeatureSource
@@ -55,8 +55,6 @@ PROPOSED_BACKBONES = (
 # Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
-# If the lightest and the darkest pixel of all images differ by fewer gray levels, this is said.
-FEW_LEVELS = 16
 
 T = TypeVar("T")
 # Makes an array of a given shape.
@@ -224,27 +222,6 @@ def _decode(
 
 def _as_settings(ranges: Mapping[str, GrayRange]) -> dict[str, Any]:
     return {"gray_ranges": {k: [r.low, r.high] for k, r in ranges.items()}} if ranges else {}
-
-
-def few_levels_warning(pixels: np.ndarray) -> str | None:
-    """Return a warning about images of few and similar gray levels, or None.
-
-    Parameters
-    ----------
-    pixels
-        ``(N, C, H, W)`` uint8. Of many images, evenly spaced ones are used.
-    """
-    if not len(pixels):
-        return None
-    pixels = evenly_spaced(pixels)
-    low, high = int(pixels.min()), int(pixels.max())
-    if high - low >= FEW_LEVELS:
-        return None
-    levels = len(np.unique(pixels))
-    return (
-        f"all images are nearly the same: of 256 gray levels they use {levels}, from {low} to {high};"
-        " check how they were saved"
-    )
 
 
 def _once_a_machine(

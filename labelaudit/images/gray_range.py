@@ -5,7 +5,7 @@ same scale for all keeps their order.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -37,6 +37,8 @@ _USED_SHARE = 0.25
 _BULK = (0.1, 99.9)
 _BULK_SHARE = 1 / 8
 _MARGIN = 0.25  # of the bulk's width, added on both sides
+# If the lightest and the darkest pixel of all images differ by fewer gray levels, this is said.
+FEW_LEVELS = 16
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,22 @@ class GrayRanges:
 
     Parameters
     ----------
-    images : Images
-        The source's images.
+    images : Images, or None
+        The source's images; see also `of_loaded`.
     """
 
-    def __init__(self, images: Images) -> None:
+    def __init__(self, images: Images | None) -> None:
         self._images = images
         self._lock = threading.Lock()
         self._ranges: dict[bool, GrayRange] | None = None
+
+    @classmethod
+    def of_loaded(cls, wide: Sequence[Image.Image]) -> "GrayRanges":
+        """Measure images in memory, of all of which `is_wide` is true."""
+        ranges = cls(None)
+        samples = [_Sample.of(image) for image in wide]
+        ranges._ranges = _range_of([sample for sample in samples if sample is not None])
+        return ranges
 
     def measure(self) -> dict[bool, GrayRange]:
         """Measure the ranges if that is not done: of floats (True), of integers (False).
@@ -153,7 +163,7 @@ class GrayRanges:
         """
         with self._lock:
             if self._ranges is None:
-                self._ranges = _measure(self._images)
+                self._ranges = {} if self._images is None else _measure(self._images)
             return self._ranges
 
     def range_of(self, image: Image.Image) -> GrayRange:
@@ -186,6 +196,26 @@ def describe_ranges(ranges: Mapping[str, GrayRange]) -> list[str]:
         " all images."
         for kind, found in ranges.items()
     ]
+
+
+def few_levels_warning(pixels: Pixels) -> str | None:
+    """Return a warning about images of few and similar gray levels, or None.
+
+    Parameters
+    ----------
+    pixels : array (N, C, H, W) uint8
+        The decoded images. Of many, evenly spaced ones are used.
+    """
+    some = pixels[:: max(1, len(pixels) // MEASURED)]
+    if not len(some):
+        return None
+    low, high = int(some.min()), int(some.max())
+    if high - low >= FEW_LEVELS:
+        return None
+    return (
+        "all images are nearly the same: of 256 gray levels they use"
+        f" {len(np.unique(some))}, from {low} to {high}; check how they were saved"
+    )
 
 
 def range_of_one(image: Image.Image) -> GrayRange:

@@ -8,7 +8,15 @@ from PIL import Image
 
 from labelaudit.images.containers import CellImages
 from labelaudit.images.decode import DecodedImages, decode_images
-from labelaudit.images.gray_range import BYTE, SIXTEEN_BITS, UNIT, GrayRange, decide_range
+from labelaudit.images.gray_range import (
+    BYTE,
+    SIXTEEN_BITS,
+    UNIT,
+    GrayRange,
+    decide_range,
+    few_levels_warning,
+)
+from labelaudit.sources.arrays import source_from_arrays
 
 
 def decode(*arrays: np.ndarray, kind: str = "PNG") -> DecodedImages:
@@ -106,3 +114,19 @@ def test_wide_images_that_are_rare_are_found() -> None:
     arrays[301] = np.array([[1000, 1040], [1080, 1100]], np.uint16)
     decoded = decode(*arrays)
     np.testing.assert_array_equal(decoded.pixels[301, 0], [[0, 102], [204, 255]])
+
+
+def test_images_in_memory_have_one_range() -> None:
+    loaded = [Image.fromarray(array) for array in uniform(254, 256, 1000, 4095)]
+    source = source_from_arrays(loaded, [0, 1, 0, 1])
+    images = source.manifest.images
+    levels = [int(np.asarray(images.read(row))[0, 0]) for row in range(4)]
+    assert levels == [0, 0, 50, 255]
+
+
+def test_few_gray_levels_are_said() -> None:
+    pixels = np.full((4, 1, 2, 2), 100, np.uint8)
+    pixels[2:] = 103
+    assert "they use 2, from 100 to 103" in str(few_levels_warning(pixels))
+    pixels[3] = 200
+    assert few_levels_warning(pixels) is None
