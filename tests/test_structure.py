@@ -105,15 +105,15 @@ def test_every_import_is_declared_and_every_dependency_is_imported():
     extras = project["project"]["optional-dependencies"]
 
     def names(requirements):
-        return {re.split(r"[<>=!~\[ ;]", text)[0].lower() for text in requirements}
+        # "-" and "_" are the same in the name of a package.
+        named = (re.split(r"[<>=!~\[ ;]", text)[0].lower() for text in requirements)
+        return {name.replace("_", "-") for name in named}
 
     needed = names(project["project"]["dependencies"])
     declared = needed.union(*map(names, extras.values()))
     owners = packages_distributions()
     imports = third_party_imports()
-    imported = {
-        package: {name.lower() for name in owners.get(package, [package])} for package in imports
-    }
+    imported = {package: names(owners.get(package, [package])) for package in imports}
     assert not {
         package: imports[package] for package in imports if not imported[package] & declared
     }

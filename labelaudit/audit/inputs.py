@@ -30,6 +30,7 @@ from labelaudit.features.backbones import (
 from labelaudit.features.weights import DEFAULT_WEIGHTS
 from labelaudit.images.containers import NoImages
 from labelaudit.images.decode import decode_source
+from labelaudit.images.gray_range import GrayRange, describe_ranges, few_levels_warning
 from labelaudit.images.plan import ImagePlan, plan_images
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
 from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
@@ -98,7 +99,8 @@ class Inputs:
     encoder : str
         Name of the encoder for the user: the requested name, that of the backbone, or "features".
     origin : mapping
-        Settings that decide the features, to be saved with a result; empty for pixels.
+        Settings that decide the features, to be saved with a result; for pixels only the ranges of
+        gray values with more than 8 bits.
     content_hashes : array (N,), or None
         Equal for files with the same content, if a backbone computed features; otherwise None.
     details : DataFrame (N, k) of str
@@ -174,10 +176,10 @@ def decode(
     choice = choose_encoder(encoder, shape, len(images), device.type)
     if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
         _propose(reporter)
-    source, pixels = _decode(source, found, choice.image_shape[1:], reporter, scratch)
+    source, pixels, origin = _decode(source, found, choice.image_shape[1:], reporter, scratch)
     # The plan may have been made from gray images, although others have color.
     choice = replace(choice, image_shape=pixels.shape[1:])
-    return Inputs(source, pixels, choice, choice.name)
+    return Inputs(source, pixels, choice, choice.name, origin)
 
 
 def _decode(
@@ -186,22 +188,40 @@ def _decode(
     size: tuple[int, int],
     reporter: Reporter,
     scratch: Path | None,
-) -> tuple[Source, np.ndarray]:
-    """Decode the images; return the source without unreadable ones, and pixels ``(N, C, H, W)``."""
+) -> tuple[Source, np.ndarray, dict[str, Any]]:
+    """Decode the images.
+
+    Returns
+    -------
+    source, pixels, origin
+        The source without unreadable images, pixels ``(N, C, H, W)``, and the settings that decided
+        them.
+    """
     images = source.manifest.images
 
-    def read(allocate: Allocate) -> tuple[np.ndarray, dict[int, str]]:
+    def read(
+        allocate: Allocate,
+    ) -> tuple[np.ndarray, tuple[dict[int, str], dict[str, GrayRange]]]:
         with reporter.bar("reading images", total=len(images)) as bar:
             decoded = decode_source(images, found, size, allocate=allocate, on_progress=bar.reach)
+        rest = decoded.unreadable, decoded.gray_ranges
         if not decoded.unreadable:
-            return decoded.pixels, {}
+            return decoded.pixels, rest
         kept = _kept(len(images), decoded.unreadable)
-        return keep_rows(decoded.pixels, kept), decoded.unreadable
+        return keep_rows(decoded.pixels, kept), rest
 
-    pixels, unreadable = _once_a_machine(read, np.uint8, scratch)
+    pixels, (unreadable, ranges) = _once_a_machine(read, np.uint8, scratch)
     if unreadable:
         source = source.without_unreadable(unreadable)
-    return source, pixels
+    if (warning := few_levels_warning(pixels)) is not None:
+        source = replace(source, warnings=(*source.warnings, warning))
+    for line in describe_ranges(ranges):
+        reporter.say(line)
+    return source, pixels, _as_settings(ranges)
+
+
+def _as_settings(ranges: Mapping[str, GrayRange]) -> dict[str, Any]:
+    return {"gray_ranges": {k: [r.low, r.high] for k, r in ranges.items()}} if ranges else {}
 
 
 def _once_a_machine(
@@ -286,14 +306,17 @@ def extract(
     """
     backbone = _open(source, encoder, weights, image_size, device)
 
-    def look(allocate: Allocate) -> tuple[np.ndarray, tuple[np.ndarray, dict[int, str]]]:
+    def look(
+        allocate: Allocate,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, dict[int, str], dict[str, GrayRange]]]:
         found = embedding.extract(source, backbone, reporter, allocate=allocate)
-        if not found.unreadable:
-            return found.features, (found.content_hashes, {})
-        kept = _kept(len(found.features), found.unreadable)
-        return keep_rows(found.features, kept), (found.content_hashes[kept], found.unreadable)
+        hashes, unreadable, ranges = found.content_hashes, found.unreadable, found.gray_ranges
+        if not unreadable:
+            return found.features, (hashes, {}, ranges)
+        kept = _kept(len(found.features), unreadable)
+        return keep_rows(found.features, kept), (hashes[kept], unreadable, ranges)
 
-    features, (hashes, unreadable) = _once_a_machine(look, np.float32, scratch)
+    features, (hashes, unreadable, ranges) = _once_a_machine(look, np.float32, scratch)
     if unreadable:
         source = source.without_unreadable(unreadable)
     return Inputs(
@@ -305,7 +328,7 @@ def extract(
             f"{features.shape[1]:,} features per image, pretrained and frozen",
         ),
         encoder=backbone.name,
-        origin=_origin(backbone),
+        origin=_origin(backbone) | _as_settings(ranges),
         content_hashes=hashes,
     )
 
@@ -339,14 +362,14 @@ def decode_for_backbone(
     backbone = _open(source, encoder, weights, image_size, device)
     side = backbone.image_size
     found = replace(plan_images(source.manifest.images), channels=3)
-    source, pixels = _decode(source, found, (side, side), reporter, scratch)
+    source, pixels, ranges = _decode(source, found, (side, side), reporter, scratch)
     preprocess = backbone.preprocess
     return Inputs(
         source,
         pixels,
         EncoderChoice("backbone", (3, side, side), "pretrained, then trained on your images"),
         encoder=backbone.name,
-        origin=_origin(backbone),
+        origin=_origin(backbone) | ranges,
         fine_tuning=FineTuning(
             backbone.name,
             PixelStatistics(preprocess.mean, preprocess.std),

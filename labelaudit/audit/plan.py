@@ -207,6 +207,8 @@ def _introduce(plan: AuditPlan, reporter: Reporter) -> None:
             f"Encoder {inputs.choice.name} on {plan.device.type}, reading {width}x{height}"
             f" {'gray' if channels == 1 else 'color'} ({inputs.choice.reason})."
         )
+    if inputs.choice.name == "mlp" and plan.config.network.statistics.low_contrast:
+        reporter.say("The images have little contrast, so the mlp reads them standardized.")
     reporter.say(f"{reading} {plan.epochs} epochs of {plan.batches.steps} steps.")
 
 

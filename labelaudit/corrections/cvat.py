@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -19,6 +20,8 @@ from labelaudit.corrections.export_files import (
 from labelaudit.corrections.label_studio_answers import NOT_IN_XML
 from labelaudit.corrections.run import rows_of
 from labelaudit.errors import OptionError
+from labelaudit.files import check_regular
+from labelaudit.images.opening import readable_formats
 
 _CVAT_ATTRIBUTES = ("suggested_label", "suspect_score", "decision", "corrected_label")
 _NOT_IN_XML = re.compile(f"[{NOT_IN_XML}]")
@@ -103,7 +106,8 @@ def _element(parent: ET.Element, tag: str, text: str) -> None:
 def _size(file: str) -> dict[str, str]:
     """Return width and height of an image, or nothing if it cannot be read."""
     try:
-        with Image.open(file) as image:
+        check_regular(Path(file))
+        with Image.open(file, formats=readable_formats()) as image:
             return {"width": str(image.width), "height": str(image.height)}
     except (OSError, ValueError, Image.DecompressionBombError):
         return {}

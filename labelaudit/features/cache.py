@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone
 from labelaudit.files import atomic_write, remove_partial_files
 from labelaudit.images.containers import Images, Pixels, UnreadableImageError
+from labelaudit.images.gray_range import GrayRange, GrayRanges
 from labelaudit.images.pillow import load_visited
 from labelaudit.images.visits import Progress, visit_images
 
@@ -57,12 +58,15 @@ class ExtractedFeatures:
         Equal for files, or arrays of pixels, with the same content; zero where unreadable.
     num_computed : int
         Number of images whose features were computed; the others were in the cache.
+    gray_ranges : dict of str to GrayRange
+        See `labelaudit.images.decode.DecodedImages`.
     """
 
     features: Floats
     unreadable: dict[int, str]
     content_hashes: Hashes
     num_computed: int
+    gray_ranges: dict[str, GrayRange] = field(default_factory=dict)
 
 
 def extract_features(
@@ -112,12 +116,13 @@ def extract_features(
     num_known = len(known)
     size = _batch_size(backbone)
     resize = (backbone.preprocess.resize,) * 2
+    ranges = GrayRanges(images)
 
     def visit(index: int, data: bytes | Pixels) -> tuple[bytes, Pixels | None]:
-        key = content_key(data)
+        key = content_key(data, ranges.range_of_encoded(data))
         if key in known:
             return key, None
-        return key, backbone.preprocess(load_visited(data, reducible_to=resize))
+        return key, backbone.preprocess(load_visited(data, resize, ranges))
 
     keys = np.zeros(len(images), f"V{HASH_BYTES}")
     unreadable: dict[int, str] = {}
@@ -145,7 +150,8 @@ def extract_features(
     shape = (len(images), backbone.feature_size)
     features = np.zeros(shape, np.float32) if allocate is None else allocate(shape)
     store.fetch(keys, np.setdiff1d(np.arange(len(images)), list(unreadable)), features)
-    return ExtractedFeatures(features, unreadable, keys, len(known) - num_known)
+    computed = len(known) - num_known
+    return ExtractedFeatures(features, unreadable, keys, computed, ranges.measured)
 
 
 def default_cache_dir() -> Path:
@@ -171,14 +177,19 @@ def default_cache_dir() -> Path:
         ) from error
 
 
-def content_key(data: bytes | Pixels) -> bytes:
-    """Return 16 bytes that identify the content of an image: its encoded bytes, or its pixels."""
+def content_key(data: bytes | Pixels, gray_range: GrayRange | None = None) -> bytes:
+    """Return 16 bytes that identify the content of an image: its encoded bytes, or its pixels.
+
+    `gray_range` is that by which an image with more than 8 bits is scaled, which other images decide.
+    """
     digest = hashlib.blake2b(digest_size=HASH_BYTES)
     if isinstance(data, np.ndarray):
         digest.update(f"pixels {data.shape}".encode())
         digest.update(np.ascontiguousarray(data).data)
     else:
         digest.update(data)
+    if gray_range is not None:
+        digest.update(f"gray {gray_range.low!r} {gray_range.high!r}".encode())
     return digest.digest()
 
 

@@ -17,6 +17,7 @@ from labelaudit.errors import OutputError
 from labelaudit.features.backbones import Backbone, open_backbone
 from labelaudit.features.cache import ExtractedFeatures, Floats, extract_features
 from labelaudit.files import atomic_write, check_room, is_utf8, remove_partial_files
+from labelaudit.images.gray_range import describe_ranges
 from labelaudit.images.store import make_store
 from labelaudit.progress import Reporter
 from labelaudit.sources.folders import read_source
@@ -135,6 +136,8 @@ def extract(
             allocate=allocate or partial(make_store, dtype=np.float32),
             on_progress=bar.reach,
         )
+    for line in describe_ranges(found.gray_ranges):
+        reporter.say(line)
     known = len(images) - len(found.unreadable) - found.num_computed
     if known:
         reporter.say(f"{known:,} of the images are in the cache; their features are reused.")

@@ -3,6 +3,8 @@
 They share the interface `Images`: the number of images, and the encoded bytes (or the array) of each.
 """
 
+import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -15,11 +17,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelaudit.files import kind_of_file
+
 Pixels = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.int64]
 # A row group of a few thousand thumbnails, or of a hundred photos, takes about 10 MB, so there is room
 # for one per decoding thread.
 ROW_GROUP_CACHE_BYTES = 256 * 2**20
+# Larger files are not read as images. Of those of many pixels none would be decoded.
+LARGEST_FILE = 2**30
+# A compressed part of a parquet file that unpacks to more than this, and to more than this many times
+# its size, was made to fill the memory. Encoded images do not compress.
+LARGEST_ROW_GROUP, ROW_GROUP_RATIO = 512 * 2**20, 100
 
 
 class UnreadableImageError(OSError):
@@ -65,7 +74,7 @@ class ImageFiles:
 
     def read(self, index: int) -> bytes:
         """Return the file's bytes; raises OSError where it cannot be read."""
-        return Path(self._paths[index]).read_bytes()
+        return read_regular(self._paths[index])
 
     def subset(self, indices: Indices) -> "ImageFiles":
         """Return the files at `indices` (M,)."""
@@ -205,6 +214,42 @@ class CellImages:
         return CellImages(self._table, self._column, self._rows[indices])
 
 
+def read_regular(path: str | Path) -> bytes:
+    """Return the content of a regular file, or of one that a link leads to.
+
+    Raises
+    ------
+    OSError
+        It cannot be read, is something else (a named pipe would be waited for, a device read for ever),
+        or is too large to be an image.
+    """
+    try:
+        # Before it is opened, because opening a device may change something.
+        _refuse_irregular(os.stat(path))  # noqa: PTH116 - a path may be text, for speed
+        # The flag: it may have become a named pipe, for whose writer opening would wait.
+        number = os.open(
+            path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
+    except ValueError as error:  # a zero byte in the path
+        raise UnreadableImageError(f"the path cannot be opened: {error}") from None
+    with os.fdopen(number, "rb") as file:
+        status = os.fstat(number)
+        _refuse_irregular(status)
+        if status.st_size > LARGEST_FILE:
+            raise UnreadableImageError(
+                f"the file has {status.st_size:,} bytes, too many for an image"
+            )
+        if status.st_size > LARGEST_ROW_GROUP // 16 and not any(file.peek(64)[:64]):
+            raise UnreadableImageError("the file begins with zeros and is no image")
+        # Not more than it had: files of the system may say 0 and never end.
+        return file.read(status.st_size)
+
+
+def _refuse_irregular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableImageError(f"not a regular file but {kind_of_file(status.st_mode)}")
+
+
 def _bytes_of(cell: Any, locate: Callable[[str], Path]) -> bytes:
     """Return the image in a cell: binary, or Hugging Face's struct{bytes, path}."""
     if isinstance(cell, bytes):
@@ -213,7 +258,7 @@ def _bytes_of(cell: Any, locate: Callable[[str], Path]) -> bytes:
         data: bytes = cell["bytes"]
         return data
     if cell is not None and cell.get("path"):
-        return locate(cell["path"]).read_bytes()
+        return read_regular(locate(cell["path"]))
     raise OSError("the table's cell holds no image")
 
 
@@ -233,10 +278,36 @@ class _Shard:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
         return group, row - int(self._starts[group])
 
+    def _repeated(self, group: int) -> list[str]:
+        """Return the columns of a row group that repeat few images, often enough to fill the memory.
+
+        Raises UnreadableImageError if the row group itself unpacks to that much.
+        """
+        repeated = []
+        row_group = self._footer.row_group(group)
+        for number in range(row_group.num_columns):
+            chunk = row_group.column(number)
+            name = chunk.path_in_schema
+            if name.split(".")[0] != self._column or chunk.physical_type != "BYTE_ARRAY":
+                continue
+            packed, unpacked = chunk.total_compressed_size, chunk.total_uncompressed_size
+            if unpacked > max(LARGEST_ROW_GROUP, ROW_GROUP_RATIO * packed):
+                raise UnreadableImageError(
+                    f"a part of {self.file.name} unpacks from {packed:,} to {unpacked:,} bytes, as in a"
+                    " file made to fill the memory"
+                )
+            if chunk.has_dictionary_page and unpacked * chunk.num_values > LARGEST_ROW_GROUP:
+                distinct = chunk.data_page_offset - chunk.dictionary_page_offset
+                repeated += [name] if 2 * distinct > packed else []
+        return repeated
+
     def read(self, group: int) -> pa.ChunkedArray:
         # A file handle of its own for each read: one shared by threads is not safe to seek in.
+        again = self._repeated(group)
         try:
-            with pq.ParquetFile(self.file, metadata=self._footer) as opened:
+            with pq.ParquetFile(
+                self.file, metadata=self._footer, read_dictionary=again or None
+            ) as opened:
                 table = opened.read_row_group(group, columns=[self._column], use_threads=False)
         except pa.ArrowException as error:
             raise OSError(f"a damaged part of {self.file.name}: {error}") from error

@@ -7,13 +7,14 @@ An image that cannot be decoded raises no error here. It is listed with the reas
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from labelaudit.images.containers import Images, Pixels
+from labelaudit.images.gray_range import GrayRange, GrayRanges
 from labelaudit.images.pillow import has_color, load_visited
 from labelaudit.images.plan import ImagePlan
 from labelaudit.images.visits import Progress, visit_images
@@ -29,10 +30,14 @@ class DecodedImages:
         The images in order. Unreadable ones are zero.
     unreadable : dict of int to str
         The reason for each image that could not be decoded, by its index, in order.
+    gray_ranges : dict of str to GrayRange
+        By which ranges images with more than 8 bits were scaled: "integers", "floats". Empty if there
+        are no such images.
     """
 
     pixels: Pixels
     unreadable: dict[int, str]
+    gray_ranges: dict[str, GrayRange] = field(default_factory=dict)
 
 
 class ColorFoundError(Exception):
@@ -140,11 +145,12 @@ def decode_images(
     if pixels.shape != shape or pixels.dtype != np.uint8:
         raise ValueError(f"out is {pixels.shape} {pixels.dtype}, not {shape} uint8")
     unreadable: dict[int, str] = {}
+    ranges = GrayRanges(images)
     progress = Progress(total, on_progress)
     done = 0
 
     def decode(index: int, data: bytes | Pixels) -> None:
-        _decode_into(pixels[index], data, index)
+        _decode_into(pixels[index], data, index, ranges)
 
     with closing(visit_images(images, decode, workers=workers)) as visits:
         for visited in visits:
@@ -154,13 +160,13 @@ def decode_images(
                     unreadable[index] = str(failed)
             done += len(visited)
             progress.reached(done)
-    return DecodedImages(pixels=pixels, unreadable=unreadable)
+    return DecodedImages(pixels=pixels, unreadable=unreadable, gray_ranges=ranges.measured)
 
 
-def _decode_into(target: Pixels, data: bytes | Pixels, index: int) -> None:
+def _decode_into(target: Pixels, data: bytes | Pixels, index: int, ranges: GrayRanges) -> None:
     """Decode image `index` into `target` (C, H, W)."""
     channels, height, width = target.shape
-    image = load_visited(data, reducible_to=(height, width))
+    image = load_visited(data, (height, width), ranges)
     if channels == 1 and image.mode == "RGB":
         if has_color(image):
             raise ColorFoundError(index)

@@ -1,25 +1,25 @@
 """Decode one image as a person sees it, by Pillow."""
 
-import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from PIL import Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops
 
 from labelaudit.images.containers import Pixels, UnreadableImageError
+from labelaudit.images.gray_range import GrayRanges, is_wide, range_of_one, values_of
+from labelaudit.images.opening import (
+    BOMB_BYTES,
+    bytes_to_decode,
+    check_unpacked,
+    open_encoded,
+    reason_of,
+    room_to_decode,
+)
 
 # Pillow's modes that are gray, with or without alpha; those of 16 bits begin with "I".
 GRAY_MODES = frozenset({"1", "L", "LA", "La", "F"})
-# Formats by the first bytes of a file. Pillow can recognize them, but tries its 40 readers one after
-# the other, which takes longer than decoding a thumbnail.
-_BEGINNINGS = {
-    b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG\r\n": "PNG",
-    b"GIF8": "GIF",
-    b"RIFF": "WEBP",
-}
 # Keys of `Image.info` in which Pillow stores metadata that may contain an orientation.
 _ORIENTATION_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
 _ORIENTATION_TAG = 0x0112
@@ -38,8 +38,8 @@ def load_image(data: bytes | Pixels) -> Image.Image:
     """Decode one image as a person would see it.
 
     The EXIF orientation is applied. Transparent pixels become white. CMYK and other color spaces
-    become RGB. Gray of 16 bits or floats is scaled to 8 bits. Of an animation the first frame is
-    returned.
+    become RGB. Gray of 16 bits or floats is scaled to 8 bits, by the range of this image alone. Of an
+    animation the first frame is returned.
 
     Parameters
     ----------
@@ -66,7 +66,11 @@ def load_image(data: bytes | Pixels) -> Image.Image:
         return load_visited(data)
 
 
-def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = None) -> Image.Image:
+def load_visited(
+    data: bytes | Pixels,
+    reducible_to: tuple[int, int] | None = None,
+    ranges: GrayRanges | None = None,
+) -> Image.Image:
     """Decode one image like `load_image`, in a thread of `visit_images`.
 
     Parameters
@@ -76,6 +80,9 @@ def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = No
     reducible_to : (height, width), optional
         A JPEG of at least four times this size may be decoded smaller, but at least twice this size.
         Its decoder halves images at almost no cost.
+    ranges : GrayRanges, optional
+        The ranges of gray values of all images of the source, by which those with more than 8 bits are
+        scaled. By default each is scaled by its own.
 
     Raises
     ------
@@ -87,41 +94,33 @@ def load_visited(data: bytes | Pixels, reducible_to: tuple[int, int] | None = No
         return as_seen(Image.fromarray(pixels))
     if not data:
         raise UnreadableImageError("the file is empty")
+    needed = 0
     try:
         image = open_encoded(data)
+        check_unpacked(image, len(data))
+        if ranges is not None and is_wide(image.mode):
+            ranges.measure()
+        needed = bytes_to_decode(image)
         if reducible_to is not None:
             # A square, because the orientation may still swap the sides.
             side = 2 * max(reducible_to)
             image.draft(image.mode, (side, side))
-        image.load()
-        return as_seen(image)
-    except MemoryError:
-        # The machine lacks memory. The file is not damaged and must not be reported as such.
-        raise
+        if image.format == "JPEG":
+            needed = max(needed, 4 * image.width * image.height)
+        with room_to_decode(needed):
+            image.load()
+            return as_seen(image, ranges)
+    except MemoryError as error:
+        if needed < BOMB_BYTES:
+            # The machine lacks memory. The file is not damaged and must not be reported as such.
+            raise
+        raise UnreadableImageError(
+            f"{image.width:,} x {image.height:,} pixels need more memory than is free; save it smaller"
+        ) from error
     except Exception as error:
         # On damaged files Pillow's decoders raise almost any exception: OSError, SyntaxError,
         # ValueError, struct.error, KeyError, ...
         raise UnreadableImageError(reason_of(error)) from error
-
-
-def open_encoded(data: bytes) -> Image.Image:
-    """Open an image by its header; on damaged files almost any exception is raised."""
-    known = next((name for start, name in _BEGINNINGS.items() if data.startswith(start)), None)
-    return Image.open(io.BytesIO(data), formats=None if known is None else [known])
-
-
-def reason_of(error: Exception) -> str:
-    """Return why an image cannot be read, as a report can show it."""
-    if isinstance(error, FileNotFoundError):
-        return "the file does not exist"
-    if isinstance(error, PermissionError):
-        return "no permission to read the file"
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image that Pillow can read"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"too many pixels to decode safely: {error}"
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 @contextmanager
@@ -136,11 +135,11 @@ def quiet_pillow() -> Iterator[None]:
         yield
 
 
-def as_seen(image: Image.Image) -> Image.Image:
-    """Convert a loaded image to "L" or "RGB", upright."""
+def as_seen(image: Image.Image, ranges: GrayRanges | None = None) -> Image.Image:
+    """Convert a loaded image to "L" or "RGB", upright; for `ranges` see `load_visited`."""
     orientation = orientation_of(image)
-    if image.mode.startswith("I") or image.mode == "F":
-        seen = _narrow(image)
+    if is_wide(image.mode):
+        seen = _narrow(image, ranges)
     elif image.has_transparency_data and image.mode != "CMYK":
         seen = _on_white(image)
     elif image.mode in ("L", "RGB"):
@@ -175,29 +174,11 @@ def _on_white(image: Image.Image) -> Image.Image:
     return canvas
 
 
-def _narrow(image: Image.Image) -> Image.Image:
-    """Scale gray of 16 bits, 32 bits or floats to 8 bits.
-
-    Integers from 0 to 65,535 are scaled as 16 bits, unless none exceeds 255: those are 8 bits in
-    a wide file. Floats from 0 to 1 are scaled by 255 and those from 0 to 255 kept. Anything else
-    is stretched from its minimum to its maximum.
-    """
-    values = np.asarray(image).astype(np.float64)  # (H, W)
-    finite = np.isfinite(values)
-    values[~finite] = 0.0
-    low = float(values.min(where=finite, initial=np.inf))
-    high = float(values.max(where=finite, initial=-np.inf))
-    if not finite.any() or low == high == 0.0:
-        scaled = np.zeros_like(values)
-    elif image.mode == "F" and low >= 0.0 and high <= 1.0:
-        scaled = values * 255.0
-    elif low >= 0.0 and high <= 255.0:
-        scaled = values
-    elif image.mode != "F" and low >= 0.0 and high <= 65535.0:
-        scaled = values / 257.0
-    else:
-        scaled = (values - low) * (255.0 / max(high - low, 1e-12))
-    narrow = np.rint(scaled).clip(0, 255).astype(np.uint8)
+def _narrow(image: Image.Image, ranges: GrayRanges | None) -> Image.Image:
+    """Scale gray of 16 bits, 32 bits or floats to 8 bits."""
+    found = range_of_one(image) if ranges is None else ranges.range_of(image)
+    values = values_of(image)  # (H, W)
+    narrow = found.narrow(values)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         narrow[values == transparent] = 255

@@ -8,14 +8,19 @@ from PIL import Image
 
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Images
+from labelaudit.images.opening import (
+    bytes_to_decode,
+    check_unpacked,
+    open_encoded,
+    reason_of,
+    room_to_decode,
+)
 from labelaudit.images.pillow import (
     GRAY_MODES,
     has_color,
     load_visited,
-    open_encoded,
     orientation_of,
     quiet_pillow,
-    reason_of,
 )
 from labelaudit.images.visits import usable_cores
 
@@ -107,8 +112,10 @@ def _probe(images: Images, index: int) -> "_Header | str":
         if not data:
             return "the file is empty"
         with open_encoded(data) as image:
+            check_unpacked(image, len(data))
             if image.format == "TIFF":
-                image.load()  # only then does Pillow apply the orientation and remove the tag
+                with room_to_decode(bytes_to_decode(image)):
+                    image.load()  # only then does Pillow apply the orientation and remove the tag
             width, height = image.size
             if orientation_of(image) >= 5:  # a quarter turn
                 width, height = height, width

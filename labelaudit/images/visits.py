@@ -10,7 +10,8 @@ from typing import TypeVar
 from PIL import Image
 
 from labelaudit.images.containers import Images, Pixels, UnreadableImageError
-from labelaudit.images.pillow import quiet_pillow, reason_of
+from labelaudit.images.opening import reason_of
+from labelaudit.images.pillow import quiet_pillow
 
 T = TypeVar("T")
 

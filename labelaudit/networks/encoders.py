@@ -34,7 +34,7 @@ SHIFT_SMALLEST = 16
 def _mlp(image_shape: ImageShape, statistics: PixelStatistics, backbone: str) -> Encoder:
     from labelaudit.networks.mlp import MLPEncoder
 
-    return MLPEncoder(image_shape)
+    return MLPEncoder(image_shape, statistics)
 
 
 def _mlp_decoder(image_shape: ImageShape) -> Decoder:

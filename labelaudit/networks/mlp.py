@@ -19,16 +19,26 @@ FEATURE_DROPOUT = 0.25
 
 
 class MLPEncoder(Encoder):
-    """The paper's MNIST encoder on pixels in [0, 1], without noise or augmentation."""
+    """The paper's MNIST encoder on pixels in [0, 1], without noise or augmentation.
 
-    def __init__(self, image_shape: ImageShape, za_size: int = 50, hidden: int = 784) -> None:
+    Pixels of low contrast, which all are nearly equal, are standardized first.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        statistics: PixelStatistics,
+        za_size: int = 50,
+        hidden: int = 784,
+    ) -> None:
         super().__init__()
         self.za_shape = (za_size,)
+        self.scale = Standardize(statistics) if statistics.low_contrast else nn.Identity()
         self.net = mlp(math.prod(image_shape), hidden, 2 * za_size)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Encoder.forward`."""
-        mean, logvar = self.net(images.flatten(1)).chunk(2, dim=1)
+        mean, logvar = self.net(self.scale(images).flatten(1)).chunk(2, dim=1)
         return mean, logvar
 
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 INPUT_NOISE = 0.15  # standard deviation in standardized units (paper, Table 4)
 # Largest number of images, and of values, from which statistics are taken.
 STATISTICS_SAMPLE, STATISTICS_VALUES = 10_000, 1 << 25
+# Pixels that deviate less from their mean in all channels have little contrast. Those of photos and
+# digits deviate by 0.2 to 0.4.
+LOW_CONTRAST = 0.08
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,11 @@ class PixelStatistics:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def low_contrast(self) -> bool:
+        """Whether pixels differ so little that a network needs them standardized."""
+        return max(self.std) < LOW_CONTRAST
 
     @classmethod
     def of(cls, pixels: np.ndarray) -> PixelStatistics:

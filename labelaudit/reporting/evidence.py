@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from labelaudit.images.containers import Images, Indices, Pixels
+from labelaudit.images.gray_range import GrayRanges
 from labelaudit.images.pillow import load_visited
 from labelaudit.images.visits import visit_images
 
@@ -111,10 +112,11 @@ def nearest_right_labeled(
 
 def source_pictures(images: Images) -> Pictures:
     """Return a function that reads the images of some rows from their source, in several threads."""
+    ranges = GrayRanges(images)
 
     def pictures(rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
         def load(position: int, data: bytes | Pixels) -> T:
-            image = load_visited(data, reducible_to=(PICTURE_SIDE, PICTURE_SIDE))
+            image = load_visited(data, (PICTURE_SIDE, PICTURE_SIDE), ranges)
             return look(int(rows[position]), image)
 
         with closing(visit_images(images.subset(rows), load, step=8)) as visits:

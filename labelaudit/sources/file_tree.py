@@ -13,9 +13,19 @@ from labelaudit.sources.manifest import Texts
 from labelaudit.sources.wording import count, some
 
 IMAGE_SUFFIXES = frozenset({
-    "apng", "avif", "bmp", "dib", "gif", "ico", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg",
-    "pbm", "pcx", "pgm", "png", "pnm", "ppm", "sgi", "tga", "tif", "tiff", "webp",
+    "apng", "avif", "bmp", "dib", "gif", "heic", "heif", "hif", "ico", "j2k", "jfif", "jp2", "jpe",
+    "jpeg", "jpg", "mpo", "pbm", "pcx", "pgm", "png", "pnm", "ppm", "sgi", "tga", "tif", "tiff",
+    "webp",
 })  # fmt: skip
+# Folders of other programs, in lower case, which hold thumbnails, copies or deleted files. Like hidden
+# ones they are not read.
+SYSTEM_FOLDERS = frozenset({
+    "@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "$recycle.bin", "recycler",
+    "__macosx", "__pycache__", "lost+found", "system volume information",
+})  # fmt: skip
+# The marker of a folder that labelaudit has written, see `labelaudit.reporting.run_folder`. Results are
+# no samples.
+RESULTS_MARKER = "labelaudit.json"
 WINDOWS_ROOT = re.compile(r"[A-Za-z]:/|//")
 
 
@@ -27,7 +37,10 @@ def source_name(source: str | Path) -> str:
 
 
 class FileTree:
-    """The visible files below a folder. Each directory is listed once, when it is first needed."""
+    """The visible files below a folder. Each directory is listed once, when it is first needed.
+
+    Not visible are hidden folders, those of `SYSTEM_FOLDERS`, and results of labelaudit.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -39,23 +52,37 @@ class FileTree:
         self._prefix = str(root / "x")[:-1]
         self._files: dict[str, frozenset[str]] = {}
         self._stems: dict[str, dict[str, list[str]]] = {}
+        self._invisible: dict[str, bool] = {"": False}
         self.unnameable: list[tuple[str, str, str]] = []
+        self.unlisted: list[tuple[str, str, str]] = []
 
     def walk(self) -> list[str]:
         """Return all visible files as sorted relative paths; linked folders are followed once."""
         files: list[str] = []
         seen: set[tuple[int, int]] = set()
         directories, links = [""], list[str]()
+        linked_folders: set[str] = set()
         while directories or links:
             # Links last, so that a folder is listed at its own place and not at that of a link.
             directory = directories.pop() if directories else links.pop()
-            status = (self.root / directory).stat()
-            if (status.st_dev, status.st_ino) in seen:
+            try:
+                status = (self.root / directory).stat()
+                if (status.st_dev, status.st_ino) in seen:
+                    continue
+                seen.add((status.st_dev, status.st_ino))
+                below, linked = self._list(directory)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if directory not in linked_folders:
+                    raise SourceError(
+                        f"the folder {self.root / directory} cannot be read: {reason}"
+                    ) from error
+                # One bad link is no reason to refuse all other files.
+                self.unlisted.append((directory, self._prefix + directory, reason))
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            below, linked = self._list(directory)
             directories += below
             links += sorted(linked, reverse=True)
+            linked_folders.update(linked)
             base = f"{directory}/" if directory else ""
             files += [base + name for name in self._files[directory]]
         return sorted(files)
@@ -64,38 +91,65 @@ class FileTree:
         """List a directory's files into `_files`; return its subfolders and its linked ones."""
         base = f"{directory}/" if directory else ""
         names, below, linked = list[str](), list[str](), list[str]()
-        try:
-            with os.scandir(self.root / directory) as entries:
-                for entry in entries:
-                    name = entry.name
-                    if name.startswith("."):
-                        continue
-                    if not (name.isascii() or _is_utf8(name)):
-                        # Such a name can neither be written into results nor occur in a table.
-                        shown = os.fsencode(base + name).decode("utf-8", "backslashreplace")
-                        reason = "the file's name is not UTF-8; rename it"
-                        self.unnameable.append((shown, self._prefix + shown, reason))
-                    elif entry.is_dir():
+        unnameable: list[tuple[str, str, str]] = []
+        with os.scandir(self.root / directory) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    continue
+                if not (name.isascii() or _is_utf8(name)):
+                    # Such a name can neither be written into results nor occur in a table.
+                    shown = os.fsencode(base + name).decode("utf-8", "backslashreplace")
+                    reason = "the file's name is not UTF-8; rename it"
+                    unnameable.append((shown, self._prefix + shown, reason))
+                elif _is_folder(entry):
+                    if name.lower() not in SYSTEM_FOLDERS:
                         (linked if entry.is_symlink() else below).append(base + name)
-                    elif entry.is_file() or entry.is_symlink():
-                        names.append(name)  # a broken link is reported as an unreadable image
-        except OSError as error:
-            raise SourceError(
-                f"the folder {self.root / directory} cannot be read: {error.strerror}"
-            ) from error
+                elif entry.is_symlink() or entry.is_file() or suffix_of(name) in IMAGE_SUFFIXES:
+                    # A broken link, or a named pipe, is reported as an unreadable image.
+                    names.append(name)
+        if directory and RESULTS_MARKER in names:
+            names, below, linked, unnameable = [], [], [], []
+            self._invisible[directory] = True
+        self.unnameable += unnameable
         self._files[directory] = frozenset(names)
         return below, linked
 
+    def folders(self, base: str = "") -> list[str]:
+        """Return the names of the visible folders directly in `base` ("" or with its slash), sorted.
+
+        Call `walk` before.
+        """
+        inside = [
+            name[len(base) :] for name in self._files if name.startswith(base) and name != base
+        ]
+        return sorted(
+            name
+            for name in inside
+            if name and "/" not in name and not self._invisible.get(base + name, False)
+        )
+
+    def _is_invisible(self, directory: str) -> bool:
+        """Whether a directory is hidden, one of `SYSTEM_FOLDERS`, or in results of labelaudit."""
+        if directory not in self._invisible:
+            parent, _, name = directory.rpartition("/")
+            self._invisible[directory] = (
+                name.startswith(".")
+                or name.lower() in SYSTEM_FOLDERS
+                or self._is_invisible(parent)
+                or (self.root / directory / RESULTS_MARKER).is_file()
+            )
+        return self._invisible[directory]
+
     def _files_in(self, directory: str) -> frozenset[str]:
         if directory not in self._files:
-            hidden = any(part.startswith(".") for part in directory.split("/"))
             try:
-                there = not hidden and (self.root / directory).is_dir()
-            except OSError:  # for example prose that is too long to be a path
-                there = False
-            if there:
-                self._list(directory)
-            else:
+                there = not self._is_invisible(directory) and (self.root / directory).is_dir()
+                if there:
+                    self._list(directory)
+            except (OSError, ValueError):
+                there = False  # for example prose that is too long to be a path
+            if not there:
                 self._files[directory] = frozenset()
         return self._files[directory]
 
@@ -145,16 +199,35 @@ class FileTree:
             return None
         return plain
 
-    def unnameable_warning(self) -> list[str]:
-        """Return a warning about files whose names are not UTF-8, or an empty list."""
-        if not self.unnameable:
-            return []
-        names = [file for file, _, _ in self.unnameable]
-        return [f"{count(names, 'file', 'files')} left out, the name is not UTF-8: {some(names)}"]
+    @property
+    def skipped(self) -> list[tuple[str, str, str]]:
+        """Files whose names are not UTF-8 and linked folders that cannot be read, as `skipped` rows."""
+        return [*self.unnameable, *self.unlisted]
+
+    def warnings(self) -> list[str]:
+        """Return a warning for each kind of `skipped`."""
+        found = []
+        if names := [file for file, _, _ in self.unnameable]:
+            found.append(
+                f"{count(names, 'file', 'files')} left out, the name is not UTF-8: {some(names)}"
+            )
+        if links := [link for link, _, _ in self.unlisted]:
+            found.append(
+                f"{count(links, 'link', 'links')} to a folder left out, which cannot be read:"
+                f" {some(links)}"
+            )
+        return found
 
     def open_paths(self, files: Sequence[str]) -> Texts:
         """Return paths (N,) that open these files."""
         return text_array([self._prefix + file.replace("/", os.sep) for file in files])
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or to where nobody may look
+        return False
 
 
 def _is_utf8(name: str) -> bool:

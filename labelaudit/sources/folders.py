@@ -8,14 +8,20 @@ labels without opening an image.
 from pathlib import Path
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import check_regular, suffix_of
 from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.cells import IMAGE_COLUMNS, Columns
 from labelaudit.sources.classes import make_source
-from labelaudit.sources.file_tree import IMAGE_SUFFIXES, FileTree, source_name
+from labelaudit.sources.file_tree import IMAGE_SUFFIXES, RESULTS_MARKER, FileTree, source_name
 from labelaudit.sources.image_tables import source_of_rows
 from labelaudit.sources.label_tables import LabelTable, read_table
 from labelaudit.sources.manifest import Source
+from labelaudit.sources.passed_over import (
+    PassedOver,
+    find_other_folders,
+    find_passed_over,
+    kinds_of,
+)
 from labelaudit.sources.shards import read_shards
 from labelaudit.sources.splits import choose_split, rows_of_split, split_folders
 from labelaudit.sources.table_formats import TABLE_FORMATS
@@ -73,6 +79,7 @@ def read_source(
     if path.is_dir():
         table = None if labels is None else Path(labels)
         return _read_folder(path, table, columns, split, require_labels)
+    check_regular(path)
     if labels is not None:
         raise SourceError(
             f"{labels}: a table of labels needs a folder of images, but {path} is a file; "
@@ -86,6 +93,11 @@ def read_source(
 def _read_folder(
     path: Path, labels: Path | None, columns: Columns, split: str | None, require_labels: bool
 ) -> Source:
+    if (path / RESULTS_MARKER).is_file():
+        raise SourceError(
+            f"{path} holds results of labelaudit ({RESULTS_MARKER}) and is no source; give the folder"
+            " of the images"
+        )
     folder = FileTree(path)
     files = folder.walk()
     images = [file for file in files if suffix_of(file) in IMAGE_SUFFIXES]
@@ -93,7 +105,8 @@ def _read_folder(
         shards = [file for file in files if suffix_of(file) == "parquet"]
         if labels is None and shards:
             return read_shards(path, path, shards, columns, split)
-        raise SourceError(f"no image found in {path}; looked for .png, .jpg and the like")
+        there = f" ({kinds_of(files)})" if files else ""
+        raise SourceError(f"no image found in {path}{there}; looked for .png, .jpg and the like")
     warnings: list[str] = []
     if labels is not None:
         table = read_table(labels, columns)
@@ -103,6 +116,7 @@ def _read_folder(
     base = ""
     if not metadata and (splits := split_folders(images)):
         chosen = choose_split(splits, split, path, warnings)
+        warnings += find_other_folders(folder, files, splits, chosen)
         base = f"{chosen}/"
         images = [file for file in images if file.startswith(base)]
         metadata = [file for file in METADATA_FILES if f"{base}{file}" in folder]
@@ -113,7 +127,9 @@ def _read_folder(
     if split is not None:
         choose_split([], split, path, warnings)
     columns.refuse(f"{path} is read as one subfolder per class")
-    return _from_class_folders(path, folder, images, base, tables, warnings, require_labels)
+    left = find_passed_over(folder, files, base)
+    left.warnings[:0] = warnings
+    return _from_class_folders(path, folder, images, base, tables, left, require_labels)
 
 
 def _from_class_folders(
@@ -122,7 +138,7 @@ def _from_class_folders(
     images: list[str],
     base: str,
     tables: list[str],
-    warnings: list[str],
+    left: PassedOver,
     require_labels: bool,
 ) -> Source:
     labels = []
@@ -142,8 +158,8 @@ def _from_class_folders(
         paths=paths,
         images=ImageFiles(paths),
         labels=labels,
-        warnings=[*warnings, *folder.unnameable_warning()],
-        skipped=folder.unnameable,
+        warnings=[*left.warnings, *folder.warnings()],
+        skipped=[*left.rows, *folder.skipped],
         hint=hint,
         require_classes=require_labels,
     )

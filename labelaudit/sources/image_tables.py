@@ -97,8 +97,8 @@ def source_of_rows(
         marks=None if marks is None else ["" if row is None else marks[row] for row in rows],
         first=None if given is None else ["" if row is None else given[row] for row in rows],
         declared=table.declared,
-        warnings=[*warnings, *folder.unnameable_warning()],
-        skipped=[*folder.unnameable, *skipped],
+        warnings=[*warnings, *folder.warnings()],
+        skipped=[*folder.skipped, *skipped],
     )
 
 

@@ -5,6 +5,7 @@ Clean labels, if a source has them, are not in the manifest, so that they cannot
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from labelaudit.images.containers import Images, Indices, NoImages
-from labelaudit.sources.wording import count, some
+from labelaudit.sources.wording import count, kind_of_name, some
 
 UNLABELED = -1
 # With a smaller share of labeled samples each label is drawn many times in each epoch and spreads to
@@ -23,6 +24,7 @@ FEW_LABELED_SHARE = 0.05
 # Marks that a row of a table may give its label.
 VERIFIED, EXCLUDED = "verified", "excluded"
 Texts = npt.NDArray[np.object_]
+_UNREAD = "could not be read and left out"
 
 
 def are_few(num_labeled: int, num_samples: int) -> bool:
@@ -235,9 +237,7 @@ class Source:
         left = self.without_unreadable(dict.fromkeys(gone, why), f"{why} and left out")
         return replace(left, num_excluded=self.num_excluded + len(gone))
 
-    def without_unreadable(
-        self, unreadable: Mapping[int, str], fate: str = "could not be read and left out"
-    ) -> "Source":
+    def without_unreadable(self, unreadable: Mapping[int, str], fate: str = _UNREAD) -> "Source":
         """Return the samples that could be read. The others are skipped, with a warning.
 
         Parameters
@@ -260,6 +260,11 @@ class Source:
         examples = some([str(name) for name in manifest.sample_ids[gone]])
         noun = "sample" if isinstance(manifest.images, NoImages) else "image"
         warning = f"{count(gone, noun, noun + 's')} {fate}: {examples}"
+        if len(gone) > 1 and fate == _UNREAD:
+            kinds = Counter(map(kind_of_name, manifest.sample_ids[gone])).most_common(3)
+            shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds)
+            reason = Counter(unreadable.values()).most_common(1)[0][0]
+            warning += f" ({shown}; most often: {reason})"
         left = self.subset(np.delete(np.arange(manifest.num_samples), gone))
         return replace(
             left,

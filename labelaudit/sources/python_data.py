@@ -33,6 +33,7 @@ from labelaudit.sources.values import (
     is_frame,
     is_list,
     is_tensor,
+    narrow_together,
 )
 
 TAKEN = (
@@ -158,7 +159,7 @@ def _of_features(features: np.ndarray, labels: Any) -> FeatureSource:
 def _of_items(items: Iterable[Any], labels: Any) -> Source | FeatureSource:
     """Make a source of images, or of rows of features, that come one by one."""
     arrays = []
-    for row, item in enumerate(items):
+    for row, item in enumerate(narrow_together(list(items))):
         array = as_array(item)
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             raise OptionError(

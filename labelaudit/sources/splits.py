@@ -71,6 +71,11 @@ def rows_of_split(
         return np.ones(len(table.labels), bool)
     chosen = choose_split(there, split, table.where, warnings)
     assert table.splits is not None
+    if there and (bare := sum(not name for name in table.splits)):
+        warnings.append(
+            f"{table.where}: {bare:,} {'row names' if bare == 1 else 'rows name'} no split and"
+            f" {'is' if bare == 1 else 'are'} not read"
+        )
     return np.array([name == chosen for name in table.splits], bool)
 
 

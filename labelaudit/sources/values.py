@@ -72,6 +72,24 @@ def _is_pil_image(value: object) -> bool:
     return module is not None and isinstance(value, module.Image)
 
 
+def narrow_together(items: Sequence[Any]) -> Sequence[Any]:
+    """Return items whose PIL images with more than 8 bits are scaled to 8, all by one range."""
+    modes = [item.mode if _is_pil_image(item) else "" for item in items]
+    if not any(mode.startswith("I") or mode == "F" for mode in modes):
+        return items
+    from labelaudit.images.gray_range import GrayRanges, is_wide
+    from labelaudit.images.pillow import as_seen
+
+    wide = [item for item, mode in zip(items, modes, strict=True) if is_wide(mode)]
+    for image in wide:
+        image.load()
+    ranges = GrayRanges.of_loaded(wide)
+    return [
+        as_seen(item, ranges) if is_wide(mode) else item
+        for item, mode in zip(items, modes, strict=True)
+    ]
+
+
 def as_features(values: Any, what: str) -> npt.NDArray[Any]:
     """Return features from an array, tensor, DataFrame or list of rows as an array (N, D).
 
@@ -119,6 +137,7 @@ def as_images(images: Any) -> ImageArrays:
     if is_list(images):
         if not len(images):
             raise SourceError("no image found in an empty list")
+        images = narrow_together(images)
         return ImageArrays([as_pixels(one, f"image {row}") for row, one in enumerate(images)])
     return ImageArrays(_checked_pixels(as_array(images), "images"))
 

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from labelaudit.files import suffix_of
+
 
 def some(texts: Sequence[str], quote: bool = True) -> str:
     """Return up to three texts, and the number of the others."""
@@ -13,6 +15,12 @@ def some(texts: Sequence[str], quote: bool = True) -> str:
 def count(things: Sequence[object], one: str, many: str) -> str:
     """Return "1 image", "1,234 images"."""
     return f"{len(things):,} {one if len(things) == 1 else many}"
+
+
+def kind_of_name(name: str) -> str:
+    """Return the suffix of a file's name for a message: ".heic"; "no suffix" without one."""
+    suffix = suffix_of(name.rpartition("/")[2])
+    return f".{suffix}" if suffix else "no suffix"
 
 
 def repeated(texts: Iterable[str]) -> list[str]:

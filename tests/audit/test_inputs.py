@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from labelaudit import LabelAuditor
 from labelaudit.audit import inputs
 from labelaudit.audit.inputs import decode, extract, take_features, tell_notes
 from labelaudit.errors import OptionError
@@ -178,3 +179,30 @@ def test_a_pretrained_network_is_proposed_for_photos_only(photos: Path, monkeypa
     there.clear()
     decode(source, "auto", None, CPU, reporter)
     assert len(reporter.said) == 1
+
+
+def test_low_contrast_is_learned_as_well_as_full_contrast() -> None:
+    """An MLP once read pixels of 128 to 143 as they are, and learned nothing."""
+    rng = np.random.default_rng(0)
+    given = np.repeat([0, 1], 60)
+    images = rng.normal(0.3, 0.12, (120, 12, 12))
+    images[:60, 3:9, 1:5] += 0.35
+    images[60:, 3:9, 7:11] += 0.35
+    wrong = rng.choice(120, 10, replace=False)
+    given[wrong] ^= 1
+    pixels = (128 + 15 * images.clip(0, 1)).round().astype(np.uint8)
+    auditor = LabelAuditor(encoder="mlp", device="cpu", epochs=30).fit(pixels, given)
+    assert set(np.flatnonzero(auditor.is_label_issue_)) == set(wrong)
+
+
+def test_the_range_of_wide_images_is_a_setting_and_is_said(tmp_path: Path) -> None:
+    for label, offset in (("dark", 0), ("light", 60)):
+        (tmp_path / "in" / label).mkdir(parents=True)
+        for number in range(3):
+            values = np.arange(64, dtype=np.uint16).reshape(8, 8) + 1000 + offset
+            Image.fromarray(values).save(tmp_path / "in" / label / f"{number}.png")
+    lines = Lines()
+    found = decode(read_samples(tmp_path / "in"), "mlp", None, CPU, lines)
+    assert found.origin == {"gray_ranges": {"integers": [1000.0, 1123.0]}}
+    assert any("scaled from 1,000 to 1,123" in line for line in lines.said)
+    assert found.store[:3].mean() < found.store[3:].mean()

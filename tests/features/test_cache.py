@@ -89,6 +89,22 @@ def extract(images: Any, backbone: Any, cache: Path, **options: Any) -> Any:
 # --- what is computed --------------------------------------------------------------------------
 
 
+def test_features_of_wide_images_belong_to_the_range_of_their_source(tmp_path: Path) -> None:
+    paths = []
+    for value in (1000, 1050, 1100, 5000):
+        paths.append(str(tmp_path / f"{value}.png"))
+        Image.fromarray(np.full((4, 4), value, np.uint16)).save(paths[-1])
+    files = np.array(paths, dtype=object)
+    backbone = FakeBackbone()
+    three = extract(ImageFiles(files[:3]), backbone, tmp_path / "cache")
+    np.testing.assert_allclose(three.features[:, 0], [0, 0.5, 1], atol=5e-3)
+    again = extract(ImageFiles(files[:3]), backbone, tmp_path / "cache")
+    assert again.num_computed == 0
+    four = extract(ImageFiles(files), backbone, tmp_path / "cache")
+    assert four.num_computed == 4
+    np.testing.assert_allclose(four.features[:, 0], [0, 0.0125, 0.025, 1], atol=5e-3)
+
+
 def test_features_come_in_order_and_only_once(photos: ImageFiles, tmp_path: Path) -> None:
     backbone = FakeBackbone()
     reached: list[int] = []

@@ -1,5 +1,7 @@
 """One row of the table of bad and unusual inputs."""
 
+import functools
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,3 +68,23 @@ def write_labels(folder: Path, labels: np.ndarray, name: str = "labels.csv") -> 
     """Write a table with the columns ``path`` and ``label``."""
     lines = [f"{row},{label}" for row, label in enumerate(labels)]
     (folder / name).write_text("\n".join(["path,label", *lines]) + "\n")
+
+
+@functools.cache
+def _weights() -> tuple[tempfile.TemporaryDirectory, str]:
+    import torch
+    from torchvision.models import squeezenet1_1
+
+    folder = tempfile.TemporaryDirectory(prefix="labelaudit-weights-")
+    file = str(Path(folder.name) / "squeezenet.pt")
+    torch.save(squeezenet1_1(weights=None).state_dict(), file)
+    return folder, file
+
+
+def embed_command(source: str) -> list[str]:
+    """Return a command that reads and decodes all images in a twentieth of a second.
+
+    It writes ``features.parquet``. Its network has random weights, because only the reading counts.
+    """
+    options = ["--encoder", "squeezenet1_1", "--image-size", "32", "--out", "features.parquet"]
+    return ["embed", source, *options, "--weights", _weights()[1]]
