@@ -124,5 +124,9 @@ def kind_of_file(mode: int) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Return a file name's suffix in lower case and without its dot."""
-    return name.rpartition(".")[2].lower() if "." in name else ""
+    """Return a file name's suffix in lower case and without its dot; "csv.gz" of a packed file."""
+    *_, inner, suffix = ("", "", *name.lower().split("."))
+    if "." not in name:
+        return ""
+    packed = suffix == "gz" and name.count(".") > 1
+    return f"{inner}.{suffix}" if packed else suffix

@@ -26,7 +26,7 @@ def as_text(value: object) -> str:
     Raises TypeError for lists and objects. Its message names the type.
     """
     if isinstance(value, str):
-        return str(value)
+        return well_formed(str(value))
     if value is None or value is pd.NA or value is pd.NaT:
         return ""
     if isinstance(value, bool | np.bool_):
@@ -42,6 +42,16 @@ def as_text(value: object) -> str:
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"a {type(value).__name__}, not text or a number")
+
+
+def well_formed(text: str) -> str:
+    r"""Return a text with halves of surrogate pairs, which no file can hold, written as "\\udcff".
+
+    JSON may hold them as escapes, and so do names of files that are not UTF-8.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_array(texts: Sequence[str]) -> Texts:
