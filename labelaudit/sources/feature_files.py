@@ -182,7 +182,10 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
         names = texts_of_column(file, opened, schema.field(id_column))
         if names is None:
             kind = schema.field(id_column).type
-            raise SourceError(f'the ids in the column "{id_column}" of {file} are {kind}, not text')
+            raise SourceError(
+                f"the id in row 0 of {file} is a {kind}, not text or a number; the column of ids is"
+                f' "{id_column}"'
+            )
         position = _positions(file, names, ids)
         values: Floats | None = None
         start = 0

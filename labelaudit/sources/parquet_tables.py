@@ -13,9 +13,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.files import check_regular
+from labelaudit.files import check_regular, suffix_of
 from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
+from labelaudit.sources.file_tree import IMAGE_SUFFIXES
 from labelaudit.sources.manifest import UNLABELED
 from labelaudit.sources.memory import free_memory, refuse_larger
 
@@ -252,7 +253,10 @@ def _batch_rows(footer: pq.FileMetaData, leaf: str) -> int:
 def _typed_image_column(file: Path, opened: pq.ParquetFile, columns: Columns) -> str | None:
     """Return the column whose type is that of encoded images; None if there is none."""
     names: list[str] = []
+    times = Counter(opened.schema_arrow.names)
     for field in opened.schema_arrow:
+        if times[field.name] > 1:
+            continue
         named = field.name == columns.image or field.name.strip().lower() in IMAGE_COLUMNS
         struct = pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
         binary = named and is_binary(field.type)
@@ -267,28 +271,30 @@ def _typed_image_column(file: Path, opened: pq.ParquetFile, columns: Columns) ->
             f"{file} has several columns of images: {', '.join(names)}; "
             "choose one with `image_column`"
         )
-    refuse_repeated(file, opened.schema_arrow.names, names)
     return names[0] if names else None
 
 
 def _holds_text(opened: pq.ParquetFile, column: str) -> bool:
-    """Return whether the first cells of a binary column are text, such as paths, and not images."""
-    if opened.schema_arrow.names.count(column) > 1:
-        return False
+    """Return whether the first cells of a binary column are text, such as paths, and not images.
+
+    A column called "image" holds paths only if they end like names of images.
+    """
+    paths = column.strip().lower() == "image"
     rows = min(PROBED_ROWS, _batch_rows(opened.metadata, column))
     for batch in opened.iter_batches(rows, columns=[column]):
         cells = [cell for cell in batch.column(column).to_pylist() if cell]
         if cells:
-            return all(_is_text(cell) for cell in cells)
+            return all(_is_text(cell, path=paths) for cell in cells)
     return False
 
 
-def _is_text(data: bytes) -> bool:
-    """Return whether bytes are a line of text. Encoded images have control characters."""
+def _is_text(data: bytes, *, path: bool) -> bool:
+    """Return whether bytes are a line of text, or a path. Encoded images have control characters."""
     try:
-        return data.decode().isprintable()
+        text = data.decode()
     except UnicodeDecodeError:
         return False
+    return text.isprintable() and (not path or suffix_of(text) in IMAGE_SUFFIXES)
 
 
 def _all_null(footer: pq.FileMetaData, leaf: str) -> bool:

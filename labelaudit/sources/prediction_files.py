@@ -285,7 +285,8 @@ def _by_id(
             ids = texts_of_array(cells)
             if ids is None:
                 raise SourceError(
-                    f'the ids in the column "{id_column}" of {path} are {cells.type}, not text'
+                    f"the id in row 0 of {path} is a {cells.type}, not text or a number; the column"
+                    f' of ids is "{id_column}"'
                 )
             seen += len(ids)
             example = example or (ids[0] if ids else "")
