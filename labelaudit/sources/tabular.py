@@ -46,12 +46,9 @@ FEWEST_TO_COUNT = 20
 # How programs write that a number is missing, in any case: the list of pandas, and "?", "-" and the
 # like of older data sets. An infinite number is taken as missing too. In a column of categories they
 # are categories, because "NA" may be Namibia.
-MISSING_MARKS = {
-    *"na n/a #n/a #na <na> n.a. nan -nan 1.#ind -1.#ind 1.#qnan -1.#qnan null #null! none nat".split(),
-    *"? - -- – — . .. #value! #div/0! #ref! #num! #name?".split(),
-    *"inf +inf -inf infinity +infinity -infinity".split(),
-    "#n/a n/a",
-}
+_MARKS = """na n/a #n/a #na <na> n.a. nan -nan 1.#ind -1.#ind 1.#qnan -1.#qnan null #null! none nat
+    ? - -- – — . .. #value! #div/0! #ref! #num! #name? inf +inf -inf infinity +infinity -infinity"""
+MISSING_MARKS = {*_MARKS.split(), "#n/a n/a"}
 # Largest number of columns that are read.
 MAX_COLUMNS = 10_000
 
