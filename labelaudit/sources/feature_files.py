@@ -211,15 +211,15 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
     return values, found
 
 
-def positions_of(names: Sequence[str], ids: Texts) -> Indices:
+def positions_of(names: Sequence[str], ids: "pd.Index[str]") -> Indices:
     """Return which sample each name means, (R,) int64; -1 where it means none.
 
     A name in another Unicode form means the same: file systems write "é" as one character or as two.
     Names and ids are unique.
     """
-    position: Indices = pd.Index(ids).get_indexer(pd.Index(names)).astype(np.int64)
-    left = np.flatnonzero(position < 0).tolist()
-    if not left or all(name.isascii() for name in (*(names[row] for row in left), *ids)):
+    position: Indices = ids.get_indexer(pd.Index(names)).astype(np.int64)
+    left = [row for row in np.flatnonzero(position < 0).tolist() if not names[row].isascii()]
+    if not left:
         return position
     composed = pd.Index([unicodedata.normalize("NFC", str(text)) for text in ids])
     if composed.is_unique:
@@ -235,7 +235,7 @@ def _positions(file: Path, names: list[str], ids: Texts) -> Indices:
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique().tolist()
     if repeated:
         raise SourceError(f"ids in {file} repeat: {some(repeated)}; keep one row of each")
-    position = positions_of(names, ids)
+    position = positions_of(names, pd.Index(ids))
     if not (position >= 0).any():
         there = f"e.g. {some(names[:1])}" if names else "no row"
         raise SourceError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -272,10 +271,12 @@ def _by_id(
     with _batches(path, suffix) as (names, batches):
         id_column, given = _id_column(names), list(manifest.class_names)
         lowered = {name.strip().lower(): name for name in reversed(names)}
-        column_of = _columns_of_classes(given, names, id_column, path)
-        used = {*column_of, id_column, "", PANDAS_INDEX}
-        used.update(lowered.get(name, "") for name in (*LABEL_COLUMNS, SPLIT_COLUMN))
-        extra = [name for name in names if name not in used]
+        if not set(given) <= set(names):
+            _refuse_missing(given, [name for name in names if name != id_column], str(path))
+        passed_over = {id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN))}
+        passed_over |= {"", PANDAS_INDEX}
+        extra = [name for name in names if name not in given and name not in passed_over]
+        place = pd.Index(manifest.sample_ids)
         values: Floats = make_store((manifest.num_samples, len(given) + len(extra)), np.float32)
         found = np.zeros(manifest.num_samples, dtype=bool)
         seen = 0
@@ -290,7 +291,7 @@ def _by_id(
                 )
             seen += len(ids)
             example = example or (ids[0] if ids else "")
-            where = positions_of(ids, manifest.sample_ids)
+            where = positions_of(ids, place)
             kept = where >= 0
             once = pd.Series(where[kept])
             if found[where[kept]].any() or once.duplicated().any():
@@ -300,13 +301,11 @@ def _by_id(
                     f"ids in {path} repeat: {some(names_again)}; keep one row of each"
                 )
             found[where[kept]] = True
-            for column, name in enumerate([*column_of, *extra]):
-                values[where[kept], column] = _numbers(batch.column(name), name, path, column_of)[
-                    kept
-                ]
+            for column, name in enumerate([*given, *extra]):
+                values[where[kept], column] = _numbers(batch.column(name), name, path, given)[kept]
     if not seen:
         raise SourceError(f"{path} has no rows below its header; check that it was written whole")
-    found |= pd.Index(manifest.sample_ids).isin(unneeded)
+    found |= place.isin(unneeded)
     if not found.all():
         lacking = manifest.sample_ids[~found].tolist()
         raise SourceError(
@@ -315,24 +314,6 @@ def _by_id(
             f' its ids, in the column "{id_column}", are like "{example}"'
         )
     return values, extra
-
-
-def _columns_of_classes(
-    given: Sequence[str], names: Sequence[str], id_column: str, path: Path
-) -> list[str]:
-    """Return the column of each class, which may be named in another Unicode form."""
-    if set(given) <= set(names):
-        return list(given)
-    forms = {unicodedata.normalize("NFC", name): name for name in reversed(names)}
-    columns = [
-        one if one in names else forms.get(unicodedata.normalize("NFC", one), "") for one in given
-    ]
-    missing = [one for one, column in zip(given, columns, strict=True) if not column]
-    known = [one for one in given if one not in missing]
-    if missing or len(set(columns)) < len(columns):
-        others = [name for name in names if name != id_column]
-        _refuse_missing(given, [*known, *others] if missing else others, str(path))
-    return columns
 
 
 def _id_column(names: Sequence[str]) -> str:
