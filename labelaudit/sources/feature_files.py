@@ -19,6 +19,7 @@ from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN
 from labelaudit.sources.label_tables import LabelTable
 from labelaudit.sources.manifest import Texts
 from labelaudit.sources.parquet_tables import (
+    is_text,
     open_parquet,
     refuse_large_columns,
     refuse_repeated,
@@ -179,7 +180,10 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
         id_column, columns = _feature_columns(file, schema)
         refuse_repeated(file, schema.names, (id_column, *columns))
         refuse_large_columns(file, opened.metadata, columns)
-        names = texts_of_column(file, opened, schema.field(id_column))
+        with open_parquet(
+            file, [id_column] if is_text(schema.field(id_column).type) else []
+        ) as ids_of:
+            names = texts_of_column(file, ids_of, schema.field(id_column))
         if names is None:
             kind = schema.field(id_column).type
             raise SourceError(

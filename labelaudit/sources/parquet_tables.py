@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,7 +18,7 @@ from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES
 from labelaudit.sources.manifest import UNLABELED
-from labelaudit.sources.memory import free_memory, refuse_larger
+from labelaudit.sources.memory import refuse_larger
 
 # Bytes of memory that the text of a cell needs at least: the object, and its place in a list.
 BYTES_PER_CELL = 57
@@ -31,11 +31,18 @@ PROBED_ROWS = 16
 
 
 @contextmanager
-def open_parquet(file: Path) -> Iterator[pq.ParquetFile]:
-    """Open a parquet file; what Arrow raises in the block becomes a SourceError."""
+def open_parquet(file: Path, texts: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file; what Arrow raises in the block becomes a SourceError.
+
+    The columns `texts`, of text or bytes, are read as dictionaries. Otherwise a few bytes on the disk
+    could become any number of long words in memory.
+    """
     check_regular(file)
     try:
-        with _named_in_utf8(file) as source, pq.ParquetFile(source) as opened:
+        with (
+            _named_in_utf8(file) as source,
+            pq.ParquetFile(source, read_dictionary=list(texts)) as opened,
+        ):
             yield opened
     except SourceError:
         raise
@@ -78,7 +85,10 @@ def read_parquet(file: Path, columns: Columns) -> Cells:
             footer.num_rows * len(needed) * BYTES_PER_CELL,
             "split it into several files",
         )
-        texts: dict[str, list[str]] = {}
+        # If all bytes are null, the column only names files, like a column of paths.
+        embedded = image is not None and not _all_null(footer, f"{image}.bytes")
+    texts: dict[str, list[str]] = {}
+    with open_parquet(file, [field.name for field in needed if is_text(field.type)]) as opened:
         for field in needed:
             cells = texts_of_column(file, opened, field, class_names.get(field.name))
             if cells is None and field.name == image:
@@ -91,9 +101,7 @@ def read_parquet(file: Path, columns: Columns) -> Cells:
                     f' "{field.name}" has {len(cells):,}'
                 )
             texts[field.name] = cells
-        rows = np.arange(footer.num_rows, dtype=np.int64)
-        # If all bytes are null, the column only names files, like a column of paths.
-        embedded = image is not None and not _all_null(footer, f"{image}.bytes")
+    rows = np.arange(footer.num_rows, dtype=np.int64)
     return Cells(file, tuple(schema.names), texts, rows, "row", class_names, image, embedded)
 
 
@@ -138,7 +146,7 @@ def texts_of_column(
     Parameters
     ----------
     file, opened
-        The file.
+        The file. If the column holds text, it was opened to be read as a dictionary.
     field : pa.Field
         The column. No other has its name.
     class_names : tuple of str, optional
@@ -165,7 +173,10 @@ def texts_of_column(
         return None
     texts: list[str] = []
     characters = 0
-    for batch in opened.iter_batches(_batch_rows(opened.metadata, leaf), columns=[leaf]):
+    rows = BATCH_ROWS
+    if leaf != field.name or not (is_text(kind) or pa.types.is_dictionary(field.type)):
+        rows = _batch_rows(opened.metadata, leaf)
+    for batch in opened.iter_batches(rows, columns=[leaf]):
         cells = batch.column(field.name)
         new = texts_of_array(cells if leaf == field.name else pc.struct_field(cells, "path"))
         if new is None:
@@ -183,11 +194,15 @@ def texts_of_array(cells: pa.Array) -> list[str] | None:
 
     Some programs store strings as binary. Bytes that are no text also give None.
     """
-    kind = cells.type.value_type if pa.types.is_dictionary(cells.type) else cells.type
-    if not _is_cell(kind):
+    if pa.types.is_dictionary(cells.type):
+        words = texts_of_array(cells.dictionary)
+        if words is None:
+            return None
+        return ["" if place is None else words[place] for place in cells.indices.to_pylist()]
+    if not _is_cell(cells.type):
         return None
     listed = cells.to_pylist()
-    if not is_binary(kind):
+    if not is_binary(cells.type):
         return [as_text(cell) for cell in listed]
     try:
         return ["" if cell is None else cell.decode() for cell in listed]
@@ -212,29 +227,29 @@ def _is_cell(kind: pa.DataType) -> bool:
     """Return whether a cell of this type can be a text: also numbers, truth values and bytes."""
     types = pa.types
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    return bool(
-        numbers
-        or types.is_boolean(kind)
-        or types.is_null(kind)
-        or is_binary(kind)
-        or types.is_string(kind)
-        or types.is_large_string(kind)
-        or str(kind) == "string_view"
-    )
+    plain = numbers or types.is_boolean(kind) or types.is_null(kind)
+    return bool(plain or is_text(kind) or types.is_fixed_size_binary(kind))
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds texts, or bytes of any length."""
+    types = pa.types
+    texts = types.is_string(kind) or types.is_large_string(kind)
+    # By name, because the oldest supported pyarrow does not know views.
+    views = str(kind) in ("string_view", "binary_view")
+    return bool(texts or views or types.is_binary(kind) or types.is_large_binary(kind))
 
 
 def is_binary(kind: pa.DataType) -> bool:
     """Return whether a column of this type holds bytes, which may be text or images."""
     types = pa.types
     fixed = types.is_fixed_size_binary(kind) and not types.is_decimal(kind)
-    # By name, because the oldest supported pyarrow does not know views.
-    return bool(
-        types.is_binary(kind) or types.is_large_binary(kind) or fixed or str(kind) == "binary_view"
-    )
+    binary = types.is_binary(kind) or types.is_large_binary(kind)
+    return bool(binary or fixed or str(kind) == "binary_view")
 
 
 def _batch_rows(footer: pq.FileMetaData, leaf: str) -> int:
-    """Return how many rows of a column can be read at a time.
+    """Return how many rows of a column that is not read as a dictionary can be read at a time.
 
     A word of a dictionary may be as long as its chunk on the disk, and every row may repeat it.
     """
@@ -245,9 +260,7 @@ def _batch_rows(footer: pq.FileMetaData, leaf: str) -> int:
             chunks = (group.column(j) for j in range(group.num_columns))
             sizes = [c.total_uncompressed_size for c in chunks if c.path_in_schema == leaf]
             longest = max(longest, *sizes, 1)
-    free = free_memory()
-    budget = BATCH_BYTES if free is None else max(BATCH_BYTES, free // 8)
-    return max(1, min(BATCH_ROWS, budget // longest))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // longest))
 
 
 def _typed_image_column(file: Path, opened: pq.ParquetFile, columns: Columns) -> str | None:

@@ -23,7 +23,7 @@ from labelaudit.sources.memory import refuse_larger
 MEMORY_PER_BYTE = 1
 # A packed file that unpacks to more bytes than the first number, and to more than the second number
 # times its size, is no table. Tables shrink to a tenth, and very repetitive ones to a fiftieth.
-UNPACKED_BYTES = 1 << 28
+UNPACKED_BYTES = 1 << 26
 LARGEST_RATIO = 200
 # The part of a file in which its delimiter is looked for.
 START = 1 << 20
@@ -45,8 +45,28 @@ def open_binary(file: Path) -> Iterator[IO[bytes]]:
         with file.open("rb") as stream:
             yield stream
         return
+    _refuse_bomb(file, size)
     with gzip.open(file, "rb") as packed:
         yield io.BufferedReader(_Unpacked(packed, file, size), 1 << 16)
+
+
+def _refuse_bomb(file: Path, size: int) -> None:
+    """Raise SourceError if the start of a packed file unpacks to more than any table does."""
+    if size * LARGEST_RATIO * 5 < UNPACKED_BYTES:
+        return  # gzip never reaches five times this ratio
+    total = 0
+    with file.open("rb") as stream, gzip.GzipFile(fileobj=stream) as packed:
+        while total < UNPACKED_BYTES and (data := packed.read(1 << 20)):
+            total += len(data)
+        if total > LARGEST_RATIO * stream.tell():
+            raise _too_large(file)
+
+
+def _too_large(file: Path) -> SourceError:
+    return SourceError(
+        f"{file} unpacks to more than {LARGEST_RATIO} times its size; check that it is a table, or"
+        " unpack it yourself and give the unpacked file"
+    )
 
 
 class _Unpacked(io.RawIOBase):
@@ -74,10 +94,7 @@ class _Unpacked(io.RawIOBase):
         buffer[: len(data)] = data
         self._total += len(data)
         if self._total > UNPACKED_BYTES and self._total > LARGEST_RATIO * self._size:
-            raise SourceError(
-                f"{self._file} unpacks to more than {LARGEST_RATIO} times its size; check that it is a"
-                " table, or unpack it yourself and give the unpacked file"
-            )
+            raise _too_large(self._file)
         return len(data)
 
 

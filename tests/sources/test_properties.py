@@ -131,7 +131,13 @@ def json_tables(draw: st.DrawFn) -> tuple[str, bytes]:
 ARROW_TYPES = [
     *(pa.string(), pa.large_string(), pa.binary(), pa.binary(4), pa.null(), pa.bool_(), pa.int8()),
     *(pa.int64(), pa.uint64(), pa.float16(), pa.float32(), pa.float64(), pa.decimal128(20, 3)),
-    *(pa.date32(), pa.date64(), pa.timestamp("ns"), pa.timestamp("s", tz="UTC"), pa.duration("us")),
+    *(
+        pa.date32(),
+        pa.date64(),
+        pa.timestamp("ns"),
+        pa.timestamp("ms", tz="UTC"),
+        pa.duration("us"),
+    ),
     *(pa.time32("s"), pa.time64("ns"), pa.list_(pa.float32()), pa.list_(pa.float64(), 2)),
     *(pa.list_(pa.string()), pa.list_(pa.list_(pa.float32())), pa.large_list(pa.int16())),
     pa.dictionary(pa.int8(), pa.string()),
