@@ -6,6 +6,8 @@ from pathlib import Path
 from labelaudit.errors import SourceError
 
 _GIB = 1 << 30
+SMALL = 1 << 28  # bytes that are never refused
+CONTROL_GROUP = Path("/sys/fs/cgroup")
 
 
 def free_memory() -> int | None:
@@ -26,7 +28,7 @@ def refuse_larger(what: str, needed: int, advice: str) -> None:
     advice : str
         What to do about it.
     """
-    if needed < _GIB // 4:
+    if needed < SMALL:
         return
     free = free_memory()
     if free is not None and needed > free:
@@ -43,7 +45,7 @@ def _available() -> int | None:
 
 def _left_in_group() -> int | None:
     """Return what the control group of a container leaves. Cached files are given up when needed."""
-    folder = Path("/sys/fs/cgroup")
+    folder = CONTROL_GROUP
     with suppress(OSError, ValueError):
         limit = int(
             (folder / "memory.max").read_text(encoding="ascii")
