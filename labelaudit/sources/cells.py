@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.errors import SourceError
+from labelaudit.files import well_formed
 from labelaudit.images.containers import Indices
-from labelaudit.sources.classes import as_text, well_formed
+from labelaudit.sources.classes import as_text
 from labelaudit.sources.wording import some
 
 # Names of columns that are recognized, in this order and in any case.

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.errors import SourceError
+from labelaudit.files import well_formed
 from labelaudit.images.containers import Images, Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
 from labelaudit.sources.wording import count, some
@@ -42,16 +43,6 @@ def as_text(value: object) -> str:
     if isinstance(value, Decimal):
         return str(value)
     raise TypeError(f"a {type(value).__name__}, not text or a number")
-
-
-def well_formed(text: str) -> str:
-    r"""Return a text with halves of surrogate pairs, which no file can hold, written as "\\udcff".
-
-    JSON may hold them as escapes, and so do names of files that are not UTF-8.
-    """
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def text_array(texts: Sequence[str]) -> Texts:

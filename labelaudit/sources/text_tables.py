@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import suffix_of, well_formed
 from labelaudit.sources.cells import ID_COLUMNS, Cells, Columns
-from labelaudit.sources.classes import as_text, well_formed
+from labelaudit.sources.classes import as_text
 from labelaudit.sources.memory import refuse_larger
 
 # A table needs at least this many times the bytes of its file while it is read.
