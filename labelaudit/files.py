@@ -282,5 +282,29 @@ def kind_of_file(mode: int) -> str:
 
 
 def suffix_of(name: str) -> str:
-    """Return a file name's suffix in lower case and without its dot."""
-    return name.rpartition(".")[2].lower() if "." in name else ""
+    """Return a file name's suffix in lower case and without its dot; "csv.gz" of a packed file."""
+    *_, inner, suffix = ("", "", *name.lower().split("."))
+    if "." not in name:
+        return ""
+    packed = suffix == "gz" and name.count(".") > 1
+    return f"{inner}.{suffix}" if packed else suffix
+
+
+def well_formed(text: str) -> str:
+    r"""Return a text with halves of surrogate pairs, which no file can hold, written as "\\udcff".
+
+    JSON may hold them as escapes, and so do names of files that are not UTF-8.
+    """
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def exists(path: Path) -> bool:
+    """Return whether there is such a file or folder; False if its name is too long for the system."""
+    return os.path.exists(path)  # noqa: PTH110 -- pathlib raises an OSError then
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is such a file; False if its name is too long for the system."""
+    return os.path.isfile(path)  # noqa: PTH113 -- pathlib raises an OSError then

@@ -20,6 +20,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from labelaudit.errors import OptionError
+from labelaudit.files import well_formed
 from labelaudit.networks.encoders import ENCODER_NAMES
 
 if TYPE_CHECKING:
@@ -442,6 +443,11 @@ def check_scan_options(options: ScanOptions) -> None:
         )
     if options.resume and options.out is None:
         raise OptionError("`resume` needs the run to continue; name its folder with `out`")
+    if options.out is not None and well_formed(str(options.out)) != str(options.out):
+        raise OptionError(
+            f"the name of the folder {options.out} is not UTF-8, so tables cannot be written to it;"
+            " choose another folder with `out`"
+        )
 
 
 def _refuse_training_options(options: ScanOptions) -> None:
@@ -465,4 +471,4 @@ def _refuse_training_options(options: ScanOptions) -> None:
 
 def name_of(values: object) -> str:
     """Return the name of features or predictions: that of their file, or "an array"."""
-    return str(values) if isinstance(values, str | Path) else "an array"
+    return well_formed(str(values)) if isinstance(values, str | Path) else "an array"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import re
 import sys
@@ -18,7 +19,7 @@ import typer
 from rich.console import Console
 
 from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError, SourceError
-from labelaudit.files import FULL_DISK
+from labelaudit.files import FULL_DISK, exists
 from labelaudit.options import ScanOptions
 from labelaudit.progress import ConsoleReporter, plain
 from labelaudit.version import installed_version
@@ -103,7 +104,7 @@ def check_exist(paths: Collection[Path], what: str) -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise SourceError(f"{path} does not exist; check the path of {what}")
 
 
@@ -120,6 +121,7 @@ def for_people(
 
     `interrupted` is the message after Ctrl-C, if the exception has none.
     """
+    _print_any_name()
     errors = Console(stderr=True)
     try:
         if "TORCHELASTIC_RUN_ID" in os.environ and not several_processes:
@@ -166,6 +168,13 @@ def for_people(
             said = plain(as_typed(str(stop) or interrupted))
             errors.print(said, soft_wrap=True, highlight=False)
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _print_any_name() -> None:
+    """Print names that the encoding of the output cannot hold as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _drop_unprinted() -> None:

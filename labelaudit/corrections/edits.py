@@ -24,8 +24,13 @@ def refuse_format(file: LabelFile) -> None:
     if file.format != "parquet" and file.format not in TEXT_EDITORS:
         raise SourceError(
             f"{file.path}: labels are read from .{file.format} files, but not written to them; save the"
-            " table as .parquet or .csv, and correct the labels there"
+            f" table {_other_format(file)}, and correct the labels there"
         )
+
+
+def _other_format(file: LabelFile) -> str:
+    unpacked = file.format.removesuffix(".gz")
+    return "as .parquet or .csv" if unpacked == file.format else f"unpacked, as .{unpacked}"
 
 
 def plan_edits(

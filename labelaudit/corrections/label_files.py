@@ -23,6 +23,7 @@ from labelaudit.sources.cells import (
     column_called,
     find_column,
 )
+from labelaudit.sources.parquet_tables import refuse_repeated
 from labelaudit.sources.table_formats import read_cells
 
 YES = "yes"
@@ -174,6 +175,8 @@ def read_label_file(
         raise SourceError(f"{path} is empty: it has no rows below its header")
     ids = _id_columns(cells, label, image_column, id_column)
     verified = column_called(VERIFIED_COLUMN, cells.names)
+    first = column_called(FIRST_LABEL_COLUMN, cells.names)
+    refuse_repeated(path, cells.names, [name for name in (verified, first) if name is not None])
     if verified is not None and (
         verified == label or verified not in cells.texts or verified in cells.declared
     ):
@@ -185,7 +188,6 @@ def read_label_file(
     suffix = suffix_of(path.name)
     format = "jsonl" if suffix == "ndjson" else suffix
     yes, typed = _words(path, format, verified, texts)
-    first = column_called(FIRST_LABEL_COLUMN, cells.names)
     if first is not None and (
         first in (label, *ids) or (format == "parquet" and not _holds_text(path, first))
     ):

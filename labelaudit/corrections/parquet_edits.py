@@ -94,6 +94,8 @@ def _parquet_value(
     plain = plain_type(kind)
     if is_text_type(plain):
         return text
+    if pa.types.is_binary(plain) or pa.types.is_large_binary(plain):
+        return text.encode()  # some programs store strings so
     if pa.types.is_integer(plain) and class_names:
         if text in class_names:
             return class_names.index(text)

@@ -174,7 +174,11 @@ def _write(
     schema = pa.schema(
         [("sample_id", pa.string()), ("features", kind)], metadata={"labelaudit": settings}
     )
-    with atomic_write(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("wb") as stream,  # Arrow takes only names in UTF-8
+        pq.ParquetWriter(stream, schema) as writer,
+    ):
         for start in range(0, len(kept), ROW_GROUP):
             rows = kept[start : start + ROW_GROUP]
             flat = pa.array(values[rows].reshape(-1))

@@ -4,6 +4,7 @@ Every cell is text, exactly as written, "" where it is empty. `labelaudit.source
 the cells of files.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.errors import SourceError
+from labelaudit.files import well_formed
 from labelaudit.images.containers import Indices
 from labelaudit.sources.classes import as_text
+from labelaudit.sources.wording import some
 
 # Names of columns that are recognized, in this order and in any case.
 IMAGE_COLUMNS = ("path", "file_name", "filename", "image", "file", "id")
@@ -25,6 +28,7 @@ SPLIT_COLUMN = "split"
 # The labels that were given at first. `labelaudit apply` writes this column beside the verified marks.
 FIRST_LABEL_COLUMN = "first_label"
 VERIFIED_COLUMN = "verified"  # as `labelaudit apply` writes it
+SHOWN_NAMES = 20  # columns of a table that a message lists
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,13 @@ class Cells:
 def cells_of_frame(frame: pd.DataFrame, columns: Columns) -> Cells:
     """Return the columns of a DataFrame that may be needed."""
     file = Path("DataFrame")
-    names = [str(name) for name in frame.columns]
+    names = [well_formed(str(name)) for name in frame.columns]
     wanted = columns.of_interest(names)
+    times = Counter(names)
     texts: dict[str, list[str]] = {}
     for position, name in enumerate(names):
-        if name not in wanted:
+        if name not in wanted or times[name] > 1:
             continue
-        if names.count(name) > 1:
-            raise SourceError(f'the DataFrame has two columns "{name}"; rename one')
         # Columns of lists, objects or dates are left out, as in a parquet file.
         with suppress(TypeError):
             texts[name] = [as_text(cell) for cell in frame.iloc[:, position].tolist()]
@@ -131,10 +134,10 @@ def find_column(
     SourceError
         There is no such column, or it holds neither text nor numbers.
     """
-    there = f"its columns: {', '.join(cells.names) or 'none'}"
+    there = f"its columns: {some(cells.names, quote=False, shown=SHOWN_NAMES) or 'none'}"
     advice = f"name it with `{option}`"
     if asked is not None:
-        column = asked if asked in cells.names else None
+        column = asked if asked in cells.names else same_written(asked, cells.names)
         if column is None:
             raise SourceError(f'{cells.file} has no column "{asked}" for {what}; {there}')
     else:
@@ -146,6 +149,8 @@ def find_column(
             raise SourceError(
                 f"{cells.file} has no column for {what} ({', '.join(known)}); {there}; {advice}"
             )
+    if cells.names.count(column) > 1:
+        raise SourceError(f'{cells.file} has two columns "{column}"; rename one')
     if column not in cells.texts:
         if asked is None and option is None:
             return None
@@ -153,3 +158,9 @@ def find_column(
             f'the column "{column}" of {cells.file} holds neither text nor numbers; {there}; {advice}'
         )
     return column
+
+
+def same_written(asked: str, names: Sequence[str]) -> str | None:
+    """Return the column whose name is the requested one in another Unicode form; None if none is."""
+    form = unicodedata.normalize("NFC", asked)
+    return next((name for name in names if unicodedata.normalize("NFC", name) == form), None)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.errors import SourceError
+from labelaudit.files import well_formed
 from labelaudit.images.containers import Images, Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
 from labelaudit.sources.wording import count, some
@@ -26,7 +27,7 @@ def as_text(value: object) -> str:
     Raises TypeError for lists and objects. Its message names the type.
     """
     if isinstance(value, str):
-        return str(value)
+        return well_formed(str(value))
     if value is None or value is pd.NA or value is pd.NaT:
         return ""
     if isinstance(value, bool | np.bool_):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import suffix_of, well_formed
 from labelaudit.sources.classes import text_array
 from labelaudit.sources.manifest import Texts
 from labelaudit.sources.wording import count, some
@@ -33,7 +33,7 @@ def source_name(source: str | Path) -> str:
     """Return the name of a source on disk: that of its folder, or of its file without the suffix."""
     path = Path(source)
     resolved = path.resolve()
-    return (resolved.name if path.is_dir() else resolved.stem) or "source"
+    return well_formed(resolved.name if path.is_dir() else resolved.stem) or "source"
 
 
 class FileTree:

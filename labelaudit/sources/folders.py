@@ -8,7 +8,7 @@ labels without opening an image.
 from pathlib import Path
 
 from labelaudit.errors import SourceError
-from labelaudit.files import check_regular, suffix_of
+from labelaudit.files import check_regular, exists, suffix_of
 from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.cells import IMAGE_COLUMNS, Columns
 from labelaudit.sources.classes import make_source
@@ -74,7 +74,7 @@ def read_source(
     """
     path = Path(source)
     columns = Columns(image_column, label_column, clean_label_column, verified=verified_column)
-    if not path.exists():
+    if not exists(path):
         raise SourceError(f"{path} does not exist; check the path of the source")
     if path.is_dir():
         table = None if labels is None else Path(labels)

@@ -9,21 +9,25 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pc
-import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import check_regular, suffix_of
 from labelaudit.images.containers import Indices
 from labelaudit.images.store import make_store
 from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Columns
-from labelaudit.sources.feature_files import id_text
+from labelaudit.sources.feature_files import (
+    PANDAS_INDEX,
+    as_numpy,
+    is_number,
+    open_npy,
+    positions_of,
+)
 from labelaudit.sources.feature_tables import (
     SHOWN_COLUMNS,
     FeatureSource,
@@ -32,15 +36,16 @@ from labelaudit.sources.feature_tables import (
 )
 from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import Source
+from labelaudit.sources.parquet_tables import open_parquet, texts_of_array
+from labelaudit.sources.table_formats import readable
+from labelaudit.sources.text_tables import long_cells, open_binary, open_text
 from labelaudit.sources.values import as_features
 from labelaudit.sources.wording import some
 
 Floats = npt.NDArray[np.floating]
 Predictions = str | Path | Floats | pd.DataFrame
-SUFFIXES = ("npy", "parquet", "csv", "tsv")
+SUFFIXES = ("npy", "parquet", "csv", "tsv", "csv.gz", "tsv.gz")
 BATCH_ROWS = 16_384
-# The name that pandas gives to an index without a name.
-PANDAS_INDEX = "__index_level_0__"
 CSV_BLOCK = 1 << 24  # bytes of a CSV file that are parsed at a time; no line may be longer
 
 
@@ -198,19 +203,10 @@ def _read(
         raise SourceError(
             f'"{file}" is no .npy, .parquet, .csv or .tsv file; write the predictions as one of these'
         )
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist; check the path of the predictions")
+    check_regular(path)
     if suffix != "npy":
         return _by_id(source, path, suffix, unneeded)
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise SourceError(
-            f"{path} is not a file of numbers that numpy.save wrote, or a damaged one"
-        ) from error
-    if not isinstance(values, np.ndarray):
-        raise SourceError(f"{path} holds several arrays; save the predictions with numpy.save")
-    return _of_rows(source, values, str(path), rows), []
+    return _of_rows(source, open_npy(path), str(path), rows), []
 
 
 def _of_frame(
@@ -286,11 +282,16 @@ def _by_id(
         seen = 0
         example = ""
         for batch in batches:
-            cells = batch.column(id_column).to_pylist()
-            ids = [id_text(path, seen + row, value) for row, value in enumerate(cells)]
+            cells = batch.column(id_column)
+            ids = texts_of_array(cells)
+            if ids is None:
+                raise SourceError(
+                    f"the id in row 0 of {path} is a {cells.type}, not text or a number; the column"
+                    f' of ids is "{id_column}"'
+                )
             seen += len(ids)
             example = example or (ids[0] if ids else "")
-            where = place.get_indexer(pd.Index(ids))
+            where = positions_of(ids, place)
             kept = where >= 0
             once = pd.Series(where[kept])
             if found[where[kept]].any() or once.duplicated().any():
@@ -324,37 +325,41 @@ def _id_column(names: Sequence[str]) -> str:
 
 def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> Floats:
     kind = column.type
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+    if not is_number(kind):
         advice = "correct its cells" if name in given else "leave out columns that are no class"
         raise SourceError(f'column "{name}" of {path} holds {kind} and not numbers; {advice}')
-    return np.asarray(column.to_numpy(zero_copy_only=False))
+    return as_numpy(column)
 
 
 @contextmanager
 def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
     """Open a table, and yield the names of its columns and its rows in batches."""
+    if suffix == "parquet":
+        with open_parquet(path) as opened:
+            names = list(opened.schema_arrow.names)
+            _refuse_few(names, path)
+            yield names, opened.iter_batches(batch_size=BATCH_ROWS)
+        return
+    delimiter = "\t" if suffix in ("tsv", "tsv.gz") else ","
     try:
-        if suffix == "parquet":
-            with pq.ParquetFile(path) as opened:
-                names = list(opened.schema_arrow.names)
-                _refuse_few(names, path)
-                yield names, opened.iter_batches(batch_size=BATCH_ROWS)
-            return
-        delimiter = "\t" if suffix == "tsv" else ","
-        with path.open(encoding="utf-8-sig", newline="") as text:
+        with readable(path), open_text(path, newline="") as text, long_cells():
             names = next(csv.reader(text, delimiter=delimiter), [])
         _refuse_few(names, path)
-        with pc.open_csv(
-            path,
-            read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
-            parse_options=pc.ParseOptions(delimiter=delimiter),
-            # An id such as 007 or NA is text and must not be converted.
-            convert_options=pc.ConvertOptions(
-                column_types={_id_column(names): pa.string()}, strings_can_be_null=False
-            ),
-        ) as reader:
+        with (
+            readable(path),
+            open_binary(path) as stream,
+            pc.open_csv(
+                stream,
+                read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
+                parse_options=pc.ParseOptions(delimiter=delimiter),
+                # An id such as 007 or NA is text and must not be converted.
+                convert_options=pc.ConvertOptions(
+                    column_types={_id_column(names): pa.string()}, strings_can_be_null=False
+                ),
+            ) as reader,
+        ):
             yield names, iter(partial(_next_batch, reader), None)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, csv.Error) as error:
         first = str(error).splitlines()[0]
         raise SourceError(f"{path} cannot be read as a table of predictions: {first}") from error
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import exists, is_file, suffix_of
 from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.classes import text_array
 from labelaudit.sources.feature_tables import (
@@ -126,11 +126,13 @@ def _on_disk(
         raise OptionError(
             f"labels= is {type_name(labels)}; for a source on disk give the path of a table of labels"
         )
-    if suffix_of(path.name) in ("npy", "npz") and path.is_file():
+    if suffix_of(path.name) in ("npy", "npz") and is_file(path):
         raise OptionError(
             f"{path} holds arrays without labels; give a table of labels as the source and this file as"
             " its features, or from Python the loaded array with labels="
         )
+    if not exists(path):
+        raise SourceError(f"{path} does not exist; check the path of the source")
     ids = columns["id_column"]
     read_images = partial(
         read_source,
@@ -209,7 +211,7 @@ def _pictured(source: Source, folder: Path) -> Source:
         return source
     paths = [folder / name for name in names]
     inside = not any(posixpath.isabs(name) or name.startswith("../") for name in names)
-    if not inside or not all(path.is_file() for path in paths):
+    if not inside or not all(is_file(path) for path in paths):
         return source
     texts = text_array([str(path) for path in paths])
     manifest = replace(source.manifest, paths=texts, images=ImageFiles(texts))

@@ -1,16 +1,19 @@
 """The formats of tables, one row for each suffix."""
 
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
-from labelaudit.sources.cells import Cells, Columns
+from labelaudit.files import check_regular, suffix_of
+from labelaudit.sources.cells import SHOWN_NAMES, Cells, Columns
 from labelaudit.sources.parquet_tables import lists_of_parquet, read_parquet
 from labelaudit.sources.text_tables import lists_of_jsonl, read_csv, read_jsonl
+from labelaudit.sources.wording import some
 
 # The names of all columns of a file, and one column of lists; None if there is no column of that name.
 Lists = tuple[Sequence[str], pa.ChunkedArray | None]
@@ -40,6 +43,10 @@ TABLE_FORMATS = {
     "jsonl": TableFormat(read_jsonl, lists_of_jsonl),
     "ndjson": TableFormat(read_jsonl, lists_of_jsonl),
     "parquet": TableFormat(read_parquet, lists_of_parquet),
+    "csv.gz": TableFormat(read_csv),
+    "tsv.gz": TableFormat(read_csv),
+    "jsonl.gz": TableFormat(read_jsonl, lists_of_jsonl),
+    "ndjson.gz": TableFormat(read_jsonl, lists_of_jsonl),
 }
 
 
@@ -59,18 +66,13 @@ def read_cells(file: Path, columns: Columns) -> Cells:
         The file is not there, not readable, or not such a table.
     """
     format = TABLE_FORMATS.get(suffix_of(file.name))
-    if not file.exists():
-        raise SourceError(f"{file} does not exist; check the path of the table")
-    if file.is_dir() or format is None:
+    check_regular(file)
+    if format is None:
         raise SourceError(
             f"{file} is not a table that can be read; give one of {', '.join(TABLE_FORMATS)}"
         )
-    try:
+    with readable(file):
         return format.read_cells(file, columns)
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{file} is not a text table in UTF-8; save it as UTF-8") from error
-    except OSError as error:
-        raise SourceError(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def read_lists(file: Path, column: str) -> pa.ChunkedArray:
@@ -81,6 +83,7 @@ def read_lists(file: Path, column: str) -> pa.ChunkedArray:
     SourceError
         There is no such column, or the format has no lists.
     """
+    check_regular(file)  # once more, because reading a pipe would wait for ever
     read = TABLE_FORMATS[suffix_of(file.name)].read_lists
     if read is None:
         formats = ", ".join(name for name, one in TABLE_FORMATS.items() if one.read_lists)
@@ -88,10 +91,25 @@ def read_lists(file: Path, column: str) -> pa.ChunkedArray:
             f'features are "{column}", which is no file .npy or .parquet, and {file} cannot hold a'
             f" column of lists; formats that can: {formats}"
         )
-    names, lists = read(file, column)
+    with readable(file):
+        names, lists = read(file, column)
     if lists is None:
         raise SourceError(
             f'features are "{column}", which is no file .npy or .parquet and no column of {file};'
-            f" columns there: {', '.join(names)}"
+            f" columns there: {some(names, quote=False, shown=SHOWN_NAMES)}"
         )
     return lists
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Turn the errors of damaged files and of files in other encodings into SourceErrors."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise SourceError(f"{file} is not a text table in UTF-8; save it as UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:  # the last two are those of gzip
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceError(f"{file} cannot be read: {reason}") from error
+    except MemoryError as error:
+        raise SourceError(f"{file} needs more memory than there is; split it") from error

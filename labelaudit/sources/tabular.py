@@ -26,6 +26,7 @@ from labelaudit.sources.feature_tables import FeatureSource, source_from_table
 from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import UNLABELED
 from labelaudit.sources.values import as_frame, is_frame
+from labelaudit.sources.wording import some
 
 # Largest excess kurtosis of a column that is standardized. With a heavier tail, most values would be
 # close to 0, and a few huge ones would decide all distances. The excess kurtosis of a normal
@@ -42,6 +43,12 @@ SHARE_UNIQUE = 0.5
 # rows than the second number, only the name of the column decides.
 DENSE = 0.9
 FEWEST_TO_COUNT = 20
+# How programs write that a number is missing, in any case: the list of pandas, and "?", "-" and the
+# like of older data sets. An infinite number is taken as missing too. In a column of categories they
+# are categories, because "NA" may be Namibia.
+_MARKS = """na n/a #n/a #na <na> n.a. nan -nan 1.#ind -1.#ind 1.#qnan -1.#qnan null #null! none nat
+    ? - -- – — . .. #value! #div/0! #ref! #num! #name? inf +inf -inf infinity +infinity -infinity"""
+MISSING_MARKS = {*_MARKS.split(), "#n/a n/a"}
 # Largest number of columns that are read.
 MAX_COLUMNS = 10_000
 
@@ -113,6 +120,7 @@ def tabular_features(
 
     Numbers are standardized. If their tail is heavy (`HEAVY_TAIL`), they are mapped by rank to a
     normal distribution instead. A missing number becomes the median, and a further column marks it.
+    In a column of numbers, marks such as "NA" or "?" (`MISSING_MARKS`) are missing numbers.
     Each category becomes one column, missing values too; rare categories share one. Texts are numbers
     if all of them are.
 
@@ -143,8 +151,8 @@ def tabular_features(
         if name in excluded:
             notes[name] = "left out: it is excluded"
             continue
-        values = _typed(table.iloc[:, position])
-        kind = _kind_of(str(name), values)
+        values, marks = _typed(table.iloc[:, position])
+        kind = _kind_of(str(name), values, marks)
         notes[name] = kind.words
         if kind.name in columns:
             # By position, because names may be numbers or repeat.
@@ -191,25 +199,34 @@ def _imputer() -> SimpleImputer:
     return SimpleImputer(strategy="median", add_indicator=True)
 
 
-def _typed(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    """Return a column as float64 with NaN if its values are numbers, else as text with None."""
+def _typed(column: "pd.Series[Any]") -> "tuple[pd.Series[Any], list[str]]":
+    """Return a column as float64 with NaN if its values are numbers, else as text with None.
+
+    The list holds the marks that were found instead of numbers, the most frequent first.
+    """
     if pd.api.types.is_bool_dtype(column.dtype):
-        return column.astype(object).map({True: "true", False: "false"}).astype(object)
+        return column.astype(object).map({True: "true", False: "false"}).astype(object), []
     if pd.api.types.is_numeric_dtype(column.dtype):
         numbers = pd.to_numeric(column).astype("float64")
-        return numbers.where(np.isfinite(numbers))
+        return numbers.where(np.isfinite(numbers)), []
     texts = column.astype(object).where(column.notna(), None)
     texts = texts.map(lambda value: None if value is None else str(value).strip() or None)
     numbers = pd.to_numeric(texts, errors="coerce").astype("float64")
-    all_numbers = (texts.notna() == np.isfinite(numbers)).all()
+    numbers = numbers.where(np.isfinite(numbers))
+    others = texts[texts.notna() & numbers.isna()].value_counts().index.tolist()
+    are_marks = all(text.lower() in MISSING_MARKS for text in others)
     codes = texts.str.match(r"0\d").fillna(False).any()  # "0815" is a code, not a number
-    return numbers if all_numbers and not codes else texts
+    if not are_marks or codes or numbers.isna().all():
+        return texts, []
+    return numbers, others
 
 
-def _kind_of(name: str, values: "pd.Series[Any]") -> _Kind:
+def _kind_of(name: str, values: "pd.Series[Any]", marks: list[str]) -> _Kind:
     there = values.dropna()
     missing = len(values) - len(there)
     lacking = f", {missing:,} missing" if missing else ""
+    if marks:
+        lacking += f" (written {some(marks)})"
     distinct = there.nunique()
     if distinct == 0:
         return _Kind("left out", "left out: it is empty")

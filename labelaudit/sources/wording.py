@@ -5,11 +5,14 @@ from collections.abc import Iterable, Sequence
 
 from labelaudit.files import suffix_of
 
+LONGEST = 120  # characters of a name in a list of names
 
-def some(texts: Sequence[str], quote: bool = True) -> str:
-    """Return up to three texts, and the number of the others."""
-    shown = ", ".join(f'"{text}"' if quote else text for text in texts[:3])
-    return shown if len(texts) <= 3 else f"{shown} and {len(texts) - 3:,} more"
+
+def some(texts: Sequence[str], quote: bool = True, shown: int = 3) -> str:
+    """Return up to `shown` texts, shortened if they are long, and the number of the others."""
+    short = [text if len(text) <= LONGEST else f"{text[:LONGEST]}…" for text in texts[:shown]]
+    listed = ", ".join(f'"{text}"' if quote else text for text in short)
+    return listed if len(texts) <= shown else f"{listed} and {len(texts) - shown:,} more"
 
 
 def count(things: Sequence[object], one: str, many: str) -> str:

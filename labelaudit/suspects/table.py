@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from labelaudit.files import well_formed
 from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import Decision
 from labelaudit.suspects.label_evidence import LabelEvidence
@@ -95,7 +96,7 @@ def samples_table(
     table = pd.DataFrame(
         {
             "sample_id": manifest.sample_ids,
-            "path": manifest.paths,
+            "path": [well_formed(path) for path in manifest.paths],
             "given_label": named(labeled, given),
             "predicted_label": names[predicted.classes],
             "predicted_prob": predicted.probs.astype(np.float64),

@@ -884,6 +884,7 @@ def test_parquet_keeps_types_row_groups_and_compression(tmp_path: Path, nested: 
         (pa.array(["007", "7", "NA"]), "NA", "NA"),
         (pa.array(["1.0", "2.0", "1.0"]).cast(pa.decimal128(5, 1)), "2.0", 2),
         (pa.array([3, 10, 3]).dictionary_encode(), "10", 10),
+        (pa.array([b"cat", b"dog", b"cat"]), "dog", b"dog"),
     ],
 )
 def test_parquet_labels_of_any_type(
@@ -897,7 +898,9 @@ def test_parquet_labels_of_any_type(
     # Of dictionaries, parquet keeps those of text alone.
     assert after.schema.field("label").type == pq.read_schema(labels).field("label").type
     assert after["label"].to_pylist() == [expected, *values.to_pylist()[1:]]
-    assert after["first_label"].to_pylist() == [as_text(values[0].as_py()), None, None]
+    first = values[0].as_py()
+    first = first.decode() if isinstance(first, bytes) else as_text(first)
+    assert after["first_label"].to_pylist() == [first, None, None]
     assert after.schema.field("first_label").type == pa.string()
 
 

@@ -272,12 +272,12 @@ def test_reading_a_parquet_source_reads_no_image(
 ) -> None:
     file = write.parquet(tmp_path / "t.parquet", ["a", "b"] * 8, row_group_size=2)
     read = []
-    original = pq.ParquetFile.read
+    original = pq.ParquetFile.iter_batches
     monkeypatch.setattr(
         pq.ParquetFile,
-        "read",
-        lambda self, columns=None, **k: (
-            read.append(columns) or original(self, columns=columns, **k)
+        "iter_batches",
+        lambda self, *rows, columns=None: (
+            read.append(columns) or original(self, *rows, columns=columns)
         ),
     )
     read_source(file)

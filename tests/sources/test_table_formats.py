@@ -1,15 +1,19 @@
 """Every format of tables: the same rows give the same samples."""
 
+import csv
 import re
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import labelaudit
 from labelaudit.errors import SourceError
+from labelaudit.sources import memory
 from labelaudit.sources.samples import read_samples
 from labelaudit.sources.table_formats import TABLE_FORMATS, TableFormat
 
@@ -19,6 +23,11 @@ WRITERS = {
     "jsonl": lambda frame, file: frame.to_json(file, orient="records", lines=True),
     "ndjson": lambda frame, file: frame.to_json(file, orient="records", lines=True),
     "parquet": lambda frame, file: frame.to_parquet(file),
+    # pandas packs files by their suffix.
+    "csv.gz": lambda frame, file: frame.to_csv(file, index=False),
+    "tsv.gz": lambda frame, file: frame.to_csv(file, index=False, sep="\t"),
+    "jsonl.gz": lambda frame, file: frame.to_json(file, orient="records", lines=True),
+    "ndjson.gz": lambda frame, file: frame.to_json(file, orient="records", lines=True),
 }
 ROWS = pd.DataFrame(
     {
@@ -95,3 +104,74 @@ def test_a_format_that_is_only_read_is_not_edited(feather, tmp_path: Path) -> No
                 tmp_path / "labels.feather", tmp_path / "corrections.csv", out=out
             )
         assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("suffix", ["csv.gz", "jsonl.gz"])
+def test_a_packed_table_is_not_edited(suffix: str, tmp_path: Path) -> None:
+    WRITERS[suffix](ROWS, tmp_path / f"labels.{suffix}")
+    decided = {"sample_id": ["000"], "decision": ["relabel"], "corrected_label": ["7"]}
+    with pytest.raises(SourceError, match=f"unpacked, as .{suffix[:-3]}"):
+        labelaudit.apply_corrections(tmp_path / f"labels.{suffix}", pd.DataFrame(decided))
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_table_that_needs_more_memory_than_there_is(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / f"labels.{suffix}"
+    many = pd.concat([ROWS] * 1000)
+    WRITERS[suffix](many, file)
+    monkeypatch.setattr(memory, "SMALL", 0)
+    monkeypatch.setattr(memory, "free_memory", lambda: 100)
+    with pytest.raises(SourceError, match=r"GiB of memory, and 0.0 GiB are free; (split|check)"):
+        read_samples(file, tabular=True)
+
+
+def test_free_memory_is_that_of_the_system_or_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = memory.free_memory()
+    assert free is None or 2**20 < free < 2**50
+    folder = tmp_path / "group"
+    folder.mkdir()
+    monkeypatch.setattr(memory, "CONTROL_GROUP", folder)
+    assert memory.free_memory() is None or memory.free_memory() > 2**20
+    (folder / "memory.max").write_text("1000000\n")
+    (folder / "memory.current").write_text("900000\n")
+    (folder / "memory.stat").write_text("anon 500000\ninactive_file 100000\nactive_file 50000\n")
+    assert memory.free_memory() == 250_000
+    (folder / "memory.max").write_text("max\n")
+    assert memory.free_memory() != 250_000
+
+
+def test_repeated_columns_matter_only_where_they_are_needed(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("id,label,x,x\n0,a,1,2\n1,b,3,4\n")
+    found = read_samples(tmp_path / "t.csv", features=np.eye(2))
+    assert found.details.columns.tolist() == []
+    with pytest.raises(SourceError, match=r't\.csv has two columns "x"; rename one'):
+        read_samples(tmp_path / "t.csv", features=np.eye(2), label_column="x")
+
+
+def test_a_parquet_column_is_not_mistaken_for_one_below_it(tmp_path: Path) -> None:
+    """Arrow also reads "label.1" where "label" is asked for."""
+    table = pa.table({"label.1": ["x", "x"], "label": ["a", "b"], "id": ["0", "1"]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    found = read_samples(tmp_path / "t.parquet", features=np.eye(2))
+    assert found.source.manifest.class_names == ("a", "b")
+
+
+def test_the_limit_of_cells_is_set_back(tmp_path: Path) -> None:
+    before = csv.field_size_limit()
+    (tmp_path / "t.csv").write_text("id,label\n0,a\n1," + "b" * 200_000 + "\n")
+    manifest = read_samples(tmp_path / "t.csv", features=np.eye(2)).source.manifest
+    assert len(manifest.class_names[1]) == 200_000
+    assert csv.field_size_limit() == before
+
+
+def test_messages_are_one_printable_line() -> None:
+    error = SourceError('no column "\n\x1b[31m\ud800" in\n' + "x" * 100_000 + " the end\n")
+    assert str(error).startswith(r'no column "\n\x1b[31m\ud800" in\nxxx')
+    assert str(error).endswith("xxx the end")
+    assert str(error).isprintable()
+    assert len(str(error)) < 1000
+    assert str(SourceError('"straße 東京" is fine')) == '"straße 東京" is fine'

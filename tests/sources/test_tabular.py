@@ -66,6 +66,30 @@ def test_codes_with_leading_zeros_are_categories() -> None:
     assert notes["zip"] == "category, one column per value (3 values)"
 
 
+@pytest.mark.parametrize(
+    "mark", ["NA", "N/A", "#N/A", "NULL", "null", "nan", "None", "?", "-", " - "]
+)
+def test_usual_marks_of_a_missing_number(mark: str) -> None:
+    numbers = pd.Series(np.random.default_rng(0).normal(size=ROWS))
+    empty = numbers.map(str)
+    empty[::30] = ""
+    marked = empty.mask(empty == "", mark)
+    expected, notes = tabular_features(pd.DataFrame({"x": empty}))
+    assert notes == {"x": "number, standardized, 10 missing"}
+    features, notes = tabular_features(pd.DataFrame({"x": marked}))
+    np.testing.assert_array_equal(features, expected)
+    assert notes == {"x": f'number, standardized, 10 missing (written "{mark.strip()}")'}
+
+
+def test_marks_of_a_missing_number_are_categories_among_words() -> None:
+    countries = pd.Series(["NA", "DE", "FR"] * (ROWS // 3))  # Namibia, Germany, France
+    features, notes = tabular_features(pd.DataFrame({"country": countries}))
+    assert notes == {"country": "category, one column per value (3 values)"}
+    assert features.sum(0).tolist() == [100, 100, 100]
+    _, notes = tabular_features(pd.DataFrame({"x": [1.0, 2.0] * 5, "y": ["NA", "?"] * 5}))
+    assert notes["y"].startswith("category")
+
+
 def test_missing_numbers_become_the_median_and_are_marked() -> None:
     sizes = np.random.default_rng(1).normal(5, 1, ROWS)
     sizes[::3] = np.nan
