@@ -15,6 +15,7 @@ import pandas as pd
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Images, Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
+from labelaudit.sources.name_matching import match_clean_labels, match_names, renamed
 from labelaudit.sources.wording import count, some
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -77,14 +78,16 @@ def make_source(
     ids, paths, images
         The manifest's `sample_ids`, `paths` and `images`.
     labels, clean : list of str
-        Given and true labels (N,); "" where there is none.
+        Given and true labels (N,); "" where there is none. True labels may be written in another way
+        than the given ones; see `labelaudit.sources.name_matching`.
     declared : tuple of str
         Class names in their order. Classes that only labels name follow after them.
     marks : sequence of str, optional
         `VERIFIED`, `EXCLUDED` or "" for each sample. Excluded samples are left out, and so are classes
         that only they have.
     first : sequence of str, optional
-        Labels that were given at first, (N,); "" where unknown. They add no classes.
+        Labels that were given at first, (N,); "" where unknown. They add no classes, and may be
+        written in another way, too.
     warnings, skipped
         Warnings so far, one line each; and rows (sample_id, path, reason) of skipped samples.
     hint : str
@@ -106,6 +109,11 @@ def make_source(
                 f" {some(bare)}; taken as unlabeled",
             )
     class_names = _class_names(set(labels), declared)
+    if clean is not None:
+        clean, added = match_clean_labels(clean, labels, declared, where)
+        warnings = (*warnings, *added)
+    if first is not None:
+        first = renamed(first, match_names(first, class_names, declared))
     manifest = Manifest(
         name=name,
         sample_ids=text_array(ids),

@@ -19,18 +19,20 @@ from labelaudit.sources.cells import (
     LABEL_COLUMNS,
     SPLIT_COLUMN,
     VERIFIED_COLUMN,
+    Cells,
     Columns,
     cells_of_frame,
     column_called,
     find_column,
 )
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
+from labelaudit.sources.name_matching import renamed
 from labelaudit.sources.table_formats import read_cells
 
 # Meaning of the cells in a column of verified labels, in any case.
 MARKS = {
-    **dict.fromkeys(("yes", "true", "1", "y", "verified"), VERIFIED),
-    **dict.fromkeys(("", "no", "false", "0", "n"), ""),
+    **dict.fromkeys(("yes", "true", "1", "1.0", "y", "t", "verified"), VERIFIED),
+    **dict.fromkeys(("", "no", "false", "0", "0.0", "n", "f", "nan", "none", "null"), ""),
     **dict.fromkeys(("excluded", "exclude"), EXCLUDED),
 }
 
@@ -157,11 +159,9 @@ def read_table(
         row_word=cells.row_word,
         images=[""] * len(cells.rows) if image is None else cells.texts[image],
         labels=cells.texts[label],
-        clean=None if clean is None else cells.texts[clean],
+        clean=_clean_texts(cells, label, clean),
         splits=None if split is None else cells.texts[split],
-        declared=tuple(
-            dict.fromkeys((*cells.declared.get(label, ()), *cells.declared.get(clean or "", ())))
-        ),
+        declared=_declared_names(cells, label, clean),
         others={
             name: texts
             for name, texts in cells.texts.items()
@@ -183,6 +183,29 @@ def read_table(
         for text, mark in zip(cells.texts[first], marks, strict=True)
     ]
     return replace(table, marks=marks, first=known)
+
+
+def _clean_texts(cells: Cells, label: str, clean: str | None) -> list[str] | None:
+    """Return the true labels as the given ones are written, if the schema names only their classes."""
+    if clean is None:
+        return None
+    names, texts = cells.declared.get(clean, ()), cells.texts[clean]
+    indices = {str(number): name for number, name in enumerate(names)}
+    if label in cells.declared or not set(cells.texts[label]) - {""} <= indices.keys() - names:
+        return texts
+    return renamed(texts, {name: number for number, name in indices.items()})
+
+
+def _declared_names(cells: Cells, label: str, clean: str | None) -> tuple[str, ...]:
+    """Return the names that the schema declares for the given labels.
+
+    The names of true labels are among them only if both columns are written in the same way.
+    """
+    given = cells.declared.get(label, ())
+    true = cells.declared.get(clean or "", ())
+    if not given and not set(true).intersection(cells.texts[label]):
+        return ()
+    return tuple(dict.fromkeys((*given, *true)))
 
 
 def _read_marks(table: LabelTable, column: str, texts: Sequence[str]) -> list[str]:
