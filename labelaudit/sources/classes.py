@@ -15,7 +15,7 @@ import pandas as pd
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Images, Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
-from labelaudit.sources.name_matching import match_clean_labels, match_names, renamed
+from labelaudit.sources.name_matching import match_clean_labels, match_names, plain_form, renamed
 from labelaudit.sources.wording import count, some
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -152,7 +152,7 @@ def check_trainable(source: Source) -> Source:
     -------
     Source
         The same with warnings added: classes with one labeled image or none, and class names
-        that differ only in case or spaces.
+        that differ only in case, spaces or the form of a number.
 
     Raises
     ------
@@ -174,11 +174,11 @@ def check_trainable(source: Source) -> Source:
         )
     alike: dict[str, list[str]] = {}
     for class_name in manifest.class_names:
-        alike.setdefault("".join(class_name.split()).casefold(), []).append(class_name)
+        alike.setdefault(plain_form(class_name), []).append(class_name)
     groups = [" / ".join(f'"{n}"' for n in group) for group in alike.values() if len(group) > 1]
     if groups:
         added.append(
-            f"class names differ only in case or spaces: {some(groups, quote=False)}; "
+            f"class names differ only in case, spaces or the form of a number: {some(groups, quote=False)}; "
             "they are taken as different classes, so rename them if they are not"
         )
     return replace(source, warnings=tuple(dict.fromkeys((*source.warnings, *added))))

@@ -1,4 +1,4 @@
-"""Class names that two places write in two ways: "1.0" and "1", "Cat " and "cat", names and their indices.
+"""Class names that are written in two ways: "1.0" and "1", "Cat " and "cat", names and indices.
 
 Nothing here guesses between two classes. A name that could be either of two is not matched.
 """
@@ -14,6 +14,7 @@ from labelaudit.errors import SourceError
 from labelaudit.sources.wording import count, some
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)(e[-+]?\d{1,2})?", re.ASCII | re.IGNORECASE)
+_CODE = re.compile(r"0\d+", re.ASCII)
 _TRUTH_VALUES = {"true": "1", "false": "0"}
 # Cohen's kappa of given and clean labels under which their names probably do not mean the same. It is
 # 0 for labels drawn at random, and 0.1 where 45% of the labels of two equal classes are wrong.
@@ -44,7 +45,7 @@ def match_names(
     others = there - known
     if not others or not known:
         return {}
-    found = _equal_numbers(others, known)
+    found = match_numbers(others, known, padded=True)
     left = others - found.keys()
     found |= _alike(left, known, there)
     if len(found) == len(others) or there & known:
@@ -52,13 +53,22 @@ def match_names(
     return found or _indices(others, declared) or _truth_values(others, known)
 
 
-def _equal_numbers(texts: Collection[str], known: Collection[str]) -> dict[str, str]:
-    numbers = _unique((_number(name), name) for name in known)
-    found = {text: numbers.get(_number(text), "") for text in texts}
+def match_numbers(
+    texts: Iterable[str], class_names: Collection[str], *, padded: bool = False
+) -> dict[str, str]:
+    """Return the class of each text that is not a class itself but an equal number ("1.0" and "1").
+
+    Whole numbers with leading zeros ("01") are codes, which equal no number unless `padded` is true.
+    """
+    known = set(class_names)
+    numbers = _unique((_number(name, padded), name) for name in known)
+    found = {text: numbers.get(_number(text, padded), "") for text in set(texts) - known}
     return {text: name for text, name in found.items() if name}
 
 
-def _alike(texts: Collection[str], known: Collection[str], there: Collection[str]) -> dict[str, str]:
+def _alike(
+    texts: Collection[str], known: Collection[str], there: Collection[str]
+) -> dict[str, str]:
     """Match texts that differ from a class only in case, spaces or Unicode form."""
     names = _unique((folded(name), name) for name in known)
     # If the texts have both "a" and "A", they distinguish them.
@@ -90,9 +100,17 @@ def folded(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _number(text: str) -> Decimal | None:
+def plain_form(text: str) -> str:
+    """Return a form that is equal for names of probably one class: "Cat " and "cat", "1.0" and "1"."""
+    number = _number(text, padded=False)
+    return folded(text) if number is None else str(number.normalize())
+
+
+def _number(text: str, padded: bool = True) -> Decimal | None:
     stripped = text.strip()
-    return Decimal(stripped) if _NUMBER.fullmatch(stripped) else None
+    if not _NUMBER.fullmatch(stripped) or (not padded and _CODE.fullmatch(stripped)):
+        return None
+    return Decimal(stripped)
 
 
 def _unique(pairs: Iterable[tuple[Decimal | str | None, str]]) -> dict[Decimal | str | None, str]:
