@@ -178,8 +178,9 @@ def check_trainable(source: Source) -> Source:
     groups = [" / ".join(f'"{n}"' for n in group) for group in alike.values() if len(group) > 1]
     if groups:
         added.append(
-            f"class names differ only in case, spaces or the form of a number: {some(groups, quote=False)}; "
-            "they are taken as different classes, so rename them if they are not"
+            "class names differ only in case, spaces or the form of a number:"
+            f" {some(groups, quote=False)}; they are taken as different classes, so"
+            " rename them if they are not"
         )
     return replace(source, warnings=tuple(dict.fromkeys((*source.warnings, *added))))
 
