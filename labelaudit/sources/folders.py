@@ -169,7 +169,7 @@ def _join_folder(
 def _read_lone_table(path: Path, columns: Columns, split: str | None) -> Source:
     if suffix_of(path.name) in IMAGE_SUFFIXES:
         raise SourceError(f"{path} is a single image; give the folder that contains it")
-    table = read_table(path, columns)
+    table = read_table(path, columns, split=split)
     warnings: list[str] = []
     rows = rows_of_split(table, split, warnings)
     return source_of_rows(path, FileTree(path.parent), table, rows, warnings)

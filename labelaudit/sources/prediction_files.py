@@ -106,7 +106,7 @@ def read_labels_alone(
     columns = Columns(
         id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
     )
-    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
+    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False, split=split)
     return source_from_table(table, by_row=by_row, id_column=id_column, split=split)
 
 

@@ -30,6 +30,7 @@ from labelaudit.sources.folders import read_source
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
+from labelaudit.sources.table_kinds import advice_for_features, is_feature_file
 from labelaudit.sources.tabular import read_tabular
 from labelaudit.sources.values import as_features, is_frame
 
@@ -126,11 +127,8 @@ def _on_disk(
         raise OptionError(
             f"labels= is {type_name(labels)}; for a source on disk give the path of a table of labels"
         )
-    if suffix_of(path.name) in ("npy", "npz") and path.is_file():
-        raise OptionError(
-            f"{path} holds arrays without labels; give a table of labels as the source and this file as"
-            " its features, or from Python the loaded array with labels="
-        )
+    if features is None:
+        _refuse_features_as_source(path, labels, columns["label_column"])
     ids = columns["id_column"]
     read_images = partial(
         read_source,
@@ -166,6 +164,23 @@ def _on_disk(
             return embedded
     found = read_labels_with_features(path, features, **columns)
     return replace(found, source=_pictured(found.source, path.parent))
+
+
+def _refuse_features_as_source(path: Path, labels: str | Path | None, column: str | None) -> None:
+    """Raise OptionError if features are given as the source, or as the labels."""
+    if not path.is_file():
+        return
+    if (
+        labels is not None
+        and Path(labels).is_file()
+        and (advice := advice_for_features(Path(labels), str(path)))
+    ):
+        raise OptionError(f"{labels} is no table of labels; {advice}")
+    by_row = suffix_of(path.name) in ("npy", "npz")
+    if by_row or (column is None and is_parquet(path) and is_feature_file(path)):
+        advice = advice_for_features(path, "LABELS" if labels is None else str(labels))
+        in_python = "; from Python, give the loaded array with labels=" if by_row else ""
+        raise OptionError(f"{path} holds arrays without labels; {advice}{in_python}")
 
 
 def _in_memory(

@@ -48,6 +48,16 @@ def advice_for_table(file: Path) -> str:
     )
 
 
+def advice_for_features(file: Path, labels: str = "LABELS") -> str:
+    """Return the command that takes a file as features; "" if it holds something else."""
+    if not is_feature_file(file):
+        return ""
+    return (
+        f"if {file} holds the features of samples, give the table of their labels as the source:"
+        f" `labelaudit scan {shlex.quote(labels)} --features {shlex.quote(str(file))}`"
+    )
+
+
 def numeric_columns(cells: Cells) -> list[str]:
     """Return the columns that hold only numbers, other than ids, labels and splits."""
     passed_over = {*ID_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, ""}
@@ -98,7 +108,10 @@ def is_feature_file(file: Path) -> bool:
         schema = pq.read_schema(file)
     except (OSError, ValueError):  # pyarrow's errors are ValueErrors
         return False
-    names = {name.strip().lower() for name in schema.names}
-    lists = any(_holds_numbers(str(field.type)) for field in schema)
-    numbers = sum(str(field.type) in ("float", "double", "halffloat") for field in schema)
-    return not names.intersection(LABEL_COLUMNS) and (lists or numbers > 1)
+    if any(name.strip().lower() in LABEL_COLUMNS for name in schema.names):
+        return False
+    kinds = [str(field.type) for field in schema]
+    if any(kind.startswith(("struct<", "binary", "large_binary")) for kind in kinds):
+        return False
+    numbers = sum(kind in ("float", "double", "halffloat") for kind in kinds)
+    return numbers > 1 or any(map(_holds_numbers, kinds))
