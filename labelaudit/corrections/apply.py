@@ -354,7 +354,7 @@ def _target(opened: OpenedLabels, out: Path | None) -> Path:
         folder = Path(os.path.abspath(opened.path))  # noqa: PTH100
         if opened.shards:
             return folder.with_name(f"{folder.name}.fixed")
-        if file.path.is_dir():
+        if file.listed:
             return folder.with_name(f"{folder.name}.labels.csv")
         return file.path.with_name(f"{file.path.stem}.fixed{file.path.suffix}")
     suffix = suffix_of(out.name)

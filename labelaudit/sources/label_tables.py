@@ -108,7 +108,7 @@ class LabelTable:
 
 
 def read_table(
-    file: Path | pd.DataFrame,
+    file: Path | pd.DataFrame | Cells,
     columns: Columns,
     image_names: Sequence[str] = IMAGE_COLUMNS,
     *,
@@ -119,8 +119,8 @@ def read_table(
 
     Parameters
     ----------
-    file : Path or DataFrame
-        CSV, TSV, JSONL or parquet; or the table itself.
+    file : Path, DataFrame or Cells
+        CSV, TSV, JSONL, parquet or Arrow; or the table itself.
     columns : Columns
         The requested columns.
     image_names : sequence of str
@@ -136,7 +136,7 @@ def read_table(
     SourceError
         The file is not a table, lacks a column, contradicts its own schema, or has no rows.
     """
-    cells = read_cells(file, columns) if isinstance(file, Path) else cells_of_frame(file, columns)
+    cells = _cells_of(file, columns)
     _refuse_several_missing(cells, columns, image_names if images_needed else None, split)
     label = _find_labels(cells, columns)
     clean = None
@@ -187,6 +187,12 @@ def read_table(
         for text, mark in zip(cells.texts[first], marks, strict=True)
     ]
     return replace(table, marks=marks, first=known)
+
+
+def _cells_of(file: Path | pd.DataFrame | Cells, columns: Columns) -> Cells:
+    if isinstance(file, Cells):
+        return file
+    return read_cells(file, columns) if isinstance(file, Path) else cells_of_frame(file, columns)
 
 
 def _refuse_several_missing(

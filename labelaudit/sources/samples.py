@@ -140,7 +140,8 @@ def _on_disk(
         clean_label_column=columns["clean_label_column"],
         verified_column=columns["verified_column"],
     )
-    are_images = path.is_dir() or labels is not None or image_column is not None
+    in_folder = path.is_dir() or suffix_of(path.name) == "tar"
+    are_images = in_folder or labels is not None or image_column is not None
     if features is None:
         if predictions and not are_images:
             alone = read_labels_alone(path, by_row=are_by_row(predictions), **columns)

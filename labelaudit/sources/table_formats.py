@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
+from labelaudit.sources.arrow_tables import lists_of_arrow, read_arrow
 from labelaudit.sources.cells import Cells, Columns
 from labelaudit.sources.parquet_tables import lists_of_parquet, read_parquet
 from labelaudit.sources.text_tables import lists_of_jsonl, read_csv, read_jsonl
@@ -40,6 +41,7 @@ TABLE_FORMATS = {
     "jsonl": TableFormat(read_jsonl, lists_of_jsonl),
     "ndjson": TableFormat(read_jsonl, lists_of_jsonl),
     "parquet": TableFormat(read_parquet, lists_of_parquet),
+    "arrow": TableFormat(read_arrow, lists_of_arrow),
 }
 
 
