@@ -53,12 +53,26 @@ def read_shards(
     SourceError
         There is no such split, or a file is not a table of images and labels.
     """
-    if labels is not None:
-        table = read_table(labels, columns, ID_COLUMNS)
-        own = read_shards(source, root, shards, Columns(None, None, None), split, split_of)
-        return relabel(own, table, split, source)
-    warnings: list[str] = []
     split_of = shard_splits(shards) if split_of is None else split_of
+    if labels is None:
+        return _read(source, root, shards, columns, split, split_of, require_classes=True)
+    table = read_table(labels, columns, ID_COLUMNS)
+    none = Columns(None, None, None)
+    own = _read(source, root, shards, none, split, split_of, require_classes=False)
+    return relabel(own, table, split, source)
+
+
+def _read(
+    source: Path,
+    root: Path,
+    shards: list[str],
+    columns: Columns,
+    split: str | None,
+    split_of: Mapping[str, str],
+    require_classes: bool,
+) -> Source:
+    """Read shards with their own labels."""
+    warnings: list[str] = []
     splits = sorted(set(split_of.values()))
     if len(splits) > 1:
         chosen = choose_split(splits, split, source, warnings)
@@ -94,6 +108,8 @@ def read_shards(
         first=None if table.first is None else [table.first[i] for i in indices],
         declared=table.declared,
         warnings=warnings,
+        require_classes=require_classes,
+        hint="" if any(table.labels) else tars[0].without_labels if tars else "",
     )
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +28,7 @@ LABEL_FIELDS = ("cls", *LABEL_COLUMNS, "cls.txt", "label.txt", "class.txt", "txt
 TEXTS = frozenset({"cls", "txt", "text", "id", "index", "key", "label", "class", "target", "split"})
 # Name of the column of the members that are images.
 IMAGE = "image"
+NO_LABEL = "no label"  # the column of labels if there is none
 MAX_TEXT = 1 << 20  # bytes of a member that holds text
 MAX_IMAGE = 1 << 30  # bytes of a member that is an image
 MAX_HEADER = 1 << 24  # bytes of a header of the tar file, such as one for a long name
@@ -63,6 +64,15 @@ class TarIndex:
     cells: Cells
     places: npt.NDArray[np.int64]
     warnings: list[str]
+
+    @property
+    def without_labels(self) -> str:
+        """Advice for a file without labels."""
+        names = [name for name in self.cells.names if name != NO_LABEL]
+        return (
+            f"no member such as 0001.cls or 0001.json holds it; there are {', '.join(names)}: name one"
+            " with `label_column`, or give a table of labels"
+        )
 
 
 def index_tar(file: Path, columns: Columns) -> TarIndex:
@@ -118,10 +128,12 @@ def index_tar(file: Path, columns: Columns) -> TarIndex:
     columns_of_text = {
         name: [sample.texts.get(name, "") for sample in found] for name in names if name in wanted
     }
+    if columns.label is None and not _label_field(names):
+        columns_of_text[NO_LABEL] = [""] * len(found)
     columns_of_text[IMAGE] = [name for name, _, _ in chosen]
     cells = Cells(
         file=file,
-        names=(IMAGE, *names),
+        names=(IMAGE, *names, *([NO_LABEL] if NO_LABEL in columns_of_text else [])),
         texts=columns_of_text,
         rows=np.arange(len(found), dtype=np.int64),
         row_word="sample",
@@ -147,10 +159,9 @@ def columns_of_tar(columns: Columns, cells: Cells) -> Columns:
     columns = replace(columns, image=IMAGE)
     if columns.label is not None:
         return columns
-    lowered = {name.lower(): name for name in reversed(cells.names)}
-    label = next((lowered[name] for name in LABEL_FIELDS if name in lowered), None)
+    label = _label_field(cells.names)
     if label is None:
-        return columns
+        return replace(columns, label=NO_LABEL)
     there = [text for text in cells.texts[label] if text]
     distinct = len(set(there))
     if label == "txt" and distinct >= max(FEWEST_CAPTIONS, SHARE_OF_CAPTIONS * len(there)):
@@ -160,6 +171,12 @@ def columns_of_tar(columns: Columns, cells: Cells) -> Columns:
             f" labels with `label_column` (there are: {', '.join(cells.names)})"
         )
     return replace(columns, label=label)
+
+
+def _label_field(names: Iterable[str]) -> str | None:
+    """Return the column of labels, if it has a usual name."""
+    lowered = {name.lower(): name for name in reversed(list(names))}
+    return next((lowered[name] for name in LABEL_FIELDS if name in lowered), None)
 
 
 def expand_range(path: Path) -> list[Path]:
