@@ -32,7 +32,7 @@ from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
 from labelaudit.sources.table_kinds import advice_for_features, is_feature_file
 from labelaudit.sources.tabular import read_tabular
-from labelaudit.sources.values import as_features, is_frame
+from labelaudit.sources.values import as_features, is_frame, is_list
 
 
 def read_samples(
@@ -105,6 +105,11 @@ def _checked_features(features: Any) -> str | Path | np.ndarray | None:
     if features is None:
         return None
     if not isinstance(features, str | Path):
+        if not (is_frame(features) or is_list(features) or hasattr(features, "__array__")):
+            raise OptionError(
+                f"features= is {type_name(features)}; give a path, the name of a column, or an array,"
+                " torch tensor, DataFrame or list of rows (N, D)"
+            )
         return as_features(features, "features=")
     if suffix_of(str(features)) == "npz":
         raise OptionError(
