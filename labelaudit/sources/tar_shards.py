@@ -117,7 +117,8 @@ def index_tar(file: Path, columns: Columns) -> TarIndex:
                     continue
                 names.update(dict.fromkeys(texts))
                 sample.texts |= texts
-    found = [sample for sample in samples.values() if sample.images or sample.texts]
+    there = {key: one for key, one in samples.items() if one.images or one.texts}
+    found = list(there.values())
     if not any(sample.images for sample in found):
         raise SourceError(
             f"{file} holds no images; a tar file of WebDataset has members such as 0001.jpg and"
@@ -130,7 +131,7 @@ def index_tar(file: Path, columns: Columns) -> TarIndex:
     }
     if columns.label is None and not _label_field(names):
         columns_of_text[NO_LABEL] = [""] * len(found)
-    columns_of_text[IMAGE] = [name for name, _, _ in chosen]
+    columns_of_text[IMAGE] = [name or key for key, (name, _, _) in zip(there, chosen, strict=True)]
     cells = Cells(
         file=file,
         names=(IMAGE, *names, *([NO_LABEL] if NO_LABEL in columns_of_text else [])),

@@ -265,7 +265,9 @@ def write_arrow(file, labels, names=("ant", "bee"), **more):
     cells = [{"bytes": _png(label * 100 + i), "path": None} for i, label in enumerate(labels)]
     table = pa.table({"image": cells, "label": labels, **more})
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    table = table.replace_schema_metadata(
+        {"huggingface": json.dumps({"info": {"features": features}})}
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     with pa.OSFile(str(file), "wb") as opened, pa.ipc.new_stream(opened, table.schema) as stream:
         stream.write_table(table, max_chunksize=7)
