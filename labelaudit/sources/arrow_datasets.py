@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import check_regular, suffix_of
 from labelaudit.sources.splits import shard_splits
 from labelaudit.sources.wording import some
 
@@ -124,10 +124,9 @@ def _grouped(files: Sequence[str], split_of: dict[str, str]) -> dict[str, list[s
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    check_regular(file)
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceError(f"{file} does not exist; copy the whole folder") from error
     except (OSError, ValueError, RecursionError) as error:
         raise SourceError(f"{file} is damaged: {error}; save the data set again") from error
     return found if isinstance(found, dict) else {}

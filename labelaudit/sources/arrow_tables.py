@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from labelaudit.errors import SourceError
+from labelaudit.files import check_regular
 from labelaudit.images.containers import CellImages, Indices
 from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
@@ -23,6 +24,7 @@ def open_arrow(file: Path) -> pa.Table:
     SourceError
         The file does not exist, or is not an Arrow file, or a damaged one.
     """
+    check_regular(file)
     try:
         mapped = pa.memory_map(str(file))
         try:
@@ -30,8 +32,6 @@ def open_arrow(file: Path) -> pa.Table:
         except pa.ArrowInvalid:
             mapped.seek(0)
             return pa.ipc.open_file(mapped).read_all()
-    except FileNotFoundError as error:
-        raise SourceError(f"{file} does not exist; check that the data set is whole") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise SourceError(f"{file} is not an Arrow file, or a damaged one: {reason}") from error

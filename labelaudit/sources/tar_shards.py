@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelaudit.errors import SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import check_regular, suffix_of
 from labelaudit.sources.cells import LABEL_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES
@@ -90,10 +90,7 @@ def index_tar(file: Path, columns: Columns) -> TarIndex:
     SourceError
         The file is not such a tar file, or a damaged one, or its images are ambiguous.
     """
-    if not file.is_file():
-        raise SourceError(
-            f"{file} does not exist, or is no regular file; check the path of the shard"
-        )
+    check_regular(file)
     samples: dict[str, _Sample] = {}
     names: dict[str, None] = {}
     damaged: list[str] = []
