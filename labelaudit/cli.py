@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,7 +85,8 @@ def scan(
 
 
 def _check_paths(source: str, labels: str | None) -> None:
-    check_exist([Path(source)], "the source")
+    several = re.search(r"\{\d+\.\.\d+\}", source)  # shard-{000..009}.tar
+    check_exist([] if several else [Path(source)], "the source")
     check_exist([Path(labels)] if labels is not None else [], "the table")
 
 

@@ -36,6 +36,7 @@ from labelaudit.reporting.tables import write_csv
 from labelaudit.sources.cells import Columns
 from labelaudit.sources.label_tables import MARKS
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
+from labelaudit.sources.name_matching import match_numbers
 from labelaudit.sources.table_formats import TABLE_FORMATS
 
 CHANGE_COLUMNS = ("sample_id", "from", "to", "decision", "note", "reviewer", "reviewed_at")
@@ -160,6 +161,7 @@ def apply_corrections(
     ids = [row["sample_id"] for row in decided]
     columns = Columns(image_column, label_column, None)
     opened = open_labels(Path(labels), columns, id_column, split, ids)
+    decided = _as_written(opened, decided)
     refuse_format(opened.files[0])
     target = _target(opened, None if out is None else Path(out))
     droppable = {
@@ -296,6 +298,17 @@ def _conflict(opened: OpenedLabels, one: Decision, other: Decision) -> SourceErr
     )
 
 
+def _as_written(opened: OpenedLabels, decided: Sequence[Decision]) -> list[Decision]:
+    """Return decisions with their labels as the table writes them: spreadsheets turn "1" into "1.0"."""
+    known = {name for file in opened.files for name in (*file.labels, *file.declared)} - {""}
+    columns = (GIVEN_LABEL, "corrected_label")
+    names = match_numbers({row.get(column, "") for row in decided for column in columns}, known)
+    return [
+        {name: names.get(text, text) if name in columns else text for name, text in row.items()}
+        for row in decided
+    ]
+
+
 def _new_classes(opened: OpenedLabels, decided: Sequence[Decision], allowed: bool) -> list[str]:
     """Return the classes that only corrections have, in order; raise unless they are allowed."""
     known = {name for file in opened.files for name in (*file.labels, *file.declared)} - {""}
@@ -341,7 +354,7 @@ def _target(opened: OpenedLabels, out: Path | None) -> Path:
         folder = Path(os.path.abspath(opened.path))  # noqa: PTH100
         if opened.shards:
             return folder.with_name(f"{folder.name}.fixed")
-        if file.path.is_dir():
+        if file.listed:
             return folder.with_name(f"{folder.name}.labels.csv")
         return file.path.with_name(f"{file.path.stem}.fixed{file.path.suffix}")
     suffix = suffix_of(out.name)

@@ -58,7 +58,7 @@ def plan_edits(
         A label does not fit the type of its column, or the file has changed or is damaged. The returned
         function raises it too, if a parquet file is damaged in the middle.
     """
-    if file.path.is_dir():
+    if file.listed:
         listed = list_as_csv(file, edits).encode()
         return lambda path: _write_bytes(path, listed)
     if file.format == "parquet":

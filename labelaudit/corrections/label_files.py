@@ -91,6 +91,9 @@ class LabelFile:
         Its cells (R,); all "" if there is no such column.
     embedded : bool
         Whether the first of `ids` names images that are stored in the file itself.
+    listed : bool
+        Whether the labels are those of a source without a table, such as a folder with one subfolder
+        per class. Corrected labels are written as a table.
     """
 
     path: Path
@@ -107,6 +110,7 @@ class LabelFile:
     first: list[str]
     typed: bool = False
     embedded: bool = False
+    listed: bool = False
 
     @property
     def verified_name(self) -> str:

@@ -16,7 +16,10 @@ from labelaudit.sources.cells import Columns
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES, FileTree
 from labelaudit.sources.folders import METADATA_FILES, read_source
 from labelaudit.sources.splits import choose_split, shard_splits, split_folders
+from labelaudit.sources.tar_shards import expand_range
 
+# Suffixes of files that are never written; their corrected labels become a table.
+LISTED = ("arrow", "tar")
 ABSOLUTE = re.compile(r"[\\/]|[A-Za-z]:[\\/]")
 
 
@@ -92,6 +95,8 @@ def open_labels(
         }
         return replace(table, ids=moved)
 
+    if expand_range(path) or suffix_of(path.name) in LISTED:
+        return _listed(path, columns, split)
     if not path.exists():
         raise SourceError(f"{path} does not exist; check the path of the labels")
     if not path.is_dir():
@@ -100,6 +105,8 @@ def open_labels(
         return OpenedLabels(path, (file,), (), file.splits, split, stems)
     files = FileTree(path).walk()
     images = [name for name in files if suffix_of(name) in IMAGE_SUFFIXES]
+    if not images and any(suffix_of(name) in LISTED for name in files):
+        return _listed(path, columns, split)
     if not images:
         return _open_shards(
             path, [name for name in files if suffix_of(name) == "parquet"], read, split
@@ -117,7 +124,18 @@ def open_labels(
         file = read(path / metadata[0], base)
         return OpenedLabels(path, (file,), (), file.splits, None if base else split)
     columns.refuse(f"{path} is read as one subfolder per class")
-    found = read_source(path, split=split, require_labels=False).manifest
+    return _listed(path, columns, split)
+
+
+def _listed(path: Path, columns: Columns, split: str | None) -> OpenedLabels:
+    """Return the labels of a source that has no table; corrected labels are written as one."""
+    found = read_source(
+        path,
+        image_column=columns.image,
+        label_column=columns.label,
+        split=split,
+        require_labels=False,
+    ).manifest
     names = (*found.class_names, "")
     listed = LabelFile(
         path=path,
@@ -132,6 +150,7 @@ def open_labels(
         yes=YES,
         first_column=None,
         first=[""] * found.num_samples,
+        listed=True,
     )
     return OpenedLabels(path, (listed,))
 

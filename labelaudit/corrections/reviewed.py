@@ -34,6 +34,7 @@ from labelaudit.reporting.run_folder import BEFORE_FILE, CORRECTIONS_FILE
 from labelaudit.sources.classes import text_array
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import UNLABELED, Source
+from labelaudit.sources.name_matching import match_numbers
 from labelaudit.sources.prediction_files import PredictionSource
 from labelaudit.sources.wording import count, some
 from labelaudit.suspects.checked import CheckedScores, check_scores
@@ -357,13 +358,18 @@ def _with_labels(source: Source, decisions: Decisions, *, fixed: bool) -> Source
     unknown: list[str] = []
     decided = decisions.corrections[decisions.corrections["decision"].isin(ABOUT_LABELS)]
     places = pd.Index(manifest.sample_ids).get_indexer(pd.Index(decided["sample_id"]))
+    # A spreadsheet turns "1" into "1.0".
+    texts = (*decided["corrected_label"], *decisions.given_labels.values())
+    written = match_numbers(texts, index)
+    corrected = [written.get(label, label) for label in decided["corrected_label"]]
     for at, name, decision, label in zip(
-        places, decided["sample_id"], decided["decision"], decided["corrected_label"], strict=True
+        places, decided["sample_id"], decided["decision"], corrected, strict=True
     ):
         if at < 0:
             absent.append(name)
             continue
-        now, then = names[labels[at]], decisions.given_labels.get(name, "")
+        then = decisions.given_labels.get(name, "")
+        now, then = names[labels[at]], written.get(then, then)
         # The decision does not apply to another label, or to another sample with the same id.
         if decision == KEEP:
             holds = bool(now) and now == then

@@ -16,6 +16,7 @@ from labelaudit.errors import SourceError
 from labelaudit.files import well_formed
 from labelaudit.images.containers import Images, Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
+from labelaudit.sources.name_matching import match_clean_labels, match_names, plain_form, renamed
 from labelaudit.sources.wording import count, some
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
@@ -78,14 +79,16 @@ def make_source(
     ids, paths, images
         The manifest's `sample_ids`, `paths` and `images`.
     labels, clean : list of str
-        Given and true labels (N,); "" where there is none.
+        Given and true labels (N,); "" where there is none. True labels may be written in another way
+        than the given ones; see `labelaudit.sources.name_matching`.
     declared : tuple of str
         Class names in their order. Classes that only labels name follow after them.
     marks : sequence of str, optional
         `VERIFIED`, `EXCLUDED` or "" for each sample. Excluded samples are left out, and so are classes
         that only they have.
     first : sequence of str, optional
-        Labels that were given at first, (N,); "" where unknown. They add no classes.
+        Labels that were given at first, (N,); "" where unknown. They add no classes, and may be
+        written in another way, too.
     warnings, skipped
         Warnings so far, one line each; and rows (sample_id, path, reason) of skipped samples.
     hint : str
@@ -107,6 +110,11 @@ def make_source(
                 f" {some(bare)}; taken as unlabeled",
             )
     class_names = _class_names(set(labels), declared)
+    if clean is not None:
+        clean, added = match_clean_labels(clean, labels, declared, where)
+        warnings = (*warnings, *added)
+    if first is not None:
+        first = renamed(first, match_names(first, class_names, declared))
     manifest = Manifest(
         name=name,
         sample_ids=text_array(ids),
@@ -145,7 +153,7 @@ def check_trainable(source: Source) -> Source:
     -------
     Source
         The same with warnings added: classes with one labeled image or none, and class names
-        that differ only in case or spaces.
+        that differ only in case, spaces or the form of a number.
 
     Raises
     ------
@@ -167,12 +175,13 @@ def check_trainable(source: Source) -> Source:
         )
     alike: dict[str, list[str]] = {}
     for class_name in manifest.class_names:
-        alike.setdefault("".join(class_name.split()).casefold(), []).append(class_name)
+        alike.setdefault(plain_form(class_name), []).append(class_name)
     groups = [" / ".join(f'"{n}"' for n in group) for group in alike.values() if len(group) > 1]
     if groups:
         added.append(
-            f"class names differ only in case or spaces: {some(groups, quote=False)}; "
-            "they are taken as different classes, so rename them if they are not"
+            "class names differ only in case, spaces or the form of a number:"
+            f" {some(groups, quote=False)}; they are taken as different classes, so"
+            " rename them if they are not"
         )
     return replace(source, warnings=tuple(dict.fromkeys((*source.warnings, *added))))
 

@@ -106,7 +106,7 @@ def read_labels_with_features(
     columns = Columns(
         id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
     )
-    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
+    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False, split=split)
     if isinstance(features, str | Path) and suffix_of(str(features)) == "parquet":
         read = source_from_table(table, by_row=False, id_column=id_column, split=split)
         values, found = read_by_id(Path(features), read.source.manifest.sample_ids)

@@ -10,6 +10,7 @@ from pathlib import Path
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular, exists, suffix_of
 from labelaudit.images.containers import ImageFiles
+from labelaudit.sources.arrow_datasets import find_arrow_splits
 from labelaudit.sources.cells import IMAGE_COLUMNS, Columns
 from labelaudit.sources.classes import make_source
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES, RESULTS_MARKER, FileTree, source_name
@@ -25,7 +26,10 @@ from labelaudit.sources.passed_over import (
 from labelaudit.sources.shards import read_shards
 from labelaudit.sources.splits import choose_split, rows_of_split, split_folders
 from labelaudit.sources.table_formats import TABLE_FORMATS
+from labelaudit.sources.tar_shards import expand_range
 
+# Suffixes of files that hold images and labels.
+SHARDS = ("parquet", "arrow", "tar")
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
@@ -74,19 +78,22 @@ def read_source(
     """
     path = Path(source)
     columns = Columns(image_column, label_column, clean_label_column, verified=verified_column)
+    table = None if labels is None else Path(labels)
     if not exists(path):
+        if shards := expand_range(path):
+            names = [file.name for file in shards]
+            return read_shards(path, path.parent, names, columns, split, labels=table)
         raise SourceError(f"{path} does not exist; check the path of the source")
     if path.is_dir():
-        table = None if labels is None else Path(labels)
         return _read_folder(path, table, columns, split, require_labels)
     check_regular(path)
+    if suffix_of(path.name) in SHARDS:
+        return read_shards(path, path.parent, [path.name], columns, split, labels=table)
     if labels is not None:
         raise SourceError(
             f"{labels}: a table of labels needs a folder of images, but {path} is a file; "
             "give its folder as the source, or leave the labels out"
         )
-    if suffix_of(path.name) == "parquet":
-        return read_shards(path, path.parent, [path.name], columns, split)
     return _read_lone_table(path, columns, split)
 
 
@@ -101,10 +108,9 @@ def _read_folder(
     folder = FileTree(path)
     files = folder.walk()
     images = [file for file in files if suffix_of(file) in IMAGE_SUFFIXES]
+    if not images and (source := _read_shard_folder(path, files, columns, split, labels)):
+        return source
     if not images and (labels is None or not files):
-        shards = [file for file in files if suffix_of(file) == "parquet"]
-        if labels is None and shards:
-            return read_shards(path, path, shards, columns, split)
         there = f" ({kinds_of(files)})" if files else ""
         raise SourceError(f"no image found in {path}{there}; looked for .png, .jpg and the like")
     warnings: list[str] = []
@@ -130,6 +136,21 @@ def _read_folder(
     left = find_passed_over(folder, files, base)
     left.warnings[:0] = warnings
     return _from_class_folders(path, folder, images, base, tables, left, require_labels)
+
+
+def _read_shard_folder(
+    path: Path, files: list[str], columns: Columns, split: str | None, labels: Path | None
+) -> Source | None:
+    """Read a folder of parquet, Arrow or tar files; None if there are none."""
+    if splits := find_arrow_splits(path, files):
+        split_of = {file: name for name, group in splits.items() for file in group if name}
+        shards = [file for group in splits.values() for file in group]
+        return read_shards(path, path, shards, columns, split, split_of, labels)
+    for suffix in SHARDS:
+        shards = [file for file in files if suffix_of(file) == suffix]
+        if shards:
+            return read_shards(path, path, shards, columns, split, labels=labels)
+    return None
 
 
 def _from_class_folders(
@@ -185,7 +206,7 @@ def _join_folder(
 def _read_lone_table(path: Path, columns: Columns, split: str | None) -> Source:
     if suffix_of(path.name) in IMAGE_SUFFIXES:
         raise SourceError(f"{path} is a single image; give the folder that contains it")
-    table = read_table(path, columns)
+    table = read_table(path, columns, split=split)
     warnings: list[str] = []
     rows = rows_of_split(table, split, warnings)
     return source_of_rows(path, FileTree(path.parent), table, rows, warnings)

@@ -1,5 +1,6 @@
 """Tables whose rows name image files, joined to these files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,11 @@ import numpy.typing as npt
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.classes import make_source
-from labelaudit.sources.file_tree import WINDOWS_ROOT, FileTree, source_name
+from labelaudit.sources.file_tree import FileTree, source_name
+from labelaudit.sources.join_advice import Join
 from labelaudit.sources.label_tables import LabelTable
 from labelaudit.sources.manifest import Source
+from labelaudit.sources.path_matching import is_absolute, locate
 from labelaudit.sources.wording import count, some
 
 
@@ -46,9 +49,10 @@ def source_of_rows(
     Raises
     ------
     SourceError
-        A path leaves the folder, no file is found, or rows contradict each other.
+        No file is found, or rows contradict each other.
     """
-    found, missing = _locate(table, folder)
+    located = locate(table.images, folder, images)
+    found, missing = located.files, located.missing
     first: dict[str, int] = {}  # file -> its row
     elsewhere: set[str] = set()
     repeated: list[str] = []
@@ -63,21 +67,29 @@ def source_of_rows(
             _refuse_contradiction(table, file, kept, row)
             repeated.append(file)
     skipped = [
-        (file, folder.open_paths([file])[0] if file else "", reason)
-        for row, (file, reason) in missing.items()
-        if chosen[row] and file.startswith(within)
+        _skipped(table, folder, row, *missing[row])
+        for row in sorted(missing)
+        if chosen[row] and missing[row][0].startswith(within)
     ]
+    join = Join(source, folder, table, chosen, located, images)
     if not first:
-        raise SourceError(_nothing_matches(table, chosen, folder))
+        raise SourceError(join.nothing_matches())
     if repeated:
         warnings.append(
             f"{count(repeated, 'row', 'rows')} in {table.where} repeat another: "
             f"{some(list(dict.fromkeys(repeated)))}; each image is kept once"
         )
-    if skipped:
+    absent = [file for file, path, _ in skipped if path or not file]
+    if absent:
         warnings.append(
-            f"{count(skipped, 'label', 'labels')} in {table.where} left out, because the image does "
-            f"not exist: {some([file for file, _, _ in skipped])}"
+            f"{count(absent, 'label', 'labels')} in {table.where} left out, because the image does "
+            f"not exist: {some(absent)}"
+        )
+    outside = [f'"{file}" ({reason})' for file, path, reason in skipped if file and not path]
+    if outside:
+        warnings.append(
+            f"{count(outside, 'label', 'labels')} in {table.where} left out:"
+            f" {some(outside, quote=False)}"
         )
     samples = list(first)
     if images is not None:
@@ -97,64 +109,31 @@ def source_of_rows(
         marks=None if marks is None else ["" if row is None else marks[row] for row in rows],
         first=None if given is None else ["" if row is None else given[row] for row in rows],
         declared=table.declared,
-        warnings=[*warnings, *folder.warnings()],
+        warnings=[*warnings, *located.warnings, *join.few_match(), *folder.warnings()],
         skipped=[*folder.skipped, *skipped],
+        hint=_hint(skipped),
     )
 
 
-def _locate(table: LabelTable, folder: FileTree) -> tuple[list[str], dict[int, tuple[str, str]]]:
-    """Find the file of each row: its relative path, or "" and the reason why it is missing.
-
-    A Windows path of another machine is found by its end, if exactly one such end is a file here.
-    The part before it is taken as the place of the folder on that machine. Other paths below that
-    place are then missing images, and not paths that leave the folder.
-    """
-    found = [""] * len(table.images)
-    missing: dict[int, tuple[str, str]] = {}
-    foreign: list[int] = []
-    places: set[str] = set()
-    for row, text in enumerate(table.images):
-        path = text.replace("\\", "/")
-        relative = folder.relative(path)
-        if path != path.strip() and (relative is None or relative not in folder):
-            path = path.strip()
-            relative = folder.relative(path)
-        if not path:
-            missing[row] = ("", f"{table.place(row)} names no image")
-        elif relative is not None:
-            found[row], reason = folder.find(relative)
-            if reason:
-                missing[row] = (relative, reason)
-        elif WINDOWS_ROOT.match(path) and ".." not in path.split("/"):
-            parts = path.split("/")
-            tails = ["/".join(parts[start:]) for start in range(1, len(parts))]
-            here = [tail for tail in tails if tail and tail in folder]
-            if len(here) > 1:
-                raise SourceError(
-                    f'{table.place(row)}: the path "{text}" could mean {some(here)}; '
-                    "write paths relative to the folder"
-                )
-            if here:
-                found[row] = here[0]
-                places.add(path[: -len(here[0])])
-            else:
-                foreign.append(row)
-        else:
-            raise _leaves_folder(table, row, folder)
-    for row in foreign:
-        path = table.images[row].replace("\\", "/").strip()
-        place = next((place for place in sorted(places) if path.startswith(place)), None)
-        if place is None:
-            raise _leaves_folder(table, row, folder)
-        missing[row] = (path[len(place) :], "no such image in the folder")
-    return found, missing
-
-
-def _leaves_folder(table: LabelTable, row: int, folder: FileTree) -> SourceError:
-    return SourceError(
-        f'{table.place(row)}: the path "{table.images[row]}" leaves the folder {folder.root}; '
-        "write paths relative to it"
+def _hint(skipped: Sequence[tuple[str, str, str]]) -> str:
+    """Return advice if too few labels are left."""
+    if not skipped:
+        return ""
+    examples = [f'"{file}" ({reason})' for file, _, reason in skipped]
+    return (
+        f"{count(skipped, 'row of the table is', 'rows of the table are')} left out:"
+        f" {some(examples, quote=False)}"
     )
+
+
+def _skipped(
+    table: LabelTable, folder: FileTree, row: int, file: str, reason: str
+) -> tuple[str, str, str]:
+    """Return the id, path and reason of a row without an image; "" where there is none."""
+    if not file:
+        return "", "", f"{table.place(row)} names no image"
+    outside = folder.relative(file) is None or is_absolute(file)
+    return file, "" if outside else folder.open_paths([file])[0], reason
 
 
 def _refuse_contradiction(table: LabelTable, file: str, kept: int, row: int) -> None:
@@ -170,17 +149,3 @@ def _refuse_contradiction(table: LabelTable, file: str, kept: int, row: int) -> 
                 f'"{file}" has two {what}s: {one} in {table.place(kept)} and {other} in '
                 f"{table.place(row)}; keep one of the rows"
             )
-
-
-def _nothing_matches(table: LabelTable, chosen: npt.NDArray[np.bool_], folder: FileTree) -> str:
-    named = table.images[int(np.flatnonzero(chosen)[0])]
-    there = folder.any_image()
-    if not there:
-        return (
-            f"there is no image in {folder.root}, where the paths in {table.where} begin; give the"
-            " folder of the images as the source, and the table as the labels"
-        )
-    return (
-        f"none of the images that {table.where} names is in {folder.root}: the table has e.g. "
-        f'"{named}", the folder e.g. "{there}"; paths are relative to the folder'
-    )

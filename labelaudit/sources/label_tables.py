@@ -19,18 +19,21 @@ from labelaudit.sources.cells import (
     LABEL_COLUMNS,
     SPLIT_COLUMN,
     VERIFIED_COLUMN,
+    Cells,
     Columns,
     cells_of_frame,
     column_called,
     find_column,
 )
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
+from labelaudit.sources.name_matching import renamed
 from labelaudit.sources.table_formats import read_cells
+from labelaudit.sources.table_kinds import advice_for_features, advice_for_table
 
 # Meaning of the cells in a column of verified labels, in any case.
 MARKS = {
-    **dict.fromkeys(("yes", "true", "1", "y", "verified"), VERIFIED),
-    **dict.fromkeys(("", "no", "false", "0", "n"), ""),
+    **dict.fromkeys(("yes", "true", "1", "1.0", "y", "t", "verified"), VERIFIED),
+    **dict.fromkeys(("", "no", "false", "0", "0.0", "n", "f", "nan", "none", "null"), ""),
     **dict.fromkeys(("excluded", "exclude"), EXCLUDED),
 }
 
@@ -105,18 +108,19 @@ class LabelTable:
 
 
 def read_table(
-    file: Path | pd.DataFrame,
+    file: Path | pd.DataFrame | Cells,
     columns: Columns,
     image_names: Sequence[str] = IMAGE_COLUMNS,
     *,
     images_needed: bool = True,
+    split: str | None = None,
 ) -> LabelTable:
     """Read the labels of a table in a file or in memory.
 
     Parameters
     ----------
-    file : Path or DataFrame
-        CSV, TSV, JSONL or parquet; or the table itself.
+    file : Path, DataFrame or Cells
+        CSV, TSV, JSONL, parquet or Arrow; or the table itself.
     columns : Columns
         The requested columns.
     image_names : sequence of str
@@ -124,15 +128,17 @@ def read_table(
     images_needed : bool
         Whether a table without such a column is refused. If it is not, all `images` are "", and a
         column that holds the images themselves is not read.
+    split : str, optional
+        The requested split, if the table must have a column of splits for it.
 
     Raises
     ------
     SourceError
         The file is not a table, lacks a column, contradicts its own schema, or has no rows.
     """
-    cells = read_cells(file, columns) if isinstance(file, Path) else cells_of_frame(file, columns)
-    label = find_column(cells, columns.label, LABEL_COLUMNS, "the labels", "label_column")
-    assert label is not None
+    cells = _cells_of(file, columns)
+    _refuse_several_missing(cells, columns, image_names if images_needed else None, split)
+    label = _find_labels(cells, columns)
     clean = None
     if columns.clean is not None:
         clean = find_column(cells, columns.clean, (), "true labels", "clean_label_column")
@@ -145,7 +151,7 @@ def read_table(
         first = None
     image = cells.image if images_needed else None
     if image is None and images_needed:
-        image = find_column(cells, columns.image, image_names, "the images", "image_column")
+        image = _find_images(cells, columns, image_names)
     elif image is None:
         image = find_column(cells, columns.image, image_names, "the ids", None)
     if not len(cells.rows):
@@ -157,11 +163,9 @@ def read_table(
         row_word=cells.row_word,
         images=[""] * len(cells.rows) if image is None else cells.texts[image],
         labels=cells.texts[label],
-        clean=None if clean is None else cells.texts[clean],
+        clean=_clean_texts(cells, label, clean),
         splits=None if split is None else cells.texts[split],
-        declared=tuple(
-            dict.fromkeys((*cells.declared.get(label, ()), *cells.declared.get(clean or "", ())))
-        ),
+        declared=_declared_names(cells, label, clean),
         others={
             name: texts
             for name, texts in cells.texts.items()
@@ -183,6 +187,94 @@ def read_table(
         for text, mark in zip(cells.texts[first], marks, strict=True)
     ]
     return replace(table, marks=marks, first=known)
+
+
+def _cells_of(file: Path | pd.DataFrame | Cells, columns: Columns) -> Cells:
+    if isinstance(file, Cells):
+        return file
+    return read_cells(file, columns) if isinstance(file, Path) else cells_of_frame(file, columns)
+
+
+def _refuse_several_missing(
+    cells: Cells, columns: Columns, image_names: Sequence[str] | None, split: str | None
+) -> None:
+    """Raise SourceError if a table lacks several columns, so that they are told all at once.
+
+    `image_names` is None if no images are needed. A single column is told where it is looked for.
+    """
+    image = ("id_column" if image_names is None else "image_column", columns.image)
+    asked = (
+        ("label_column", columns.label),
+        image,
+        ("clean_label_column", columns.clean),
+        ("verified_column", columns.verified),
+    )
+    missing = [
+        f'"{name}" (`{option}`)'
+        for option, name in asked
+        if name is not None and name not in cells.names
+    ]
+    there = {name.strip().lower() for name in cells.names}
+    if columns.label is None and not there.intersection(LABEL_COLUMNS):
+        missing.append(f"one of the labels ({', '.join(LABEL_COLUMNS)}, or `label_column`)")
+    no_image = columns.image is None and cells.image is None
+    if image_names is not None and no_image and not there.intersection(image_names):
+        missing.append(f"one of the images ({', '.join(image_names)}, or `image_column`)")
+    if split is not None and SPLIT_COLUMN not in there:
+        missing.append(f'"{SPLIT_COLUMN}" (`split` is "{split}")')
+    if len(missing) > 1 and cells.names:
+        raise SourceError(
+            f"{cells.file} lacks {len(missing)} columns: {', '.join(missing)}; its columns:"
+            f" {', '.join(cells.names) or 'none'}{_hint(cells, columns, image_names)}"
+        )
+
+
+def _hint(cells: Cells, columns: Columns, image_names: Sequence[str] | None) -> str:
+    """Return advice for a table without images, or ""; it begins with a semicolon."""
+    advice = ""
+    if image_names is not None and columns.image is None and cells.file.is_file():
+        advice = advice_for_features(cells.file) or advice_for_table(cells.file)
+    return advice and f"; {advice}"
+
+
+def _find_labels(cells: Cells, columns: Columns) -> str:
+    try:
+        label = find_column(cells, columns.label, LABEL_COLUMNS, "the labels", "label_column")
+    except SourceError as error:
+        advice = advice_for_features(cells.file) if columns.label is None else ""
+        raise SourceError(f"{error}{advice and '; '}{advice}") from None
+    assert label is not None
+    return label
+
+
+def _find_images(cells: Cells, columns: Columns, image_names: Sequence[str]) -> str | None:
+    try:
+        return find_column(cells, columns.image, image_names, "the images", "image_column")
+    except SourceError as error:
+        raise SourceError(f"{error}{_hint(cells, columns, image_names)}") from None
+
+
+def _clean_texts(cells: Cells, label: str, clean: str | None) -> list[str] | None:
+    """Return the true labels as the given ones are written, if the schema names only their classes."""
+    if clean is None:
+        return None
+    names, texts = cells.declared.get(clean, ()), cells.texts[clean]
+    indices = {str(number): name for number, name in enumerate(names)}
+    if label in cells.declared or not set(cells.texts[label]) - {""} <= indices.keys() - names:
+        return texts
+    return renamed(texts, {name: number for number, name in indices.items()})
+
+
+def _declared_names(cells: Cells, label: str, clean: str | None) -> tuple[str, ...]:
+    """Return the names that the schema declares for the given labels.
+
+    The names of true labels are among them only if both columns are written in the same way.
+    """
+    given = cells.declared.get(label, ())
+    true = cells.declared.get(clean or "", ())
+    if not given and not set(true).intersection(cells.texts[label]):
+        return ()
+    return tuple(dict.fromkeys((*given, *true)))
 
 
 def _read_marks(table: LabelTable, column: str, texts: Sequence[str]) -> list[str]:

@@ -36,6 +36,7 @@ from labelaudit.sources.feature_tables import (
 )
 from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.manifest import Source
+from labelaudit.sources.name_matching import match_names, renamed
 from labelaudit.sources.parquet_tables import open_parquet, texts_of_array
 from labelaudit.sources.table_formats import readable
 from labelaudit.sources.text_tables import long_cells, open_binary, open_text
@@ -110,7 +111,7 @@ def read_labels_alone(
     columns = Columns(
         id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
     )
-    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False)
+    table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False, split=split)
     return source_from_table(table, by_row=by_row, id_column=id_column, split=split)
 
 
@@ -214,7 +215,7 @@ def _of_frame(
 ) -> tuple[Floats, list[str]]:
     """Return the rows of a DataFrame, with its columns in the order of the classes."""
     name, classes = "the data frame of predictions", source.manifest.class_names
-    names = [str(column) for column in frame.columns]
+    names = _classes_of([str(column) for column in frame.columns], source)
     unnamed = frame.columns.equals(pd.RangeIndex(len(names))) and not set(classes) <= set(names)
     if len(set(names)) < len(names):
         raise SourceError(f"columns of {name} repeat: {some(names)}; keep one for each class")
@@ -223,6 +224,14 @@ def _of_frame(
         _refuse_missing(classes, names, name)
         frame = frame.iloc[:, [names.index(column) for column in (*classes, *extra)]]
     return _of_rows(source, as_features(frame, name), name, rows, len(extra)), extra
+
+
+def _classes_of(columns: Sequence[str], source: Source, id_column: str = "") -> list[str]:
+    """Return columns under the names of the classes, where they are written another way ("1.0")."""
+    classes = source.manifest.class_names
+    found = match_names([name for name in columns if name != id_column], classes, classes)
+    names = renamed(columns, found)
+    return names if len(set(names)) == len(names) else list(columns)
 
 
 def _refuse_missing(classes: Sequence[str], names: Sequence[str], name: str) -> None:
@@ -268,8 +277,10 @@ def _by_id(
 ) -> tuple[Floats, list[str]]:
     """Read predictions by the samples' ids."""
     manifest = source.manifest
-    with _batches(path, suffix) as (names, batches):
-        id_column, given = _id_column(names), list(manifest.class_names)
+    with _batches(path, suffix) as (columns, batches):
+        id_column, given = _id_column(columns), list(manifest.class_names)
+        names = _classes_of(columns, source, id_column)
+        column_of = dict(zip(names, columns, strict=True))
         lowered = {name.strip().lower(): name for name in reversed(names)}
         if not set(given) <= set(names):
             _refuse_missing(given, [name for name in names if name != id_column], str(path))
@@ -302,7 +313,9 @@ def _by_id(
                 )
             found[where[kept]] = True
             for column, name in enumerate([*given, *extra]):
-                values[where[kept], column] = _numbers(batch.column(name), name, path, given)[kept]
+                values[where[kept], column] = _numbers(
+                    batch.column(column_of[name]), name, path, given
+                )[kept]
     if not seen:
         raise SourceError(f"{path} has no rows below its header; check that it was written whole")
     found |= place.isin(unneeded)

@@ -94,6 +94,12 @@ def read_python_data(source: Any, asked: Asked) -> Source | FeatureSource:
         raise OptionError(
             "labels= is a path, but the source is not; give an array with one label per sample"
         )
+    if hasattr(source, "toarray"):
+        raise OptionError(
+            f"the source is {type_name(source)}, which is sparse; give source.toarray()"
+        )
+    if isinstance(source, memoryview):
+        source = np.asarray(source)
     for is_such, read in _READERS:
         if is_such(source):
             return read(source, asked)
@@ -161,6 +167,8 @@ def _of_items(items: Iterable[Any], labels: Any) -> Source | FeatureSource:
     arrays = []
     for row, item in enumerate(narrow_together(list(items))):
         array = as_array(item)
+        if array.dtype == object and array.ndim == 1:  # a row of a table with several types
+            array = as_array(array.tolist())
         if array.dtype.kind not in "fiub" or array.ndim == 0:
             raise OptionError(
                 f"item {row} of the source is {type_name(item)}; give images or rows of numbers."

@@ -30,8 +30,9 @@ from labelaudit.sources.folders import read_source
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
+from labelaudit.sources.table_kinds import advice_for_features, is_feature_file
 from labelaudit.sources.tabular import read_tabular
-from labelaudit.sources.values import as_features, is_frame
+from labelaudit.sources.values import as_features, is_frame, is_list
 
 
 def read_samples(
@@ -104,6 +105,11 @@ def _checked_features(features: Any) -> str | Path | np.ndarray | None:
     if features is None:
         return None
     if not isinstance(features, str | Path):
+        if not (is_frame(features) or is_list(features) or hasattr(features, "__array__")):
+            raise OptionError(
+                f"features= is {type_name(features)}; give a path, the name of a column, or an array,"
+                " torch tensor, DataFrame or list of rows (N, D)"
+            )
         return as_features(features, "features=")
     if suffix_of(str(features)) == "npz":
         raise OptionError(
@@ -126,11 +132,8 @@ def _on_disk(
         raise OptionError(
             f"labels= is {type_name(labels)}; for a source on disk give the path of a table of labels"
         )
-    if suffix_of(path.name) in ("npy", "npz") and is_file(path):
-        raise OptionError(
-            f"{path} holds arrays without labels; give a table of labels as the source and this file as"
-            " its features, or from Python the loaded array with labels="
-        )
+    if features is None:
+        _refuse_features_as_source(path, labels, columns["label_column"])
     if not exists(path):
         raise SourceError(f"{path} does not exist; check the path of the source")
     ids = columns["id_column"]
@@ -144,7 +147,8 @@ def _on_disk(
         clean_label_column=columns["clean_label_column"],
         verified_column=columns["verified_column"],
     )
-    are_images = path.is_dir() or labels is not None or image_column is not None
+    in_folder = path.is_dir() or suffix_of(path.name) == "tar"
+    are_images = in_folder or labels is not None or image_column is not None
     if features is None:
         if predictions and not are_images:
             alone = read_labels_alone(path, by_row=are_by_row(predictions), **columns)
@@ -168,6 +172,23 @@ def _on_disk(
             return embedded
     found = read_labels_with_features(path, features, **columns)
     return replace(found, source=_pictured(found.source, path.parent))
+
+
+def _refuse_features_as_source(path: Path, labels: str | Path | None, column: str | None) -> None:
+    """Raise OptionError if features are given as the source, or as the labels."""
+    if not is_file(path):
+        return
+    if (
+        labels is not None
+        and is_file(Path(labels))
+        and (advice := advice_for_features(Path(labels), str(path)))
+    ):
+        raise OptionError(f"{labels} is no table of labels; {advice}")
+    by_row = suffix_of(path.name) in ("npy", "npz")
+    if by_row or (column is None and is_parquet(path) and is_feature_file(path)):
+        advice = advice_for_features(path, "LABELS" if labels is None else str(labels))
+        in_python = "; from Python, give the loaded array with labels=" if by_row else ""
+        raise OptionError(f"{path} holds arrays without labels; {advice}{in_python}")
 
 
 def _in_memory(

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular, suffix_of
+from labelaudit.sources.arrow_tables import lists_of_arrow, read_arrow
 from labelaudit.sources.cells import SHOWN_NAMES, Cells, Columns
 from labelaudit.sources.parquet_tables import lists_of_parquet, read_parquet
 from labelaudit.sources.text_tables import lists_of_jsonl, read_csv, read_jsonl
@@ -43,6 +44,7 @@ TABLE_FORMATS = {
     "jsonl": TableFormat(read_jsonl, lists_of_jsonl),
     "ndjson": TableFormat(read_jsonl, lists_of_jsonl),
     "parquet": TableFormat(read_parquet, lists_of_parquet),
+    "arrow": TableFormat(read_arrow, lists_of_arrow),
     "csv.gz": TableFormat(read_csv),
     "tsv.gz": TableFormat(read_csv),
     "jsonl.gz": TableFormat(read_jsonl, lists_of_jsonl),

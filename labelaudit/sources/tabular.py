@@ -87,7 +87,7 @@ def read_tabular(
     """
     given = as_frame(table) if is_frame(table) else Path(table)
     columns = Columns(id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column)
-    read = read_table(given, columns, ID_COLUMNS, images_needed=False)
+    read = read_table(given, columns, ID_COLUMNS, images_needed=False, split=split)
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels
     names = [str(name) for name in rows.details]

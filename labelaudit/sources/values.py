@@ -4,7 +4,7 @@ This imports neither torch nor Pillow, because a caller with such a value has im
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,14 @@ def as_array(value: Any) -> npt.NDArray[Any]:
     is applied, and transparent pixels become white. Raises SourceError if rows of a list differ in
     length.
     """
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise SourceError(
+            "an array has masked values; give one without them, such as array.filled(0)"
+        )
     if isinstance(value, np.ndarray):
         return value
     if is_tensor(value):
-        tensor = value.detach().cpu()
-        # NumPy has no bfloat16.
-        array: npt.NDArray[Any] = (
-            tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
-        ).numpy()
-        return array
+        return _of_tensor(value)
     if _is_pil_image(value):
         from labelaudit.images.pillow import as_seen
 
@@ -64,6 +63,23 @@ def as_array(value: Any) -> npt.NDArray[Any]:
         return np.asarray(value)
     except ValueError as error:
         raise SourceError(f"a list of unequal lengths is no array: {error}") from error
+
+
+def _of_tensor(tensor: Any) -> npt.NDArray[Any]:
+    try:
+        plain = tensor.detach().cpu()
+        # NumPy has no bfloat16.
+        array: npt.NDArray[Any] = (
+            plain.float() if str(plain.dtype) == "torch.bfloat16" else plain
+        ).numpy()
+        return array
+    # Which of these torch raises depends on the kind of tensor: sparse, quantized, nested, meta.
+    except (TypeError, RuntimeError) as error:
+        kind = f"{getattr(tensor, 'layout', '')} {getattr(tensor, 'dtype', '')}".strip()
+        raise SourceError(
+            f"a tensor ({kind}) cannot be made an array; give a dense one on a device, such as"
+            " tensor.to_dense() or tensor.dequantize()"
+        ) from error
 
 
 def _is_pil_image(value: object) -> bool:
@@ -199,15 +215,21 @@ def _checked_pixels(images: npt.NDArray[Any], what: str) -> Pixels:
 def as_labels(labels: Any, what: str = "labels") -> list[Any]:
     """Return labels from a list, array, tensor or Series as a list of Python values.
 
-    Raises SourceError if they are a matrix, such as one-hot rows.
+    Raises SourceError if they are a matrix, such as one-hot rows, or no sequence.
     """
+    if isinstance(labels, Iterator):
+        labels = list(labels)
+    if isinstance(labels, str | bytes | Mapping | Set) or not hasattr(labels, "__len__"):
+        raise SourceError(
+            f"{what} is of the type {type(labels).__name__}; give one label per sample"
+        )
     if isinstance(labels, list | tuple):
         # Lists are not made arrays: in ["cat", nan] NumPy would turn the NaN into the text "nan".
         values = [value.item() if getattr(value, "ndim", None) == 0 else value for value in labels]
         if not _are_rows(values):
             return values
         labels = [as_array(row) for row in values]
-    array = as_array(labels)
+    array = labels if isinstance(labels, np.ndarray) else as_array(labels)  # masked: unlabeled
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim > 1:

@@ -70,7 +70,7 @@ def named(data, numbers):
 
 def test_every_decision_does_what_it_says() -> None:
     taken = take_review(
-        source(clean_labels=["x"] * 6),
+        source(clean_labels=["b"] * 6),
         review(
             ("s0", "accept", "b"),
             ("s1", "keep"),
@@ -85,7 +85,7 @@ def test_every_decision_does_what_it_says() -> None:
     assert taken.verified.tolist() == [True, True, False, True, False]
     # Of an unlabeled sample nothing was given at first.
     assert named(taken, taken.first_given) == ["a", "b", None, None, None]
-    assert taken.clean_labels.tolist() == ["x"] * 5
+    assert taken.clean_labels.tolist() == ["b"] * 5
     assert taken.num_excluded == 1
     assert taken.skipped["sample_id"].tolist() == ["s2"]
     assert taken.skipped["reason"].tolist() == ["excluded by a reviewer"]

@@ -241,10 +241,16 @@ def test_absolute_paths_through_a_link(
 )
 def test_paths_that_leave_the_folder(folder: Path, tmp_path: Path, path: str, write: Any) -> None:
     write.images(tmp_path, "x.png")
-    table = write.text(tmp_path / "l.csv", f"path,label\na.png,cat\n{path},dog\n")
-    with pytest.raises(SourceError, match=r"l\.csv line 3: the path .* leaves the folder") as error:
+    table = write.text(tmp_path / "l.csv", f"path,label\na.png,cat\n{path},dog\nb.png,dog\n")
+    source = read_source(folder, table)
+    (warning,) = source.warnings
+    assert warning.startswith("1 label in ")
+    assert "leaves the folder" in warning
+    assert source.skipped["sample_id"].tolist() == [path.replace("\\", "/")]
+    assert source.skipped["path"].tolist() == [""]
+    write.text(table, f"path,label\na.png,cat\n{path},dog\n")
+    with pytest.raises(SourceError, match=r"one class.*1 row .*leaves the folder"):
         read_source(folder, table)
-    assert path in str(error.value)
 
 
 def test_windows_paths_below_the_same_place_are_missing_images(
@@ -258,11 +264,12 @@ def test_windows_paths_below_the_same_place_are_missing_images(
     assert source.skipped["sample_id"].tolist() == ["gone.png"]
 
 
-def test_an_ambiguous_windows_path(folder: Path, tmp_path: Path, write: Any) -> None:
+def test_the_longest_end_of_a_windows_path_is_meant(
+    folder: Path, tmp_path: Path, write: Any, labels_of: Any
+) -> None:
     write.images(folder, "d.png")
     table = write.text(tmp_path / "l.csv", "path,label\nC:\\x\\deep\\d.png,cat\na.png,dog\n")
-    with pytest.raises(SourceError, match=r'could mean "deep/d\.png", "d\.png"'):
-        read_source(folder, table)
+    assert labels_of(read_source(folder, table))["deep/d.png"] == "cat"
 
 
 def test_labels_without_an_image_are_skipped_with_one_warning(
@@ -271,7 +278,10 @@ def test_labels_without_an_image_are_skipped_with_one_warning(
     gone = "".join(f"gone{i}.png,cat\n" for i in range(50))
     table = write.text(tmp_path / "l.csv", f"path,label\na.png,cat\nb.png,dog\n,cat\n{gone}")
     source = read_source(folder, table)
-    (warning,) = source.warnings
+    warning, few = source.warnings
+    assert few.startswith("only 2 of 52 rows")
+    assert '"gone0.png", "gone1.png", "gone2.png"' in few
+    assert '"c.png", "deep/d.png"' in few
     assert warning.startswith("51 labels")
     assert "gone1.png" in warning
     assert "48 more" in warning
@@ -484,7 +494,7 @@ def test_one_class_only(folder: Path, tmp_path: Path, write: Any) -> None:
 
 def test_a_table_of_other_images(folder: Path, tmp_path: Path, write: Any) -> None:
     text = "path,label\nimg/a.png,cat\nimg/b.png,dog\n"
-    message = r'none of the images.*e\.g\. "img/a\.png", the folder e\.g\. "a\.png"'
+    message = r'none of the images.*e\.g\. "img/a\.png".*the folder e\.g\. "a\.png"'
     with pytest.raises(SourceError, match=message):
         read_source(folder, write.text(tmp_path / "l.csv", text))
     with pytest.raises(SourceError, match=message):

@@ -168,7 +168,9 @@ def test_missing_columns_are_listed(
         read_source(folder, table)
     assert f"its columns: {header.replace(',', ', ')}" in str(error.value)
     assert "_column`" in str(error.value)
-    with pytest.raises(SourceError, match=r'no column "klass".*its columns: '):
+    with pytest.raises(
+        SourceError, match=r'"klass" \(`label_column`\), "name" \(`image_column`\); its columns: '
+    ):
         read_source(folder, table, label_column="klass", image_column="name")
 
 

@@ -17,12 +17,20 @@ from labelaudit.sources import memory
 from labelaudit.sources.samples import read_samples
 from labelaudit.sources.table_formats import TABLE_FORMATS, TableFormat
 
+
+def _write_arrow(frame: pd.DataFrame, file: Path) -> None:
+    table = pa.Table.from_pandas(frame)
+    with pa.OSFile(str(file), "wb") as opened, pa.ipc.new_stream(opened, table.schema) as stream:
+        stream.write_table(table, max_chunksize=5)
+
+
 WRITERS = {
     "csv": lambda frame, file: frame.to_csv(file, index=False),
     "tsv": lambda frame, file: frame.to_csv(file, index=False, sep="\t"),
     "jsonl": lambda frame, file: frame.to_json(file, orient="records", lines=True),
     "ndjson": lambda frame, file: frame.to_json(file, orient="records", lines=True),
     "parquet": lambda frame, file: frame.to_parquet(file),
+    "arrow": _write_arrow,
     # pandas packs files by their suffix.
     "csv.gz": lambda frame, file: frame.to_csv(file, index=False),
     "tsv.gz": lambda frame, file: frame.to_csv(file, index=False, sep="\t"),
