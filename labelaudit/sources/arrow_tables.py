@@ -14,6 +14,7 @@ from labelaudit.images.containers import CellImages, Indices
 from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.manifest import UNLABELED
+from labelaudit.sources.memory import BYTES_PER_CELL, refuse_larger
 
 
 def open_arrow(file: Path) -> pa.Table:
@@ -48,6 +49,11 @@ def read_arrow(file: Path, columns: Columns) -> Cells:
         if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
     }
     wanted = columns.of_interest(table.column_names)
+    refuse_larger(
+        f"{file}, which has {table.num_rows:,} rows,",
+        table.num_rows * len(wanted) * BYTES_PER_CELL,
+        "split it into several files",
+    )
     texts: dict[str, list[str]] = {}
     for name in table.column_names:
         if name not in wanted and name != image:

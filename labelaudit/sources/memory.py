@@ -6,6 +6,8 @@ from pathlib import Path
 from labelaudit.errors import SourceError
 
 _GIB = 1 << 30
+# Bytes that the text of a cell needs at least: the object, and its place in a list.
+BYTES_PER_CELL = 57
 SMALL = 1 << 28  # bytes that are never refused
 CONTROL_GROUP = Path("/sys/fs/cgroup")
 

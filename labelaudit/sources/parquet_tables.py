@@ -18,10 +18,8 @@ from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES
 from labelaudit.sources.manifest import UNLABELED
-from labelaudit.sources.memory import refuse_larger
+from labelaudit.sources.memory import BYTES_PER_CELL, refuse_larger
 
-# Bytes of memory that the text of a cell needs at least: the object, and its place in a list.
-BYTES_PER_CELL = 57
 # Number of rows that are read at a time. It is less if a few bytes on the disk could become many.
 BATCH_ROWS = 1 << 16
 # Bytes that the rows of a batch may need if the file is hostile.

@@ -3,11 +3,10 @@
 import shlex
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
 from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Cells, Columns
+from labelaudit.sources.parquet_tables import open_parquet
 from labelaudit.sources.table_formats import TABLE_FORMATS, read_cells, read_lists
 
 MANY_COLUMNS = 1000
@@ -80,7 +79,8 @@ def _is_number(text: str) -> bool:
 def lists_of_numbers(cells: Cells) -> list[str]:
     """Return the columns of a table that hold lists of numbers."""
     if suffix_of(cells.file.name) == "parquet":
-        schema = pq.read_schema(cells.file)
+        with open_parquet(cells.file) as opened:
+            schema = opened.schema_arrow
         return [field.name for field in schema if _holds_numbers(str(field.type))]
     if TABLE_FORMATS[suffix_of(cells.file.name)].read_lists is None:
         return []
@@ -105,8 +105,9 @@ def is_feature_file(file: Path) -> bool:
     if suffix_of(file.name) != "parquet":
         return suffix_of(file.name) in ("npy", "npz")
     try:
-        schema = pq.read_schema(file)
-    except (OSError, ValueError):  # pyarrow's errors are ValueErrors
+        with open_parquet(file) as opened:
+            schema = opened.schema_arrow
+    except SourceError:
         return False
     if any(name.strip().lower() in LABEL_COLUMNS for name in schema.names):
         return False

@@ -49,6 +49,8 @@ FEWEST_TO_COUNT = 20
 _MARKS = """na n/a #n/a #na <na> n.a. nan -nan 1.#ind -1.#ind 1.#qnan -1.#qnan null #null! none nat
     ? - -- – — . .. #value! #div/0! #ref! #num! #name? inf +inf -inf infinity +infinity -infinity"""
 MISSING_MARKS = {*_MARKS.split(), "#n/a n/a"}
+# Numbers beyond it, or below its inverse, are scaled before they are standardized.
+SQUARABLE = 1e100
 # Largest number of columns that are read.
 MAX_COLUMNS = 10_000
 
@@ -152,6 +154,8 @@ def tabular_features(
             notes[name] = "left out: it is excluded"
             continue
         values, marks = _typed(table.iloc[:, position])
+        if values.dtype == np.float64:
+            values = _in_range(values)
         kind = _kind_of(str(name), values, marks)
         notes[name] = kind.words
         if kind.name in columns:
@@ -219,6 +223,13 @@ def _typed(column: "pd.Series[Any]") -> "tuple[pd.Series[Any], list[str]]":
     if not are_marks or codes or numbers.isna().all():
         return texts, []
     return numbers, others
+
+
+def _in_range(numbers: "pd.Series[Any]") -> "pd.Series[Any]":
+    """Return numbers on a scale whose squares are float64; as they are on nearly all scales."""
+    largest = numbers.abs().max()
+    usual = not largest > 0 or 1 / SQUARABLE < largest < SQUARABLE
+    return numbers if usual else numbers / largest
 
 
 def _kind_of(name: str, values: "pd.Series[Any]", marks: list[str]) -> _Kind:

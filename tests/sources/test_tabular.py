@@ -90,6 +90,15 @@ def test_marks_of_a_missing_number_are_categories_among_words() -> None:
     assert notes["y"].startswith("category")
 
 
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+def test_numbers_whose_squares_overflow(scale: float) -> None:
+    numbers = np.random.default_rng(0).normal(size=ROWS)
+    expected, _ = tabular_features(pd.DataFrame({"x": numbers}))
+    features, notes = tabular_features(pd.DataFrame({"x": numbers * scale}))
+    np.testing.assert_allclose(features, expected, rtol=1e-5)
+    assert notes == {"x": "number, standardized"}
+
+
 def test_missing_numbers_become_the_median_and_are_marked() -> None:
     sizes = np.random.default_rng(1).normal(5, 1, ROWS)
     sizes[::3] = np.nan
