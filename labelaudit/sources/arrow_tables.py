@@ -49,15 +49,14 @@ def read_arrow(file: Path, columns: Columns) -> Cells:
         if feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
     }
     wanted = columns.of_interest(table.column_names)
+    needed = [name for name in table.column_names if name in wanted or name == image]
     refuse_larger(
         f"{file}, which has {table.num_rows:,} rows,",
-        table.num_rows * len(wanted) * BYTES_PER_CELL,
+        table.num_rows * len(needed) * BYTES_PER_CELL,
         "split it into several files",
     )
     texts: dict[str, list[str]] = {}
-    for name in table.column_names:
-        if name not in wanted and name != image:
-            continue
+    for name in needed:
         try:
             found = _texts(file, name, table[name], declared.get(name))
         except KeyError as error:
