@@ -221,6 +221,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
 
         with _gpu_memory_in_words():
             fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
+            plan = fitted.plan  # its batches are smaller if the GPU was full
             reporter.say("Ranking the labels.")
             assessment = assess(plan, fitted)
         history = None

@@ -104,6 +104,12 @@ class AuditPlan:
             "umn": umn,
         }
 
+    def with_batches(self, batches: BatchPlan) -> AuditPlan:
+        """Return the same plan with other batches, because the GPU has too little memory."""
+        if batches == self.batches:
+            return self
+        return replace(self, batches=batches, batch_size=batches.largest)
+
     def training_images(self) -> TrainingImages:
         """Return the training samples, which are shifted and mirrored at random."""
         return TrainingImages(
