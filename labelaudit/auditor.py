@@ -85,7 +85,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     n_iter_ : int
         Number of epochs that were trained.
     status_ : str
-        "complete", "interrupted" or "out of time".
+        "complete", "interrupted", "out of time" or "diverged".
     method_ : UMN
         The trained networks.
     audited_ : Audited

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from labelaudit.audit.plan import AuditPlan
+from labelaudit.checksums import file_digest
 from labelaudit.methods.umn import UMN
 from labelaudit.progress import Reporter
 from labelaudit.suspects.epoch_means import EpochMeans
@@ -26,7 +27,6 @@ from labelaudit.training.recorder import (
     EpsilonHistory,
     find_part_damage,
     look_at_labels,
-    part_digest,
     remove_parts,
     write_part,
 )
@@ -188,7 +188,7 @@ class _EpochRecord:
             path = write_part(
                 self.folder, epoch, self.sample_ids, looked.learner_prob, looked.guider_prob
             )
-            digest = part_digest(path)
+            digest = file_digest(path)
         self.means.add(looked.epsilon, looked.guider_prob, looked.learner_prob)
         return digest
 

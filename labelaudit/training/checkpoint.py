@@ -6,23 +6,18 @@ The last two checkpoints are kept. One is not used if its bytes or its recorded 
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from labelaudit.checksums import is_intact, seal
 from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
 from labelaudit.progress import Reporter
-
-# A checkpoint ends with this text and the sha256 of all bytes before it. Readers of zip files, such as
-# torch's, allow bytes after the archive.
-SEAL = b"\nlabelaudit sha256 "
-SEAL_BYTES = len(SEAL) + 64
 
 
 @dataclass(frozen=True)
@@ -65,9 +60,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, before: Path | None = No
             torch.save(vars(checkpoint), partial)
         except RuntimeError as error:  # raised by torch's writer, for example if the disk is full
             raise OSError(f"{error}".partition("\n")[0]) from error
-        with partial.open("rb+") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.write(SEAL + digest.encode())
+        seal(partial)
         if before is not None and path.exists():
             path.replace(before)
 
@@ -83,8 +76,9 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
         If it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            sealed = _check_seal(file, path)
+        intact = is_intact(path)
+        if intact is False:
+            raise DamagedError(f"{path} is damaged: its checksum does not fit")
         saved = torch.load(path, map_location=device, weights_only=True)
         found = Checkpoint(**{"records": None} | saved)
     except OutputError:
@@ -92,27 +86,9 @@ def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
     except Exception as error:
         # Of a file that is not a checkpoint, torch's reader raises nearly any exception.
         raise DamagedError(f"{path} cannot be read as a checkpoint") from error
-    if found.records is not None and not sealed:
+    if found.records is not None and intact is None:
         raise DamagedError(f"{path} is damaged")
     return found
-
-
-def _check_seal(file: IO[bytes], path: Path) -> bool:
-    """Whether a file ends with the checksum of its bytes. Raises DamagedError if they differ."""
-    size = file.seek(0, 2)
-    file.seek(max(0, size - SEAL_BYTES))
-    text, _, digest = file.read().rpartition(SEAL)
-    if text or len(digest) != 64:
-        return False
-    file.seek(0)
-    actual = hashlib.sha256()
-    left = size - SEAL_BYTES
-    while left and (block := file.read(min(left, 1 << 20))):
-        actual.update(block)
-        left -= len(block)
-    if actual.hexdigest().encode() != digest:
-        raise DamagedError(f"{path} is damaged: its checksum does not fit")
-    return True
 
 
 class Checkpoints:

@@ -7,7 +7,6 @@ that memory does not grow with the number of epochs.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from labelaudit.checksums import file_digest
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import atomic_write
 from labelaudit.training import distributed
@@ -94,12 +94,6 @@ def recorded_epochs(folder: Path) -> list[int]:
     return sorted(e for e, path in epochs if e > 0 and path.name == part_path(folder, e).name)
 
 
-def part_digest(path: Path) -> str:
-    """Return the sha256 (hex) of the file of an epoch."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def find_part_damage(
     folder: Path, last_epoch: int, digests: Mapping[int, str] | None
 ) -> str | None:
@@ -112,7 +106,8 @@ def find_part_damage(
     last_epoch
         Epochs 1 to `last_epoch` must be there.
     digests
-        Their checksums, from `part_digest`; None to check only that each file can be read.
+        Their checksums, from `labelaudit.checksums.file_digest`. With None it is only checked that
+        each file can be read.
     """
     for epoch in range(1, last_epoch + 1):
         path = part_path(folder, epoch)
@@ -123,7 +118,7 @@ def find_part_damage(
                 pq.read_table(path, columns=list(VALUES))
             except (OSError, ValueError, KeyError):  # pyarrow's errors are subclasses of them
                 return f"{path} is damaged"
-        elif part_digest(path) != digests.get(epoch):
+        elif file_digest(path) != digests.get(epoch):
             return f"{path} has changed since it was written"
     return None
 
