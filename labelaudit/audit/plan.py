@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,21 @@ class AuditPlan:
             "flip": self.options.flip,
             "umn": umn,
         }
+
+    def decisive(self) -> dict[str, Any]:
+        """Return all that must be the same for a run to be continued, by the names of the options.
+
+        The device and the time budget may change.
+        """
+        options, source = vars(self.options), self.inputs.source
+        left_out = {"device", "time_budget"}
+        chosen = {one.name: options[one.name] for one in fields(AuditOptions)}
+        # By content: a file of weights may be moved, and must not be exchanged.
+        chosen["weights"] = self.inputs.origin.get("identity", chosen["weights"])
+        clean = source.clean_labels
+        digest = None if clean is None else hashlib.sha256(clean.tobytes()).hexdigest()
+        chosen |= {"clean_labels": digest} | self.settings()
+        return {name: value for name, value in chosen.items() if name not in left_out}
 
     def with_batches(self, batches: BatchPlan) -> AuditPlan:
         """Return the same plan with other batches, because the GPU has too little memory."""
