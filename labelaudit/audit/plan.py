@@ -21,6 +21,7 @@ from labelaudit.audit.inputs import (
     tell_notes,
     tell_verified,
 )
+from labelaudit.memory import check_memory
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default_epochs
 from labelaudit.networks.encoders import training_shift
@@ -36,6 +37,10 @@ from labelaudit.suspects.trust import (
 )
 from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches
 from labelaudit.training.device import choose_device
+
+FLOAT_BYTES = 4
+# The probabilities of the guider, those out of sample, and their sum over the epochs.
+PROBS_KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -176,6 +181,7 @@ def prepare(
             inputs = decode(data, options.encoder, *read)
     source = check_trainable(inputs.source)
     manifest = source.manifest
+    _check_memory(inputs, manifest)
     given = manifest.noisy_labels[manifest.labeled]
     warnings = (
         few_labels_warning(given, manifest.class_names),
@@ -203,6 +209,18 @@ def prepare(
     )
     _introduce(plan, reporter)
     return plan
+
+
+def _check_memory(inputs: Inputs, manifest: Manifest) -> None:
+    """Raise SourceError if the memory is too small for the arrays that an audit makes at least."""
+    samples, classes = manifest.num_samples, manifest.num_classes
+    numbers = PROBS_KEPT * samples * classes
+    what = f"{samples:,} samples in {classes:,} classes"
+    if inputs.are_features:
+        size = inputs.choice.image_shape[0]
+        numbers += samples * size  # standardized
+        what = f"{samples:,} samples with {size:,} features in {classes:,} classes"
+    check_memory(FLOAT_BYTES * numbers, what)
 
 
 def _introduce(plan: AuditPlan, reporter: Reporter) -> None:

@@ -27,7 +27,7 @@ def choose_device(requested: str) -> torch.device:
         requested = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(requested)
-        torch.empty(1, device=device)
+        float(torch.zeros(1, device=device))  # cannot be read from torch's device "meta"
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
             f"device {requested!r} cannot be used here; use `device='auto'` or `device='cpu'`"
