@@ -175,7 +175,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         )
         if options.weights is not None:
             options.weights = str(options.weights)
-        if isinstance(options.device, torch.device):
+        if options.device:  # may be a torch.device
             options.device = str(options.device)
         check_audit_options(options)
         return options

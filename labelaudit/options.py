@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -27,6 +26,7 @@ from labelaudit.networks.encoders import ENCODER_NAMES
 if TYPE_CHECKING:
     import numpy as np
 
+LARGEST = 10**1000  # of all numbers; Python writes no integers of more than 4,300 digits
 SCORE_NAMES = ("auto", "posterior", "epsilon")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -393,12 +393,15 @@ def check_numbers(options: Any) -> None:
     Whole numbers that are written as floats, such as 5.0, become integers.
     """
     for one in fields(options):
-        value = getattr(options, one.name)
+        value: Any = getattr(options, one.name)
         kind, _, rest = str(one.type).partition(" | ")
         if kind not in ("int", "float") or (value is None and rest == "None"):
             continue
-        if not isinstance(value, Real) or isinstance(value, bool) or not math.isfinite(value):
+        odd = isinstance(value, bool) or not isinstance(value, int | float)
+        if odd or (isinstance(value, float) and not math.isfinite(value)):
             raise OptionError(f"`{one.name}` is {value!r}; give a number")
+        if abs(value) > LARGEST:
+            raise OptionError(f"`{one.name}` has more than 1000 digits; give a smaller number")
         if kind == "int":
             if value != int(value):
                 raise OptionError(f"`{one.name}` is {value}; give a whole number")
@@ -415,7 +418,7 @@ def check_audit_options(options: AuditOptions) -> None:
     check_numbers(options)
     if options.time_budget is not None and not options.time_budget > 0:
         raise OptionError(f"`time_budget` is {options.time_budget} minutes; it must be above 0")
-    if options.device is None or str(options.device).strip() == "":
+    if not options.device:
         raise OptionError(f"`device` is {options.device!r}; use auto, cpu, cuda, cuda:1 or mps")
     if options.score not in SCORE_NAMES:
         raise OptionError(

@@ -61,7 +61,9 @@ class RunFiles:
         folder = self.history
 
         def find_damage(found: Checkpoint) -> str | None:
-            return folder and find_part_damage(folder, found.epoch, found.records)
+            if folder is None:
+                return None
+            return find_part_damage(folder, found.epoch, found.records)
 
         return Checkpoints(self.checkpoint, find_damage)
 

@@ -341,7 +341,7 @@ class FeatureStore:
         content = np.array([number.setdefault(k, len(number)) for k in keys[rows].tolist()], int)
         part_of = np.full(len(number), -1)
         row_of = np.zeros(len(number), np.int64)
-        parts = []
+        parts: list[npt.NDArray[np.floating[Any]]] = []
         for path, stored, features in self._parts():
             found = [
                 (one, row)
