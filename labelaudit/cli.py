@@ -297,6 +297,8 @@ def evaluate(
         check_exist([scores] if scores is not None else [], "the scores")
         _check_least(1, seeds=seeds, num_labeled=num_labeled, limit=limit, jobs=jobs)
         _check_least(0, first_seed=first_seed)
+        _check_least(1, epochs=options["epochs"])
+        _check_least(2, batch_size=options["batch_size"])
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
         from labelaudit.benchmark import evaluation
