@@ -85,7 +85,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
     n_iter_ : int
         Number of epochs that were trained.
     status_ : str
-        "complete", "interrupted" or "out of time".
+        "complete", "interrupted", "out of time" or "diverged".
     method_ : UMN
         The trained networks.
     audited_ : Audited
@@ -175,6 +175,8 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         )
         if options.weights is not None:
             options.weights = str(options.weights)
+        if options.device:  # may be a torch.device
+            options.device = str(options.device)
         check_audit_options(options)
         return options
 
@@ -182,7 +184,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         self, data: Source | FeatureSource, reporter: Reporter, scratch: Path | None = None
     ) -> AuditPlan:
         """Return the plan of the training; see `labelaudit.audit.plan.prepare`."""
-        with _gpu_memory_in_words():
+        with _memory_in_words():
             return prepare(data, self.options(), reporter, scratch)
 
     def fit_plan(
@@ -219,8 +221,9 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             if on_epoch is not None:
                 on_epoch(self, epoch)
 
-        with _gpu_memory_in_words():
+        with _memory_in_words():
             fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
+            plan = fitted.plan  # its batches are smaller if the GPU was full
             reporter.say("Ranking the labels.")
             assessment = assess(plan, fitted)
         history = None
@@ -317,14 +320,22 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
 
 
 @contextmanager
-def _gpu_memory_in_words() -> Iterator[None]:
-    """Raise `OptionError` if the GPU does not have enough memory."""
+def _memory_in_words() -> Iterator[None]:
+    """Raise an error in one line if the GPU or the machine does not have enough memory."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise OptionError(
             "the GPU does not have enough free memory; use a smaller `batch_size` or `image_size`, or"
             " `device='cpu'`"
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        # torch raises a RuntimeError if the memory of the machine is full.
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise SourceError(
+            "this machine does not have enough free memory; use fewer samples, a smaller `batch_size`"
+            " or `image_size`, or features with fewer columns"
         ) from error
 
 

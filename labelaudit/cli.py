@@ -167,6 +167,7 @@ def demo(
         from labelaudit.pipeline import scan as run_scan
 
         seed = options["seed"]
+        _check_least(0, seed=seed)
         if data is None:
             source = corrupted_digits(rate, seed)
             show_scan(run_scan(source, out=out, force=True, seed=seed, reporter=progress))
@@ -296,6 +297,10 @@ def evaluate(
         interrupted="Interrupted. The same command continues after the last whole run."
     ):
         check_exist([scores] if scores is not None else [], "the scores")
+        _check_least(1, seeds=seeds, num_labeled=num_labeled, limit=limit, jobs=jobs)
+        _check_least(0, first_seed=first_seed)
+        _check_least(1, epochs=options["epochs"])
+        _check_least(2, batch_size=options["batch_size"])
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
         from labelaudit.benchmark import evaluation
@@ -367,6 +372,13 @@ def evaluate(
             **options,
         )
         _end_of_eval(result)
+
+
+def _check_least(least: int, **numbers: int | None) -> None:
+    """Raise OptionError if a number that is given is too small."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise OptionError(f"`{name}` is {number}; it must be {least} or more")
 
 
 def _rates(texts: list[str] | None) -> list[float] | None:

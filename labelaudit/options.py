@@ -11,10 +11,10 @@ into its own spelling (``--id-column``); see `labelaudit.terminal.as_typed`.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
@@ -26,6 +26,7 @@ from labelaudit.networks.encoders import ENCODER_NAMES
 if TYPE_CHECKING:
     import numpy as np
 
+LARGEST = 10**1000  # of all numbers; Python writes no integers of more than 4,300 digits
 SCORE_NAMES = ("auto", "posterior", "epsilon")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -386,15 +387,27 @@ def _documented(one: Field[Any]) -> str:
 # --- checks -------------------------------------------------------------------------------------
 
 
-def check_least(options: Any) -> None:
-    """Raise `OptionError` if an option is smaller than its `least`."""
+def check_numbers(options: Any) -> None:
+    """Raise `OptionError` if an option is no number of its type, or smaller than its `least`.
+
+    Whole numbers that are written as floats, such as 5.0, become integers.
+    """
     for one in fields(options):
-        least, value = one.metadata.get("least"), getattr(options, one.name)
-        if least is None or value is None:
+        value: Any = getattr(options, one.name)
+        kind, _, rest = str(one.type).partition(" | ")
+        if kind not in ("int", "float") or (value is None and rest == "None"):
             continue
-        if not isinstance(value, Real):
+        odd = isinstance(value, bool) or not isinstance(value, int | float)
+        if odd or (isinstance(value, float) and not math.isfinite(value)):
             raise OptionError(f"`{one.name}` is {value!r}; give a number")
-        if value < least:
+        if abs(value) > LARGEST:
+            raise OptionError(f"`{one.name}` has more than 1000 digits; give a smaller number")
+        if kind == "int":
+            if value != int(value):
+                raise OptionError(f"`{one.name}` is {value}; give a whole number")
+            setattr(options, one.name, int(value))
+        least = one.metadata["least"]
+        if least is not None and value < least:
             raise OptionError(f"`{one.name}` is {value}; it must be {least:g} or more")
 
 
@@ -402,9 +415,11 @@ def check_audit_options(options: AuditOptions) -> None:
     """Raise `OptionError` if an option of the audit cannot be used, alone or with another one."""
     from labelaudit.suspects.decision import Threshold
 
-    check_least(options)
+    check_numbers(options)
     if options.time_budget is not None and not options.time_budget > 0:
         raise OptionError(f"`time_budget` is {options.time_budget} minutes; it must be above 0")
+    if not options.device:
+        raise OptionError(f"`device` is {options.device!r}; use auto, cpu, cuda, cuda:1 or mps")
     if options.score not in SCORE_NAMES:
         raise OptionError(
             f"there is no `score` {options.score!r}; choose one of {', '.join(SCORE_NAMES)}"

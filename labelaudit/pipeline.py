@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -17,6 +17,7 @@ from labelaudit.corrections.reviewed import Review, open_review, take_review
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import check_room
 from labelaudit.options import (
+    ReadOptions,
     ScanKeywords,
     ScanOptions,
     check_scan_options,
@@ -143,10 +144,11 @@ def scan(
             assert not isinstance(data, TableSource)
             scratch = None if settings.out is None else Path(settings.out).absolute().parent
             read_as = {
+                **{one.name: getattr(settings, one.name) for one in fields(ReadOptions)},
                 "features": None if settings.features is None else name_of(settings.features),
-                "tabular": settings.tabular,
                 "max_suspects": settings.max_suspects,
             }
+            del read_as["pred_probs"], read_as["reviewed"]
             plan = auditor.prepare(take_review(data, review), reporter, scratch)
             result = _fit_and_write(auditor, plan, folder, review, started, reporter, read_as)
     warn_of_distrust(result.summary.trust, stacklevel=3)
@@ -194,7 +196,10 @@ def _fit_and_write(
                 check_room(place, bytes_needed(plan))
             if place.exists():
                 review.keep_standing(place)  # before anything is moved
-            folder.claim(installed_version(), fingerprint, plan.settings(), reporter)
+            # Features are compared by their content.
+            free = {"features", "max_suspects"}
+            read = {name: value for name, value in read_as.items() if name not in free}
+            folder.claim(installed_version(), fingerprint, read | plan.decisive(), reporter)
         elif distributed.leads():
             temporary = tempfile.TemporaryDirectory(prefix="labelaudit-")
             place = Path(temporary.name)

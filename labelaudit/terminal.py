@@ -150,6 +150,14 @@ def for_people(
             sys.stderr.flush()
             os._exit(int(done.code or 0))
         raise
+    except MemoryError:
+        errors.print(
+            "[bold red]error:[/bold red] this machine does not have enough free memory; use fewer or"
+            " smaller samples, or a machine with more memory",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise typer.Exit(EXIT_BAD_INPUT) from None
     except OSError as error:
         # Result files raise an OutputError. This is standard output (`> file` on a full disk), or a
         # temporary file.

@@ -13,9 +13,9 @@ from rich.console import Console
 from typer.main import get_command
 
 import labelaudit
-from labelaudit import progress
+from labelaudit import OptionError, progress
 from labelaudit.cli import app
-from labelaudit.options import SCORE_NAMES, ScanKeywords, ScanOptions
+from labelaudit.options import SCORE_NAMES, ScanKeywords, ScanOptions, check_scan_options
 from labelaudit.progress import ConsoleReporter, Reporter, choose_reporter
 from labelaudit.suspects import scores
 from labelaudit.terminal import OPTION, as_typed
@@ -144,3 +144,33 @@ def test_type_checkers_and_python_find_the_public_names_in_the_same_modules():
 def test_a_text_where_a_number_belongs_is_refused_in_one_line():
     with pytest.raises(labelaudit.OptionError, match=r"^`epochs` is '3'; give a number$"):
         labelaudit.LabelAuditor(epochs="3").fit([[0.0], [1.0]], [0, 1])
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, value) for name in ("epochs", "batch_size", "image_size", "max_suspects", "seed")
+          for value in (-1, 2.5, NAN, INF, -INF, "7", True, [3], 2 + 0j)],
+        *[("time_budget", value) for value in (0, -1, NAN, INF, "7", True, [3])],
+        ("seed", None), pytest.param("seed", 10**5000, id="seed-10^5000"),
+        ("epochs", 0), ("batch_size", 1), ("image_size", 0),
+        ("device", None), ("device", ""), ("score", None), ("score", 5), ("score", "AUTO"),
+        *[("threshold", value) for value in (
+            None, "", 5, True, "nan", "inf", "-0.1", "1.1", "top:", "top:-1", "top:1e3", "top:2.5",
+            "rate:2", "rate:nan", "rate:-0.1", "rate:x")],
+    ],
+)  # fmt: skip
+def test_odd_values_are_refused_in_one_line(name, value):
+    with pytest.raises(OptionError, match=name) as raised:
+        check_scan_options(ScanOptions(**{name: value}))
+    assert "\n" not in str(raised.value)
+
+
+def test_whole_numbers_may_be_written_as_floats():
+    options = ScanOptions(epochs=5.0, seed=10**400)
+    check_scan_options(options)
+    assert (options.epochs, options.seed) == (5, 10**400)
+    assert isinstance(options.epochs, int)

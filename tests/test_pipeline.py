@@ -258,17 +258,6 @@ def test_bad_options_are_told_and_nothing_is_written(noisy_digits, tmp_path, set
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_gpu_is_told_in_a_line_and_nothing_is_left(noisy_digits, tmp_path, monkeypatch):
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-
-    monkeypatch.setattr(UMN, "step", full)
-    images, labels, _ = noisy_digits
-    with pytest.raises(OptionError, match="smaller `batch_size`"):
-        labelaudit.scan(images, labels, out=tmp_path / "run", **FAST)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_features_are_not_mirrored():
     features, labels = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
     with pytest.raises(OptionError, match="`flip` is for images"):

@@ -26,6 +26,7 @@ from labelaudit.suspects.summarize import summarize, versions
 from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.suspects.trust import Trust, assess_trust
+from labelaudit.training.loop import FitResult
 from labelaudit.training.recorder import EpsilonHistory
 from labelaudit.typed_json import to_plain
 
@@ -97,6 +98,12 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
         manifest.class_names,
         class_uncertainty=float(scores.class_uncertainty.mean()),
     )
+    if fitted.training.status == "diverged":
+        reason = (
+            f"Training diverged twice, at last in epoch {fitted.training.epochs + 1}, so the networks"
+            " have learned less than planned."
+        )
+        trust = Trust(False, (reason, *trust.reasons))
     return Assessment(evidence, scores, decide(scores, options.threshold), trust)
 
 
@@ -121,7 +128,7 @@ def result_of(audited: Audited) -> ScanResult:
         assessment.trust,
         source.clean_labels,
         num_excluded=source.num_excluded,
-        warnings=list(source.warnings),
+        warnings=[*source.warnings, *_training_warnings(fitted.training)],
     )
     return ScanResult(
         samples=samples,
@@ -173,6 +180,15 @@ def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> 
         queries=queries,
         device=plan.device,
     )
+
+
+def _training_warnings(training: FitResult) -> list[str]:
+    if training.slowed_in is None:
+        return []
+    return [
+        f"training diverged in epoch {training.slowed_in} and continued from the epoch before with a"
+        " tenth of the learning rate; look for samples with extreme values"
+    ]
 
 
 def _run_of(audited: Audited) -> dict[str, Any]:

@@ -13,15 +13,23 @@ import numpy as np
 import torch
 
 from labelaudit.audit.plan import AuditPlan
+from labelaudit.checksums import file_digest
 from labelaudit.methods.umn import UMN
 from labelaudit.progress import Reporter
 from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.training import distributed
-from labelaudit.training.batches import TrainingImages
+from labelaudit.training.batches import TrainingImages, halve_batches
+from labelaudit.training.checkpoint import Checkpoint, Checkpoints
 from labelaudit.training.compiled import first_lines
-from labelaudit.training.device import seeded
+from labelaudit.training.device import free_memory, seeded
 from labelaudit.training.loop import FitResult, fit, measure_step, predict_all
-from labelaudit.training.recorder import EpsilonHistory, look_at_labels, write_part
+from labelaudit.training.recorder import (
+    EpsilonHistory,
+    find_part_damage,
+    look_at_labels,
+    remove_parts,
+    write_part,
+)
 
 # Recording an epoch takes about this share of the time of its steps; used only for the estimate.
 RECORDING_SHARE = 0.25
@@ -36,7 +44,8 @@ class RunFiles:
     history
         Folder of the recorded epochs; None to record none.
     checkpoint
-        File of the state from which training can be resumed; None to write none.
+        File of the state from which training can be resumed; None to write none. The state before
+        lies beside it.
     owner
         An object to keep as long as the history exists, such as the handle of a temporary folder.
     """
@@ -45,6 +54,19 @@ class RunFiles:
     checkpoint: Path | None = None
     owner: object = None
 
+    def checkpoints(self) -> Checkpoints | None:
+        """Return the checkpoints, which fit the recorded epochs; None to write none."""
+        if self.checkpoint is None:
+            return None
+        folder = self.history
+
+        def find_damage(found: Checkpoint) -> str | None:
+            if folder is None:
+                return None
+            return find_part_damage(folder, found.epoch, found.records)
+
+        return Checkpoints(self.checkpoint, find_damage)
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -52,6 +74,8 @@ class Fitted:
 
     Attributes
     ----------
+    plan
+        The plan of the training. Its batches are smaller than in `prepare` if the GPU was full.
     method
         The trained learner and guider.
     training
@@ -62,6 +86,7 @@ class Fitted:
         The guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32.
     """
 
+    plan: AuditPlan
     method: UMN
     training: FitResult
     means: EpochMeans
@@ -106,18 +131,19 @@ def fit_plan(
         with seeded(plan.device, plan.options.seed, 0):
             return plan.build(plan.config, plan.device, pretrained)
 
-    compiled = _announce(plan, images, new_method, reporter)
+    plan, compiled = _announce(plan, images, new_method, reporter)
     method = new_method()
     if compiled:
         method.compile()
     method.distribute()
-    record = _EpochRecord(plan, images, files.history)
+    record = _EpochRecord(plan, images, files.history, reporter)
 
-    def after(epoch: int) -> None:
+    def after(epoch: int) -> str | None:
         method.agree()
-        record.add(epoch, method)
+        digest = record.add(epoch, method)
         if on_epoch is not None:
             on_epoch(method, epoch)
+        return digest
 
     budget = _budget(plan)
     training = fit(
@@ -128,34 +154,45 @@ def fit_plan(
         seed=plan.options.seed,
         on_epoch=after,
         reporter=reporter,
-        checkpoint=files.checkpoint if distributed.leads() else None,
+        checkpoints=files.checkpoints() if distributed.leads() else None,
         seconds_left=None if budget is None else budget - (time.monotonic() - started),
     )
     pred_probs, embeddings = predict_all(method, images)
     if not distributed.leads():
         raise distributed.ProcessDone(0)
     record.catch_up(training.epochs)
-    return Fitted(method, training, record.means, pred_probs, embeddings)
+    record.drop_after(training.epochs)
+    plan = plan.with_batches(training.batches)
+    return Fitted(plan, method, training, record.means, pred_probs, embeddings)
 
 
 class _EpochRecord:
     """Records the learner's and guider's probabilities of every label after each epoch."""
 
-    def __init__(self, plan: AuditPlan, images: TrainingImages, folder: Path | None) -> None:
+    def __init__(
+        self, plan: AuditPlan, images: TrainingImages, folder: Path | None, reporter: Reporter
+    ) -> None:
         manifest = plan.manifest
-        self.images, self.folder = images, folder
+        self.images, self.folder, self.reporter = images, folder, reporter
         self.sample_ids = manifest.sample_ids[manifest.labeled]
         self.means = EpochMeans(manifest.num_labeled, manifest.num_classes, plan.config.min_epsilon)
 
-    def add(self, epoch: int, method: UMN) -> None:
-        """Predict the labels after an epoch, and add the result."""
+    def add(self, epoch: int, method: UMN) -> str | None:
+        """Predict the labels after an epoch, and add the result. Return the checksum of its file."""
         looked = look_at_labels(method, self.images)
         if not distributed.leads():
-            return
+            return None
+        if self.means.num_epochs == 0:
+            self.drop_after(epoch - 1)
         self.catch_up(epoch - 1)
+        digest = None
         if self.folder is not None:
-            write_part(self.folder, epoch, self.sample_ids, looked.learner_prob, looked.guider_prob)
+            path = write_part(
+                self.folder, epoch, self.sample_ids, looked.learner_prob, looked.guider_prob
+            )
+            digest = file_digest(path)
         self.means.add(looked.epsilon, looked.guider_prob, looked.learner_prob)
+        return digest
 
     def catch_up(self, epoch: int) -> None:
         """Add the recorded epochs up to this one, which were trained before an interruption."""
@@ -166,6 +203,15 @@ class _EpochRecord:
             if number > self.means.num_epochs:
                 self.means.add(values["epsilon"], values["guider_prob"], values["learner_prob"])
 
+    def drop_after(self, epoch: int) -> None:
+        """Delete the files of later epochs, from which an interrupted run could not continue."""
+        dropped = 0 if self.folder is None else remove_parts(self.folder, after=epoch)
+        if dropped:
+            what = "1 epoch was" if dropped == 1 else f"{dropped} epochs were"
+            self.reporter.say(
+                f"{what} recorded after the last checkpoint and must be trained again."
+            )
+
 
 def _budget(plan: AuditPlan) -> float | None:
     """Return the time budget in seconds."""
@@ -175,10 +221,19 @@ def _budget(plan: AuditPlan) -> float | None:
 
 def _announce(
     plan: AuditPlan, images: TrainingImages, new_method: Callable[[], UMN], reporter: Reporter
-) -> bool:
-    """Report how long training takes; return whether a compiled step is faster."""
-    seed, compiled = plan.options.seed, None
-    step = distributed.share(measure_step(new_method(), images, plan.batches, seed=seed))
+) -> tuple[AuditPlan, bool]:
+    """Report how long training takes.
+
+    Returns
+    -------
+    AuditPlan
+        The plan, with smaller batches if those of `plan` do not fit into the GPU.
+    bool
+        Whether a compiled step is faster.
+    """
+    compiled = None
+    plan, seconds = _measure(plan, images, new_method, reporter)
+    step = distributed.share(seconds)
     if plan.options.compile:
         compiled = _try_compiled(new_method(), images, plan, step, reporter)
     expected = (compiled or step) * plan.batches.steps * plan.epochs * (1 + RECORDING_SHARE)
@@ -190,7 +245,28 @@ def _announce(
     else:
         rest = f" in {distributed.size()} processes. After Ctrl-C, `resume=True` continues it."
     reporter.say(f"Training takes about {format_seconds(expected)}{rest}")
-    return compiled is not None
+    return plan, compiled is not None
+
+
+def _measure(
+    plan: AuditPlan, images: TrainingImages, new_method: Callable[[], UMN], reporter: Reporter
+) -> tuple[AuditPlan, float]:
+    """Return the plan and the seconds of a step. As long as the GPU is full, batches are halved."""
+    while True:
+        method = new_method()
+        try:
+            return plan, measure_step(method, images, plan.batches, seed=plan.options.seed)
+        except torch.OutOfMemoryError:
+            if distributed.size() > 1:
+                raise
+        # The error, which is gone here, held the tensors of the step.
+        del method
+        free_memory(plan.device)
+        plan = plan.with_batches(halve_batches(plan.batches))
+        reporter.warn(
+            "the GPU does not have enough memory for this batch size. Training uses batches of"
+            f" {plan.batches.largest} samples"
+        )
 
 
 def _try_compiled(

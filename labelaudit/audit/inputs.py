@@ -55,6 +55,8 @@ PROPOSED_BACKBONES = (
 # Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
+# Largest feature that is used as it is. Squares of larger ones, summed, may be infinite in 32 bits.
+MOST = 1e15
 
 T = TypeVar("T")
 # Makes an array of a given shape.
@@ -408,7 +410,8 @@ def _origin(backbone: Backbone) -> dict[str, Any]:
 
 def take_features(found: FeatureSource) -> Inputs:
     """Use the features of a source: precomputed ones, or those from the columns of a table."""
-    size = found.features.shape[1]
+    features = in_range(found.features)
+    size = features.shape[1]
     if found.notes:
         used = sum(not words.startswith("left out") for words in found.notes.values())
         reason = f"{size:,} features of {used:,} of the table's {len(found.notes):,} columns"
@@ -416,13 +419,29 @@ def take_features(found: FeatureSource) -> Inputs:
         reason = f"{size:,} features per sample, precomputed"
     return Inputs(
         found.source,
-        _as_images(found.features),
+        _as_images(features),
         EncoderChoice("features", (size, 1, 1), reason),
         encoder="features",
-        origin={"feature_size": size, "digest": _digest(found.features)},
+        origin={"feature_size": size, "digest": _digest(features)},
         details=found.details,
         notes=found.notes,
     )
+
+
+def in_range(features: np.ndarray) -> np.ndarray:
+    """Return features ``(N, D)`` of which no column is so large or small that its squares are lost.
+
+    Such a column is divided by a power of two, which changes none of its digits. All that is computed
+    from features standardizes them.
+    """
+    largest = np.maximum(features.max(axis=0), -features.min(axis=0))
+    odd = np.flatnonzero((largest > MOST) | ((largest < 1 / MOST) & (largest > 0)))
+    if not len(odd):
+        return features
+    scaled = np.array(features)
+    _, exponents = np.frexp(largest[odd])
+    scaled[:, odd] = np.ldexp(features[:, odd], -exponents)
+    return scaled
 
 
 def tell_verified(source: Source, reporter: Reporter) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from labelaudit.audit.inputs import (
     tell_notes,
     tell_verified,
 )
+from labelaudit.memory import check_memory
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default_epochs
 from labelaudit.networks.encoders import training_shift
@@ -35,6 +37,10 @@ from labelaudit.suspects.trust import (
 )
 from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches
 from labelaudit.training.device import choose_device
+
+FLOAT_BYTES = 4
+# The probabilities of the guider, those out of sample, and their sum over the epochs.
+PROBS_KEPT = 3
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,27 @@ class AuditPlan:
             "umn": umn,
         }
 
+    def decisive(self) -> dict[str, Any]:
+        """Return all that must be the same for a run to be continued, by the names of the options.
+
+        The device and the time budget may change.
+        """
+        options, source = vars(self.options), self.inputs.source
+        left_out = {"device", "time_budget"}
+        chosen = {one.name: options[one.name] for one in fields(AuditOptions)}
+        # By content: a file of weights may be moved, and must not be exchanged.
+        chosen["weights"] = self.inputs.origin.get("identity", chosen["weights"])
+        clean = source.clean_labels
+        digest = None if clean is None else hashlib.sha256(clean.tobytes()).hexdigest()
+        chosen |= {"clean_labels": digest} | self.settings()
+        return {name: value for name, value in chosen.items() if name not in left_out}
+
+    def with_batches(self, batches: BatchPlan) -> AuditPlan:
+        """Return the same plan with other batches, because the GPU has too little memory."""
+        if batches == self.batches:
+            return self
+        return replace(self, batches=batches, batch_size=batches.largest)
+
     def training_images(self) -> TrainingImages:
         """Return the training samples, which are shifted and mirrored at random."""
         return TrainingImages(
@@ -154,6 +181,7 @@ def prepare(
             inputs = decode(data, options.encoder, *read)
     source = check_trainable(inputs.source)
     manifest = source.manifest
+    _check_memory(inputs, manifest)
     given = manifest.noisy_labels[manifest.labeled]
     warnings = (
         few_labels_warning(given, manifest.class_names),
@@ -181,6 +209,18 @@ def prepare(
     )
     _introduce(plan, reporter)
     return plan
+
+
+def _check_memory(inputs: Inputs, manifest: Manifest) -> None:
+    """Raise SourceError if the memory is too small for the arrays that an audit makes at least."""
+    samples, classes = manifest.num_samples, manifest.num_classes
+    numbers = PROBS_KEPT * samples * classes
+    what = f"{samples:,} samples in {classes:,} classes"
+    if inputs.are_features:
+        size = inputs.choice.image_shape[0]
+        numbers += samples * size  # standardized
+        what = f"{samples:,} samples with {size:,} features in {classes:,} classes"
+    check_memory(FLOAT_BYTES * numbers, what)
 
 
 def _introduce(plan: AuditPlan, reporter: Reporter) -> None:

@@ -9,15 +9,17 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from labelaudit.checksums import is_intact, seal
 from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone
 from labelaudit.files import atomic_write, remove_partial_files
@@ -60,6 +62,9 @@ class ExtractedFeatures:
         Number of images whose features were computed; the others were in the cache.
     gray_ranges : dict of str to GrayRange
         See `labelaudit.images.decode.DecodedImages`.
+    damaged : tuple of Path
+        Files of the cache that have changed since they were written. They were deleted, and the
+        features of their images computed again.
     """
 
     features: Floats
@@ -67,6 +72,7 @@ class ExtractedFeatures:
     content_hashes: Hashes
     num_computed: int
     gray_ranges: dict[str, GrayRange] = field(default_factory=dict)
+    damaged: tuple[Path, ...] = ()
 
 
 def extract_features(
@@ -112,15 +118,14 @@ def extract_features(
         backbone.identity,
         backbone.feature_size,
     )
-    known = store.keys()
-    num_known = len(known)
+    added: set[bytes] = set()
     size = _batch_size(backbone)
     resize = (backbone.preprocess.resize,) * 2
     ranges = GrayRanges(images)
 
     def visit(index: int, data: bytes | Pixels) -> tuple[bytes, Pixels | None]:
         key = content_key(data, ranges.range_of_encoded(data))
-        if key in known:
+        if key in added or store.holds(key):
             return key, None
         return key, backbone.preprocess(load_visited(data, resize, ranges))
 
@@ -137,8 +142,8 @@ def extract_features(
                     continue
                 keys[index], pixels = seen
                 # The same image may be decoded twice, but its features are computed once.
-                if pixels is not None and seen[0] not in known:
-                    known.add(seen[0])
+                if pixels is not None and seen[0] not in added:
+                    added.add(seen[0])
                     batch[seen[0]] = pixels
                 if len(batch) >= size:
                     store.add(list(batch), _look_at(batch, backbone))
@@ -150,8 +155,8 @@ def extract_features(
     shape = (len(images), backbone.feature_size)
     features = np.zeros(shape, np.float32) if allocate is None else allocate(shape)
     store.fetch(keys, np.setdiff1d(np.arange(len(images)), list(unreadable)), features)
-    computed = len(known) - num_known
-    return ExtractedFeatures(features, unreadable, keys, computed, ranges.measured)
+    damaged = tuple(store.damaged)
+    return ExtractedFeatures(features, unreadable, keys, len(added), ranges.measured, damaged)
 
 
 def default_cache_dir() -> Path:
@@ -213,9 +218,9 @@ class FeatureStore:
     """Features in files that are written once, completely, and never changed.
 
     A file holds two arrays as `numpy.save` writes them: keys (M,) of 16 bytes each, then features
-    (M, d), in half precision if that loses less than a thousandth. The first audit reads the features
-    back too, so that it gets the same values as the next. Each process writes its own files, so no
-    lock is needed.
+    (M, d), in half precision if that loses less than a thousandth, and at last the checksum of both.
+    The first audit reads the features back too, so that it gets the same values as the next. Each
+    process writes its own files, so no lock is needed.
 
     As a context manager it writes what was added when the context ends, also after an error.
 
@@ -228,6 +233,11 @@ class FeatureStore:
     feature_size : int
         d.
 
+    Attributes
+    ----------
+    damaged : list of Path
+        Files that were found to have changed since they were written, and deleted.
+
     Raises
     ------
     OutputError
@@ -239,6 +249,10 @@ class FeatureStore:
         self._feature_size = feature_size
         self._added: list[tuple[list[bytes], Floats]] = []
         self._kept_at = time.monotonic()
+        self.damaged: list[Path] = []
+        self._intact: dict[Path, bool] = {}  # of each file that was read whole
+        self._file_of: dict[bytes, Path] | None = None
+        self._lock = Lock()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -253,7 +267,40 @@ class FeatureStore:
 
     def keys(self) -> set[bytes]:
         """Return the keys of all features in the store."""
-        return {key for keys, _ in self._parts() for key in keys.tolist()}
+        return {key for _, keys, _ in self._parts() for key in keys.tolist()}
+
+    def holds(self, key: bytes) -> bool:
+        """Whether the features of a key were in the store at the first call, and are intact.
+
+        The checksum of a file is compared when the first of its keys is asked for. Several threads may
+        call this.
+        """
+        with self._lock:
+            if self._file_of is None:
+                self._file_of = self._index()
+            while (path := self._file_of.get(key)) is not None:
+                if self._is_intact(path):
+                    return True
+                self._file_of = self._index()  # without this file
+            return False
+
+    def _index(self) -> dict[bytes, Path]:
+        """Return the file of each key."""
+        return {key: path for path, keys, _ in self._parts() for key in keys.tolist()}
+
+    def _is_intact(self, path: Path) -> bool:
+        """Whether a file has its checksum. If not, it is deleted."""
+        if path not in self._intact:
+            try:
+                # A file without a checksum was written by an earlier version.
+                self._intact[path] = is_intact(path) is True
+            except OSError:  # another process has deleted it
+                self._intact[path] = False
+            if not self._intact[path]:
+                self.damaged.append(path)
+                with suppress(OSError):
+                    path.unlink()
+        return self._intact[path]
 
     def add(self, keys: Sequence[bytes], features: Floats) -> None:
         """Add the features (M, d) of M keys. They are written later by `keep`."""
@@ -280,6 +327,8 @@ class FeatureStore:
             ):
                 np.lib.format.write_array(file, keys, version=(1, 0))
                 np.lib.format.write_array(file, _halved(features), version=(1, 0))
+                file.flush()
+                seal(path)
         except OutputError as error:
             raise self._cannot_keep(str(error.__cause__)) from error
 
@@ -292,12 +341,17 @@ class FeatureStore:
         content = np.array([number.setdefault(k, len(number)) for k in keys[rows].tolist()], int)
         part_of = np.full(len(number), -1)
         row_of = np.zeros(len(number), np.int64)
-        parts = []
-        for part, (stored, features) in enumerate(self._parts()):
-            parts.append(features)
-            for row, key in enumerate(stored.tolist()):
-                if (one := number.get(key)) is not None and part_of[one] < 0:
-                    part_of[one], row_of[one] = part, row
+        parts: list[npt.NDArray[np.floating[Any]]] = []
+        for path, stored, features in self._parts():
+            found = [
+                (one, row)
+                for row, key in enumerate(stored.tolist())
+                if (one := number.get(key)) is not None and part_of[one] < 0
+            ]
+            if found and self._is_intact(path):
+                for one, row in found:
+                    part_of[one], row_of[one] = len(parts), row
+                parts.append(features)
         if (part_of < 0).any():
             raise self._cannot_keep("some of them are missing")
         order = np.argsort(part_of[content], kind="stable")  # each file's rows together
@@ -307,9 +361,14 @@ class FeatureStore:
                 here = block[part_of[content[block]] == part]
                 out[rows[here]] = parts[part][row_of[content[here]]]
 
-    def _parts(self) -> Iterator[tuple[Hashes, npt.NDArray[np.floating[Any]]]]:
-        """Yield the keys (M,) and memory-mapped features (M, d) of each file; skip damaged files."""
+    def _parts(self) -> Iterator[tuple[Path, Hashes, npt.NDArray[np.floating[Any]]]]:
+        """Yield the path, keys (M,) and memory-mapped features (M, d) of each file.
+
+        Files that are known or seen at once to be damaged are skipped.
+        """
         for path in sorted(self.folder.glob("[!.]*.part")):
+            if not self._intact.get(path, True):
+                continue
             try:
                 with path.open("rb") as file:
                     keys = np.lib.format.read_array(file, allow_pickle=False)
@@ -321,7 +380,7 @@ class FeatureStore:
                 continue
             fits = keys.dtype == f"V{HASH_BYTES}" and dtype in (np.float16, np.float32)
             if fits and shape == (len(keys), self._feature_size):
-                yield keys, features
+                yield path, keys, features
 
     def _cannot_keep(self, reason: str) -> OutputError:
         return OutputError(

@@ -138,6 +138,11 @@ def extract(
         )
     for line in describe_ranges(found.gray_ranges):
         reporter.say(line)
+    for path in found.damaged:
+        reporter.warn(
+            f"the file {path} of the cache of features is damaged, or an earlier version wrote it"
+            " without a checksum. It was deleted, and its features were computed again"
+        )
     known = len(images) - len(found.unreadable) - found.num_computed
     if known:
         reporter.say(f"{known:,} of the images are in the cache; their features are reused.")

@@ -147,7 +147,9 @@ class ConfidentLearning(System):
         """
         probs = np.empty((len(task.given), task.num_classes), dtype=np.float32)
         quiet = replace(task, test_inputs=None, watch=None)
-        splitter = StratifiedKFold(self.num_folds(task), shuffle=True, random_state=task.seed)
+        splitter = StratifiedKFold(
+            self.num_folds(task), shuffle=True, random_state=task.seed % 2**32
+        )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The least populated class")
             folds = list(splitter.split(task.given, task.given))

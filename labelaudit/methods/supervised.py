@@ -251,7 +251,7 @@ def larger_losses(loss: np.ndarray, seed: int) -> np.ndarray:
     np.ndarray
         ``(L,)`` bool.
     """
-    mixture = GaussianMixture(2, random_state=seed, reg_covar=MIN_VARIANCE)
+    mixture = GaussianMixture(2, random_state=seed % 2**32, reg_covar=MIN_VARIANCE)
     member = mixture.fit_predict(loss[:, None])
     larger = member == int(mixture.means_.argmax())
     return np.asarray(larger & (loss > mixture.means_.min()))

@@ -44,6 +44,7 @@ MAX_WARNINGS = 50
 STATUS_WORDS = {
     "interrupted": "The training was interrupted",
     "out of time": "The time limit was reached",
+    "diverged": "The training diverged",
 }
 
 

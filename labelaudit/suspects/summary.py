@@ -211,7 +211,7 @@ class Summary(AuditSummary):
     columns
         How each column of a table was used, by name.
     status
-        How the run ended: "complete", "interrupted" or "out of time".
+        How the run ended: "complete", "interrupted", "out of time" or "diverged".
     epochs, seconds, device, seed
         Number of trained epochs, time for the whole run, device of the networks, and the seed.
     versions

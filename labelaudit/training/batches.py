@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from labelaudit.errors import OptionError
 from labelaudit.training import distributed
 from labelaudit.training.method import Batch
 
@@ -44,6 +45,16 @@ class BatchPlan:
         """Mean number of times that each labeled image is drawn per epoch, at least 1."""
         return self.labeled_draws / self.num_labeled
 
+    @property
+    def largest(self) -> int:
+        """Number of images in the largest batch."""
+        return sum(-(-n // self.steps) for n in (self.labeled_draws, self.unlabeled_draws))
+
+    @property
+    def smallest(self) -> int:
+        """Number of images in the smallest batch."""
+        return self.labeled_draws // self.steps + self.unlabeled_draws // self.steps
+
 
 def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> BatchPlan:
     """Plan an epoch whose batches have labeled and unlabeled images.
@@ -64,6 +75,21 @@ def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> Batch
         math.ceil(num_unlabeled / (batch_size - labeled)), math.ceil(num_labeled / batch_size)
     )
     return BatchPlan(steps, max(num_labeled, steps * labeled), num_unlabeled, num_labeled)
+
+
+def halve_batches(plan: BatchPlan) -> BatchPlan:
+    """Return a plan with twice as many batches of half the size.
+
+    Raises OptionError if a batch would have fewer than two images.
+    """
+    steps = 2 * plan.steps
+    half = replace(plan, steps=steps, labeled_draws=max(plan.labeled_draws, steps))
+    if half.smallest < 2:
+        raise OptionError(
+            "the GPU does not have enough free memory, even for batches of"
+            f" {plan.largest} samples; use a smaller `image_size`, or `device='cpu'`"
+        )
+    return half
 
 
 def epoch_batches(

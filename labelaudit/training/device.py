@@ -27,7 +27,7 @@ def choose_device(requested: str) -> torch.device:
         requested = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(requested)
-        torch.empty(1, device=device)
+        float(torch.zeros(1, device=device))  # cannot be read from torch's device "meta"
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
             f"device {requested!r} cannot be used here; use `device='auto'` or `device='cpu'`"
@@ -63,3 +63,11 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def free_memory(device: torch.device) -> None:
+    """Return memory that torch keeps for later tensors to the GPU."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()

@@ -8,7 +8,7 @@ that memory does not grow with the number of epochs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 
+from labelaudit.checksums import file_digest
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import atomic_write
 from labelaudit.training import distributed
 from labelaudit.training.batches import TrainingImages
+from labelaudit.training.divergence import DivergedError
 from labelaudit.training.guider import make_guider
 from labelaudit.training.loop import predict
 from labelaudit.training.method import Method
@@ -73,10 +75,60 @@ def write_part(
         ],
         schema=SCHEMA,
     )
-    path = folder / f"epoch-{epoch:05d}.parquet"
+    path = part_path(folder, epoch)
     with atomic_write(path) as partial:
         pq.write_table(table, partial, compression="zstd")
     return path
+
+
+def part_path(folder: Path, epoch: int) -> Path:
+    """Return the path of the file of an epoch."""
+    return folder / f"epoch-{epoch:05d}.parquet"
+
+
+def recorded_epochs(folder: Path) -> list[int]:
+    """Return the numbers of the epochs that have a file, in order."""
+    found = ((PART.fullmatch(path.name), path) for path in folder.glob("epoch-*.parquet"))
+    epochs = ((int(match[1]), path) for match, path in found if match)
+    # Another spelling, such as epoch-000001.parquet, was not written here.
+    return sorted(e for e, path in epochs if e > 0 and path.name == part_path(folder, e).name)
+
+
+def find_part_damage(
+    folder: Path, last_epoch: int, digests: Mapping[int, str] | None
+) -> str | None:
+    """Return which recorded epoch is missing or has changed, in words, or None.
+
+    Parameters
+    ----------
+    folder
+        Folder of the files.
+    last_epoch
+        Epochs 1 to `last_epoch` must be there.
+    digests
+        Their checksums, from `labelaudit.checksums.file_digest`. With None it is only checked that
+        each file can be read.
+    """
+    for epoch in range(1, last_epoch + 1):
+        path = part_path(folder, epoch)
+        if not path.is_file():
+            return f"{path} is missing"
+        if digests is None:
+            try:
+                pq.read_table(path, columns=list(VALUES))
+            except (OSError, ValueError, KeyError):  # pyarrow's errors are subclasses of them
+                return f"{path} is damaged"
+        elif file_digest(path) != digests.get(epoch):
+            return f"{path} has changed since it was written"
+    return None
+
+
+def remove_parts(folder: Path, after: int) -> int:
+    """Delete the files of all epochs after one; return how many there were."""
+    later = [epoch for epoch in recorded_epochs(folder) if epoch > after]
+    for epoch in later:
+        part_path(folder, epoch).unlink()
+    return len(later)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +154,7 @@ def look_at_labels(method: Method, images: TrainingImages) -> GivenLabelProbs:
     """Predict every labeled image by learner and guider, without noise.
 
     With several processes, each predicts its part, and process 0 returns the values of all L images.
+    Raises DivergedError if a probability is not finite.
     """
     labeled = np.flatnonzero(images.noisy_labels >= 0)
     given = images.noisy_labels[labeled]
@@ -116,6 +169,8 @@ def look_at_labels(method: Method, images: TrainingImages) -> GivenLabelProbs:
         probs[part, 1] = guider_probs[rows, mine[part]]
 
     predict(method, images, labeled, take)
+    if not all(distributed.everyone(bool(np.isfinite(probs).all()))):
+        raise DivergedError("the predictions are not finite")
     whole = distributed.gather_rows(probs, len(labeled))
     return GivenLabelProbs(whole[:, 0], whole[:, 1])
 
@@ -138,8 +193,7 @@ class EpsilonHistory:
     ) -> None:
         self.folder = Path(folder)
         self._owner = owner
-        found = (PART.fullmatch(path.name) for path in self.folder.glob("epoch-*.parquet"))
-        epochs = sorted(int(match[1]) for match in found if match)
+        epochs = recorded_epochs(self.folder)
         self.epochs = [e for e in epochs if last_epoch is None or e <= last_epoch]
 
     def read(self, epoch: int) -> dict[str, np.ndarray]:
@@ -154,12 +208,12 @@ class EpsilonHistory:
         """
         if epoch not in self.epochs:
             raise KeyError(f"epoch {epoch} is not among the recorded ones, {self.epochs}")
-        table = pq.read_table(self.folder / f"epoch-{epoch:05d}.parquet", columns=list(VALUES))
+        table = pq.read_table(part_path(self.folder, epoch), columns=list(VALUES))
         return {name: table[name].to_numpy() for name in VALUES}
 
     def frame(self) -> pd.DataFrame:
         """Return all epochs as one data frame, with one row per sample and epoch."""
-        paths = [self.folder / f"epoch-{epoch:05d}.parquet" for epoch in self.epochs]
+        paths = [part_path(self.folder, epoch) for epoch in self.epochs]
         if not paths:
             return pd.DataFrame(columns=SCHEMA.names)
         return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
@@ -168,7 +222,7 @@ class EpsilonHistory:
         """Return the ``(L,)`` ids of the recorded samples."""
         if not self.epochs:
             return []
-        path = self.folder / f"epoch-{self.epochs[-1]:05d}.parquet"
+        path = part_path(self.folder, self.epochs[-1])
         ids: list[str] = pq.read_table(path, columns=["sample_id"])["sample_id"].to_pylist()
         return ids
 

@@ -325,6 +325,50 @@ def test_damaged_files_are_computed_again(photos: ImageFiles, tmp_path: Path, da
     np.testing.assert_allclose(again.features, expected(range(40)), atol=1e-3)
 
 
+def flip_a_byte(part: Path) -> None:
+    data = bytearray(part.read_bytes())
+    data[-100] ^= 0x20  # in the features
+    part.write_bytes(data)
+
+
+def edit(part: Path) -> None:
+    with part.open("rb") as file:
+        keys, features = np.load(file), np.load(file)
+    with part.open("wb") as file:
+        np.save(file, keys)
+        np.save(file, features[::-1])
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, edit])
+def test_changed_features_are_computed_again(
+    photos: ImageFiles, tmp_path: Path, damage: Any
+) -> None:
+    first = extract(photos, FakeBackbone(), tmp_path)
+    (part,) = tmp_path.glob("features/fake-1/*.part")
+    damage(part)
+    backbone = FakeBackbone()
+    again = extract(photos, backbone, tmp_path)
+    assert again.damaged == (part,)
+    assert backbone.seen == again.num_computed == 40
+    np.testing.assert_array_equal(again.features, first.features)
+    assert not part.exists()
+    third = extract(photos, backbone, tmp_path)
+    assert (third.damaged, third.num_computed) == ((), 0)
+
+
+def test_only_the_features_in_a_damaged_file_are_computed_again(
+    photos: ImageFiles, tmp_path: Path
+) -> None:
+    extract(photos.subset(np.arange(10)), FakeBackbone(), tmp_path)
+    (part,) = tmp_path.glob("features/fake-1/*.part")
+    extract(photos.subset(np.arange(5, 40)), FakeBackbone(), tmp_path)
+    extract(photos.subset(np.arange(5)), FakeBackbone(), tmp_path)
+    flip_a_byte(part)
+    again = extract(photos, FakeBackbone(), tmp_path)
+    assert again.num_computed == 10
+    np.testing.assert_allclose(again.features, expected(range(40)), atol=1e-3)
+
+
 def test_parts_are_written_now_and_then(
     photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit import OptionError, OutputError
+from labelaudit import OptionError
 from labelaudit.progress import Reporter
 from labelaudit.training import loop
 from labelaudit.training.batches import TrainingImages, plan_batches
+from labelaudit.training.checkpoint import Checkpoints
 from labelaudit.training.device import choose_device, seeded
 from labelaudit.training.loop import fit, measure_step, predict
 from labelaudit.training.method import Predictions
@@ -77,7 +78,7 @@ def test_epochs_are_recorded_in_order():
 def test_a_killed_run_resumes_to_what_its_twin_reaches(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
     whole = Walk()
-    run(whole, checkpoint=tmp_path / "whole.pt")
+    run(whole, checkpoints=Checkpoints(tmp_path / "whole.pt"))
 
     class Killed(BaseException):
         pass
@@ -87,9 +88,9 @@ def test_a_killed_run_resumes_to_what_its_twin_reaches(tmp_path, monkeypatch):
             raise Killed
 
     with pytest.raises(Killed):
-        run(Walk(), die, checkpoint=tmp_path / "cut.pt")
+        run(Walk(), die, checkpoints=Checkpoints(tmp_path / "cut.pt"))
     resumed, seen = Walk(), []
-    result = run(resumed, seen.append, checkpoint=tmp_path / "cut.pt")
+    result = run(resumed, seen.append, checkpoints=Checkpoints(tmp_path / "cut.pt"))
     assert seen == [3, 4]
     assert resumed.steps == whole.steps
     assert torch.equal(resumed.position, whole.position)
@@ -125,12 +126,6 @@ def test_time_budget_stops_before_the_epoch_that_would_exceed_it(monkeypatch):
     assert result.status == "out of time"
     assert 1 < result.epochs < 20
     assert run(Walk(), epochs=3, seconds_left=-5.0).epochs == 1
-
-
-def test_a_damaged_checkpoint_is_told_in_words(tmp_path):
-    (tmp_path / "bad.pt").write_bytes(b"not a checkpoint")
-    with pytest.raises(OutputError, match="`force=True`"):
-        run(Walk(), checkpoint=tmp_path / "bad.pt")
 
 
 def test_the_callers_random_state_is_left_alone():

@@ -99,7 +99,8 @@ def plot_embedding(
         f"t-SNE of {shown} samples (no unit; only which samples are near has a meaning)"
     )
     axes.set_ylabel("t-SNE, second direction")
-    places = _map_to_plane(points, seed)  # (P, 2)
+    # scikit-learn takes seeds of 32 bits.
+    places = _map_to_plane(points, seed % 2**32)  # (P, 2)
     if places is None:
         write_notice(
             axes, "all embeddings are the same" if len(rows) else "there is nothing to draw"
