@@ -309,7 +309,7 @@ def try_full_disk(number: int, size: int, folder: Path, twins: Twins) -> tuple[s
                 pipeline.check_room = lambda *_: None
 
         code = run(folder, [*SCAN, "0"], prepare)
-        told = last_line(folder)
+        told = last_line(folder).replace(str(folder), "the disk")
         kind = "tmpfs" if disk.mounted else "RLIMIT_FSIZE"
         if code == 0:
             return kind, "fits", difference(folder, twins.fresh)

@@ -138,6 +138,8 @@ def _digest(path: Path) -> str | None:
     """Return the sha256 of a table, which a person may edit; None for other files."""
     if path.suffix != ".csv":
         return None
+    if path.is_symlink() or not path.is_file():
+        return "not a file"  # reading it might never end
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

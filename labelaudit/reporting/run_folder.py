@@ -44,6 +44,7 @@ from labelaudit.typed_json import to_plain
 
 __all__ = ["BEFORE_FILE", "CORRECTIONS_FILE", "MARKER", "RunFolder", "refuse_inputs"]
 
+LOCK = ".labelaudit.lock"  # in the folder, if no file can be made beside it
 LONGEST_NAME = 200  # bytes of the folder's name in the name of its lock
 
 
@@ -164,16 +165,17 @@ class RunFolder:
         )
 
     def _take_lock(self) -> Lock:
-        """Lock the folder by a file beside it, so that it need not exist yet."""
+        """Lock the folder, if possible by a file beside it, so that it need not exist yet."""
         name = self._here.name
         if len(os.fsencode(name)) > LONGEST_NAME:
             name = hashlib.sha256(os.fsencode(name)).hexdigest()
-        lock = Lock(self._here.with_name(f".{name}.lock"))
+        lock = self._lock = Lock(self._here.with_name(f".{name}.lock"))
         try:
             self._make_folders(self._here.parent)
+            if self._here.is_dir() and not os.access(self._here.parent, os.W_OK):
+                lock = Lock(self._here / LOCK)  # a volume that is mounted, for example
             taken = lock.acquire()
         except OSError as error:
-            self._lock = lock
             self.close()
             raise OutputError(
                 f"{self.path} cannot be written: no file can be created in {self._here.parent}"
@@ -214,7 +216,7 @@ class RunFolder:
     def _put_back(self) -> None:
         """Move the files of the earlier run back, its marker last."""
         here, earlier = self._here, self._earlier
-        move_files([n for n in own_files(earlier) if not (here / n).exists()], earlier, here)
+        move_files([n for n in own_files(earlier) if not os.path.lexists(here / n)], earlier, here)
         if _has_marker(earlier):
             (earlier / MARKER).replace(here / MARKER)
         self._remove_earlier()
@@ -450,7 +452,8 @@ class RunFolder:
         marker = read_marker(here)
         if marker is None and _has_marker(self._earlier):
             marker = read_marker(self._earlier)
-        if marker is None and any(not PARTIAL.fullmatch(one.name) for one in here.iterdir()):
+        names = {one.name for one in here.iterdir() if not PARTIAL.fullmatch(one.name)}
+        if marker is None and names - {LOCK}:
             raise OutputError(
                 f"the folder {self.path} exists and was not written by labelaudit, because {MARKER} is"
                 " missing; choose another `out`"

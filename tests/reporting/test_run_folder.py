@@ -344,6 +344,30 @@ def test_only_one_of_many_threads_has_the_lock_and_no_lock_file_is_left(tmp_path
     assert names(tmp_path) == ["count"]
 
 
+def test_a_folder_whose_parent_is_read_only_is_locked_too(tmp_path, monkeypatch):
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    with RunFolder(tmp_path / "volume") as folder:
+        assert names(tmp_path) == ["volume", "volume/.labelaudit.lock"]
+        with pytest.raises(OutputError, match="another labelaudit"):
+            RunFolder(tmp_path / "volume")
+        folder.claim("0.1", "f" * 64, CONFIG)
+        folder.finish("complete")
+    assert names(tmp_path) == ["volume", f"volume/{MARKER}"]
+
+
+def test_an_edited_table_that_is_a_link_to_a_device_is_not_read(tmp_path):
+    run = tmp_path / "run"
+    make_run(run)
+    marker = json.loads((run / MARKER).read_text())
+    (run / MARKER).write_text(json.dumps(marker | {"files": {"suspects.csv": "0"}}))
+    (run / "suspects.csv").symlink_to("/dev/zero")
+    folder = RunFolder(run, force=True)
+    folder.claim("0.2", "e" * 64, CONFIG)
+    folder.finish("complete")
+    assert (run / "suspects.kept.csv").is_symlink()
+
+
 def test_a_lock_is_never_a_link_to_a_file_of_the_user(tmp_path):
     (tmp_path / "precious").write_text("precious")
     (tmp_path / ".run.lock").symlink_to(tmp_path / "precious")
