@@ -26,6 +26,7 @@ from labelaudit.suspects.summarize import summarize, versions
 from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.suspects.trust import Trust, assess_trust
+from labelaudit.suspects.votes import trust_votes
 from labelaudit.training.recorder import EpsilonHistory
 from labelaudit.typed_json import to_plain
 
@@ -72,7 +73,7 @@ class Audited:
 def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
     """Score every given label, flag labels, and say whether to trust the result."""
     manifest, options = plan.manifest, plan.options
-    verified = plan.inputs.source.verified_labels
+    verified, votes = plan.inputs.source.verified_labels, plan.inputs.source.votes
     evidence = collect_evidence(
         fitted.means,
         fitted.pred_probs,
@@ -90,6 +91,7 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
         options.score,
         seed=options.seed,
         verified=verified,
+        votes=None if votes is None else votes.labels[manifest.labeled],
     )
     trust = assess_trust(
         evidence.oos_probs.argmax(axis=1),
@@ -97,6 +99,7 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
         manifest.class_names,
         class_uncertainty=float(scores.class_uncertainty.mean()),
     )
+    trust = trust_votes(trust, None if votes is None else votes.labels)
     return Assessment(evidence, scores, decide(scores, options.threshold), trust)
 
 
@@ -112,6 +115,7 @@ def result_of(audited: Audited) -> ScanResult:
         trusted=assessment.trust.trustworthy,
         evidence=assessment.evidence,
         clean_labels=source.clean_labels,
+        votes=source.votes,
     )
     duplicates = find_duplicates(plan, fitted.embeddings, assessment.scores)
     found = summarize(
@@ -122,6 +126,7 @@ def result_of(audited: Audited) -> ScanResult:
         source.clean_labels,
         num_excluded=source.num_excluded,
         warnings=list(source.warnings),
+        votes=source.votes,
     )
     return ScanResult(
         samples=samples,

@@ -35,6 +35,8 @@ SUSPECT_COLUMNS = (
     "label_score",
     "is_label_issue",
     "ambiguity",
+    "votes",
+    "agreement",
     "suggested_prob",
     "predicted_label",
     "epsilon",
@@ -45,7 +47,8 @@ SUSPECT_COLUMNS = (
 )
 """Columns of suspects.csv, in order. ``clean_label`` follows if the truth is known.
 
-The columns of ε, learner and guider exist only if a network was trained.
+The columns of ε, learner and guider exist only if a network was trained, and those of votes only if
+several annotators labeled the samples.
 """
 
 TEXT_COLUMNS = frozenset(
@@ -57,6 +60,7 @@ TEXT_COLUMNS = frozenset(
         "predicted_label",
         "clean_label",
         "first_label",
+        "votes",
         *REVIEW_COLUMNS,
         "note",
         "reviewer",
@@ -68,6 +72,7 @@ FLOAT_COLUMNS = frozenset(
         "suspect_score",
         "label_score",
         "ambiguity",
+        "agreement",
         "epsilon",
         "epsilon_mean",
         "suggested_prob",
