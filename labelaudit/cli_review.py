@@ -117,6 +117,14 @@ def apply(
     label_column: Annotated[
         str | None, typer.Option(help="Column of labels, if it has an unusual name.")
     ] = None,
+    label_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="Columns of several annotators, as for scan. They stay as they are; the final labels"
+            " are written into a new column label.",
+        ),
+    ] = None,
     image_column: Annotated[
         str | None, typer.Option(help="Column of image paths, if it has an unusual name.")
     ] = None,
@@ -149,6 +157,7 @@ def apply(
             corrections,
             out,
             label_column=label_column,
+            label_columns=label_columns,
             image_column=image_column,
             id_column=id_column,
             split=split,

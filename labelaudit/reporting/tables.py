@@ -35,8 +35,6 @@ SUSPECT_COLUMNS = (
     "label_score",
     "is_label_issue",
     "ambiguity",
-    "votes",
-    "agreement",
     "suggested_prob",
     "predicted_label",
     "epsilon",
@@ -47,9 +45,11 @@ SUSPECT_COLUMNS = (
 )
 """Columns of suspects.csv, in order. ``clean_label`` follows if the truth is known.
 
-The columns of ε, learner and guider exist only if a network was trained, and those of votes only if
-several annotators labeled the samples.
+The columns of ε, learner and guider exist only if a network was trained.
 """
+
+VOTE_COLUMNS = ("votes", "agreement")
+"""Columns that follow `SUSPECT_COLUMNS` if several annotators labeled the samples."""
 
 TEXT_COLUMNS = frozenset(
     {
@@ -116,10 +116,11 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The rows with ``is_label_issue``, ordered by ``rank``, with a new index. The columns are those
-        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, and ``clean_label``. If
+        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, `VOTE_COLUMNS` and
+        ``clean_label`` if `samples` has them. If
         nothing is flagged, the table has the same columns and no rows.
     """
-    columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
+    columns = [name for name in (*SUSPECT_COLUMNS, *VOTE_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
     place = columns.index("suggested_label") + 1
     for number, name in enumerate(REVIEW_COLUMNS):

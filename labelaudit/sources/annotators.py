@@ -17,7 +17,8 @@ import pandas as pd
 
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.sources.cells import Cells, Columns, find_column
-from labelaudit.sources.wording import count, some
+from labelaudit.sources.values import as_array, as_frame, is_frame
+from labelaudit.sources.wording import count, repeated, some
 
 Indices = npt.NDArray[np.int64]
 NO_VOTE = -1
@@ -88,13 +89,7 @@ class VoteTexts:
         names = sorted({text for texts in columns.values() for text in texts} - {""})
         codes = encode_votes(columns, names)
         chosen, tied = majority(codes)
-        warnings += [f"{where}: {line}" for line in _odd_agreement(codes, tuple(columns))]
-        if tied.any():
-            voted = int((chosen >= 0).sum())
-            warnings.append(
-                f"{where}: the annotators are tied on {int(tied.sum()):,} of {voted:,} samples; such a"
-                " label is the one of the annotators who agree more often with the others"
-            )
+        warnings += [f"{where}: {line}" for line in vote_warnings(codes, tied, tuple(columns))]
         named = [*names, ""]  # -1 is the last
         return cls(columns, [named[code] for code in chosen], tied.tolist(), tuple(warnings))
 
@@ -161,9 +156,9 @@ def annotator_columns(
             "`label_columns` names the columns of several annotators, such as anna,bob,carla; give"
             f" their names without gaps (not {', '.join(map(repr, names)) or 'nothing'})"
         )
-    if repeated := [name for name, times in Counter(names).items() if times > 1]:
+    if again := repeated(names):
         raise OptionError(
-            f"`label_columns` names {some(repeated)} more than once; name each annotator's column once"
+            f"`label_columns` names {some(again)} more than once; name each annotator's column once"
         )
     if label_column is not None:
         raise OptionError(
@@ -305,8 +300,21 @@ def _plain(text: str) -> str:
     return "".join(text.split()).casefold() if number is None else number[1]
 
 
+def vote_warnings(
+    labels: Indices, tied: npt.NDArray[np.bool_], annotators: tuple[str, ...]
+) -> list[str]:
+    """Warn of ties (N,), and of annotators who never agree or always do; see `Votes`."""
+    warnings = _odd_agreement(labels, annotators)
+    if tied.any():
+        voted = int((labels >= 0).any(axis=1).sum())
+        warnings.append(
+            f"the annotators are tied on {int(tied.sum()):,} of {voted:,} samples; such a label is that"
+            " of the annotators who agree more often with the others"
+        )
+    return warnings
+
+
 def _odd_agreement(labels: Indices, annotators: tuple[str, ...]) -> list[str]:
-    """Warn of annotators who never agree, or always do. `labels` are class numbers (N, A)."""
     compared = agreed = 0
     copies = []
     for one in range(len(annotators)):
@@ -328,6 +336,75 @@ def _odd_agreement(labels: Indices, annotators: tuple[str, ...]) -> list[str]:
         " votes count as independent"
         for pair in copies
     ]
+
+
+# --- labels in memory ---------------------------------------------------------------------------
+
+
+def separate_annotators(labels: Any, what: str = "labels") -> dict[str, list[Any]] | None:
+    """Return the labels by each annotator, if labels in memory have a column for each of several.
+
+    Parameters
+    ----------
+    labels
+        A DataFrame, array, tensor or list of rows (N, A), whose columns are annotators. Anything else
+        has one label per sample.
+    what
+        What messages call the labels.
+
+    Returns
+    -------
+    dict of str to list, or None
+        The labels (N,) by annotator: the columns of a DataFrame by name, others as "annotator 0" and so
+        on. None if there is one label per sample.
+
+    Raises
+    ------
+    SourceError
+        The rows are one-hot, probabilities or counts, or the names of columns repeat.
+    """
+    if is_frame(labels):
+        frame = as_frame(labels)
+        if frame.shape[1] < 2:
+            return None
+        names = [str(name) for name in frame.columns]
+        if again := repeated(names):
+            raise SourceError(f"columns of {what} repeat: {some(again)}; name each annotator once")
+        columns = [frame.iloc[:, place].tolist() for place in range(len(names))]
+    else:
+        rows = _as_rows(labels)
+        width = len(rows[0]) if rows and isinstance(rows[0], list | tuple) else 0
+        if width < 2 or not all(
+            isinstance(row, list | tuple) and len(row) == width for row in rows
+        ):
+            return None
+        columns = [list(column) for column in zip(*rows, strict=True)]
+        names = [f"annotator {number}" for number in range(width)]
+    _refuse_one_hot(columns, what)
+    return dict(zip(names, columns, strict=True))
+
+
+def _as_rows(labels: Any) -> list[Any]:
+    """Return the rows of a list or a matrix as lists; an empty list for a vector."""
+    if isinstance(labels, list | tuple):
+        if not labels or not (isinstance(labels[0], list | tuple) or np.ndim(labels[0]) == 1):
+            return []
+        return [row if isinstance(row, list | tuple) else as_array(row).tolist() for row in labels]
+    matrix = as_array(labels)
+    return matrix.tolist() if matrix.ndim == 2 else []
+
+
+def _refuse_one_hot(columns: list[list[Any]], what: str) -> None:
+    """Raise if the rows of a matrix are numbers that add up to the same sum, which labels do not."""
+    rows = list(zip(*columns, strict=True))
+    if not all(isinstance(cell, int | float) for row in rows for cell in row):
+        return
+    sums = np.array(rows, dtype=np.float64).sum(axis=1)
+    if len(set(rows)) > 1 and sums[0] > 0 and np.ptp(sums) < 1e-3:
+        raise SourceError(
+            f"{what} have the shape {(len(rows), len(columns))}; give one label per sample, such as"
+            f" {what}.argmax(1) of one-hot rows, or one column of labels per annotator"
+        )
 
 
 # --- the majority -------------------------------------------------------------------------------
