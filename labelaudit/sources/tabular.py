@@ -99,6 +99,9 @@ def read_tabular(
         for name in names
         if _tells_the_same(rows.details[name], labels)
     }
+    if label_columns:
+        for name in {"label", "final_label"}.intersection(names):
+            left_out[name] = "left out: it may be the final label of the annotators' columns"
     if FIRST_LABEL_COLUMN in names:
         for name in {VERIFIED_COLUMN, FIRST_LABEL_COLUMN}.intersection(names):
             left_out[name] = "left out: written by labelaudit apply"
