@@ -102,7 +102,11 @@ def test_channels_are_probabilities(classes):
     votes = rng.integers(-1, classes, (400, 3))
     given, _ = majority(votes)
     channels = fit_channels(posterior, np.maximum(given, 0), votes)
-    probs = np.exp([channels._log_channel(0, np.full(classes, j))[0] for j in range(classes)])
+    alone = np.full((classes, 3), -1)
+    alone[:, 0] = np.arange(classes)
+    probs = np.exp(
+        channels.log_ratio(alone, np.full(classes, -1))
+    )  # P(label j | right k) at [j, k]
     np.testing.assert_allclose(probs.sum(axis=0), 1.0, atol=1e-9)
 
 
