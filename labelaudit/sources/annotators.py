@@ -17,6 +17,7 @@ import pandas as pd
 
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.sources.cells import Cells, Columns, find_column
+from labelaudit.sources.name_matching import plain_form
 from labelaudit.sources.values import as_array, as_frame, is_frame
 from labelaudit.sources.wording import count, repeated, some
 
@@ -278,7 +279,7 @@ def _spelled_alike(
     total = sum(counts.values(), Counter[str]())
     groups: dict[str, list[str]] = {}
     for text in total:
-        groups.setdefault(_plain(text), []).append(text)
+        groups.setdefault(plain_form(text), []).append(text)
     same: dict[str, str] = {}
     for names in groups.values():
         apart = any(sum(text in seen for text in names) > 1 for seen in counts.values())
@@ -293,11 +294,6 @@ def _spelled_alike(
     return changed, [
         f"{where}: annotators write classes differently; taken as the same: {some(pairs, quote=False)}"
     ]
-
-
-def _plain(text: str) -> str:
-    number = _WHOLE_FLOAT.fullmatch(text.strip())
-    return "".join(text.split()).casefold() if number is None else number[1]
 
 
 def vote_warnings(
