@@ -27,6 +27,7 @@ from labelaudit.methods.umn import UMN
 from labelaudit.options import AuditOptions, check_audit_options, plain_value
 from labelaudit.progress import Reporter, choose_reporter
 from labelaudit.reporting.result import ScanResult
+from labelaudit.sources.annotators import separate_annotators
 from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
@@ -123,7 +124,8 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         X : array (N, D), array (N, H, W) or (N, H, W, C), or what `labelaudit.scan` takes
             Features, or images (uint8, or floats in [0, 1]). A `Source` already has labels.
         y : array (N,)
-            Given labels: integers or text. -1, None, NaN and "" are unlabeled.
+            Given labels: integers or text. -1, None, NaN and "" are unlabeled. A DataFrame or array
+            (N, A) holds the labels by A annotators; the label is then what most of them chose.
         verified : array (N,) of bool, optional
             Labels that a person has verified. They are taken as right and never flagged.
         record_to : path, optional
@@ -253,13 +255,15 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
                 "LabelAuditor requires y to be passed, but the target y is None; give one label for"
                 " each sample"
             )
-        labels = as_labels(y)
+        annotators = separate_annotators(y, "y")
+        labels = as_labels(y) if annotators is None else y
         X = as_array(X) if is_tensor(X) else X
         images = np.ndim(X) > 2
         if not images:
             X = self._checked_features(X)
         source = source_from_arrays(X if images else None, labels, verified=verified)
-        known = {as_text(value): value for value in labels}
+        columns = [labels] if annotators is None else annotators.values()
+        known = {as_text(value): value for column in columns for value in column}
         classes = np.array([known[name] for name in source.manifest.class_names])
         if classes.dtype.kind not in "if":  # -1 and NaN are possible only among numbers
             classes = classes.astype(object)

@@ -117,6 +117,14 @@ def apply(
     label_column: Annotated[
         str | None, typer.Option(help="Column of labels, if it has an unusual name.")
     ] = None,
+    label_columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="Columns of several annotators, as for scan. They stay as they are; the final labels"
+            " are written into a new column label.",
+        ),
+    ] = None,
     image_column: Annotated[
         str | None, typer.Option(help="Column of image paths, if it has an unusual name.")
     ] = None,
@@ -149,6 +157,7 @@ def apply(
             corrections,
             out,
             label_column=label_column,
+            label_columns=label_columns,
             image_column=image_column,
             id_column=id_column,
             split=split,
@@ -157,10 +166,10 @@ def apply(
             dry_run=dry_run,
             force=force,
         )
-        _show_applied(applied)
+        _show_applied(applied, label_columns)
 
 
-def _show_applied(applied: Applied) -> None:
+def _show_applied(applied: Applied, label_columns: str | None = None) -> None:
     if len(applied.pairs):
         table = Table(title="Changed labels", title_justify="left")
         table.add_column("from", overflow="ellipsis", max_width=32)
@@ -183,7 +192,10 @@ def _show_applied(applied: Applied) -> None:
         return
     _tell(f"Labels:   {applied.out}")
     _tell(f"Changes:  {applied.changes_path}")
-    _tell("Next:     scan the new labels with --verified-column verified")
+    if label_columns is None:
+        _tell("Next:     scan the new labels with --verified-column verified")
+    else:
+        _tell(f"Next:     scan the same labels with --label-columns {label_columns} --reviewed RUN")
 
 
 def diff(

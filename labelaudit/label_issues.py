@@ -13,6 +13,7 @@ import pandas as pd
 
 from labelaudit.errors import LabelauditWarning, SourceError
 from labelaudit.images.containers import NoImages
+from labelaudit.sources.annotators import Votes, majority, separate_annotators, vote_warnings
 from labelaudit.sources.arrays import checked_mask
 from labelaudit.sources.classes import as_text, text_array
 from labelaudit.sources.manifest import UNLABELED, Manifest, Verified
@@ -86,7 +87,9 @@ def find_label_issues(
     Parameters
     ----------
     labels : array, list or Series (N,)
-        Given labels: class numbers 0..C-1, or names. -1, None, NaN and "" mean unlabeled.
+        Given labels: class numbers 0..C-1, or names. -1, None, NaN and "" mean unlabeled. A DataFrame
+        or array (N, A) holds the labels by A annotators. The given label is then what most of them
+        chose, and all of their labels count in the score.
     pred_probs : array, DataFrame or Tensor (N, C), or a list of several
         Class probabilities; rows sum to 1. float16, float32 or float64; memory-mapped arrays are
         accepted. Predictions of several models are averaged, which usually finds more than the best of
@@ -113,7 +116,8 @@ def find_label_issues(
         A data frame with one row per sample, in their order. It has the index of `labels` if that is a
         Series. The columns are ``sample_id, given_label, predicted_label, predicted_prob,
         suggested_label, suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity,
-        trusted``, and ``verified`` if `verified` is given. Its attribute ``summary`` is the summary.
+        trusted``, and ``verified`` if `verified` is given, and ``votes, agreement`` if there are
+        several annotators. Its attribute ``summary`` is the summary.
 
     Raises
     ------
@@ -130,11 +134,25 @@ def find_label_issues(
         Predictions were normalized, or look as if the model was trained on the labels.
     """
     models = read_models(pred_probs)
-    check_index(labels, [*separate_models(pred_probs), features, verified])
-    class_names, columns_named = _class_names(classes, pred_probs, models[0].shape[1])
-    given, class_names, notes = encode_labels(
-        labels, class_names, models[0].shape[1], columns_named=columns_named
+    check_index(
+        labels.iloc[:, 0] if isinstance(labels, pd.DataFrame) else labels,
+        [*separate_models(pred_probs), features, verified],
     )
+    class_names, columns_named = _class_names(classes, pred_probs, models[0].shape[1])
+    votes = None
+    if (annotators := separate_annotators(labels)) is None:
+        given, class_names, notes = encode_labels(
+            labels, class_names, models[0].shape[1], columns_named=columns_named
+        )
+    else:
+        every = [label for column in annotators.values() for label in column]
+        codes, class_names, notes = encode_labels(
+            every, class_names, models[0].shape[1], columns_named=columns_named
+        )
+        codes = codes.reshape(len(annotators), -1).T
+        given, tied = majority(codes)
+        votes = Votes(tuple(annotators), codes, tied)
+        notes += vote_warnings(codes, tied, votes.annotators)
     if len(given) != len(models[0]):
         raise SourceError(
             f"there are {len(given):,} labels and {len(models[0]):,} rows of predictions; give one row"
@@ -150,9 +168,17 @@ def find_label_issues(
         )
     notes += [*predictions.warnings, *sparse_warnings(given, class_names)]
     found = assess_labels(
-        predictions, given, class_names, threshold=threshold, seed=seed, verified=known
+        predictions,
+        given,
+        class_names,
+        threshold=threshold,
+        seed=seed,
+        verified=known,
+        votes=None if votes is None else votes.labels,
     )
-    index = labels.index if isinstance(labels, pd.Series) else pd.RangeIndex(len(given))
+    index = (
+        labels.index if isinstance(labels, pd.Series | pd.DataFrame) else pd.RangeIndex(len(given))
+    )
     manifest = Manifest(
         name="predictions",
         sample_ids=text_array([str(value) for value in index]),
@@ -167,10 +193,13 @@ def find_label_issues(
         found.decision,
         predictions.predicted,
         trusted=found.trust.trustworthy,
+        votes=votes,
     )
     table = LabelIssues(samples.drop(columns=["path", "first_label"], errors="ignore"))
     table.index = index
-    table.summary = summarize(manifest, found.scores, found.decision, found.trust, warnings=notes)
+    table.summary = summarize(
+        manifest, found.scores, found.decision, found.trust, warnings=notes, votes=votes
+    )
     for line in notes:
         warnings.warn(line, LabelauditWarning, stacklevel=2)
     warn_of_distrust(table.summary.trust, stacklevel=3)

@@ -121,6 +121,18 @@ class ReadOptions:
         None, "Column of image paths, if it does not have a usual name."
     )
     label_column: str | None = option(None, "Column of labels, if it does not have a usual name.")
+    label_columns: str | Sequence[str] | None = option(
+        None,
+        "Columns of labels by several annotators, separated by commas. The label is what most of them"
+        " chose, and their disagreement counts in the score.",
+        details="Empty cells mean that an annotator did not label the sample. A tie goes to the"
+        " annotators who agree more often with the others, then to the more frequent class, then to the"
+        " first column. The report shows all votes, and how often each annotator is right. With one"
+        " column the result is that of `label_column`.",
+        in_python="A list of names is accepted too.",
+        metavar="NAME,NAME,...",
+        typed=str | None,
+    )
     id_column: str | None = option(
         None, "Column of row ids, for `features`, `pred_probs` and `tabular`."
     )
@@ -303,6 +315,7 @@ class ScanKeywords(TypedDict, total=False):
     tabular: bool
     image_column: str | None
     label_column: str | None
+    label_columns: str | Sequence[str] | None
     id_column: str | None
     split: str | None
     clean_label_column: str | None

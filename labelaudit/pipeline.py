@@ -117,6 +117,7 @@ def scan(
                 tabular=settings.tabular,
                 image_column=settings.image_column,
                 label_column=settings.label_column,
+                label_columns=settings.label_columns,
                 id_column=settings.id_column,
                 split=settings.split,
                 clean_label_column=settings.clean_label_column,

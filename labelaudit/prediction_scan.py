@@ -93,6 +93,7 @@ def scan_predictions(
         threshold=threshold,
         seed=seed,
         verified=verified,
+        votes=None if source.votes is None else source.votes.labels,
     )
     samples = samples_table(
         manifest,
@@ -101,9 +102,12 @@ def scan_predictions(
         predictions.predicted,
         trusted=assessed.trust.trustworthy,
         clean_labels=source.clean_labels,
+        votes=source.votes,
     )
     duplicates = _duplicates(data, assessed.scores)
-    config = {"pred_probs": list(names), "features": data.features is not None}
+    config: dict[str, Any] = {"pred_probs": list(names), "features": data.features is not None}
+    if source.votes is not None:
+        config["label_columns"] = list(source.votes.annotators)
     found = summarize(
         manifest,
         assessed.scores,
@@ -112,6 +116,7 @@ def scan_predictions(
         source.clean_labels,
         num_excluded=source.num_excluded,
         warnings=warnings,
+        votes=source.votes,
     )
     reason = f"{len(names)} given, nothing trained"
     summary = Summary(

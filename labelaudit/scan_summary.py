@@ -15,7 +15,7 @@ from labelaudit.terminal import EXIT_INTERRUPTED, as_typed
 
 if TYPE_CHECKING:
     from labelaudit.reporting.result import ScanResult
-    from labelaudit.suspects.summary import Summary
+    from labelaudit.suspects.summary import Summary, VoteSummary
 
 SHOWN_SUSPECTS = 10
 
@@ -68,6 +68,8 @@ def _explanations(summary: Summary) -> Iterator[str]:
     yield summary.threshold.explanation
     if summary.score.assumption and trustworthy:
         yield summary.score.assumption
+    if summary.votes and trustworthy and (annotators := _annotators(summary.votes)):
+        yield annotators
     if summary.mistakes and trustworthy:
         yield summary.mistakes.explanation
     if summary.checked:
@@ -82,6 +84,19 @@ def _explanations(summary: Summary) -> Iterator[str]:
         known = [(name, getattr(metrics, name)) for name in ("precision", "recall", "f1", "auroc")]
         measured = ", ".join(f"{name} {value:.3f}" for name, value in known if value is not None)
         yield f"Against the truth ({metrics.num_wrong:,} labels are wrong): {measured}."
+
+
+def _annotators(votes: VoteSummary) -> str:
+    """Say how often each annotator is right, the best first; "" if it is not known."""
+    known = [
+        (one.estimated_accuracy, one.name)
+        for one in votes.annotators
+        if one.estimated_accuracy is not None
+    ]
+    shown = [f"{name} {right:.0%}" for right, name in sorted(known, key=lambda pair: -pair[0])]
+    if len(shown) > SHOWN_SUSPECTS:
+        shown = [*shown[: SHOWN_SUSPECTS - 1], "…", shown[-1]]
+    return f"Estimated share of right labels by annotator: {', '.join(shown)}." if shown else ""
 
 
 def _show_next(result: ScanResult, console: Console) -> None:

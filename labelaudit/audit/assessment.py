@@ -26,6 +26,7 @@ from labelaudit.suspects.summarize import summarize, versions
 from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import Predicted, samples_table
 from labelaudit.suspects.trust import Trust, assess_trust
+from labelaudit.suspects.votes import trust_votes
 from labelaudit.training.loop import FitResult
 from labelaudit.training.recorder import EpsilonHistory
 from labelaudit.typed_json import to_plain
@@ -73,7 +74,7 @@ class Audited:
 def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
     """Score every given label, flag labels, and say whether to trust the result."""
     manifest, options = plan.manifest, plan.options
-    verified = plan.inputs.source.verified_labels
+    verified, votes = plan.inputs.source.verified_labels, plan.inputs.source.votes
     evidence = collect_evidence(
         fitted.means,
         fitted.pred_probs,
@@ -91,6 +92,7 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
         options.score,
         seed=options.seed,
         verified=verified,
+        votes=None if votes is None else votes.labels[manifest.labeled],
     )
     trust = assess_trust(
         evidence.oos_probs.argmax(axis=1),
@@ -104,6 +106,7 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
             " have learned less than planned."
         )
         trust = Trust(False, (reason, *trust.reasons))
+    trust = trust_votes(trust, None if votes is None else votes.labels)
     return Assessment(evidence, scores, decide(scores, options.threshold), trust)
 
 
@@ -119,6 +122,7 @@ def result_of(audited: Audited) -> ScanResult:
         trusted=assessment.trust.trustworthy,
         evidence=assessment.evidence,
         clean_labels=source.clean_labels,
+        votes=source.votes,
     )
     duplicates = find_duplicates(plan, fitted.embeddings, assessment.scores)
     found = summarize(
@@ -129,6 +133,7 @@ def result_of(audited: Audited) -> ScanResult:
         source.clean_labels,
         num_excluded=source.num_excluded,
         warnings=[*source.warnings, *_training_warnings(fitted.training)],
+        votes=source.votes,
     )
     return ScanResult(
         samples=samples,

@@ -98,7 +98,9 @@ class AuditPlan:
         if self.inputs.are_features:
             # They are computed from the features, and may be thousands of numbers.
             del umn["network"]["statistics"]
+        votes = self.inputs.source.votes
         return {
+            **({} if votes is None else {"label_columns": list(votes.annotators)}),
             "encoder": self.inputs.encoder,
             "features": dict(self.inputs.origin),
             "image_shape": self.image_shape,

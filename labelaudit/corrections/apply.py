@@ -33,6 +33,7 @@ from labelaudit.corrections.table import (
 from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.files import atomic_write, remove_partial_files, suffix_of
 from labelaudit.reporting.tables import write_csv
+from labelaudit.sources.annotators import annotator_columns
 from labelaudit.sources.cells import Columns
 from labelaudit.sources.label_tables import MARKS
 from labelaudit.sources.manifest import EXCLUDED, VERIFIED
@@ -87,6 +88,7 @@ def apply_corrections(
     out: str | Path | None = None,
     *,
     label_column: str | None = None,
+    label_columns: str | Sequence[str] | None = None,
     image_column: str | None = None,
     id_column: str | None = None,
     split: str | None = None,
@@ -117,6 +119,10 @@ def apply_corrections(
         ``photos.labels.csv`` beside the folder ``photos``.
     label_column, image_column, id_column : str, optional
         Columns of the table, as they were given to the scan.
+    label_columns : str or sequence of str, optional
+        Columns of several annotators, as they were given to the scan. They stay as they are. The new
+        file has a further column ``label`` with the final label of each row: what most annotators
+        chose, or the correction.
     split : str, optional
         The split that was scanned. By default the split that contains the samples.
     suggestions : mapping of str to str, optional
@@ -159,7 +165,8 @@ def apply_corrections(
         {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
     ]
     ids = [row["sample_id"] for row in decided]
-    columns = Columns(image_column, label_column, None)
+    annotators, label_column = annotator_columns(label_columns, label_column, None)
+    columns = Columns(image_column, label_column, None, annotators=annotators)
     opened = open_labels(Path(labels), columns, id_column, split, ids)
     decided = _as_written(opened, decided)
     refuse_format(opened.files[0])

@@ -95,8 +95,12 @@ def edit_csv(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     special = _special(delimiter)
     spans, _ = next(csv_rows(text, delimiter), ([], 0))
     names = [_csv_text(text[slice(*span)]).strip() for span in spans]
-    label = names.index(file.label_column)
-    quoted = _column_is_quoted(file, text, delimiter, label, special)
+    label, quoted = 0, False
+    if file.votes is None:
+        label = names.index(file.label_column)
+        quoted = _column_is_quoted(file, text, delimiter, label, special)
+    elif sum(1 for _ in _csv_records(text, delimiter)) != len(file.labels):
+        raise changed_error(file)
     in_quotes = text[spans[label][0]] == '"'
     width = len(names)
     place = width if file.verified_column is None else names.index(file.verified_column) + 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from labelaudit.corrections.csv_edits import edit_csv, list_as_csv
@@ -58,6 +59,12 @@ def plan_edits(
         A label does not fit the type of its column, or the file has changed or is damaged. The returned
         function raises it too, if a parquet file is damaged in the middle.
     """
+    if file.votes is not None:  # the column of labels is new, so every row gets its label
+        edits = {
+            row: replace(edit, label=edit.label or label or None)
+            for row, label in enumerate(file.labels)
+            for edit in (edits.get(row, Edit()),)
+        }
     if file.listed:
         listed = list_as_csv(file, edits).encode()
         return lambda path: _write_bytes(path, listed)

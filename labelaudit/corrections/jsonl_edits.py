@@ -36,7 +36,7 @@ def edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
     Raises SourceError if the table has changed since it was read, or a label does not fit the type of
     its column.
     """
-    literals = _json_literals(file, text)
+    literals = {} if file.votes is not None else _json_literals(file, text)
     ascii_file = text.isascii()
     pieces: list[str] = []
     done = 0
@@ -55,6 +55,8 @@ def edit_jsonl(file: LabelFile, text: str, edits: Mapping[int, Edit]) -> str:
         if edit.label is not None:
             old = line[slice(*record.values.get(file.label_column, (0, 0)))]
             changes[file.label_column] = _json_label(file, edit.label, old, literals, as_ascii)
+        elif file.label_column in file.added:
+            changes[file.label_column] = "null"
         for name, cell, typed in (
             (file.verified_name, edit.verified, file.typed),
             (file.first_name, edit.first, False),

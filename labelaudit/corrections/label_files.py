@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
+from labelaudit.sources.annotators import VoteTexts, concatenate_votes, with_majority
 from labelaudit.sources.cells import (
     FIRST_LABEL_COLUMN,
     ID_COLUMNS,
@@ -30,6 +32,12 @@ YES = "yes"
 """The value of the column `VERIFIED_COLUMN` for a verified label.
 
 A column of truth values or numbers keeps its type and has another value.
+"""
+
+FINAL_COLUMN, OTHER_FINAL_COLUMN = "label", "final_label"
+"""The column of final labels, where several annotators have one column each.
+
+The second name is for tables in which "label" is an annotator's column.
 """
 
 Write = Callable[[Path], None]
@@ -94,6 +102,9 @@ class LabelFile:
     listed : bool
         Whether the labels are those of a source without a table, such as a folder with one subfolder
         per class. Corrected labels are written as a table.
+    votes : VoteTexts or None
+        The labels (R,) by several annotators. `labels` are then what most of them chose, and
+        `label_column` is a new column.
     """
 
     path: Path
@@ -111,6 +122,7 @@ class LabelFile:
     typed: bool = False
     embedded: bool = False
     listed: bool = False
+    votes: VoteTexts | None = None
 
     @property
     def verified_name(self) -> str:
@@ -125,7 +137,8 @@ class LabelFile:
     @property
     def added(self) -> list[str]:
         """The columns that the file lacks and that the new file has."""
-        return [
+        new = [] if self.votes is None else [self.label_column]
+        return new + [
             name
             for name, there in (
                 (VERIFIED_COLUMN, self.verified_column),
@@ -153,6 +166,7 @@ def read_label_file(
     label_column: str | None = None,
     image_column: str | None = None,
     id_column: str | None = None,
+    annotators: tuple[str, ...] = (),
 ) -> LabelFile:
     """Read the rows of a table of labels.
 
@@ -163,6 +177,8 @@ def read_label_file(
     label_column, image_column, id_column : str, optional
         Columns of the table. By default the labels are in the first of `LABEL_COLUMNS`, and all
         `ID_COLUMNS` may identify rows.
+    annotators : tuple of str
+        Columns of several annotators; see `labelaudit.sources.annotators`.
 
     Raises
     ------
@@ -171,7 +187,21 @@ def read_label_file(
         has another meaning.
     """
     # `read_cells` and `find_column` are how a scan reads the same table.
-    cells = read_cells(path, _Wanted(image_column, label_column, None, ids=id_column))
+    wanted: Columns = _Wanted(
+        image_column, label_column, None, ids=id_column, annotators=annotators
+    )
+    cells = read_cells(path, wanted)
+    votes, final = None, FINAL_COLUMN
+    if annotators:
+        final = FINAL_COLUMN if FINAL_COLUMN not in annotators else OTHER_FINAL_COLUMN
+        if (taken := column_called(final, cells.names)) is not None:
+            raise SourceError(
+                f'{path} has a column "{taken}" already, but the final labels of'
+                " `label_columns` would be written there; rename it, or correct it alone with"
+                " `label_column`"
+            )
+        cells, wanted, votes = with_majority(cells, wanted)
+        label_column = wanted.label
     label = find_column(cells, label_column, LABEL_COLUMNS, "the labels", "label_column")
     assert label is not None
     split = find_column(cells, None, (SPLIT_COLUMN,), "", None)
@@ -202,11 +232,11 @@ def read_label_file(
     return LabelFile(
         path=path,
         format=format,
-        label_column=label,
+        label_column=label if votes is None else final,
         labels=cells.texts[label],
         ids=ids,
         splits=None if split is None else cells.texts[split],
-        declared=cells.declared.get(label, ()),
+        declared=_declared(cells.declared.get(label, ()), votes),
         verified_column=verified,
         verified=texts,
         yes=yes,
@@ -214,7 +244,26 @@ def read_label_file(
         first=[""] * len(cells.rows) if first is None else cells.texts[first],
         typed=typed,
         embedded=cells.embedded and id_column is None,
+        votes=votes,
     )
+
+
+def _declared(names: tuple[str, ...], votes: VoteTexts | None) -> tuple[str, ...]:
+    """Return the class names of a schema, and those that any annotator used."""
+    return names if votes is None else tuple(dict.fromkeys((*names, *sorted(votes.names()))))
+
+
+def vote_together(files: Sequence[LabelFile], where: str) -> list[LabelFile]:
+    """Find the labels that most annotators chose in several files together, as a scan does."""
+    parts = [file.votes for file in files if file.votes is not None]
+    joined = concatenate_votes(parts, where)
+    if joined is None or len(files) < 2:
+        return list(files)
+    ends = list(accumulate(len(file.labels) for file in files))
+    return [
+        replace(file, labels=joined.labels[end - len(file.labels) : end])
+        for file, end in zip(files, ends, strict=True)
+    ]
 
 
 def _id_columns(

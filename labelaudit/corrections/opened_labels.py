@@ -9,7 +9,13 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
 
-from labelaudit.corrections.label_files import YES, Edit, LabelFile, read_label_file
+from labelaudit.corrections.label_files import (
+    YES,
+    Edit,
+    LabelFile,
+    read_label_file,
+    vote_together,
+)
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
 from labelaudit.sources.cells import Columns
@@ -85,7 +91,11 @@ def open_labels(
 
     def read(file: Path, base: str = "") -> LabelFile:
         table = read_label_file(
-            file, label_column=columns.label, image_column=columns.image, id_column=id_column
+            file,
+            label_column=columns.label,
+            image_column=columns.image,
+            id_column=id_column,
+            annotators=columns.annotators,
         )
         if not base or table.embedded:
             return table
@@ -168,6 +178,11 @@ def _open_shards(
         base = shard.rpartition("/")[0]
         files.append(read(path / shard, f"{base}/" if base else ""))
     split_of = shard_splits(list(shards))
+    for group in dict.fromkeys(split_of.get(shard, "") for shard in shards):
+        members = [i for i, shard in enumerate(shards) if split_of.get(shard, "") == group]
+        together = vote_together([files[i] for i in members], str(path))
+        for i, file in zip(members, together, strict=True):
+            files[i] = file
     splits: list[str] | None = None
     if len(set(split_of.values())) > 1:
         splits = [

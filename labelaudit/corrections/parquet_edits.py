@@ -28,7 +28,8 @@ def plan_parquet(file: LabelFile, edits: Mapping[int, Edit], new_classes: Sequen
     """Check edits of a parquet file, and return a function that writes the copy; see `plan_edits`."""
     schema: pa.Schema = pq.read_schema(file.path)
     new_classes = [name for name in new_classes if name not in file.declared]
-    names = (*file.declared, *new_classes) if file.declared else ()
+    declares = file.declared and file.votes is None
+    names = (*file.declared, *new_classes) if declares else ()
     labels = {row: edit.label for row, edit in edits.items() if edit.label is not None}
     marks = {row: edit.verified for row, edit in edits.items() if edit.verified is not None}
     firsts = {row: edit.first for row, edit in edits.items() if edit.first is not None}

@@ -51,6 +51,7 @@ PROBS_SHOWN = 4  # number of classes whose predicted probabilities are shown
 CLEAR, DISPUTED = 0.1, 0.35
 # Number of samples, and of quantile bins of a number, that columns are weighed with.
 WEIGHED_SAMPLES, WEIGHED_PARTS = 5_000, 8
+VOTES = "votes"  # what the page calls the labels by several annotators
 WORDS_OF_PROSE = 4  # a column with at least this many words per cell, on average, is prose
 
 
@@ -107,11 +108,12 @@ def write_review_data(
     places = ranks.get_indexer(pd.Index(shown["rank"].astype("int64")))  # (G,), of L
     rows = labeled[places]
     details = columns_that_matter(evidence.details, samples["given_label"])
+    with_votes = _with_votes(details, samples)
     place = folder / DATA_FOLDER
     empty_data_folder(place)
     epochs = [] if history is None else spread_epochs(history.epochs, MAX_CURVE_EPOCHS)
     index = _index(
-        folder, suspects, shown, rows, summary, details, epochs, evidence.pictures is not None
+        folder, suspects, shown, rows, summary, with_votes, epochs, evidence.pictures is not None
     )
     inline = InlineBlocks()
     write_block(place, Block(INDEX, block_text(index)), inline)
@@ -384,6 +386,15 @@ def columns_that_matter(details: pd.DataFrame, given: pd.Series) -> pd.DataFrame
     weights = {name: _weight(details[name].iloc[rows], labels) for name in details.columns}
     order = sorted(details.columns, key=lambda name: -weights[name])  # stable: ties as in the table
     return details[order[:MAX_DETAILS]]
+
+
+def _with_votes(details: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
+    """Put the labels by several annotators, if there are any, before the other columns."""
+    if "votes" not in samples:
+        return details
+    votes = samples["votes"].fillna("").astype(str).to_numpy()
+    shown = pd.DataFrame({VOTES: votes}, index=details.index)
+    return pd.concat([shown, details.drop(columns=VOTES, errors="ignore")], axis=1)
 
 
 def _weight(column: pd.Series, labels: NDArray[Any]) -> float:

@@ -48,6 +48,9 @@ SUSPECT_COLUMNS = (
 The columns of ε, learner and guider exist only if a network was trained.
 """
 
+VOTE_COLUMNS = ("votes", "agreement")
+"""Columns that follow `SUSPECT_COLUMNS` if several annotators labeled the samples."""
+
 TEXT_COLUMNS = frozenset(
     {
         "sample_id",
@@ -57,6 +60,7 @@ TEXT_COLUMNS = frozenset(
         "predicted_label",
         "clean_label",
         "first_label",
+        "votes",
         *REVIEW_COLUMNS,
         "note",
         "reviewer",
@@ -68,6 +72,7 @@ FLOAT_COLUMNS = frozenset(
         "suspect_score",
         "label_score",
         "ambiguity",
+        "agreement",
         "epsilon",
         "epsilon_mean",
         "suggested_prob",
@@ -111,10 +116,11 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         The rows with ``is_label_issue``, ordered by ``rank``, with a new index. The columns are those
-        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, and ``clean_label``. If
+        of `SUSPECT_COLUMNS` that `samples` has, the empty `REVIEW_COLUMNS`, `VOTE_COLUMNS` and
+        ``clean_label`` if `samples` has them. If
         nothing is flagged, the table has the same columns and no rows.
     """
-    columns = [name for name in (*SUSPECT_COLUMNS, "clean_label") if name in samples]
+    columns = [name for name in (*SUSPECT_COLUMNS, *VOTE_COLUMNS, "clean_label") if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
     place = columns.index("suggested_label") + 1
     for number, name in enumerate(REVIEW_COLUMNS):

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Images, NoImages
+from labelaudit.sources.annotators import VoteTexts, separate_annotators
 from labelaudit.sources.classes import as_text, make_source, text_array
 from labelaudit.sources.manifest import UNLABELED, VERIFIED, Source, Texts
 from labelaudit.sources.values import as_images, as_labels
@@ -34,7 +35,8 @@ def source_from_arrays(
         differ in size. An array of uint8 is not copied. None if the samples have no images, but
         features.
     labels : array, tensor, Series or sequence (N,)
-        Integers, -1 where unlabeled; or strings, "" or None where unlabeled.
+        Integers, -1 where unlabeled; or strings, "" or None where unlabeled. Or a DataFrame or array
+        (N, A) of the labels by A annotators; the label is then what most of them chose.
     class_names : sequence of str, optional
         For integer labels the name of each class, in order. For strings the allowed names, in the
         wanted order. By default the labels themselves, sorted.
@@ -94,7 +96,16 @@ def source_of_images(
     declared = tuple(class_names or ())
     if len(set(declared)) < len(declared):
         raise SourceError(f"class_names repeat: {some(repeated(declared))}; make them unique")
-    texts = _label_texts(labels, total, declared, "labels")
+    votes = None
+    if (columns := separate_annotators(labels)) is not None:
+        votes = VoteTexts.of(
+            {
+                annotator: _label_texts(column, total, declared, f"labels of {annotator}")
+                for annotator, column in columns.items()
+            },
+            name,
+        )
+    texts = votes.labels if votes else _label_texts(labels, total, declared, "labels")
     clean = None
     if clean_labels is not None:
         clean = _label_texts(clean_labels, total, declared, "clean_labels")
@@ -112,6 +123,7 @@ def source_of_images(
         labels=texts,
         clean=clean,
         declared=declared,
+        votes=votes,
         marks=None if verified is None else _array_marks(verified, total),
     )
 

@@ -36,7 +36,8 @@ class Columns:
     """The columns that were requested by name; None for a column that is recognized by its name.
 
     `others` is the number of further columns to read, for the report or as features. Columns that
-    could be ids come first, then the others in their order.
+    could be ids come first, then the others in their order. `annotators` are the columns of several
+    annotators, which take the place of `label`.
     """
 
     image: str | None
@@ -44,12 +45,13 @@ class Columns:
     clean: str | None
     others: int = 0
     verified: str | None = None
+    annotators: tuple[str, ...] = ()
 
     def may_be_needed(self, name: str) -> bool:
         """Return whether a column of that name is always read."""
         first = () if self.verified is None else (FIRST_LABEL_COLUMN,)
         known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, *first)
-        asked = (self.image, self.label, self.clean, self.verified)
+        asked = (self.image, self.label, self.clean, self.verified, *self.annotators)
         return name in asked or name.strip().lower() in known
 
     def of_interest(self, names: Sequence[str]) -> frozenset[str]:
@@ -66,6 +68,7 @@ class Columns:
             "label_column": self.label,
             "clean_label_column": self.clean,
             "verified_column": self.verified,
+            "label_columns": ", ".join(self.annotators) or None,
         }
         for option, value in asked.items():
             if value is not None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from labelaudit.images.containers import Images, Indices
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
 from labelaudit.sources.name_matching import match_clean_labels, match_names, plain_form, renamed
 from labelaudit.sources.wording import count, some
+
+if TYPE_CHECKING:
+    from labelaudit.sources.annotators import VoteTexts
 
 _INTEGER = re.compile(r"-?[0-9]{1,18}")
 
@@ -65,6 +69,7 @@ def make_source(
     declared: tuple[str, ...] = (),
     marks: Sequence[str] | None = None,
     first: Sequence[str] | None = None,
+    votes: "VoteTexts | None" = None,
     warnings: Sequence[str] = (),
     skipped: Sequence[tuple[str, str, str]] = (),
     hint: str = "",
@@ -89,6 +94,9 @@ def make_source(
     first : sequence of str, optional
         Labels that were given at first, (N,); "" where unknown. They add no classes, and may be
         written in another way, too.
+    votes : VoteTexts, optional
+        The labels by several annotators, if `labels` are what most of them chose. Classes that only
+        single annotators name are classes too.
     warnings, skipped
         Warnings so far, one line each; and rows (sample_id, path, reason) of skipped samples.
     hint : str
@@ -109,7 +117,11 @@ def make_source(
                 f"{count(bare, 'sample is', 'samples are')} marked as verified without a label:"
                 f" {some(bare)}; taken as unlabeled",
             )
-    class_names = _class_names(set(labels), declared)
+    named = set(labels)
+    if votes is not None:
+        named |= votes.names()
+        warnings = (*warnings, *votes.warnings)
+    class_names = _class_names(named, declared)
     if clean is not None:
         clean, added = match_clean_labels(clean, labels, declared, where)
         warnings = (*warnings, *added)
@@ -139,6 +151,7 @@ def make_source(
         skipped=pd.DataFrame(list(skipped), columns=["sample_id", "path", "reason"], dtype=str),
         verified=verified,
         first_labels=None if first is None else text_array(first),
+        votes=None if votes is None else votes.numbered(class_names),
     )
     if marks is None:
         return source

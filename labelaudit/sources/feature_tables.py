@@ -76,6 +76,7 @@ def read_labels_with_features(
     split: str | None = None,
     clean_label_column: str | None = None,
     verified_column: str | None = None,
+    label_columns: tuple[str, ...] = (),
 ) -> FeatureSource:
     """Read a table of labels and the features of its rows; no image is needed.
 
@@ -96,6 +97,8 @@ def read_labels_with_features(
         Column of true labels, for benchmarks.
     verified_column : str, optional
         Column of verified labels; see `labelaudit.sources.folders.read_source`.
+    label_columns : tuple of str
+        Columns of several annotators; see `labelaudit.sources.annotators`.
 
     Raises
     ------
@@ -104,7 +107,12 @@ def read_labels_with_features(
         number, or there are fewer than two classes.
     """
     columns = Columns(
-        id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
+        id_column,
+        label_column,
+        clean_label_column,
+        SHOWN_COLUMNS + 1,
+        verified_column,
+        label_columns,
     )
     table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False, split=split)
     if isinstance(features, str | Path) and suffix_of(str(features)) == "parquet":
@@ -228,6 +236,7 @@ def source_from_table(
         clean=None if table.clean is None else [table.clean[row] for row in rows],
         marks=None if table.marks is None else [table.marks[row] for row in rows],
         first=None if table.first is None else [table.first[row] for row in rows],
+        votes=None if table.votes is None else table.votes.rows(rows.tolist()),
         declared=table.declared,
         warnings=warnings,
     )

@@ -42,6 +42,7 @@ def read_source(
     split: str | None = None,
     clean_label_column: str | None = None,
     verified_column: str | None = None,
+    label_columns: tuple[str, ...] = (),
     require_labels: bool = True,
 ) -> Source:
     """Find the images and the labels of a source; no image is opened.
@@ -67,6 +68,8 @@ def read_source(
         Column that says which labels a person has verified ("yes", "true", "1"), and which samples to
         leave out ("excluded"). Verified labels are taken as right. A column "first_label" holds the
         labels that were given to these samples at first.
+    label_columns : tuple of str
+        Columns of several annotators; see `labelaudit.sources.annotators`.
     require_labels : bool
         Whether a folder of images without a table is refused if it has fewer than two classes. Tables
         always need labels of two classes.
@@ -77,7 +80,13 @@ def read_source(
         The source does not exist, cannot be read, contradicts itself, or has fewer than two classes.
     """
     path = Path(source)
-    columns = Columns(image_column, label_column, clean_label_column, verified=verified_column)
+    columns = Columns(
+        image_column,
+        label_column,
+        clean_label_column,
+        verified=verified_column,
+        annotators=label_columns,
+    )
     table = None if labels is None else Path(labels)
     if not exists(path):
         if shards := expand_range(path):

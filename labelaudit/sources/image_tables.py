@@ -108,6 +108,7 @@ def source_of_rows(
         clean=None if clean is None else ["" if row is None else clean[row] for row in rows],
         marks=None if marks is None else ["" if row is None else marks[row] for row in rows],
         first=None if given is None else ["" if row is None else given[row] for row in rows],
+        votes=None if table.votes is None else table.votes.rows(rows),
         declared=table.declared,
         warnings=[*warnings, *located.warnings, *join.few_match(), *folder.warnings()],
         skipped=[*folder.skipped, *skipped],
@@ -138,7 +139,7 @@ def _skipped(
 
 def _refuse_contradiction(table: LabelTable, file: str, kept: int, row: int) -> None:
     for what, texts in (
-        ("label", table.labels),
+        ("label", table.labels if table.votes is None else table.votes.described()),
         ("clean label", table.clean),
         ("verified mark", table.marks),
         ("first label", table.first),

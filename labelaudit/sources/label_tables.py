@@ -13,6 +13,7 @@ import pandas as pd
 
 from labelaudit.errors import SourceError
 from labelaudit.images.containers import Indices
+from labelaudit.sources.annotators import VoteTexts, concatenate_votes, with_majority
 from labelaudit.sources.cells import (
     FIRST_LABEL_COLUMN,
     IMAGE_COLUMNS,
@@ -70,6 +71,8 @@ class LabelTable:
         The labels that were given at first to verified samples; "" if unknown, and for other samples.
     marks_passed_over : bool
         Whether `labelaudit apply` wrote the table, and its column of verified labels is not used.
+    votes : VoteTexts, or None
+        The labels by several annotators. `labels` are then what most of them chose.
     """
 
     files: tuple[Path, ...]
@@ -86,6 +89,7 @@ class LabelTable:
     marks: list[str] | None = None
     first: list[str] | None = None
     marks_passed_over: bool = False
+    votes: VoteTexts | None = None
 
     @property
     def where(self) -> str:
@@ -137,6 +141,9 @@ def read_table(
         The file is not a table, lacks a column, contradicts its own schema, or has no rows.
     """
     cells = _cells_of(file, columns)
+    votes = None
+    if columns.annotators:
+        cells, columns, votes = with_majority(cells, columns)
     _refuse_several_missing(cells, columns, image_names if images_needed else None, split)
     label = _find_labels(cells, columns)
     clean = None
@@ -172,6 +179,7 @@ def read_table(
             if name not in (image, label, clean, verified, first, split, cells.image)
         },
         embedded=image if cells.embedded and images_needed else None,
+        votes=votes,
     )
     if verified is None:
         applied = (
@@ -302,13 +310,14 @@ def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
                 "read them one by one"
             )
     sizes = [len(table.labels) for table in tables]
+    votes = concatenate_votes([table.votes for table in tables if table.votes], first.where)
     return replace(
         first,
         files=files,
         file_of=np.repeat(np.arange(len(tables)), sizes),
         rows=np.concatenate([table.rows for table in tables]),
         images=[text for table in tables for text in table.images],
-        labels=[text for table in tables for text in table.labels],
+        labels=votes.labels if votes else [text for table in tables for text in table.labels],
         clean=None if first.clean is None else [c for table in tables for c in table.clean or ()],
         marks=None if first.marks is None else [m for table in tables for m in table.marks or ()],
         first=None
@@ -323,4 +332,5 @@ def concatenate(tables: Sequence[LabelTable]) -> LabelTable:
             for column in first.others
             if all(column in table.others for table in tables)
         },
+        votes=votes,
     )

@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import pandas as pd
 
 from labelaudit.images.containers import Images, Indices, NoImages
 from labelaudit.sources.wording import count, kind_of_name, some
+
+if TYPE_CHECKING:
+    from labelaudit.sources.annotators import Votes
 
 UNLABELED = -1
 # With a smaller share of labeled samples each label is drawn many times in each epoch and spreads to
@@ -163,6 +166,8 @@ class Source:
         unknown, and for all other samples.
     num_excluded : int
         Number of samples that a person has excluded. They are listed in `skipped`.
+    votes : Votes, or None
+        The labels by several annotators, if the given labels are what most of them chose.
     """
 
     manifest: Manifest
@@ -172,6 +177,7 @@ class Source:
     verified: npt.NDArray[np.bool_] | None = None
     first_labels: Texts | None = None
     num_excluded: int = 0
+    votes: "Votes | None" = None
 
     def __post_init__(self) -> None:
         if self.verified is not None:
@@ -200,8 +206,13 @@ class Source:
         return replace(known, first_given=first_given[labeled])
 
     def fingerprint(self) -> str:
-        """Return the fingerprint of the manifest and, if there are any, the verified labels."""
+        """Return the fingerprint of the manifest and, if they exist, of votes and verified labels."""
         manifest = self.manifest.fingerprint()
+        if self.votes is not None:
+            voted = hashlib.sha256(manifest.encode())
+            voted.update(json.dumps(self.votes.annotators).encode())
+            voted.update(self.votes.labels.astype("<i8").tobytes())
+            manifest = voted.hexdigest()
         known = self.verified_labels
         if known is None:
             return manifest
@@ -218,6 +229,7 @@ class Source:
             clean_labels=None if self.clean_labels is None else self.clean_labels[indices],
             verified=None if self.verified is None else self.verified[indices],
             first_labels=None if self.first_labels is None else self.first_labels[indices],
+            votes=None if self.votes is None else self.votes.subset(indices),
         )
 
     def without_excluded(self, excluded: npt.NDArray[np.bool_], where: str) -> "Source":

@@ -90,6 +90,7 @@ def read_labels_alone(
     split: str | None = None,
     clean_label_column: str | None = None,
     verified_column: str | None = None,
+    label_columns: tuple[str, ...] = (),
 ) -> TableSource:
     """Read a table of labels; neither images nor features are needed.
 
@@ -99,7 +100,7 @@ def read_labels_alone(
         CSV, TSV, JSONL or parquet with one row per sample.
     by_row : bool
         Whether rows may be named by their number if ids are missing or repeat.
-    label_column, id_column, split, clean_label_column, verified_column : str, optional
+    label_column, id_column, split, clean_label_column, verified_column, label_columns
         See `labelaudit.sources.feature_tables.read_labels_with_features`.
 
     Raises
@@ -109,7 +110,12 @@ def read_labels_alone(
         two classes.
     """
     columns = Columns(
-        id_column, label_column, clean_label_column, SHOWN_COLUMNS + 1, verified_column
+        id_column,
+        label_column,
+        clean_label_column,
+        SHOWN_COLUMNS + 1,
+        verified_column,
+        label_columns,
     )
     table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False, split=split)
     return source_from_table(table, by_row=by_row, id_column=id_column, split=split)

@@ -17,6 +17,7 @@ import numpy as np
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import suffix_of
 from labelaudit.images.containers import CellImages, ImageFiles, NoImages
+from labelaudit.sources.annotators import separate_annotators
 from labelaudit.sources.arrays import source_of_images
 from labelaudit.sources.cells import LABEL_COLUMNS
 from labelaudit.sources.classes import text_array
@@ -158,7 +159,9 @@ def _needed(labels: Any, what: str) -> Any:
 
 
 def _of_features(features: np.ndarray, labels: Any) -> FeatureSource:
-    labels = as_labels(_needed(labels, "an array of features"))
+    labels = _needed(labels, "an array of features")
+    if separate_annotators(labels) is None:
+        labels = as_labels(labels)
     return features_of_rows(source_of_images(NoImages(len(labels)), labels), features)
 
 

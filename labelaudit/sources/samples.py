@@ -17,6 +17,7 @@ import numpy as np
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.files import exists, is_file, suffix_of
 from labelaudit.images.containers import ImageFiles
+from labelaudit.sources.annotators import annotator_columns
 from labelaudit.sources.classes import text_array
 from labelaudit.sources.feature_tables import (
     FeatureSource,
@@ -47,6 +48,7 @@ def read_samples(
     split: str | None = None,
     clean_label_column: str | None = None,
     verified_column: str | None = None,
+    label_columns: Any = None,
     predictions: Sequence[Any] | None = None,
 ) -> Source | FeatureSource | TableSource:
     """Read samples and labels, and features if they are given, without opening an image file.
@@ -63,6 +65,8 @@ def read_samples(
         Whether the source is a table whose other columns are the features: a path or a DataFrame.
     image_column, label_column, id_column, split, clean_label_column, verified_column
         How to read a table or a data set.
+    label_columns
+        Columns of several annotators: a list, or names separated by commas.
     predictions
         Predictions that will be joined. A table may then name labels alone, without images or
         features, and is returned as a `TableSource`.
@@ -73,12 +77,14 @@ def read_samples(
         If the source cannot be read, or not in this way.
     """
     features = _checked_features(features)
-    columns = {
+    annotators, label_column = annotator_columns(label_columns, label_column, verified_column)
+    columns: dict[str, Any] = {
         "label_column": label_column,
         "id_column": id_column,
         "split": split,
         "clean_label_column": clean_label_column,
         "verified_column": verified_column,
+        "label_columns": annotators,
     }
     if tabular:
         if not (isinstance(source, str | Path) or is_frame(source)):
@@ -95,6 +101,11 @@ def read_samples(
         raise OptionError(
             "verified_column names a column of a table; give an array of verified labels to"
             " labelaudit.source_from_arrays"
+        )
+    if annotators:
+        raise OptionError(
+            "`label_columns` names columns of a table; give data in memory the labels of all annotators"
+            " as an array or a DataFrame (N, A) in `labels`"
         )
     asked = Asked(labels, image_column, label_column, split, features is not None)
     return _in_memory(source, asked, features)
@@ -124,7 +135,7 @@ def _on_disk(
     labels: Any,
     features: str | Path | np.ndarray | None,
     image_column: str | None,
-    columns: dict[str, str | None],
+    columns: dict[str, Any],
     predictions: Sequence[Any] | None,
 ) -> Source | FeatureSource | TableSource:
     """Read a source on disk; `columns` are the options that every reader of a table takes."""
@@ -146,6 +157,7 @@ def _on_disk(
         split=columns["split"],
         clean_label_column=columns["clean_label_column"],
         verified_column=columns["verified_column"],
+        label_columns=columns["label_columns"],
     )
     in_folder = path.is_dir() or suffix_of(path.name) == "tar"
     are_images = in_folder or labels is not None or image_column is not None

@@ -76,6 +76,7 @@ def relabel(found: Source, table: LabelTable, split: str | None, source: Path) -
         clean=of_samples(table.clean),
         marks=of_samples(table.marks),
         first=of_samples(table.first),
+        votes=None if table.votes is None else table.votes.rows(rows),
         declared=table.declared,
         warnings=warnings,
     )

@@ -106,6 +106,7 @@ def _read(
         clean=None if table.clean is None else [table.clean[i] for i in indices],
         marks=None if table.marks is None else [table.marks[i] for i in indices],
         first=None if table.first is None else [table.first[i] for i in indices],
+        votes=None if table.votes is None else table.votes.rows(indices.tolist()),
         declared=table.declared,
         warnings=warnings,
         require_classes=require_classes,

@@ -71,6 +71,7 @@ def read_tabular(
     split: str | None = None,
     clean_label_column: str | None = None,
     verified_column: str | None = None,
+    label_columns: tuple[str, ...] = (),
 ) -> FeatureSource:
     """Read a table whose rows are the samples, and make features of its other columns.
 
@@ -78,7 +79,7 @@ def read_tabular(
     ----------
     table : str, Path or DataFrame
         CSV, TSV, JSONL or parquet, or a table in memory. A row without a label is unlabeled.
-    label_column, id_column, split, clean_label_column, verified_column : str, optional
+    label_column, id_column, split, clean_label_column, verified_column, label_columns
         See `labelaudit.sources.feature_tables.read_labels_with_features`. None of these columns
         becomes a feature, and neither does "first_label".
 
@@ -88,7 +89,9 @@ def read_tabular(
         The table cannot be read, has no column to make features of, or has fewer than two classes.
     """
     given = as_frame(table) if is_frame(table) else Path(table)
-    columns = Columns(id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column)
+    columns = Columns(
+        id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column, label_columns
+    )
     read = read_table(given, columns, ID_COLUMNS, images_needed=False, split=split)
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels
@@ -98,6 +101,9 @@ def read_tabular(
         for name in names
         if _tells_the_same(rows.details[name], labels)
     }
+    if label_columns:
+        for name in {"label", "final_label"}.intersection(names):
+            left_out[name] = "left out: it may be the final label of the annotators' columns"
     if FIRST_LABEL_COLUMN in names:
         for name in {VERIFIED_COLUMN, FIRST_LABEL_COLUMN}.intersection(names):
             left_out[name] = "left out: written by labelaudit apply"

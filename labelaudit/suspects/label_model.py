@@ -38,6 +38,7 @@ import numpy.typing as npt
 from scipy.special import softmax
 
 from labelaudit.sources.manifest import Verified
+from labelaudit.suspects.annotators import VoteEvidence
 from labelaudit.suspects.calibration import calibrating_exponent, softening_exponent
 from labelaudit.suspects.expectation_maximization import FitSample, fit_explanation
 from labelaudit.suspects.explanations import Explanation, average_explanations
@@ -145,6 +146,7 @@ class LabelModel:
         read: Callable[[slice], Floats],
         given_labels: npt.NDArray[np.int64],
         verified: Verified | None = None,
+        votes: VoteEvidence | None = None,
     ) -> LabelQuality:
         """Apply Bayes' rule to labels, averaged over explanations.
 
@@ -156,6 +158,8 @@ class LabelModel:
             ``(L,)`` int64 in 0..C-1.
         verified
             Which of the L labels are verified; the interval leaves these out.
+        votes
+            Votes of several annotators for the L samples, as further evidence.
         """
         size = len(given_labels)
         explanations = self.likely_explanations()
@@ -168,6 +172,8 @@ class LabelModel:
             # float32 is precise enough here, and twice as fast as the float64 of the fit.
             log_probs = np.asarray(read(part), dtype=np.float32)
             found = average_explanations(explanations, log_probs, given_labels[part])
+            if votes is not None:
+                found = votes.weigh(found, part, given_labels[part])
             log_odds[part] = found.log_wrong - found.log_right
             wrong_prob[part] = np.exp(
                 found.log_wrong - np.logaddexp(found.log_wrong, found.log_right)

@@ -32,6 +32,7 @@ from labelaudit.suspects.prediction_checks import (
 from labelaudit.suspects.scores import Scores, score_out_of_sample
 from labelaudit.suspects.table import Predicted
 from labelaudit.suspects.trust import Trust, assess_trust, few_labels_warning
+from labelaudit.suspects.votes import trust_votes
 
 # Each of several models is weighted by this power of its gain in log-likelihood over class frequencies.
 POOLING_POWER = 4
@@ -241,6 +242,7 @@ def assess_labels(
     threshold: str,
     seed: int,
     verified: Verified | None = None,
+    votes: npt.NDArray[np.int64] | None = None,
 ) -> Assessment:
     """Score and flag labels by a user's own predictions.
 
@@ -256,6 +258,9 @@ def assess_labels(
         See `labelaudit.find_label_issues`.
     verified
         Which of the labels that are not -1 are verified.
+    votes
+        ``(N, A)`` int64, the labels of A annotators, -1 where there is none, if `given` are their
+        majority.
     """
     rows = np.flatnonzero(given >= 0)
     every = len(rows) == len(given)
@@ -279,6 +284,7 @@ def assess_labels(
             " that the label is wrong."
         ),
         verified=verified,
+        votes=None if votes is None else votes[rows],
     )
     trust = assess_trust(
         predictions.predicted.classes[rows],
@@ -287,7 +293,7 @@ def assess_labels(
         class_uncertainty=float(scores.class_uncertainty.mean()),
         advice=ADVICE,
     )
-    return Assessment(scores, decide(scores, threshold), trust)
+    return Assessment(scores, decide(scores, threshold), trust_votes(trust, votes))
 
 
 def sparse_warnings(given: npt.NDArray[np.int64], class_names: tuple[str, ...]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from labelaudit.errors import OptionError
 from labelaudit.sources.manifest import Verified, are_few
+from labelaudit.suspects.annotators import VOTES_ASSUMPTION, VOTES_EXPLANATION, VoteEvidence
 from labelaudit.suspects.calibration import log_of
 from labelaudit.suspects.label_evidence import LabelEvidence
 from labelaudit.suspects.label_model import (
@@ -71,6 +72,9 @@ class Scores:
     transition_matrix
         T, ``(C, C)`` float64, T[i, j] = P(given j | right i), rows sum to 1; None where no label model
         was fitted.
+    vote_probs
+        ``(L, A)`` float64 in [0, 1], probability that each annotator's label is right, NaN where there
+        is none; None where votes are no part of the score.
     """
 
     suspect_score: np.ndarray
@@ -88,6 +92,7 @@ class Scores:
     assumption: str = ""
     verified: Verified | None = None
     transition_matrix: np.ndarray | None = None
+    vote_probs: np.ndarray | None = None
 
     @property
     def unverified(self) -> np.ndarray:
@@ -124,6 +129,7 @@ def score_labels(
     *,
     seed: int = 0,
     verified: Verified | None = None,
+    votes: np.ndarray | None = None,
 ) -> Scores:
     """Score the labels after training.
 
@@ -144,6 +150,8 @@ def score_labels(
         Seed of the draw of samples that the label model is fitted to, where there are very many.
     verified
         Which of the L labels are verified; see `trust_verified`.
+    votes
+        ``(L, A)``, labels of several annotators; see `score_out_of_sample`. Only "auto" uses them.
 
     Raises
     ------
@@ -160,7 +168,7 @@ def score_labels(
         raise OptionError(f"unknown score {score!r}: choose one of {', '.join(SCORE_NAMES)}")
     if are_few(len(labeled), len(noisy_labels)):
         return _score_few_labels(evidence, given, verified)
-    return _score_by_label_model(evidence, given, seed, verified)
+    return _score_by_label_model(evidence, given, seed, verified, votes)
 
 
 def _score_by_epsilon(
@@ -230,7 +238,11 @@ def _score_few_labels(
 
 
 def _score_by_label_model(
-    evidence: LabelEvidence, given: np.ndarray, seed: int, verified: Verified | None
+    evidence: LabelEvidence,
+    given: np.ndarray,
+    seed: int,
+    verified: Verified | None,
+    votes: np.ndarray | None,
 ) -> Scores:
     oos_probs = evidence.oos_probs
     if evidence.mixing_weight > 0.5:
@@ -258,6 +270,7 @@ def _score_by_label_model(
         ),
         samples=THOROUGH_SAMPLES,
         verified=verified,
+        votes=votes,
     )
 
 
@@ -272,6 +285,7 @@ def score_out_of_sample(
     explanation: str,
     samples: int = FIT_SAMPLES,
     verified: Verified | None = None,
+    votes: np.ndarray | None = None,
 ) -> Scores:
     """Score labels by out-of-sample class probabilities and `labelaudit.suspects.label_model`.
 
@@ -293,11 +307,19 @@ def score_out_of_sample(
         Largest number of samples that the model is fitted to.
     verified
         Which of the L labels are verified; see `trust_verified`.
+    votes
+        ``(L, A)`` int64, the labels of A annotators, -1 where there is none; see
+        `labelaudit.suspects.annotators`.
     """
     rows = fit_rows(len(given), num_classes, seed, samples)
     known = None if verified is None else verified.subset(rows)
     model = fit_label_model(read(rows), given[rows], prior, known)
-    quality = model.infer(read, given, verified)
+    evidence = None
+    if votes is not None:
+        evidence = VoteEvidence.fit(model.explanations, read, given, votes, rows, verified)
+        model = replace(model, explanations=evidence.explanations)
+        explanation = f"{explanation} {VOTES_EXPLANATION}"
+    quality = model.infer(read, given, verified, evidence)
     scores = Scores(
         suspect_score=quality.wrong_prob,
         order=np.argsort(-quality.log_odds, kind="stable"),
@@ -311,8 +333,11 @@ def score_out_of_sample(
         ambiguity=quality.ambiguity,
         interval=quality.interval,
         kinds=model.kinds,
-        assumption=model.prior.assumption,
+        assumption=model.prior.assumption
+        if evidence is None
+        else f"{model.prior.assumption} {VOTES_ASSUMPTION}",
         transition_matrix=model.transition_matrix,
+        vote_probs=None if evidence is None else evidence.vote_probs,
     )
     return trust_verified(scores, verified)
 

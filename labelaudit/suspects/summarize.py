@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+from labelaudit.sources.annotators import Votes
 from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import Decision, explain_review, review_curve, to_review
 from labelaudit.suspects.metrics import detection_metrics
@@ -23,6 +24,7 @@ from labelaudit.suspects.summary import (
 )
 from labelaudit.suspects.table import wrong_labels
 from labelaudit.suspects.trust import Trust
+from labelaudit.suspects.votes import summarize_votes
 from labelaudit.version import installed_version
 
 
@@ -34,6 +36,7 @@ def summarize(
     clean_labels: np.ndarray | None = None,
     num_excluded: int = 0,
     warnings: list[str] | None = None,
+    votes: Votes | None = None,
 ) -> AuditSummary:
     """Summarize the result of an audit.
 
@@ -49,6 +52,8 @@ def summarize(
         Number of samples that a person has excluded; these are not among the N.
     warnings
         One line each.
+    votes
+        Labels of the N samples by several annotators.
     """
     given = manifest.noisy_labels[manifest.labeled]
     flagged = decision.is_label_issue
@@ -82,6 +87,7 @@ def summarize(
         ),
         trust=trust,
         metrics=_metrics(manifest, scores, decision, clean_labels),
+        votes=None if votes is None else summarize_votes(votes, manifest, scores, decision),
         per_class=_per_class(manifest, scores, given, flagged),
         warnings=warnings or [],
     )

@@ -108,6 +108,49 @@ class ClassSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AnnotatorSummary:
+    """The labels by one of several annotators.
+
+    Attributes
+    ----------
+    name
+        Name of the annotator's column.
+    num_votes, num_outvoted, num_suspects
+        Number of labels by this annotator, of those that differ from the given label, and of those
+        that are the given label of a flagged sample.
+    estimated_accuracy
+        Estimated share of right labels, in [0, 1]. None where the votes are no part of the score.
+    """
+
+    name: str
+    num_votes: int
+    num_outvoted: int
+    num_suspects: int
+    estimated_accuracy: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoteSummary:
+    """The labels by several annotators.
+
+    Attributes
+    ----------
+    num_compared, num_tied
+        Number of samples with labels by two annotators or more, and of those without a single most
+        frequent label.
+    pair_agreement
+        Share of the pairs of labels for a sample that agree, in [0, 1]; None without such a pair.
+    annotators
+        Each annotator, in the order of the columns.
+    """
+
+    num_compared: int
+    num_tied: int
+    pair_agreement: float | None
+    annotators: list[AnnotatorSummary]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderUsed:
     """The encoder, why it was chosen, and the ``[C, H, W]`` that it reads (None for features)."""
 
@@ -142,6 +185,8 @@ class AuditSummary(Mapping[str, Any]):
         See their classes.
     checked
         Scores compared with decisions of earlier runs; None without any.
+    votes
+        The labels by several annotators; None if there is one label per sample.
     warnings
         One line each.
     """
@@ -166,6 +211,7 @@ class AuditSummary(Mapping[str, Any]):
     trust: Trust
     metrics: KnownMetrics
     checked: CheckedScores | None = None
+    votes: VoteSummary | None = None
     per_class: list[ClassSummary]
     warnings: list[str] = field(default_factory=list)
 

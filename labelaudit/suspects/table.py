@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from labelaudit.files import well_formed
+from labelaudit.sources.annotators import Votes
 from labelaudit.sources.manifest import Manifest
 from labelaudit.suspects.decision import Decision
 from labelaudit.suspects.label_evidence import LabelEvidence
 from labelaudit.suspects.scores import Scores
+from labelaudit.suspects.votes import share_for, votes_as_text
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def samples_table(
     trusted: bool,
     evidence: LabelEvidence | None = None,
     clean_labels: np.ndarray | None = None,
+    votes: Votes | None = None,
 ) -> pd.DataFrame:
     """Make the table of all samples, in the order of the data set.
 
@@ -61,6 +64,8 @@ def samples_table(
         Evidence from training, which adds the columns of ε. None if nothing was trained.
     clean_labels
         ``(N,)`` class names, "" where unknown; they add the column `clean_label`.
+    votes
+        Labels of the N samples by several annotators; they add the columns `votes` and `agreement`.
 
     Returns
     -------
@@ -68,8 +73,8 @@ def samples_table(
         Columns ``sample_id, path, given_label, predicted_label, predicted_prob, suggested_label,
         suggested_prob, suspect_score, label_score, is_label_issue, rank, ambiguity, trusted``, and with
         `evidence` ``epsilon, epsilon_mean, guider_prob, learner_prob``; where labels are verified
-        ``verified, first_label``. Labels are class names. Columns about the given label are missing
-        where a sample has none.
+        ``verified, first_label``; with `votes` ``votes, agreement``. Labels are class
+        names. Columns about the given label are missing where a sample has none.
     """
     names = np.asarray(manifest.class_names, dtype=object)
     labeled = np.flatnonzero(manifest.labeled)
@@ -122,6 +127,10 @@ def samples_table(
         table["verified"] = marked(scores.verified.labels)
         table["first_label"] = named(labeled[known], first[known])
         text.append("first_label")
+    if votes is not None:
+        table["votes"] = votes_as_text(votes, manifest.class_names)
+        table["agreement"] = share_for(votes, manifest.noisy_labels)
+        text.append("votes")
     if clean_labels is not None:
         table["clean_label"] = [name or None for name in clean_labels]
         text.append("clean_label")
