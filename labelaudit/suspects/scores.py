@@ -15,10 +15,13 @@ import numpy as np
 from labelaudit.errors import OptionError
 from labelaudit.sources.manifest import Verified, are_few
 from labelaudit.suspects.calibration import log_of
+from labelaudit.suspects.condensed import Condensed
 from labelaudit.suspects.label_evidence import LabelEvidence
 from labelaudit.suspects.label_model import (
     FIT_SAMPLES,
+    MOST_PAIRED_CLASSES,
     THOROUGH_SAMPLES,
+    condense_labels,
     fit_label_model,
     fit_rows,
 )
@@ -70,7 +73,7 @@ class Scores:
         Which labels a person has verified; None where none is. Their score is 0, and they come last.
     transition_matrix
         T, ``(C, C)`` float64, T[i, j] = P(given j | right i), rows sum to 1; None where no label model
-        was fitted.
+        was fitted, and with more than 1,000 classes.
     """
 
     suspect_score: np.ndarray
@@ -272,6 +275,7 @@ def score_out_of_sample(
     explanation: str,
     samples: int = FIT_SAMPLES,
     verified: Verified | None = None,
+    advance: Callable[[int], object] = lambda labels: None,
 ) -> Scores:
     """Score labels by out-of-sample class probabilities and `labelaudit.suspects.label_model`.
 
@@ -293,11 +297,18 @@ def score_out_of_sample(
         Largest number of samples that the model is fitted to.
     verified
         Which of the L labels are verified; see `trust_verified`.
+    advance
+        Called with numbers of labels that were scored.
     """
-    rows = fit_rows(len(given), num_classes, seed, samples)
+    fitted: np.ndarray | Condensed
+    if num_classes > MOST_PAIRED_CLASSES:
+        fitted, rows = condense_labels(read, given, num_classes, seed, verified)
+    else:
+        rows = fit_rows(len(given), num_classes, seed, samples)
+        fitted = read(rows)
     known = None if verified is None else verified.subset(rows)
-    model = fit_label_model(read(rows), given[rows], prior, known)
-    quality = model.infer(read, given, verified)
+    model = fit_label_model(fitted, given[rows], prior, known)
+    quality = model.infer(read, given, verified, advance)
     scores = Scores(
         suspect_score=quality.wrong_prob,
         order=np.argsort(-quality.log_odds, kind="stable"),
