@@ -60,7 +60,7 @@ class CondensedSample:
         labels: npt.NDArray[np.int64],
         verified: Verified | None = None,
     ) -> CondensedSample:
-        """Make the sample from probabilities that keep the current labels ``(n,)`` and the first ones."""
+        """Make the sample from probabilities that keep the current and the first labels ``(n,)``."""
         mask, known = np.zeros(len(probs), dtype=bool), np.empty(0, dtype=np.int64)
         if verified is not None:
             mask = verified.labels
@@ -161,7 +161,13 @@ def _posterior(
 
 
 def _confusion(
-    sample: CondensedSample, joint: Floats, ratio: Floats, soft: Floats, base: Floats, *, pairs: bool
+    sample: CondensedSample,
+    joint: Floats,
+    ratio: Floats,
+    soft: Floats,
+    base: Floats,
+    *,
+    pairs: bool,
 ) -> tuple[SparseConfusion, float]:
     """Estimate W and the average of its diagonal.
 
@@ -185,7 +191,8 @@ def _confusion(
     average = float(right.sum() / expected.sum())
     pseudo_count = DIAGONAL_PSEUDO_COUNT * right.sum() / len(probs)
     diagonal = (right + pseudo_count) / (expected[:-1] + pseudo_count / average)
-    usual, cells = np.ones(classes), np.ones(len(found.right))
+    usual: Floats = np.ones(classes)
+    cells: Floats = np.ones(len(found.right))
     if pairs:
         usual = CELL_PSEUDO_COUNT / (expected[:-1] + CELL_PSEUDO_COUNT)
         cells = usual[found.right] * (found.total(joint) / CELL_PSEUDO_COUNT + 1.0)

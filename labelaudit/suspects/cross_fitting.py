@@ -147,9 +147,7 @@ def _votes(
     return held(
         LazyProbs(
             (len(neighbors), num_classes),
-            lambda rows: vote_of_neighbors(
-                neighbors[rows], given_labels, num_classes, right_prob
-            ),
+            lambda rows: vote_of_neighbors(neighbors[rows], given_labels, num_classes, right_prob),
         )
     )
 

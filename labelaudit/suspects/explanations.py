@@ -185,9 +185,7 @@ def _cells_of(
     return cells, np.log(confusion.diagonal[given] / total[given])
 
 
-def channel_total(
-    soft: Floats, confusion: Floats | SparseConfusion, has_pairs: bool
-) -> Floats:
+def channel_total(soft: Floats, confusion: Floats | SparseConfusion, has_pairs: bool) -> Floats:
     """Sum P_j^t W_kj over given classes j, for each sample and right class k.
 
     Parameters

@@ -24,7 +24,9 @@ from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, 
 MAX_NEIGHBORS = 30
 # If a smaller share of samples is labeled, only unlabeled samples are used as neighbors.
 MOST_UNLABELED_SHARE = 0.5
-QUERIES_PER_BLOCK = 4096
+# Number of samples whose neighbors are searched at a time, and number of probabilities ``(B, k, C)``
+# that are averaged at a time.
+QUERIES_PER_BLOCK, AVERAGED_VALUES = 4096, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -156,16 +158,19 @@ def average_neighbors(
         num_neighbors = default_neighbors(len(reference), num_classes, MAX_NEIGHBORS)
     search = search_among(embeddings[reference], min(num_neighbors + 1, len(reference)), device)
     result = np.empty((len(queries), num_classes), dtype=np.float32)
-    for start in range(0, len(queries), QUERIES_PER_BLOCK):  # bounds the (B, k, C) block below
+    step = max(1, AVERAGED_VALUES // (num_classes * (num_neighbors + 1)))
+    for start in range(0, len(queries), QUERIES_PER_BLOCK):
         rows = queries[start : start + QUERIES_PER_BLOCK]
         found = reference[search(embeddings[rows])]  # (B, k+1)
         other = found != rows[:, None]
         other[other.all(axis=1), num_neighbors:] = False  # not its own neighbor: drop the farthest
         count = other.sum(axis=1, keepdims=True)
-        total = (pred_probs[found] * other[:, :, None]).sum(axis=1)  # (B, C)
-        result[start : start + len(rows)] = np.where(
-            count > 0, total / np.maximum(count, 1), 1.0 / num_classes
-        )
+        for first in range(0, len(rows), step):
+            part = slice(first, first + step)
+            total = (pred_probs[found[part]] * other[part, :, None]).sum(axis=1)  # (B, C)
+            result[start : start + len(rows)][part] = np.where(
+                count[part] > 0, total / np.maximum(count[part], 1), 1.0 / num_classes
+            )
     return result
 
 

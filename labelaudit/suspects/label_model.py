@@ -254,6 +254,7 @@ def fit_label_model(
         Which of the n labels are verified.
     """
     fit: Fit
+    seen: tuple[Floats, npt.NDArray[np.int64], Floats | None]
     if isinstance(log_probs, Condensed):
         classes = log_probs.num_classes
         condensed = CondensedSample.of(log_probs, given_labels, verified)

@@ -93,7 +93,7 @@ class NoiseModel:
     class_bias: np.ndarray
     transition_matrix: np.ndarray
 
-    def infer(self, oos_probs: np.ndarray, given_labels: np.ndarray) -> LabelPosterior:
+    def infer(self, oos_probs: ClassProbs, given_labels: np.ndarray) -> LabelPosterior:
         """Apply Bayes' rule to labels.
 
         Parameters
@@ -170,12 +170,12 @@ def fit_noise_model(
         Seed of the draw of samples that the model is fitted to, where there are very many.
     """
     if has_many_classes(oos_probs.shape[1]):
-        return fit_sparse_noise_model(oos_probs, given_labels, seed=seed)
-    return fit_transition_matrix(whole(oos_probs), given_labels, seed=seed)
+        return fit_sparse_noise_model(oos_probs, given_labels, most=FIT_VALUES, seed=seed)
+    return fit_transition_matrix(oos_probs, given_labels, seed=seed)
 
 
 def fit_transition_matrix(
-    oos_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0
+    oos_probs: ClassProbs, given_labels: np.ndarray, *, seed: int = 0
 ) -> NoiseModel:
     """Fit the model by expectation maximization.
 
@@ -197,7 +197,7 @@ def fit_transition_matrix(
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
         oos_probs, given_labels = oos_probs[rows], given_labels[rows]
-    log_probs = log_of(oos_probs.astype(np.float64))
+    log_probs = log_of(whole(oos_probs).astype(np.float64))
     rows = np.arange(len(given_labels))
     by_given = csr_array((np.ones(len(rows)), (given_labels, rows)), shape=(classes, len(rows)))
     channel = _channel(np.zeros((classes, classes)), FIRST_RATE)

@@ -20,12 +20,11 @@ from scipy.sparse import csr_array
 
 from labelaudit.suspects.calibration import log_of
 from labelaudit.suspects.class_probs import ClassProbs
-from labelaudit.suspects.condensed import Condensed, Pairs, condense
+from labelaudit.suspects.condensed import Condensed, Pairs, condense, num_columns
+from labelaudit.suspects.nearest import draw
 
 Floats = npt.NDArray[np.floating]
 
-# Largest number of samples that the model is fitted to.
-SPARSE_FIT_SAMPLES = 16_000
 BLOCK_VALUES = 1 << 22
 ROUNDS, STEPS_PER_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
@@ -146,9 +145,7 @@ class SparseNoiseModel:
     def _step(self) -> int:
         return max(1, BLOCK_VALUES // len(self.class_bias))
 
-    def _joint(
-        self, probs: Floats, given: npt.NDArray[np.int64]
-    ) -> tuple[Floats, Floats, Floats]:
+    def _joint(self, probs: Floats, given: npt.NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
         """Return P(y = ỹ, ỹ | x) ``(B,)``, P(y = k, ỹ | x) of the others ``(B, C)``, and its sum."""
         rows, channel = np.arange(len(given)), self.channel
         joint = np.float32(self.sharpness) * log_of(np.asarray(probs, dtype=np.float32))
@@ -168,7 +165,7 @@ class SparseNoiseModel:
 
 
 def fit_sparse_noise_model(
-    oos_probs: ClassProbs, given_labels: npt.NDArray[np.int64], *, seed: int
+    oos_probs: ClassProbs, given_labels: npt.NDArray[np.int64], *, most: int, seed: int
 ) -> SparseNoiseModel:
     """Fit the model by expectation maximization.
 
@@ -178,13 +175,13 @@ def fit_sparse_noise_model(
         ``(L, C)``, rows sum to 1: class probabilities by a model that has not seen the label.
     given_labels
         ``(L,)`` int64 in 0..C-1.
+    most
+        Largest number of condensed probabilities in the fit.
     seed
         Seed of the draw of samples that the model is fitted to, where there are very many.
     """
     total, classes = oos_probs.shape
-    rows = np.arange(total)
-    if total > SPARSE_FIT_SAMPLES:
-        rows = np.sort(np.random.default_rng(seed).choice(total, SPARSE_FIT_SAMPLES, replace=False))
+    rows = draw(np.arange(total), most // num_columns(classes), seed)
     sample = condense(
         lambda some: log_of(np.asarray(oos_probs[some])), rows, given_labels[rows], classes
     )
@@ -199,7 +196,7 @@ def fit_sparse_noise_model(
         for _ in range(STEPS_PER_ROUND):
             joint = probs * _likelihood(channel, rate, sample, pairs)
             joint /= joint.sum(axis=1, keepdims=True)
-            right = np.bincount(sample.given, weights=joint[:, 0], minlength=classes)
+            right = np.bincount(sample.given, joint[:, 0], classes).astype(np.float64)
             rate = (len(sample) - right.sum() + 1.0) / (len(sample) + 2.0)
             channel = _channel(right, pairs.total(joint), pairs, rate)
         parameters = minimize(
