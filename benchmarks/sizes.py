@@ -3,8 +3,8 @@
     python benchmarks/sizes.py --work FOLDER
     python benchmarks/sizes.py --work FOLDER --case 20000x256-10000
 
-A case is NUMBERxFEATURES-CLASSES. Features are Gaussian clusters, one for each class, and a twentieth of
-the labels name another class. The command line scans them in its own process with its defaults. The
+A case is NUMBERxFEATURES-CLASSES. Features are Gaussian clusters, one for each class, and a twentieth
+of the labels name another class. The command line scans them in its own process with its defaults. The
 time is that of the process, wall clock and processor (user and system). Judging is the time between the
 lines "Ranking the labels." and "Writing the results.". The peak is the largest resident memory of the
 process. Finished runs are kept in benchmarks/results/sizes.csv, and benchmarks/sizes.md is written from

@@ -2,7 +2,8 @@
 
 Few of thousands of classes are likely for a sample. The given class and the likeliest others are kept
 one by one. The rest are put into bands of similar probability, ordered by rank: each band holds twice
-as many classes as the one before it. A fit then takes about 140 columns, however many classes there are.
+as many classes as the one before it. A fit then takes about 140 columns, however many classes there
+are.
 """
 
 from __future__ import annotations
