@@ -223,7 +223,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         with _gpu_memory_in_words():
             fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
             reporter.say("Ranking the labels.")
-            assessment = assess(plan, fitted)
+            assessment = assess(plan, fitted, reporter)
         history = None
         if files.history is not None:
             history = EpsilonHistory(files.history, fitted.training.epochs, owner=files.owner)

@@ -71,6 +71,7 @@ def collect_evidence(
     features: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
+    advance: Callable[[str], object] = lambda step: None,
 ) -> LabelEvidence:
     """Collect the evidence about each label.
 
@@ -91,6 +92,8 @@ def collect_evidence(
         Where neighbors are searched; by default the CPU.
     verified
         Which of the L labels are verified.
+    advance
+        Called before each step with what it does.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
@@ -102,7 +105,13 @@ def collect_evidence(
     few = are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled))
     if features is not None and not few:
         oos = cross_fit_classifiers(
-            features, noisy_labels, probs, seed=seed, device=device, verified=verified
+            features,
+            noisy_labels,
+            probs,
+            seed=seed,
+            device=device,
+            verified=verified,
+            advance=advance,
         )
     return LabelEvidence(
         posterior=means.posterior,

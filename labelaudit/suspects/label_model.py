@@ -61,9 +61,9 @@ Confusion = Floats | SparseConfusion
 FIT_SAMPLES, THOROUGH_SAMPLES = 8_000, 40_000
 # With more classes than the first number there are fewer samples, but at least the second per class.
 VALUES_PER_SAMPLE, FIT_SAMPLES_PER_CLASS = 50, 5
-# With more classes than this, the fit is to condensed probabilities and without pairs of classes.
-# Whatever needs all classes of its samples gets this many samples.
-MOST_PAIRED_CLASSES, WIDE_SAMPLES = 1000, 2000
+# With more classes than the first number, W is sparse and fitted to condensed probabilities of the
+# second number of samples. Whatever needs all classes of its samples gets the third number of samples.
+MOST_PAIRED_CLASSES, CONDENSED_SAMPLES, WIDE_SAMPLES = 1000, 4000, 2000
 # Number of probabilities in memory at a time while labels are scored.
 BLOCK_VALUES = 1 << 21
 
@@ -371,7 +371,7 @@ def condense_labels(
     tuple
         The condensed probabilities, and the rows ``(n,)`` of their samples, sorted.
     """
-    rows = draw(np.arange(len(given_labels)), FIT_SAMPLES, seed)
+    rows = draw(np.arange(len(given_labels)), CONDENSED_SAMPLES, seed)
     labels = given_labels[rows]
     if verified is None:
         return condense(read, rows, labels, num_classes), rows

@@ -36,8 +36,8 @@ from labelaudit.suspects.class_probs import ClassProbs, whole
 from labelaudit.suspects.sparse_noise import SparseNoiseModel, fit_sparse_noise_model
 
 # Number of probabilities in a fit, and the smallest number of samples per class. Where these would be
-# more probabilities, a sparse transition matrix is fitted instead.
-FIT_VALUES, FIT_SAMPLES_PER_CLASS = 2_000_000, 20
+# more probabilities, a sparse transition matrix is fitted to the last number of condensed ones.
+FIT_VALUES, FIT_SAMPLES_PER_CLASS, SPARSE_FIT_VALUES = 2_000_000, 20, 500_000
 ROUNDS, STEPS_PER_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
 # Pseudo-counts, in labels: a class's share of wrong labels is drawn towards that of all classes, and
@@ -170,7 +170,7 @@ def fit_noise_model(
         Seed of the draw of samples that the model is fitted to, where there are very many.
     """
     if has_many_classes(oos_probs.shape[1]):
-        return fit_sparse_noise_model(oos_probs, given_labels, most=FIT_VALUES, seed=seed)
+        return fit_sparse_noise_model(oos_probs, given_labels, most=SPARSE_FIT_VALUES, seed=seed)
     return fit_transition_matrix(oos_probs, given_labels, seed=seed)
 
 

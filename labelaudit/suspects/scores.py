@@ -127,6 +127,7 @@ def score_labels(
     *,
     seed: int = 0,
     verified: Verified | None = None,
+    advance: Callable[[int], object] = lambda labels: None,
 ) -> Scores:
     """Score the labels after training.
 
@@ -147,6 +148,8 @@ def score_labels(
         Seed of the draw of samples that the label model is fitted to, where there are very many.
     verified
         Which of the L labels are verified; see `trust_verified`.
+    advance
+        Called with numbers of labels that were scored by the label model.
 
     Raises
     ------
@@ -163,7 +166,7 @@ def score_labels(
         raise OptionError(f"unknown score {score!r}: choose one of {', '.join(SCORE_NAMES)}")
     if are_few(len(labeled), len(noisy_labels)):
         return _score_few_labels(evidence, given, verified)
-    return _score_by_label_model(evidence, given, seed, verified)
+    return _score_by_label_model(evidence, given, seed, verified, advance)
 
 
 def _score_by_epsilon(
@@ -233,7 +236,11 @@ def _score_few_labels(
 
 
 def _score_by_label_model(
-    evidence: LabelEvidence, given: np.ndarray, seed: int, verified: Verified | None
+    evidence: LabelEvidence,
+    given: np.ndarray,
+    seed: int,
+    verified: Verified | None,
+    advance: Callable[[int], object],
 ) -> Scores:
     oos_probs = evidence.oos_probs
     if evidence.mixing_weight > 0.5:
@@ -261,6 +268,7 @@ def _score_by_label_model(
         ),
         samples=THOROUGH_SAMPLES,
         verified=verified,
+        advance=advance,
     )
 
 

@@ -132,7 +132,7 @@ def test_a_fit_is_to_a_bounded_number_of_values(classes, monkeypatch) -> None:
         return short
 
     monkeypatch.setattr(sparse, "condense", record)
-    monkeypatch.setattr(noise_model, "FIT_VALUES", 50_000)
+    monkeypatch.setattr(noise_model, "SPARSE_FIT_VALUES", 50_000)
     given = np.arange(4 * classes) % classes
 
     def read(rows):  # no array of all samples and classes exists
