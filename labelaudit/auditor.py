@@ -74,7 +74,8 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         Label uncertainty ε of the last epoch, and its mean over all epochs. NaN for unlabeled
         samples.
     transition_matrix_ : array (C, C) of float64, or None
-        ``T[i, j] = P(given j | right i)``; rows sum to 1. None for scores without a label model.
+        ``T[i, j] = P(given j | right i)``; rows sum to 1. None for scores without a label model, and
+        with more than 1,000 classes.
     expected_wrong_ : float
         Expected number of wrong labels.
     expected_wrong_interval_ : tuple of two floats, or None
@@ -227,7 +228,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
             fitted = fit_plan(plan, files, reporter, started=started, on_epoch=after)
             plan = fitted.plan  # its batches are smaller if the GPU was full
             reporter.say("Ranking the labels.")
-            assessment = assess(plan, fitted)
+            assessment = assess(plan, fitted, reporter)
         history = None
         if files.history is not None:
             history = EpsilonHistory(files.history, fitted.training.epochs, owner=files.owner)
@@ -299,7 +300,8 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         )
         self.ranking_ = rows[scores.order]
         self.pred_probs_ = fitted.pred_probs
-        self.oos_probs_ = spread(evidence.oos_probs)
+        every = len(rows) == manifest.num_samples  # then a copy would only need memory
+        self.oos_probs_ = evidence.oos_probs if every else spread(evidence.oos_probs)
         self.ambiguity_ = spread(scores.ambiguity)
         self.epsilon_ = spread(evidence.epsilon)
         self.epsilon_mean_ = spread(evidence.epsilon_mean)

@@ -218,6 +218,7 @@ def _fit_and_write(
     result = replace(result, summary=summary)
     if folder is None:
         return result
+    reporter.say("Writing the results.")
     result = result.written_to(folder, max_suspects=read_as["max_suspects"], reporter=reporter)
     review.carry_over(result.samples, folder.path, reporter)
     folder.finish(auditor.status_, reporter)

@@ -13,6 +13,7 @@ from labelaudit.audit.fitting import Fitted
 from labelaudit.audit.inputs import Inputs
 from labelaudit.audit.plan import AuditPlan
 from labelaudit.networks.standardize import standardizing_scale
+from labelaudit.progress import Bar, Reporter
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.findings import RunContents
@@ -71,8 +72,13 @@ class Audited:
     seconds: float
 
 
-def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
+def assess(plan: AuditPlan, fitted: Fitted, reporter: Reporter) -> Assessment:
     """Score every given label, flag labels, and say whether to trust the result."""
+    with reporter.bar("comparing with similar samples", plan.manifest.num_labeled) as bar:
+        return _assess(plan, fitted, bar)
+
+
+def _assess(plan: AuditPlan, fitted: Fitted, bar: Bar) -> Assessment:
     manifest, options = plan.manifest, plan.options
     verified, votes = plan.inputs.source.verified_labels, plan.inputs.source.votes
     evidence = collect_evidence(
@@ -84,7 +90,9 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
         features=plan.inputs.features if plan.inputs.are_features else None,
         device=plan.device,
         verified=verified,
+        advance=bar.describe,
     )
+    bar.describe("scoring labels")
     scores = score_labels(
         evidence,
         fitted.pred_probs,
@@ -93,6 +101,7 @@ def assess(plan: AuditPlan, fitted: Fitted) -> Assessment:
         seed=options.seed,
         verified=verified,
         votes=None if votes is None else votes.labels[manifest.labeled],
+        advance=bar.advance,
     )
     trust = assess_trust(
         evidence.oos_probs.argmax(axis=1),

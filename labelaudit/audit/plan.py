@@ -23,7 +23,12 @@ from labelaudit.audit.inputs import (
 )
 from labelaudit.memory import check_memory
 from labelaudit.methods.umn import UMN
-from labelaudit.methods.umn_config import UMNConfig, default_batch_size, default_epochs
+from labelaudit.methods.umn_config import (
+    UMNConfig,
+    affordable_epochs,
+    default_batch_size,
+    default_epochs,
+)
 from labelaudit.networks.encoders import training_shift
 from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
@@ -205,7 +210,12 @@ def prepare(
         config=config,
         batches=batches,
         batch_size=batch_size,
-        epochs=options.epochs or default_epochs(batches.steps, batches.draws_per_label, name),
+        epochs=options.epochs
+        or affordable_epochs(
+            default_epochs(batches.steps, batches.draws_per_label, name),
+            manifest.num_samples,
+            manifest.num_classes,
+        ),
         options=options,
         device=device,
     )

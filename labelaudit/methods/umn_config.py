@@ -24,6 +24,8 @@ MIN_EXPLAINED = 10
 # λ without the generative half, per class, and at most this share of the largest possible entropy.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
+# See `affordable_epochs`.
+MANY_CLASSES, MOST_PREDICTED, FEWEST_EPOCHS = 2000, 1_000_000_000, 5
 
 
 def default_label_weight(input_size: int, draws_per_epoch: float) -> float:
@@ -126,6 +128,25 @@ def default_epochs(steps_per_epoch: int, draws_per_label: float, encoder: Encode
     low, high = spec.epoch_range
     steps = spec.steps * (2 if draws_per_label >= 2 else 1)
     return min(high, max(low, math.ceil(steps / steps_per_epoch)))
+
+
+def affordable_epochs(epochs: int, num_samples: int, num_classes: int) -> int:
+    """Return fewer epochs where very many classes make each of them slow.
+
+    The time of an epoch grows with the number of predicted probabilities, and most of the time of a
+    step is spent on the last layer. With more than `MANY_CLASSES` classes, about `MOST_PREDICTED`
+    probabilities are predicted in training, but at least `FEWEST_EPOCHS` epochs are trained.
+
+    Parameters
+    ----------
+    epochs
+        From `default_epochs`.
+    num_samples, num_classes
+        N and C.
+    """
+    if num_classes <= MANY_CLASSES:
+        return epochs
+    return min(epochs, max(FEWEST_EPOCHS, MOST_PREDICTED // (num_samples * num_classes)))
 
 
 @dataclass(frozen=True)

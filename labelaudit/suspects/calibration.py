@@ -33,7 +33,9 @@ def log_of(probs: Floats) -> Floats:
     return np.asarray(np.log(floored / floored.sum(axis=1, keepdims=True)))
 
 
-def calibrating_exponent(log_probs: Floats, labels: npt.NDArray[np.int64]) -> float:
+def calibrating_exponent(
+    log_probs: Floats, labels: npt.NDArray[np.int64], log_sizes: Floats | None = None
+) -> float:
     """Find the exponent a under which P^a, normalized, gives labels the highest likelihood.
 
     It is one over the temperature of Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
@@ -44,6 +46,9 @@ def calibrating_exponent(log_probs: Floats, labels: npt.NDArray[np.int64]) -> fl
         ``(n, C)`` floats, log P.
     labels
         ``(n,)`` int64 in 0..C-1: given labels, or the classes that a second model predicts.
+    log_sizes
+        ``(C,)``, log of the number of classes in each column, where columns are bands of classes; see
+        `labelaudit.suspects.condensed`.
 
     Returns
     -------
@@ -54,12 +59,16 @@ def calibrating_exponent(log_probs: Floats, labels: npt.NDArray[np.int64]) -> fl
 
     def loss(log_exponent: float) -> float:
         logits = math.exp(log_exponent) * log_probs
+        if log_sizes is not None:
+            logits += log_sizes
         return float((logsumexp(logits, axis=1) - logits[rows, labels]).mean())
 
     return math.exp(minimize_scalar(loss, bounds=(-4.0, 4.0), method="bounded").x)
 
 
-def softening_exponent(log_probs: Floats, labels: npt.NDArray[np.int64]) -> float:
+def softening_exponent(
+    log_probs: Floats, labels: npt.NDArray[np.int64], log_sizes: Floats | None = None
+) -> float:
     """Find the exponent a under which P^a fits labels best, if some labels are uniformly random.
 
     The share of random labels is fitted together with the exponent.
@@ -69,17 +78,24 @@ def softening_exponent(log_probs: Floats, labels: npt.NDArray[np.int64]) -> floa
     log_probs
         ``(n, C)`` floats, log P.
     labels
-        ``(n,)`` int64 in 0..C-1, given labels.
+        ``(n,)`` int64 in 0..C-1, given labels. They must not be a band of classes.
+    log_sizes
+        As for `calibrating_exponent`.
 
     Returns
     -------
     float
         Between exp(-4) and exp(4).
     """
-    rows, classes = np.arange(len(labels)), log_probs.shape[1]
+    rows, classes = np.arange(len(labels)), float(log_probs.shape[1])
+    if log_sizes is not None:
+        classes = float(np.exp(log_sizes).sum())
 
     def loss(parameters: Floats) -> float:
-        label_probs = softmax(math.exp(parameters[0]) * log_probs, axis=1)[rows, labels]
+        logits = math.exp(parameters[0]) * log_probs
+        if log_sizes is not None:
+            logits += log_sizes
+        label_probs = softmax(logits, axis=1)[rows, labels]
         random_share = 1.0 / (1.0 + math.exp(-parameters[1]))
         return float(-np.log((1.0 - random_share) * label_probs + random_share / classes).mean())
 

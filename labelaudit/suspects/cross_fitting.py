@@ -10,6 +10,7 @@ probability depends a little on the sample's own label, which therefore leaves a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +20,9 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
 from labelaudit.sources.manifest import Verified
+from labelaudit.suspects import class_probs
 from labelaudit.suspects.calibration import MIN_PROB, calibrating_exponent, log_of
+from labelaudit.suspects.class_probs import ClassProbs, LazyProbs, held, whole
 from labelaudit.suspects.feature_classifiers import (
     cross_fit_linear,
     enough_labels,
@@ -31,16 +34,14 @@ from labelaudit.suspects.noise_model import fit_noise_model
 
 ROUNDS = 2
 # Mixing weights of the vote that are tried, and the number of samples and of probabilities they are
-# tried on at most.
+# tried on at most; with many classes, at least the last number of samples.
 VOTE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-TRIED_SAMPLES, TRIED_VALUES = 10_000, 1_000_000
+TRIED_SAMPLES, TRIED_VALUES, FEWEST_TRIED = 10_000, 1_000_000, 1000
 # The classifiers' mixing weight is n / (n + 25), at most 0.95, where n is the number of labels per
 # class. It falls to 0 as their normalized likelihood falls from the higher to the lower number.
 HALF_WEIGHT_LABELS = 25
 MAX_MIXING_WEIGHT = 0.95
 LOW_LIKELIHOOD, HIGH_LIKELIHOOD = 0.3, 0.6
-# Number of probabilities that are mixed at a time, 32 MiB of them.
-MIXED_VALUES = 1 << 23
 # Both classifiers make some of the same mistakes, so that they agree with each other more often than
 # with the truth. The exponent that they show is too large by this factor (CIFAR-10,
 # EfficientNet-Lite0, six kinds of labels: 1.03 to 1.12).
@@ -77,6 +78,7 @@ def cross_fit_classifiers(
     seed: int,
     device: torch.device | None = None,
     verified: Verified | None = None,
+    advance: Callable[[str], object] = lambda step: None,
 ) -> OutOfSample:
     """Cross-fit two classifiers on features, and mix them with given class probabilities.
 
@@ -94,6 +96,8 @@ def cross_fit_classifiers(
         Where neighbors are searched; by default the CPU.
     verified
         Which of the L labels are verified; they are trusted fully.
+    advance
+        Called before each step with what it does.
 
     Returns
     -------
@@ -109,35 +113,49 @@ def cross_fit_classifiers(
         return OutOfSample(base_probs)
     labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
     max_weight = min(MAX_MIXING_WEIGHT, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
+    advance("finding similar samples")
     neighbors = find_neighbors(
         features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
     )
-    probs = base_probs
+    probs: ClassProbs = base_probs
     mixing_weight = 0.0
     best_likelihood = None
-    for _ in range(ROUNDS):
+    for number in range(ROUNDS):
+        advance(f"training classifiers, round {number + 1} of {ROUNDS}")
         model = fit_noise_model(probs, first_given, seed=seed)
         posterior = model.infer(probs, given_labels)
         if best_likelihood is None:
-            best_likelihood = model.best_log_likelihood(posterior.clean_probs.mean(axis=0))
+            best_likelihood = model.best_log_likelihood(posterior.class_shares)
         right_prob = 1.0 - posterior.wrong_prob
         if verified is not None:
             right_prob[verified.labels] = 1.0
         linear = cross_fit_linear(features, rows, given_labels, num_classes, right_prob, seed=seed)
-        votes = vote_of_neighbors(neighbors, given_labels, num_classes, right_prob)
+        votes = _votes(neighbors, given_labels, num_classes, right_prob)
         oos_probs, likelihood = mix_classifiers(linear, votes, first_given, seed=seed)
         quality = normalized_likelihood(likelihood, best_likelihood, first_given)
         quality = (quality - LOW_LIKELIHOOD) / (HIGH_LIKELIHOOD - LOW_LIKELIHOOD)
         mixing_weight = max_weight * float(np.clip(quality, 0.0, 1.0))
-        probs = mix_probs(base_probs, oos_probs, mixing_weight)
+        probs = mixture(base_probs, oos_probs, mixing_weight)
     sharpness = estimate_sharpness(linear, votes, probs, given_labels, seed=seed)
-    return OutOfSample(probs, sharpness, mixing_weight)
+    return OutOfSample(whole(probs), sharpness, mixing_weight)
+
+
+def _votes(
+    neighbors: np.ndarray, given_labels: np.ndarray, num_classes: int, right_prob: np.ndarray
+) -> ClassProbs:
+    """Return `vote_of_neighbors`, calculated when it is read if it is large."""
+    return held(
+        LazyProbs(
+            (len(neighbors), num_classes),
+            lambda rows: vote_of_neighbors(neighbors[rows], given_labels, num_classes, right_prob),
+        )
+    )
 
 
 def estimate_sharpness(
-    linear: np.ndarray,
-    votes: np.ndarray,
-    probs: np.ndarray,
+    linear: ClassProbs,
+    votes: ClassProbs,
+    probs: ClassProbs,
     given_labels: np.ndarray,
     *,
     seed: int,
@@ -165,8 +183,7 @@ def estimate_sharpness(
         None where the logistic regression was not trained, or one classifier is much better than the
         other.
     """
-    most = min(TRIED_SAMPLES, TRIED_VALUES // linear.shape[1])
-    tried = draw(np.arange(len(given_labels)), most, seed)
+    tried = tried_rows(len(given_labels), linear.shape[1], seed)
     labels = given_labels[tried]
     first, second, last = (log_of(x[tried].astype(np.float64)) for x in (linear, votes, probs))
     if np.ptp(first) < 1e-6:
@@ -211,8 +228,8 @@ def normalized_likelihood(likelihood: float, best: float, given_labels: np.ndarr
 
 
 def mix_classifiers(
-    linear: np.ndarray, votes: np.ndarray, given_labels: np.ndarray, *, seed: int
-) -> tuple[np.ndarray, float]:
+    linear: ClassProbs, votes: ClassProbs, given_labels: np.ndarray, *, seed: int
+) -> tuple[ClassProbs, float]:
     """Mix two classifiers so that a noise model of the mixture fits the given labels best.
 
     Parameters
@@ -227,17 +244,29 @@ def mix_classifiers(
     Returns
     -------
     tuple
-        The mixture, ``(L, C)`` float32, rows sum to 1; and the mean of log P(ỹ | x), in nats.
+        The mixture, ``(L, C)``, rows sum to 1; and the mean of log P(ỹ | x), in nats.
     """
-    most = min(TRIED_SAMPLES, TRIED_VALUES // linear.shape[1])
-    tried = draw(np.arange(len(given_labels)), most, seed)
+    tried = tried_rows(len(given_labels), linear.shape[1], seed)
     labels = given_labels[tried]
     likelihoods = []
+    first, second = linear[tried], votes[tried]
     for weight in VOTE_WEIGHTS:
-        mixed = mix_probs(linear[tried], votes[tried], weight)
+        mixed = mix_probs(first, second, weight)
         likelihoods.append(fit_noise_model(mixed, labels, seed=seed).log_likelihood(mixed, labels))
     best = int(np.argmax(likelihoods))
-    return mix_probs(linear, votes, VOTE_WEIGHTS[best]), likelihoods[best]
+    return mixture(linear, votes, VOTE_WEIGHTS[best]), likelihoods[best]
+
+
+def tried_rows(total: int, num_classes: int, seed: int) -> np.ndarray:
+    """Draw the rows among `total` that mixing weights and sharpness are tried on."""
+    most = min(TRIED_SAMPLES, max(TRIED_VALUES // num_classes, FEWEST_TRIED))
+    return draw(np.arange(total), most, seed)
+
+
+def mixture(first: ClassProbs, second: ClassProbs, weight: float) -> ClassProbs:
+    """Return `mix_probs` of all rows, calculated when they are read if they are many."""
+    lazy = LazyProbs(first.shape, lambda rows: mix_probs(first[rows], second[rows], weight))
+    return held(lazy)
 
 
 def mix_probs(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarray:
@@ -256,9 +285,7 @@ def mix_probs(first: np.ndarray, second: np.ndarray, weight: float) -> np.ndarra
         ``(L, C)`` float32, rows sum to 1.
     """
     mixed = np.empty(first.shape, dtype=np.float32)
-    step = max(1, MIXED_VALUES // first.shape[1])
-    for start in range(0, len(first), step):
-        part = slice(start, start + step)
+    for part in class_probs.blocks_of(first):
         log_first = np.log(np.maximum(first[part], MIN_PROB))
         log_second = np.log(np.maximum(second[part], MIN_PROB))
         mixed[part] = softmax((1 - weight) * log_first + weight * log_second, axis=1)

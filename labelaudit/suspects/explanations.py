@@ -4,14 +4,49 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 Floats = npt.NDArray[np.floating]
 
 # With more classes than this, cells of W beside the diagonal are all 1 where t > 0.
 MANY_CLASSES = 200
+
+
+@dataclass(frozen=True)
+class SparseConfusion:
+    """W of very many classes, with one value for most cells of a row.
+
+    Attributes
+    ----------
+    diagonal, beside
+        ``(C,)`` each, W_kk, and W_kj of most j ≠ k.
+    right, given, cells
+        ``(P,)`` each: the other pairs k and j, and W_kj.
+    """
+
+    diagonal: Floats
+    beside: Floats
+    right: npt.NDArray[np.int64]
+    given: npt.NDArray[np.int64]
+    cells: Floats
+
+    @cached_property
+    def surplus(self) -> csr_array:
+        """``(C, C)``, W_kj - beside_k at row j and column k."""
+        size = len(self.beside)
+        values = self.cells - self.beside[self.right]
+        return csr_array((values, (self.given, self.right)), shape=(size, size))
+
+    def total(self) -> Floats:
+        """Return the sums of the rows, ``(C,)``."""
+        size = len(self.beside)
+        values = self.cells - self.beside[self.right]
+        paired = np.bincount(self.right, weights=values, minlength=size)
+        return np.asarray(self.diagonal + (size - 1) * self.beside + paired)
 
 
 @dataclass(frozen=True)
@@ -27,7 +62,7 @@ class Explanation:
     class_bias
         b, ``(C,)``.
     confusion
-        W, ``(C, C)``, positive; only ratios within a row matter.
+        W, ``(C, C)``, positive; only ratios within a row matter. It is sparse with very many classes.
     log_likelihood
         Mean of log P(ỹ | x) over the samples of the fit, in nats.
     wrong_share, variance_share, uncertainty_share
@@ -36,14 +71,14 @@ class Explanation:
         is not the right one.
     transition_matrix
         T, ``(C, C)`` float32, T[i, j] = P(given j | right i) on average over the samples; rows sum
-        to 1. None for an explanation that was not fitted.
+        to 1. None for an explanation that was not fitted, or of very many classes.
     """
 
     weight: float
     sharpness: float
     follow: float
     class_bias: Floats
-    confusion: Floats
+    confusion: Floats | SparseConfusion
     log_likelihood: float
     wrong_share: float = math.nan
     variance_share: float = math.nan
@@ -108,15 +143,12 @@ def average_explanations(
         truth = sharp[one.sharpness]  # (B, C)
         confidence = truth.max(axis=1) / truth.sum(axis=1)
         class_uncertainty += one.weight * (1.0 - confidence.astype(np.float64))
-        confusion = one.confusion
-        if not one.follow:
-            confusion = np.asarray(confusion / confusion.sum(axis=1, keepdims=True))
-        joint = confusion.T.astype(kind)[given]  # (B, C), P(ỹ | y = k, x) up to a factor
-        log_own = np.log(confusion[given, given]) + one.sharpness * own + one.class_bias[given]
+        joint, log_kept = _cells_of(one, given, kind)
+        log_own = log_kept + one.sharpness * own + one.class_bias[given]
         if one.follow:
             if one.follow not in soft:
                 soft[one.follow] = np.exp(kind.type(one.follow) * centered)
-            total = channel_total(soft[one.follow], confusion, one.has_pairs)  # (B, C)
+            total = channel_total(soft[one.follow], one.confusion, one.has_pairs)  # (B, C)
             joint /= total
             log_own -= np.log(total[rows, given].astype(np.float64))
         joint *= truth
@@ -133,7 +165,27 @@ def average_explanations(
     return AveragedPosterior(log_wrong, log_right, clean_probs, class_uncertainty)
 
 
-def channel_total(soft: Floats, confusion: Floats, has_pairs: bool) -> Floats:
+def _cells_of(
+    one: Explanation, given: npt.NDArray[np.int64], kind: np.dtype[np.floating]
+) -> tuple[Floats, Floats]:
+    """Return W_kỹ, ``(B, C)``, and the logarithms of W_ỹỹ, ``(B,)``.
+
+    Where the channel does not follow the image, rows of W are normalized first.
+    """
+    confusion = one.confusion
+    if not isinstance(confusion, SparseConfusion):
+        if not one.follow:
+            confusion = np.asarray(confusion / confusion.sum(axis=1, keepdims=True))
+        return confusion.T.astype(kind)[given], np.log(confusion[given, given])
+    total = np.ones(len(confusion.beside)) if one.follow else confusion.total()
+    cells = np.tile((confusion.beside / total).astype(kind), (len(given), 1))
+    surplus = confusion.surplus[given].tocoo()
+    row, right = surplus.coords
+    cells[row, right] += (surplus.data / total[right]).astype(kind)
+    return cells, np.log(confusion.diagonal[given] / total[given])
+
+
+def channel_total(soft: Floats, confusion: Floats | SparseConfusion, has_pairs: bool) -> Floats:
     """Sum P_j^t W_kj over given classes j, for each sample and right class k.
 
     Parameters
@@ -141,7 +193,7 @@ def channel_total(soft: Floats, confusion: Floats, has_pairs: bool) -> Floats:
     soft
         ``(B, C)``, P^t up to a factor for each row.
     confusion
-        W, ``(C, C)``.
+        W, ``(C, C)`` or sparse. Where it is sparse, it has no pairs.
     has_pairs
         Whether W differs from 1 beside its diagonal.
 
@@ -150,7 +202,11 @@ def channel_total(soft: Floats, confusion: Floats, has_pairs: bool) -> Floats:
     np.ndarray
         ``(B, C)``.
     """
-    if has_pairs:
+    if isinstance(confusion, SparseConfusion):
+        diagonal = confusion.diagonal
+    elif has_pairs:
         return np.asarray(soft @ confusion.T.astype(soft.dtype))
-    own = np.diag(confusion).astype(soft.dtype) - 1
+    else:
+        diagonal = np.diag(confusion)
+    own = diagonal.astype(soft.dtype) - 1
     return np.asarray(soft * own + soft.sum(axis=1, keepdims=True))

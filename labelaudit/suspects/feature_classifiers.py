@@ -71,10 +71,11 @@ def cross_fit_linear(
         there are fewer samples than folds, too few per class, or only one class in the other folds.
     """
     size = len(rows)
-    probs = np.full((size, num_classes), 1.0 / num_classes, dtype=np.float32)
+    even = np.broadcast_to(np.float32(1.0 / num_classes), (size, num_classes))  # takes no memory
     most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
     if not enough_labels(size) or most < min(size, MIN_SAMPLES_PER_CLASS * num_classes):
-        return probs
+        return even
+    probs = even.copy()
     shuffled = np.random.default_rng(seed).permutation(size)
     scaler = StandardScaler().fit(features[rows[np.sort(shuffled[:most])]])
     # Features may lie in a file that is larger than memory.

@@ -24,7 +24,9 @@ from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, 
 MAX_NEIGHBORS = 30
 # If a smaller share of samples is labeled, only unlabeled samples are used as neighbors.
 MOST_UNLABELED_SHARE = 0.5
-QUERIES_PER_BLOCK = 4096
+# Number of samples whose neighbors are searched at a time, and number of probabilities ``(B, k, C)``
+# that are averaged at a time.
+QUERIES_PER_BLOCK, AVERAGED_VALUES = 4096, 1 << 25
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def collect_evidence(
     features: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
+    advance: Callable[[str], object] = lambda step: None,
 ) -> LabelEvidence:
     """Collect the evidence about each label.
 
@@ -89,6 +92,8 @@ def collect_evidence(
         Where neighbors are searched; by default the CPU.
     verified
         Which of the L labels are verified.
+    advance
+        Called before each step with what it does.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
     mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
@@ -100,7 +105,13 @@ def collect_evidence(
     few = are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled))
     if features is not None and not few:
         oos = cross_fit_classifiers(
-            features, noisy_labels, probs, seed=seed, device=device, verified=verified
+            features,
+            noisy_labels,
+            probs,
+            seed=seed,
+            device=device,
+            verified=verified,
+            advance=advance,
         )
     return LabelEvidence(
         posterior=means.posterior,
@@ -156,16 +167,19 @@ def average_neighbors(
         num_neighbors = default_neighbors(len(reference), num_classes, MAX_NEIGHBORS)
     search = search_among(embeddings[reference], min(num_neighbors + 1, len(reference)), device)
     result = np.empty((len(queries), num_classes), dtype=np.float32)
-    for start in range(0, len(queries), QUERIES_PER_BLOCK):  # bounds the (B, k, C) block below
+    step = max(1, AVERAGED_VALUES // (num_classes * (num_neighbors + 1)))
+    for start in range(0, len(queries), QUERIES_PER_BLOCK):
         rows = queries[start : start + QUERIES_PER_BLOCK]
         found = reference[search(embeddings[rows])]  # (B, k+1)
         other = found != rows[:, None]
         other[other.all(axis=1), num_neighbors:] = False  # not its own neighbor: drop the farthest
         count = other.sum(axis=1, keepdims=True)
-        total = (pred_probs[found] * other[:, :, None]).sum(axis=1)  # (B, C)
-        result[start : start + len(rows)] = np.where(
-            count > 0, total / np.maximum(count, 1), 1.0 / num_classes
-        )
+        for first in range(0, len(rows), step):
+            part = slice(first, first + step)
+            total = (pred_probs[found[part]] * other[part, :, None]).sum(axis=1)  # (B, C)
+            result[start : start + len(rows)][part] = np.where(
+                count[part] > 0, total / np.maximum(count[part], 1), 1.0 / num_classes
+            )
     return result
 
 

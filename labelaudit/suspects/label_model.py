@@ -32,6 +32,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,18 +42,29 @@ from scipy.special import softmax
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.annotators import VoteEvidence
 from labelaudit.suspects.calibration import calibrating_exponent, softening_exponent
+from labelaudit.suspects.condensed import Condensed, condense
+from labelaudit.suspects.condensed_fitting import CondensedSample, fit_sparse_explanation
 from labelaudit.suspects.expectation_maximization import FitSample, fit_explanation
-from labelaudit.suspects.explanations import Explanation, average_explanations
+from labelaudit.suspects.explanations import (
+    Explanation,
+    SparseConfusion,
+    average_explanations,
+)
 from labelaudit.suspects.intervals import count_interval
 from labelaudit.suspects.mistake_kinds import MistakeKinds, estimate_kinds
+from labelaudit.suspects.nearest import draw
 from labelaudit.suspects.sharpness_prior import SharpnessPrior
 
 Floats = npt.NDArray[np.floating]
+Confusion = Floats | SparseConfusion
 
 # Number of samples in a fit: where an audit should take seconds, and where training took minutes.
 FIT_SAMPLES, THOROUGH_SAMPLES = 8_000, 40_000
 # With more classes than the first number there are fewer samples, but at least the second per class.
 VALUES_PER_SAMPLE, FIT_SAMPLES_PER_CLASS = 50, 5
+# With more classes than the first number, W is sparse and fitted to condensed probabilities of the
+# second number of samples. Whatever needs all classes of its samples gets the third number of samples.
+MOST_PAIRED_CLASSES, CONDENSED_SAMPLES, WIDE_SAMPLES = 1000, 4000, 2000
 # Number of probabilities in memory at a time while labels are scored.
 BLOCK_VALUES = 1 << 21
 
@@ -62,6 +75,15 @@ STEPS = np.array([-4.0, -2.75, -1.7, -0.85, 0.0, 0.85, 1.7, 2.75, 4.0])
 FOLLOW_SHARES = np.array([0.0, 0.25, 0.5])
 # The least likely explanations are skipped when labels are scored; together they weigh less than this.
 LEFT_OUT = 0.05
+
+
+class Fit(Protocol):
+    """Fits an explanation with given s and t, from a first W and b; see `fit_explanation`."""
+
+    def __call__(
+        self, sharpness: float, follow: float, confusion: Any, bias: Floats, /, *, fit_bias: bool
+    ) -> Explanation:
+        """Return the explanation, without a weight."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +151,14 @@ class LabelModel:
         return tuple(replace(one, weight=one.weight / share) for one in ordered[:count])
 
     @property
-    def transition_matrix(self) -> Floats:
+    def transition_matrix(self) -> Floats | None:
         """T, ``(C, C)`` float64: T[i, j] = P(given j | right i), averaged over explanations.
 
         Rows sum to 1. Where a channel follows the image, it is the average channel over the samples.
+        None with more than `MOST_PAIRED_CLASSES` classes.
         """
+        if isinstance(self.explanations[0].confusion, SparseConfusion):
+            return None
         classes = len(self.explanations[0].class_bias)
         average = np.zeros((classes, classes))
         for one in self.likely_explanations():
@@ -147,6 +172,7 @@ class LabelModel:
         given_labels: npt.NDArray[np.int64],
         verified: Verified | None = None,
         votes: VoteEvidence | None = None,
+        advance: Callable[[int], object] = lambda labels: None,
     ) -> LabelQuality:
         """Apply Bayes' rule to labels, averaged over explanations.
 
@@ -160,6 +186,8 @@ class LabelModel:
             Which of the L labels are verified; the interval leaves these out.
         votes
             Votes of several annotators for the L samples, as further evidence.
+        advance
+            Called after each block with its number of labels.
         """
         size = len(given_labels)
         explanations = self.likely_explanations()
@@ -185,6 +213,7 @@ class LabelModel:
             class_uncertainty[part] = found.class_uncertainty
             label_probs = softmax(self.softness * log_probs, axis=1)
             ambiguity[part] = 1.0 - np.square(label_probs).sum(axis=1)
+            advance(len(log_probs))
         unverified = wrong_prob if verified is None else wrong_prob[~verified.labels]
         return LabelQuality(
             wrong_prob=wrong_prob,
@@ -211,7 +240,7 @@ class LabelModel:
 
 
 def fit_label_model(
-    log_probs: Floats,
+    log_probs: Floats | Condensed,
     given_labels: npt.NDArray[np.int64],
     prior: SharpnessPrior | None = None,
     verified: Verified | None = None,
@@ -222,7 +251,7 @@ def fit_label_model(
     ----------
     log_probs
         ``(n, C)`` floats, log P: natural logarithms of out-of-sample class probabilities. The samples
-        of `fit_rows` are enough.
+        of `fit_rows` are enough. With more than `MOST_PAIRED_CLASSES` classes, from `condense_labels`.
     given_labels
         ``(n,)`` int64 in 0..C-1.
     prior
@@ -230,40 +259,61 @@ def fit_label_model(
     verified
         Which of the n labels are verified.
     """
-    log_probs = np.asarray(log_probs, dtype=np.float64)
-    classes = log_probs.shape[1]
-    sample = FitSample.of(log_probs, given_labels, verified)
-    calibration = calibrating_exponent(log_probs, sample.given)
+    fit: Fit
+    seen: tuple[Floats, npt.NDArray[np.int64], Floats | None]
+    if isinstance(log_probs, Condensed):
+        classes = log_probs.num_classes
+        condensed = CondensedSample.of(log_probs, given_labels, verified)
+        seen = (log_probs.log_probs, np.zeros(len(log_probs), np.int64), log_probs.log_sizes)
+        fit = partial(fit_sparse_explanation, condensed)
+        confusion: Confusion = condensed.first_confusion()
+    else:
+        log_probs = np.asarray(log_probs, dtype=np.float64)
+        classes = log_probs.shape[1]
+        sample = FitSample.of(log_probs, given_labels, verified)
+        seen = (log_probs, sample.given, None)
+        fit = partial(fit_explanation, sample)
+        confusion = np.where(np.eye(classes, dtype=bool), 4.0 * (classes - 1), 1.0)
+    calibration = calibrating_exponent(*seen)
     prior = prior or SharpnessPrior.of_predictions(calibration)
+    explanations = _explain(fit, prior, calibration, confusion, classes)
+    model = LabelModel(explanations, prior, calibration, softening_exponent(*seen))
+    if isinstance(log_probs, Condensed):
+        return model
+    return replace(model, kinds=_kinds(model, sample.unverified()))
+
+
+def _explain(
+    fit: Fit,
+    prior: SharpnessPrior,
+    calibration: float,
+    confusion: Confusion,
+    classes: int,
+) -> tuple[Explanation, ...]:
+    """Fit an explanation for each s and t, and weigh them; W starts as `confusion`."""
     found: list[Explanation] = []
     log_weights: list[float] = []
     # Each fit starts from the one before it.
-    confusion: Floats = np.where(np.eye(classes, dtype=bool), 4.0 * (classes - 1), 1.0)
     bias: Floats = np.zeros(classes)
     widths = np.log(np.gradient(STEPS))
     for step, width in zip(STEPS, widths, strict=True):
         sharpness = prior.center * math.exp(prior.spread * step)
-        one = fit_explanation(sample, sharpness, 0.0, confusion, bias, fit_bias=True)
+        one = fit(sharpness, 0.0, confusion, bias, fit_bias=True)
         confusion, bias = one.confusion, one.class_bias
         for share, weight in zip(FOLLOW_SHARES, prior.follow, strict=True):
             if weight == 0.0:
                 continue
             if share > 0.0:
                 follow = share * calibration
-                one = fit_explanation(
-                    sample, sharpness, follow, one.confusion, bias, fit_bias=False
-                )
+                one = fit(sharpness, follow, one.confusion, bias, fit_bias=False)
             found.append(one)
             log_weights.append(
                 prior.evidence * one.log_likelihood - abs(step) + width + math.log(weight)
             )
     weights = softmax(np.array(log_weights))
-    explanations = tuple(
+    return tuple(
         replace(one, weight=float(weight)) for one, weight in zip(found, weights, strict=True)
     )
-    softness = softening_exponent(log_probs, sample.given)
-    model = LabelModel(explanations, prior, calibration, softness)
-    return replace(model, kinds=_kinds(model, sample.unverified()))
 
 
 def _kinds(model: LabelModel, sample: FitSample) -> MistakeKinds | None:
@@ -295,9 +345,44 @@ def fit_rows(
     """
     values = samples * VALUES_PER_SAMPLE
     most = max(min(samples, values // num_classes), FIT_SAMPLES_PER_CLASS * num_classes)
-    if total <= most:
-        return np.arange(total)
-    return np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+    if num_classes > MOST_PAIRED_CLASSES:
+        most = WIDE_SAMPLES
+    return draw(np.arange(total), most, seed)
+
+
+def condense_labels(
+    read: Callable[[npt.NDArray[np.int64]], Floats],
+    given_labels: npt.NDArray[np.int64],
+    num_classes: int,
+    seed: int,
+    verified: Verified | None = None,
+) -> tuple[Condensed, npt.NDArray[np.int64]]:
+    """Draw the samples that a model of labels of very many classes is fitted to, and condense them.
+
+    Parameters
+    ----------
+    read
+        Returns log P of samples by their rows, ``(B, C)`` floats.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+    num_classes
+        C, more than `MOST_PAIRED_CLASSES`.
+    seed
+        Seed of the draw.
+    verified
+        Which of the L labels are verified.
+
+    Returns
+    -------
+    tuple
+        The condensed probabilities, and the rows ``(n,)`` of their samples, sorted.
+    """
+    rows = draw(np.arange(len(given_labels)), CONDENSED_SAMPLES, seed)
+    labels = given_labels[rows]
+    if verified is None:
+        return condense(read, rows, labels, num_classes), rows
+    known = verified.subset(rows)
+    return condense(read, rows, known.as_given(labels), num_classes, kept=labels), rows
 
 
 def blocks(size: int, num_classes: int) -> Iterator[slice]:

@@ -11,10 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
 NUM_AXES = 128
 AXES_SAMPLE = 10_000
+# Up to this number of features, axes are exact. Their time grows with the cube of this number, so for
+# more features they come from a randomized singular value decomposition of fewer samples. That many
+# values are decomposed at most, but at least the last number of samples.
+EXACT_FEATURES = 1536
+WIDE_VALUES, WIDE_SAMPLE = 1 << 25, 1000
+POWER_ITERATIONS = 4
 # Largest number of samples that are searched; of more, as many are drawn with the seed.
 MAX_REFERENCE = 50_000
 MIN_NEIGHBORS = 5
@@ -50,17 +57,30 @@ class Axes:
         embeddings
             ``(N, d)`` floats, maybe memory-mapped.
         rows
-            ``(R,)`` int64; of more than `AXES_SAMPLE` rows, evenly spaced ones are used.
+            ``(R,)`` int64; of more than `AXES_SAMPLE` rows, evenly spaced ones are used, and fewer of
+            more than `EXACT_FEATURES` features.
         unit
             See the class.
         """
-        sample = rows[:: math.ceil(len(rows) / AXES_SAMPLE)]
+        size = embeddings.shape[1]
+        most = AXES_SAMPLE
+        if size > EXACT_FEATURES:
+            most = min(AXES_SAMPLE, max(WIDE_SAMPLE, WIDE_VALUES // size))
+        sample = rows[:: math.ceil(len(rows) / most)]
         values = _read(embeddings, sample, unit)
         mean = values.mean(0)
-        size = values.shape[1]
         if size <= NUM_AXES:
             return cls(mean, torch.eye(size), unit)
         centered = values - mean
+        if size > EXACT_FEATURES:
+            # Double precision, because a single one fails to converge as below.
+            _, _, found = randomized_svd(
+                centered.double().numpy(),
+                min(NUM_AXES, len(sample)),
+                n_iter=POWER_ITERATIONS,
+                random_state=0,
+            )
+            return cls(mean, torch.from_numpy(found.T.copy()).float(), unit)
         # Axes from the least variance to the most. Single precision fails to converge where many
         # features are constant.
         _, basis = torch.linalg.eigh((centered.T @ centered).double())

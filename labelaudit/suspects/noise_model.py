@@ -32,9 +32,12 @@ from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
 from labelaudit.suspects.calibration import log_of
+from labelaudit.suspects.class_probs import ClassProbs, whole
+from labelaudit.suspects.sparse_noise import SparseNoiseModel, fit_sparse_noise_model
 
-# Number of probabilities in a fit; with many classes, at least the second number of samples per class.
-FIT_VALUES, FIT_SAMPLES_PER_CLASS = 2_000_000, 20
+# Number of probabilities in a fit, and the smallest number of samples per class. Where these would be
+# more probabilities, a sparse transition matrix is fitted to the last number of condensed ones.
+FIT_VALUES, FIT_SAMPLES_PER_CLASS, SPARSE_FIT_VALUES = 2_000_000, 20, 500_000
 ROUNDS, STEPS_PER_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
 # Pseudo-counts, in labels: a class's share of wrong labels is drawn towards that of all classes, and
@@ -66,6 +69,11 @@ class LabelPosterior:
     clean_probs: np.ndarray
     class_uncertainty: np.ndarray
 
+    @property
+    def class_shares(self) -> np.ndarray:
+        """``(C,)`` float32, mean of `clean_probs` over the labels."""
+        return np.asarray(self.clean_probs.mean(axis=0))
+
 
 @dataclass(frozen=True)
 class NoiseModel:
@@ -85,7 +93,7 @@ class NoiseModel:
     class_bias: np.ndarray
     transition_matrix: np.ndarray
 
-    def infer(self, oos_probs: np.ndarray, given_labels: np.ndarray) -> LabelPosterior:
+    def infer(self, oos_probs: ClassProbs, given_labels: np.ndarray) -> LabelPosterior:
         """Apply Bayes' rule to labels.
 
         Parameters
@@ -142,8 +150,32 @@ class NoiseModel:
         return float((class_shares[:, None] * channel * np.log(channel)).sum())
 
 
+def has_many_classes(num_classes: int) -> bool:
+    """Whether there are too many classes to fit all cells of a transition matrix."""
+    return FIT_SAMPLES_PER_CLASS * num_classes**2 > FIT_VALUES
+
+
 def fit_noise_model(
-    oos_probs: np.ndarray, given_labels: np.ndarray, *, seed: int = 0
+    oos_probs: ClassProbs, given_labels: np.ndarray, *, seed: int = 0
+) -> NoiseModel | SparseNoiseModel:
+    """Fit the noise model that suits the number of classes.
+
+    Parameters
+    ----------
+    oos_probs
+        ``(L, C)``, rows sum to 1: class probabilities by a model that has not seen the label.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+    seed
+        Seed of the draw of samples that the model is fitted to, where there are very many.
+    """
+    if has_many_classes(oos_probs.shape[1]):
+        return fit_sparse_noise_model(oos_probs, given_labels, most=SPARSE_FIT_VALUES, seed=seed)
+    return fit_transition_matrix(oos_probs, given_labels, seed=seed)
+
+
+def fit_transition_matrix(
+    oos_probs: ClassProbs, given_labels: np.ndarray, *, seed: int = 0
 ) -> NoiseModel:
     """Fit the model by expectation maximization.
 
@@ -161,11 +193,11 @@ def fit_noise_model(
         Seed of the draw of samples that the model is fitted to, where there are very many.
     """
     total, classes = oos_probs.shape
-    most = max(FIT_VALUES // classes, FIT_SAMPLES_PER_CLASS * classes)
+    most = FIT_VALUES // classes
     if total > most:
         rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
         oos_probs, given_labels = oos_probs[rows], given_labels[rows]
-    log_probs = log_of(oos_probs.astype(np.float64))
+    log_probs = log_of(whole(oos_probs).astype(np.float64))
     rows = np.arange(len(given_labels))
     by_given = csr_array((np.ones(len(rows)), (given_labels, rows)), shape=(classes, len(rows)))
     channel = _channel(np.zeros((classes, classes)), FIRST_RATE)

@@ -16,10 +16,13 @@ from labelaudit.errors import OptionError
 from labelaudit.sources.manifest import Verified, are_few
 from labelaudit.suspects.annotators import VOTES_ASSUMPTION, VOTES_EXPLANATION, VoteEvidence
 from labelaudit.suspects.calibration import log_of
+from labelaudit.suspects.condensed import Condensed
 from labelaudit.suspects.label_evidence import LabelEvidence
 from labelaudit.suspects.label_model import (
     FIT_SAMPLES,
+    MOST_PAIRED_CLASSES,
     THOROUGH_SAMPLES,
+    condense_labels,
     fit_label_model,
     fit_rows,
 )
@@ -71,7 +74,7 @@ class Scores:
         Which labels a person has verified; None where none is. Their score is 0, and they come last.
     transition_matrix
         T, ``(C, C)`` float64, T[i, j] = P(given j | right i), rows sum to 1; None where no label model
-        was fitted.
+        was fitted, and with more than 1,000 classes.
     vote_probs
         ``(L, A)`` float64 in [0, 1], probability that each annotator's label is right, NaN where there
         is none; None where votes are no part of the score.
@@ -130,6 +133,7 @@ def score_labels(
     seed: int = 0,
     verified: Verified | None = None,
     votes: np.ndarray | None = None,
+    advance: Callable[[int], object] = lambda labels: None,
 ) -> Scores:
     """Score the labels after training.
 
@@ -152,6 +156,8 @@ def score_labels(
         Which of the L labels are verified; see `trust_verified`.
     votes
         ``(L, A)``, labels of several annotators; see `score_out_of_sample`. Only "auto" uses them.
+    advance
+        Called with numbers of labels that were scored by the label model.
 
     Raises
     ------
@@ -168,7 +174,7 @@ def score_labels(
         raise OptionError(f"unknown score {score!r}: choose one of {', '.join(SCORE_NAMES)}")
     if are_few(len(labeled), len(noisy_labels)):
         return _score_few_labels(evidence, given, verified)
-    return _score_by_label_model(evidence, given, seed, verified, votes)
+    return _score_by_label_model(evidence, given, seed, verified, votes, advance)
 
 
 def _score_by_epsilon(
@@ -243,6 +249,7 @@ def _score_by_label_model(
     seed: int,
     verified: Verified | None,
     votes: np.ndarray | None,
+    advance: Callable[[int], object],
 ) -> Scores:
     oos_probs = evidence.oos_probs
     if evidence.mixing_weight > 0.5:
@@ -271,6 +278,7 @@ def _score_by_label_model(
         samples=THOROUGH_SAMPLES,
         verified=verified,
         votes=votes,
+        advance=advance,
     )
 
 
@@ -286,6 +294,7 @@ def score_out_of_sample(
     samples: int = FIT_SAMPLES,
     verified: Verified | None = None,
     votes: np.ndarray | None = None,
+    advance: Callable[[int], object] = lambda labels: None,
 ) -> Scores:
     """Score labels by out-of-sample class probabilities and `labelaudit.suspects.label_model`.
 
@@ -310,16 +319,23 @@ def score_out_of_sample(
     votes
         ``(L, A)`` int64, the labels of A annotators, -1 where there is none; see
         `labelaudit.suspects.annotators`.
+    advance
+        Called with numbers of labels that were scored.
     """
-    rows = fit_rows(len(given), num_classes, seed, samples)
+    fitted: np.ndarray | Condensed
+    if num_classes > MOST_PAIRED_CLASSES:
+        fitted, rows = condense_labels(read, given, num_classes, seed, verified)
+    else:
+        rows = fit_rows(len(given), num_classes, seed, samples)
+        fitted = read(rows)
     known = None if verified is None else verified.subset(rows)
-    model = fit_label_model(read(rows), given[rows], prior, known)
+    model = fit_label_model(fitted, given[rows], prior, known)
     evidence = None
     if votes is not None:
         evidence = VoteEvidence.fit(model.explanations, read, given, votes, rows, verified)
         model = replace(model, explanations=evidence.explanations)
         explanation = f"{explanation} {VOTES_EXPLANATION}"
-    quality = model.infer(read, given, verified, evidence)
+    quality = model.infer(read, given, verified, evidence, advance)
     scores = Scores(
         suspect_score=quality.wrong_prob,
         order=np.argsort(-quality.log_odds, kind="stable"),

@@ -7,7 +7,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.metrics import cohen_kappa_score
 
 from labelaudit.errors import UntrustedResultWarning
 from labelaudit.sources.manifest import Verified
@@ -73,7 +72,8 @@ def assess_trust(
         )
     kappa = 0.0
     if len(np.unique(predicted)) > 1 or len(np.unique(given_labels)) > 1:
-        kappa = float(cohen_kappa_score(predicted, given_labels))
+        by_chance = float((counts / len(predicted)) @ given_share)
+        kappa = (agreement - by_chance) / (1.0 - by_chance)
     chance = math.sqrt(1 / (len(given_labels) * max(1, len(class_names) - 1)))
     if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(

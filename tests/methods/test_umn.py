@@ -9,6 +9,7 @@ import torch
 from labelaudit.methods.umn import UMN, clamp_epsilon, label_factor, label_uncertainty
 from labelaudit.methods.umn_config import (
     UMNConfig,
+    affordable_epochs,
     balancing_weights,
     default_batch_size,
     default_entropy_weight,
@@ -302,6 +303,9 @@ def test_defaults_follow_the_data():
     assert default_batch_size(60_000, "cpu", "features") == 500
     assert default_epochs(100, 1.0, "features") == 10
     assert default_epochs(10, 1.0, "features") == 100
+    assert affordable_epochs(25, 1_000_000, 2000) == 25
+    assert affordable_epochs(42, 12_000, 3000) == 27
+    assert affordable_epochs(25, 20_000, 10_000) == affordable_epochs(25, 10**6, 10_000) == 5
 
 
 def make_feature_umn(generative: bool, entropy_weight: float = 0.0) -> UMN:

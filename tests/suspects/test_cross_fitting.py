@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects import cross_fitting, feature_classifiers, nearest
+from labelaudit.suspects import class_probs, cross_fitting, feature_classifiers, nearest
 from labelaudit.suspects.cross_fitting import (
     cross_fit_classifiers,
     mix_classifiers,
@@ -168,7 +168,7 @@ def test_probabilities_are_mixed_block_by_block(monkeypatch: pytest.MonkeyPatch)
     whole = mix_probs(first, second, 0.25)
     expected = first**0.75 * second**0.25
     np.testing.assert_allclose(whole, expected / expected.sum(1, keepdims=True), rtol=1e-5)
-    monkeypatch.setattr(cross_fitting, "MIXED_VALUES", 21)
+    monkeypatch.setattr(class_probs, "BLOCK_VALUES", 21)
     np.testing.assert_array_equal(mix_probs(first, second, 0.25), whole)
 
 
