@@ -1,7 +1,7 @@
-"""What holds for every method and for every kind of input, in the manner of scikit-learn's estimator checks.
+"""What holds for every method and every kind of input, in the manner of scikit-learn's checks.
 
 `METHODS` gives the methods, `KINDS` the kinds of input. Each property is one function. The default run
-takes each property with the kinds that read differently; ``-m slow`` takes the whole product.
+takes each property with the kinds that differ in it; ``-m slow`` takes the whole product.
 """
 
 import copy
@@ -21,7 +21,7 @@ import torch
 from PIL import Image
 
 import labelaudit
-from labelaudit import LabelAuditor, LabelauditError, LabelauditWarning, find_label_issues
+from labelaudit import LabelauditError, LabelAuditor, LabelauditWarning, find_label_issues
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.methods.task import AuditResult, Task
@@ -31,7 +31,8 @@ from labelaudit.reporting.result import ScanResult
 CPU = torch.device("cpu")
 CLASSES = ("ash", "birch", "cedar")
 SIZE = 48
-OPTIONS = {"epochs": 2, "device": "cpu", "encoder": "auto", "verbose": False}
+WRONG = (3, 10, 20, 30, 40)  # the rows with wrong labels
+TRAINED = {"epochs": 2}  # options of the kinds that something is trained on
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,9 @@ class Data:
         """Return the same samples in another order."""
 
         def taken(values: Any) -> Any:
-            return values[rows] if isinstance(values, np.ndarray) else tuple(values[r] for r in rows)
+            return (
+                values[rows] if isinstance(values, np.ndarray) else tuple(values[r] for r in rows)
+            )
 
         return Data(*[taken(getattr(self, one.name)) for one in fields(self)])
 
@@ -81,7 +84,7 @@ def small() -> Data:
     images = (rng.integers(0, 50, (SIZE, 6, 6)) + 90 * right[:, None, None]).astype(np.uint8)
     features = rng.normal(size=(SIZE, 4)) + 8 * np.eye(4)[right]
     given = right.copy()
-    given[[3, 10, 20, 30, 40]] = (given[[3, 10, 20, 30, 40]] + 1) % 3
+    given[list(WRONG)] = (given[list(WRONG)] + 1) % 3
     labels = [CLASSES[one] for one in given]
     for row in (5, 15, 25):
         labels[row] = ""
@@ -119,9 +122,7 @@ def table_of_images(data: Data, folder: Path, extra: dict[str, Any]) -> Argument
 
 def shards(data: Data, folder: Path, extra: dict[str, Any]) -> Arguments:
     _pictures(data, folder / "images")
-    cells = [
-        {"bytes": (folder / "images" / one).read_bytes(), "path": one} for one in data.ids
-    ]
+    cells = [{"bytes": (folder / "images" / one).read_bytes(), "path": one} for one in data.ids]
     table = _table(data, extra, image=cells).drop(columns="id")
     (folder / "data").mkdir()
     for number, part in enumerate(np.array_split(np.arange(len(table)), 2)):
@@ -166,7 +167,7 @@ def frame_of_features(data: Data, folder: Path, extra: dict[str, Any]) -> Argume
 
 def predictions(data: Data, folder: Path, extra: dict[str, Any]) -> Arguments:
     (folder / "one").mkdir()
-    arguments, options = table_and_features(data, folder / "one", extra)
+    arguments, _ = table_and_features(data, folder / "one", extra)
     probs = pd.DataFrame(data.probs, columns=sorted(set(data.truth)))
     probs.insert(0, "id", data.ids)
     probs.to_csv(folder / "probs.csv", index=False)
@@ -209,7 +210,10 @@ def audit(kind: str, data: Data, extra: dict[str, Any] | None = None, **options:
         warnings.simplefilter("always")
         arguments, own = KINDS[kind](data, Path(folder), extra or {})
         before = [copy.deepcopy(one) for one in arguments if not isinstance(one, Path)]
-        result = labelaudit.scan(*arguments, **{**OPTIONS, **own, **options})
+        trained = {} if "pred_probs" in own else TRAINED
+        result = labelaudit.scan(
+            *arguments, device="cpu", verbose=False, **(trained | own | options)
+        )
         after = [one for one in arguments if not isinstance(one, Path)]
         assert all(map(_same, before, after)), "scan changed what it was given"
     others = [one for one in told if not issubclass(one.category, LabelauditWarning)]
@@ -336,6 +340,43 @@ def check_result_can_be_pickled(kind: str) -> None:
     assert repr(copied) == repr(result)
 
 
+def _enough(kind: str) -> dict[str, Any]:
+    """Return the epochs after which a network of pixels knows the classes; features tell them."""
+    return {"epochs": 60} if kind == "array_of_images" else {}
+
+
+def check_order_of_rows_does_not_matter(kind: str) -> None:
+    """The same samples are suspects in any order.
+
+    Where nothing is trained, scores are the same but for rounding. Training draws its batches by
+    row, so another order is another draw, and scores differ as between two seeds.
+    """
+    rows = np.random.default_rng(3).permutation(SIZE)
+    moved = audit(kind, small().in_order(rows), **_enough(kind)).samples
+    plain = first(kind).samples
+    moved = moved.iloc[np.argsort(rows)].reset_index(drop=True)
+    assert moved["given_label"].equals(plain["given_label"])
+    if "predictions" in kind:
+        np.testing.assert_allclose(moved["suspect_score"], plain["suspect_score"], atol=1e-6)
+        assert moved["is_label_issue"].equals(plain["is_label_issue"])
+    else:
+        assert set(moved["rank"].nsmallest(5).index) == set(WRONG)
+
+
+def check_order_of_classes_does_not_matter(kind: str) -> None:
+    """Names that sort differently give the same suspects; see `check_order_of_rows_does_not_matter`."""
+    names = dict(zip(CLASSES, ("z", "y", "x"), strict=True))
+    renamed = audit(kind, small().renamed(names), **_enough(kind)).samples
+    plain = first(kind).samples
+    if "predictions" in kind:
+        np.testing.assert_allclose(renamed["suspect_score"], plain["suspect_score"], atol=1e-6)
+        expected = plain["suggested_label"].map(names)
+        flagged = plain["is_label_issue"]
+        assert renamed.loc[flagged, "suggested_label"].equals(expected[flagged])
+    else:
+        assert set(renamed["rank"].nsmallest(5).index) == set(WRONG)
+
+
 PROPERTIES: dict[Callable[[str], None], tuple[str, ...]] = {
     # Those that need no further scan are held by every kind.
     check_rows_come_back: tuple(KINDS),
@@ -346,6 +387,8 @@ PROPERTIES: dict[Callable[[str], None], tuple[str, ...]] = {
     check_same_seed_same_result: DIFFERENT,
     check_number_of_threads_does_not_matter: DIFFERENT,
     check_names_of_classes_do_not_matter: DIFFERENT,
+    check_order_of_rows_does_not_matter: DIFFERENT[1:],
+    check_order_of_classes_does_not_matter: DIFFERENT[1:],
     check_clean_labels_do_not_matter: DIFFERENT[1:],
     check_other_columns_do_not_matter: DIFFERENT[1:],
 }
@@ -367,3 +410,190 @@ def _product() -> list[Any]:
 @pytest.mark.parametrize(("kind", "check"), _product())
 def test_kinds_of_input(kind, check):
     check(kind)
+
+
+# What each kind of arrays is asked, and what a wrong one is. All must end in a LabelauditError.
+FEATURES, LABELS = small().features, np.array(small().labels, dtype=object)
+BAD_SAMPLES = {
+    "no rows": FEATURES[:0],
+    "no columns": FEATURES[:, :0],
+    "one number": np.float32(3),
+    "one row": FEATURES[0],
+    "five axes": np.zeros((SIZE, 2, 2, 2, 2), np.uint8),
+    "other length": FEATURES[:-1],
+    "not a number": np.where(np.arange(4) == 2, np.nan, FEATURES),
+    "infinite": np.where(np.arange(4) == 2, np.inf, FEATURES),
+    "complex": FEATURES.astype(np.complex64),
+    "text": np.full((SIZE, 4), "x"),
+    "dates": np.full((SIZE, 4), np.datetime64("2020-01-01")),
+    "ragged": [[1.0] * (1 + row % 2) for row in range(SIZE)],
+    "five channels": np.zeros((SIZE, 4, 4, 5), np.uint8),
+    "none": None,
+    "a number": 7,
+    "a mapping": {"a": 1},
+    "a function": len,
+}
+BAD_LABELS = {
+    "none of them": np.full(SIZE, -1),
+    "all empty": [""] * SIZE,
+    "one class": ["ash"] * SIZE,
+    "one too few": LABELS[:-1],
+    "two axes": np.zeros((SIZE, 2), np.int64),
+    "lists": [["ash"]] * SIZE,
+    "mappings": [{"a": 1}] * SIZE,
+    "objects": [object()] * SIZE,
+    "complex": np.arange(SIZE) * 1j,
+    "a number": 3,
+    "a mapping": {"a": 1},
+}
+BAD_PROBS = {
+    "no rows": np.zeros((0, 3)),
+    "one axis": np.full(SIZE, 0.5),
+    "one column": np.ones((SIZE, 1)),
+    "other length": small().probs[:-1],
+    "not a number": np.full((SIZE, 3), np.nan),
+    "negative": small().probs - 1,
+    "all zero": np.zeros((SIZE, 3)),
+    "text": np.full((SIZE, 3), "x"),
+    "complex": small().probs * 1j,
+    "none": None,
+    "empty list": [],
+    "a number": 7,
+    "models of other classes": [small().probs, np.full((SIZE, 4), 0.25)],
+}
+
+
+def _refused(call: Callable[[], object]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(LabelauditError) as refused:
+            call()
+    assert str(refused.value).strip()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", BAD_SAMPLES)
+def test_samples_that_cannot_be_used(bad):
+    samples = BAD_SAMPLES[bad]
+    _refused(lambda: labelaudit.scan(samples, LABELS, epochs=1, verbose=False))
+    _refused(lambda: LabelAuditor(epochs=1).fit(samples, LABELS))
+
+
+@pytest.mark.parametrize("bad", BAD_LABELS)
+def test_labels_that_cannot_be_used(bad):
+    labels = BAD_LABELS[bad]
+    _refused(lambda: labelaudit.scan(FEATURES, labels, epochs=1, verbose=False))
+    _refused(lambda: LabelAuditor(epochs=1).fit(FEATURES, labels))
+    _refused(lambda: find_label_issues(labels, small().probs))
+
+
+@pytest.mark.parametrize("bad", BAD_PROBS)
+def test_predictions_that_cannot_be_used(bad):
+    _refused(lambda: find_label_issues(LABELS, BAD_PROBS[bad]))
+
+
+BAD_OPTIONS = {
+    "epochs": (0, -1, 1.5, "many", float("nan")),
+    "batch_size": (0, -3, "x"),
+    "seed": ("x", 1.5),
+    "threshold": ("", "best", "top:-1", "rate:2", "7", "nan", 3j),
+    "encoder": ("", "resnet", 5),
+    "device": ("", "gpu", 7),
+    "score": ("", "best"),
+    "time_budget": (0, -1, "x"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, one) for name, values in BAD_OPTIONS.items() for one in values]
+)
+def test_options_that_cannot_be_used(name, value):
+    _refused(lambda: LabelAuditor(**{"epochs": 1, name: value}).fit(FEATURES, LABELS))
+
+
+@pytest.mark.parametrize("kind", ["array_of_images", "table_and_features"])
+def test_an_interrupted_scan_gives_what_it_has(kind, monkeypatch):
+    step, steps = UMN.step, []
+
+    def stopped(self, batch):
+        steps.append(1)
+        if len(steps) > 60:
+            raise KeyboardInterrupt
+        return step(self, batch)
+
+    monkeypatch.setattr(UMN, "step", stopped)
+    result = audit(kind, small(), epochs=500)
+    assert result.summary.status == "interrupted"
+    assert 1 <= result.summary.epochs < 500
+    labeled = result.samples[result.samples["given_label"].notna()]
+    assert labeled["suspect_score"].between(0, 1).all()
+
+
+@functools.cache
+def task(reads: str) -> Task:
+    """Return the input of a method: 90 samples, a fifth of the labels wrong, and six without one."""
+    rng = np.random.default_rng(0)
+    right = np.arange(96) % 3
+    given = corrupt_symmetric(right, 0.2, 3, seed=1)
+    given[:6] = -1
+    if reads == "pixels":
+        inputs = rng.integers(0, 60, (96, 1, 8, 8)) + 80 * right[:, None, None, None]
+        inputs, encoder = inputs.astype(np.uint8), "mlp"
+    else:
+        points = rng.normal(size=(96, 5)) + 4 * np.eye(5)[right]
+        inputs, encoder = points.astype(np.float32)[:, :, None, None], "features"
+    return Task(inputs, given, 3, encoder, CPU, seed=2, epochs=1, test_inputs=inputs[:7])
+
+
+def _run(method: str, reads: str, **changes: Any) -> AuditResult:
+    system, one = METHODS[method](), task(reads)
+    if system.needs_trusted:
+        rows = np.arange(6, 18)
+        one = replace(one, trusted=(rows, rows % 3))
+    if system.needs_noise_rate:
+        one = replace(one, noise_rate=0.2)
+    before = one.inputs.copy(), one.noisy_labels.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other libraries, about data this small
+        result = system.audit(replace(one, **changes))
+    assert np.array_equal(before[0], one.inputs), "the method changed its inputs"
+    assert np.array_equal(before[1], one.noisy_labels), "the method changed its labels"
+    return result
+
+
+SLOW_METHODS = {"supervised-resnet101"}
+
+
+@pytest.mark.parametrize(
+    ("method", "reads"),
+    [
+        pytest.param(method, reads, marks=[pytest.mark.slow] if method in SLOW_METHODS else [])
+        for method, system in METHODS.items()
+        for reads in sorted(system.reads)
+    ],
+)
+def test_methods(method, reads):
+    if METHODS[method].library:
+        pytest.importorskip(METHODS[method].library)
+    labeled = len(task(reads).labeled)
+    result = _run(method, reads)
+    assert result.suspect_score.shape == result.flagged.shape == (labeled,)
+    assert result.flagged.dtype == bool
+    assert np.isfinite(result.suspect_score).all()
+    assert result.epochs >= 0
+    assert all(mask.shape == (labeled,) and mask.dtype == bool for mask in result.variants.values())
+    if result.wrong_prob is not None:
+        assert ((result.wrong_prob >= 0) & (result.wrong_prob <= 1)).all()
+    if result.test_probs is not None:
+        assert result.test_probs.shape == (7, 3)
+        np.testing.assert_allclose(result.test_probs.sum(axis=1), 1, rtol=1e-4)
+    copied = pickle.loads(pickle.dumps(result))
+    np.testing.assert_array_equal(copied.suspect_score, result.suspect_score)
+
+    np.random.seed(9)  # noqa: NPY002 - the state that others may use
+    torch.manual_seed(9)
+    # What is to be predicted besides is not learned from, and chance belongs to the seed alone.
+    again = _run(method, reads, test_inputs=None)
+    np.testing.assert_array_equal(again.suspect_score, result.suspect_score)
+    np.testing.assert_array_equal(again.flagged, result.flagged)
+    assert again.test_probs is None

@@ -168,8 +168,8 @@ def read_run(path: str | Path) -> Run:
     foreign = set(samples["given_label"].dropna().unique()).difference(summary.class_names)
     if foreign:
         raise SourceError(
-            f"{path} is damaged: {SUMMARY_FILE} has no class {min(foreign)!r}, which {SAMPLES_FILE} has;"
-            " scan again with `force=True`"
+            f"{path} is damaged: {SUMMARY_FILE} has no class {min(foreign)!r}, which {SAMPLES_FILE}"
+            " has; scan again with `force=True`"
         )
     corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
     version = summary.versions.get("labelaudit") or marker.get("labelaudit") or "unknown"
