@@ -19,6 +19,7 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = ("benchmarks", "examples")
+PAGES = ("SECURITY.md",)
 SUFFIXES = {".md", ".csv", ".py", ".png"}
 NOTEBOOK = "tutorials/notebook.ipynb"
 MODULES = "<!-- modules -->"
@@ -53,6 +54,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 added = File.generated(config, name, abs_src_path=str(path))
                 added.inclusion = InclusionLevel.INCLUDED
                 files.append(added)
+    for name in PAGES:
+        added = File.generated(config, name, abs_src_path=str(ROOT / name))
+        added.inclusion = InclusionLevel.INCLUDED
+        files.append(added)
     notebook = ROOT / "docs" / NOTEBOOK
     if notebook.is_file():
         text = as_markdown(json.loads(notebook.read_text(encoding="utf-8")))
@@ -81,7 +86,7 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
 
 def in_repository(source: str) -> str:
     """Return where a page of the site lies in the repository."""
-    return source if source.startswith(OUTSIDE) else f"docs/{source}"
+    return source if source.startswith((*OUTSIDE, *PAGES)) else f"docs/{source}"
 
 
 def list_of_modules() -> str:

@@ -259,7 +259,10 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         annotators = separate_annotators(y, "y")
         labels = as_labels(y) if annotators is None else y
         X = as_array(X) if is_tensor(X) else X
-        images = np.ndim(X) > 2
+        try:
+            images = np.ndim(X) > 2
+        except ValueError as error:
+            raise SourceError(f"the rows of X have different lengths ({error})") from error
         if not images:
             X = self._checked_features(X)
         source = source_from_arrays(X if images else None, labels, verified=verified)

@@ -1,5 +1,5 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.demo import digits
 from labelaudit.methods.umn import UMN
 from labelaudit.progress import Reporter
+from labelaudit.reporting.plots import embedding
 from labelaudit.training import loop
 
 
@@ -32,6 +33,15 @@ class Lines(Reporter):
 
     def warn(self, text: str) -> None:
         self.warned.append(text)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_maps() -> Iterator[None]:
+    """Maps of the samples take a quarter of the steps; they were half of what a run folder costs."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(embedding, "STEPS", 250)
+    yield
+    patch.undo()
 
 
 @pytest.fixture

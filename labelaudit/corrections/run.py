@@ -34,6 +34,8 @@ _COLUMNS = (
     "rank",
     "ambiguity",
 )
+_TEXTS = ("given_label", "predicted_label", "suggested_label")
+_NUMBERS = ("suspect_score", "rank")  # of each label
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +165,12 @@ def read_run(path: str | Path) -> Run:
     summary_file = path / SUMMARY_FILE
     summary = Summary.from_json(_read_object(summary_file), str(summary_file))
     samples = _read_samples(path / SAMPLES_FILE)
+    foreign = set(samples["given_label"].dropna().unique()).difference(summary.class_names)
+    if foreign:
+        raise SourceError(
+            f"{path} is damaged: {SUMMARY_FILE} has no class {min(foreign)!r}, which {SAMPLES_FILE}"
+            " has; scan again with `force=True`"
+        )
     corrections = pd.DataFrame(columns=list(CORRECTION_COLUMNS), dtype="str")
     version = summary.versions.get("labelaudit") or marker.get("labelaudit") or "unknown"
     run = Run(path, summary, samples, corrections, str(version))
@@ -191,7 +199,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter where it is nested too deeply
         raise SourceError(f"{path} is damaged ({error}); scan again with `force=True`") from error
     if not isinstance(value, dict):
         raise SourceError(
@@ -208,9 +216,34 @@ def _read_samples(path: Path) -> pd.DataFrame:
             f"{path} is damaged ({str(error).splitlines()[0]}); scan again with `force=True`"
         ) from error
     _require_columns(path, samples)
+    damage = _damage_of(samples)
+    if damage is not None:
+        raise SourceError(f"{path} is damaged ({damage}); scan again with `force=True`")
     # Ids such as "001" are text, in every version of pandas.
     samples["sample_id"] = samples["sample_id"].astype("str")
     return samples
+
+
+def _damage_of(samples: pd.DataFrame) -> str | None:
+    """Return what no scan has written into the table of samples; None if there is nothing."""
+    labeled = samples["given_label"].notna()
+    for name in _TEXTS:
+        if pd.api.types.infer_dtype(samples[name], skipna=True) not in ("string", "empty"):
+            return f"{name} is not text"
+    for name in _NUMBERS:
+        if not pd.api.types.is_numeric_dtype(samples[name]):
+            return f"{name} is not a number"
+        if samples.loc[labeled, name].isna().any():
+            return f"a label has no {name}"
+    if not samples.loc[labeled, "suspect_score"].between(0, 1).all():
+        return "a suspect_score is not in [0, 1]"
+    flags = samples.loc[labeled, "is_label_issue"]
+    if not pd.api.types.is_bool_dtype(flags) and set(flags) - {True, False}:
+        return "is_label_issue is neither true nor false"
+    if samples["sample_id"].isna().any():
+        return "a sample has no sample_id"
+    repeated = samples["sample_id"][samples["sample_id"].duplicated()]
+    return f'two samples have the id "{repeated.iloc[0]}"' if len(repeated) else None
 
 
 def _require_columns(path: Path, samples: pd.DataFrame) -> None:

@@ -174,7 +174,8 @@ def default_cache_dir() -> Path:
         # Imported only here, so that a machine without it can run from the source tree.
         from platformdirs import user_cache_path
 
-        return user_cache_path("labelaudit", appauthor=False)
+        # Some versions of it return "~/.cache" where nobody knows the home folder.
+        return user_cache_path("labelaudit", appauthor=False).expanduser()
     except RuntimeError as error:
         raise OutputError(
             "there is no folder for the cache, because this account has no home folder; set"

@@ -154,6 +154,14 @@ class ParquetImages:
         self._shards = [_Shard(file, column) for file in files]
         self._groups = _RowGroupCache(self._shards)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the cache and its lock. The files themselves are not needed for it."""
+        return {name: value for name, value in vars(self).items() if name != "_groups"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._groups = _RowGroupCache(self._shards)
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -199,6 +207,10 @@ class CellImages:
         self._column = column
         self._rows = np.arange(len(table)) if rows is None else rows
         self._lock = threading.Lock()  # such a table may not be made for several threads
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle without the lock."""
+        return CellImages, (self._table, self._column, self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)

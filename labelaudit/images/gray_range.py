@@ -8,6 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,6 +148,14 @@ class GrayRanges:
         self._images = images
         self._lock = threading.Lock()
         self._ranges: dict[bool, GrayRange] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without the lock."""
+        return {"_images": self._images, "_ranges": self._ranges}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._lock = threading.Lock()
 
     @classmethod
     def of_loaded(cls, wide: Sequence[Image.Image]) -> "GrayRanges":

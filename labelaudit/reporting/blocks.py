@@ -42,9 +42,13 @@ def read_block(folder: Path, name: str) -> Any:
     """
     path = folder / DATA_FOLDER / f"{name}.js"
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise ValueError("it is not a regular file")
         return json.loads(_stripped(path.read_text(encoding="utf-8"), name))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise SourceError(
+            f"{path} cannot be read ({error}); scan again with `force=True`"
+        ) from error
 
 
 def block_json(folder: Path, name: str) -> str:

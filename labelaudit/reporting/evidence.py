@@ -110,18 +110,24 @@ def nearest_right_labeled(
     return found
 
 
-def source_pictures(images: Images) -> Pictures:
-    """Return a function that reads the images of some rows from their source, in several threads."""
-    ranges = GrayRanges(images)
+@dataclass(frozen=True, eq=False)
+class _SourcePictures:
+    """Reads images from their source; an object, so that a result can be pickled."""
 
-    def pictures(rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
+    images: Images
+    ranges: GrayRanges
+
+    def __call__(self, rows: Indices, look: Callable[[int, Image.Image], T]) -> Iterator[T | None]:
         def load(position: int, data: bytes | Pixels) -> T:
-            image = load_visited(data, (PICTURE_SIDE, PICTURE_SIDE), ranges)
+            image = load_visited(data, (PICTURE_SIDE, PICTURE_SIDE), self.ranges)
             return look(int(rows[position]), image)
 
-        with closing(visit_images(images.subset(rows), load, step=8)) as visits:
+        with closing(visit_images(self.images.subset(rows), load, step=8)) as visits:
             for visited in visits:
                 for seen in visited:
                     yield None if isinstance(seen, Exception) else seen
 
-    return pictures
+
+def source_pictures(images: Images) -> Pictures:
+    """Return a function that reads the images of some rows from their source, in several threads."""
+    return _SourcePictures(images, GrayRanges(images))

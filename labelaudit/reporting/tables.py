@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
-from labelaudit.files import atomic_write
+from labelaudit.files import atomic_write, check_regular
 
 REVIEW_COLUMNS = ("decision", "corrected_label")
 """Empty columns of suspects.csv that a person can fill in; see docs/reference/corrections.md."""
@@ -190,8 +190,9 @@ def read_csv(path: Path) -> pd.DataFrame:
 def read_text(path: Path) -> str:
     """Read a text file in UTF-8, with or without a byte order mark.
 
-    Raises SourceError if the file cannot be read or is not UTF-8.
+    Raises SourceError if the file is no regular file, cannot be read or is not UTF-8.
     """
+    check_regular(path)
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

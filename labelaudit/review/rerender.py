@@ -65,7 +65,7 @@ def page_of(run: Run, index: Any, *, live: bool = False) -> str:
         return render_page(
             suspects=suspects_table(run.samples),
             summary=run.summary,
-            plots={key: file for key, file in plots.items() if file.exists()},
+            plots={key: file for key, file in plots.items() if file.is_file()},
             blocks=stored_blocks(folder, index),
             decisions=[] if live else rows_of(run.corrections),
             epochs=index["epochs"],

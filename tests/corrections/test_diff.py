@@ -130,6 +130,7 @@ def test_runs_on_other_data_are_refused(run_folder):
 
 
 def test_a_run_without_labels_in_common_is_compared(run_folder):
-    a = run_folder("a", [("1", "cat", "dog", 0.9), ("2", None, None, None)], paths="none")
-    b = run_folder("b", [("1", None, None, None), ("2", "dog", "cat", 0.1)], paths="none")
+    other = {"paths": "none", "class_names": ["cat", "dog"]}
+    a = run_folder("a", [("1", "cat", "dog", 0.9), ("2", None, None, None)], **other)
+    b = run_folder("b", [("1", None, None, None), ("2", "dog", "cat", 0.1)], **other)
     assert diff_runs(a, b).table["change"].tolist() == ["left out", "added"]

@@ -31,6 +31,9 @@ class UnusualInput:
         Raises AssertionError if the result is not the right one.
     seconds
         Time limit.
+    rewrites
+        Files of an earlier run that the command is there to write again, relative to the folder. All
+        other files stay as they were.
     """
 
     name: str
@@ -38,6 +41,7 @@ class UnusualInput:
     message: str | None = None
     check: Callable[[Path, str], None] | None = None
     seconds: float = 60.0
+    rewrites: tuple[str, ...] = ()
 
 
 def write_images(folder: Path, classes: int = 2, each: int = 10, suffix: str = ".png") -> None:

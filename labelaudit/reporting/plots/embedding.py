@@ -41,6 +41,7 @@ CLASS_COLORS = (
     "#94A4A2",
 )
 OTHER_COLOR = "#BCC4CD"
+STEPS = 1000  # of t-SNE, as usual; most of the time of a small run's report
 
 
 def plot_embedding(
@@ -197,7 +198,13 @@ def _map_to_plane(points: NDArray[np.float64], seed: int) -> NDArray[np.float64]
     start[:, : min(2, kept)] = points[:, :2]
     start *= 1e-4 / start[:, 0].std()
     perplexity = min(30.0, (len(points) - 1) / 3)
-    tsne = TSNE(2, perplexity=perplexity, init=start.astype(np.float32), random_state=seed)
+    tsne = TSNE(
+        2,
+        perplexity=perplexity,
+        init=start.astype(np.float32),
+        max_iter=STEPS,
+        random_state=seed,
+    )
     # One thread: t-SNE runs a thousand short parallel loops, which gain little from more threads. If
     # other programs keep the cores busy, the threads wait for each other, and seconds become minutes.
     with threadpool_limits(1):
