@@ -188,8 +188,8 @@ def report(command: str) -> str:
         " pixels. The given label is what most annotators chose. `majority` audits this label alone,"
         " and `votes` all labels. CROWDLAB is cleanlab's; it flags the labels that differ from its"
         " consensus. After correction, flagged labels are replaced by the suggested ones. Means over"
-        f" {table['seed'].nunique()} seeds, which decide the simulated labels and the folds. The two constants of"
-        " the rule (rho, and the number of samples that votes count as) were chosen among nine pairs"
+        f" {table['seed'].nunique()} seeds, which decide the simulated labels and the folds. The two"
+        " constants of the rule (rho, and the number of samples that votes count as) were chosen among nine pairs"
         " on the first 8,000 images with the simulated labels of seed 0, so this is no test of them.",
     ]
     for part, title in (
