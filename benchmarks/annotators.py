@@ -190,7 +190,8 @@ def report(command: str) -> str:
         " consensus. After correction, flagged labels are replaced by the suggested ones. Means over"
         f" {table['seed'].nunique()} seeds, which decide the simulated labels and the folds. The two"
         " constants of the rule (rho, and the number of samples that votes count as) were chosen"
-        " among nine pairs on the first 8,000 images with the simulated labels of seed 0, so this is no test of them.",
+        " among nine pairs on the first 8,000 images with the simulated labels of seed 0, so this is no"
+        " test.",
     ]
     for part, title in (
         ("predictions", "Given predictions (five-fold logistic regression)"),
