@@ -321,7 +321,8 @@ def _label_values(labels: Any) -> Any:
     values = labels.to_numpy() if isinstance(labels, pd.Series | pd.Index) else labels
     if isinstance(values, list | tuple):
         return values
-    values = as_array(values)
+    # Masked values are unlabeled; other arrays may have none.
+    values = values if isinstance(values, np.ndarray) else as_array(values)
     masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     if values.ndim != 1:
         raise SourceError(f"labels have the shape {values.shape}; give one label per sample, (N,)")

@@ -471,11 +471,6 @@ def check_scan_options(options: ScanOptions) -> None:
         )
     if options.resume and options.out is None:
         raise OptionError("`resume` needs the run to continue; name its folder with `out`")
-    if options.out is not None and well_formed(str(options.out)) != str(options.out):
-        raise OptionError(
-            f"the name of the folder {options.out} is not UTF-8, so tables cannot be written to it;"
-            " choose another folder with `out`"
-        )
 
 
 def _refuse_training_options(options: ScanOptions) -> None:

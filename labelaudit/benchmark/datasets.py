@@ -271,32 +271,36 @@ def dataset_from_source(
     if test_split is not None and test is None:
         split = split or "train"
 
-    def read(where: Samples, which: str | None, extra: str | None = None) -> Source | FeatureSource:
+    def read(where: Samples, which: str | None, column: str | None) -> Source | FeatureSource:
         found = read_samples(
             where,
             labels if where is source else None,
             features=_feature_column(where) if features is None else features,
             image_column=image_column,
-            label_column=label_column,
+            label_column=column,
             split=which,
-            clean_label_column=extra,
         )
         assert not isinstance(found, TableSource)  # only where predictions come along
         return found
 
-    train = read(source, split)
+    train = read(source, split, label_column)
     inputs, rows = _labeled_inputs(train, size, reporter)
     manifest = source_of(train).manifest
     class_names = manifest.class_names
     extra = {}
     for column in extra_columns:
-        texts = source_of(read(source, split, column)).clean_labels
-        assert texts is not None
+        other = source_of(read(source, split, column)).manifest
+        if other.sample_ids.tolist() != manifest.sample_ids.tolist():
+            raise SourceError(
+                f'{manifest.name}: the column "{column}" and the labels are not about the same samples;'
+                " leave the column out"
+            )
+        texts = np.array([*other.class_names, ""], dtype=object)[other.noisy_labels]
         where = f'{manifest.name}, column "{column}"'
         extra[column] = _class_numbers(texts, class_names, where)[rows]
     test_inputs = test_labels = None
     if test is not None or test_split is not None:
-        held_out = read(source if test is None else test, test_split)
+        held_out = read(source if test is None else test, test_split, label_column)
         height, width = inputs.shape[2:]
         test_inputs, test_rows = _labeled_inputs(held_out, (height, width), reporter)
         held_out_manifest = source_of(held_out).manifest

@@ -45,6 +45,7 @@ from labelaudit.typed_json import to_plain
 __all__ = ["BEFORE_FILE", "CORRECTIONS_FILE", "MARKER", "RunFolder", "refuse_inputs"]
 
 LOCK = ".labelaudit.lock"  # in the folder, if no file can be made beside it
+FOLLOW_DATA = {"features", "image_shape", "umn"}  # settings that change because the data did
 LONGEST_NAME = 200  # bytes of the folder's name in the name of its lock
 
 
@@ -289,13 +290,16 @@ class RunFolder:
     def _refuse_changes(self, before: Marker, fingerprint: str, config: dict[str, Any]) -> None:
         # A run of an earlier version does not have all settings of this one.
         old = before.config
-        changed = sorted(name for name in config if old.get(name, config[name]) != config[name])
+        changed = {name for name in config if old.get(name, config[name]) != config[name]}
+        other_data = before.fingerprint != fingerprint
+        if other_data:
+            changed -= FOLLOW_DATA
         if changed:
             raise OutputError(
-                f"the run in {self.path} began with other settings ({', '.join(changed)});"
+                f"the run in {self.path} began with other settings ({', '.join(sorted(changed))});"
                 " give the same ones, or start again with `force=True`"
             )
-        if before.fingerprint != fingerprint:
+        if other_data:
             raise OutputError(
                 f"the images or labels have changed since the run in {self.path} began;"
                 " start again with `force=True`"

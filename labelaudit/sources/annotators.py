@@ -386,7 +386,7 @@ def _as_rows(labels: Any) -> list[Any]:
         if not labels or not (isinstance(labels[0], list | tuple) or np.ndim(labels[0]) == 1):
             return []
         return [row if isinstance(row, list | tuple) else as_array(row).tolist() for row in labels]
-    matrix = as_array(labels)
+    matrix = labels if isinstance(labels, np.ndarray) else as_array(labels)  # masked: None
     return matrix.tolist() if matrix.ndim == 2 else []
 
 

@@ -33,6 +33,7 @@ from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
 from labelaudit.sources.table_kinds import advice_for_features, is_feature_file
 from labelaudit.sources.tabular import read_tabular
+from labelaudit.sources.tar_shards import expand_range
 from labelaudit.sources.values import as_features, is_frame, is_list
 
 
@@ -145,7 +146,7 @@ def _on_disk(
         )
     if features is None:
         _refuse_features_as_source(path, labels, columns["label_column"])
-    if not exists(path):
+    if not exists(path) and not expand_range(path):
         raise SourceError(f"{path} does not exist; check the path of the source")
     ids = columns["id_column"]
     read_images = partial(

@@ -27,24 +27,19 @@ def advice_for_table(file: Path) -> str:
         return ""
     shown = shlex.quote(str(file))
     labeled = any(name.strip().lower() in LABEL_COLUMNS for name in cells.names)
-    label = "" if labeled else " --label-column NAME"
+    end = "" if labeled else "; name the column of labels with `label_column`"
+    with_file = f"`labelaudit scan {shown} --features FILE`"
     for name in lists_of_numbers(cells):
-        column = shlex.quote(name)
         return (
-            f'if the column "{name}" holds the features of the samples: `labelaudit scan {shown}'
-            f" --features {column}{label}`"
+            f'if the column "{name}" holds the features of the samples:'
+            f" `labelaudit scan {shown} --features {shlex.quote(name)}`{end}"
         )
-    numbers = numeric_columns(cells)
-    if numbers:
+    if numbers := numeric_columns(cells):
         return (
             f"if its rows are the samples, and columns such as {numbers[0]} their features:"
-            f" `labelaudit scan {shown} --tabular{label}`; with features in another file:"
-            f" `labelaudit scan {shown} --features FILE{label}`"
+            f" `labelaudit scan {shown} --tabular`; with features in another file: {with_file}{end}"
         )
-    return (
-        f"if its rows are samples without images, give their features: `labelaudit scan {shown}"
-        f" --features FILE{label}`"
-    )
+    return f"if its rows are samples without images, give their features: {with_file}{end}"
 
 
 def advice_for_features(file: Path, labels: str = "LABELS") -> str:

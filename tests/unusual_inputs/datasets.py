@@ -116,7 +116,7 @@ FORGOTTEN = [
     ("numbers and a label", _numbers(), r"labelaudit scan t\.csv --tabular`"),
     ("numbers, a label and ids", _numbers(ids=True), r"labelaudit scan t\.csv --tabular`"),
     ("numbers, and a label of another name", _numbers("labl", False),
-     r"lacks 2 columns.*--tabular --label-column NAME"),
+     r"lacks 2 columns.*--tabular`.*with --label-column"),
     ("a parquet file of numbers", _numbers(suffix="parquet", command="scan t.parquet"),
      r"labelaudit scan t\.parquet --tabular"),
     ("a column of embeddings", _with_embeddings("scan e.parquet", True),
