@@ -20,7 +20,7 @@ AXES_SAMPLE = 10_000
 # more features they come from a randomized singular value decomposition of fewer samples. That many
 # values are decomposed at most, but at least the last number of samples.
 EXACT_FEATURES = 1536
-WIDE_VALUES, WIDE_SAMPLE = 1 << 25, 1000
+WIDE_VALUES, WIDE_SAMPLE = 1 << 23, 1000
 POWER_ITERATIONS = 4
 # Largest number of samples that are searched; of more, as many are drawn with the seed.
 MAX_REFERENCE = 50_000
