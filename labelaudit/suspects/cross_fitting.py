@@ -27,6 +27,7 @@ from labelaudit.suspects.feature_classifiers import (
     cross_fit_linear,
     enough_labels,
     find_neighbors,
+    prepare_wide,
     vote_of_neighbors,
 )
 from labelaudit.suspects.nearest import MAX_REFERENCE, draw
@@ -117,6 +118,7 @@ def cross_fit_classifiers(
     neighbors = find_neighbors(
         features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
     )
+    wide = prepare_wide(features, rows, num_classes, seed=seed)
     probs: ClassProbs = base_probs
     mixing_weight = 0.0
     best_likelihood = None
@@ -129,7 +131,11 @@ def cross_fit_classifiers(
         right_prob = 1.0 - posterior.wrong_prob
         if verified is not None:
             right_prob[verified.labels] = 1.0
-        linear = cross_fit_linear(features, rows, given_labels, num_classes, right_prob, seed=seed)
+        linear = (
+            wide.predict(given_labels, right_prob)
+            if wide is not None
+            else cross_fit_linear(features, rows, given_labels, num_classes, right_prob, seed=seed)
+        )
         votes = _votes(neighbors, given_labels, num_classes, right_prob)
         oos_probs, likelihood = mix_classifiers(linear, votes, first_given, seed=seed)
         quality = normalized_likelihood(likelihood, best_likelihood, first_given)

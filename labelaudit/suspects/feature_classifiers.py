@@ -20,7 +20,7 @@ from labelaudit.suspects.nearest import (
     draw,
     nearest,
 )
-from labelaudit.suspects.wide_linear import fit_folds
+from labelaudit.suspects.wide_linear import WideLinear
 
 FOLDS = 5
 # Inverse strength of the logistic regression's penalty, and its iterations. The data that they were
@@ -74,15 +74,12 @@ def cross_fit_linear(
     """
     size = len(rows)
     even = np.broadcast_to(np.float32(1.0 / num_classes), (size, num_classes))  # takes no memory
-    most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
-    if not enough_labels(size) or most < min(size, MIN_SAMPLES_PER_CLASS * num_classes):
+    most = _most_training_samples(features, size, num_classes)
+    if most is None:
         return even
     probs = even.copy()
     shuffled = np.random.default_rng(seed).permutation(size)
     scaler = StandardScaler().fit(features[rows[np.sort(shuffled[:most])]])
-    if features.shape[1] > EXACT_FEATURES:
-        _predict_wide(probs, features, rows, given_labels, right_prob, shuffled, most, scaler)
-        return probs
     # Features may lie in a file that is larger than memory.
     step = max(1, BLOCK_VALUES // features.shape[1])
     for _, fold in KFold(FOLDS).split(shuffled):
@@ -109,42 +106,28 @@ def cross_fit_linear(
     return probs
 
 
-def _predict_wide(
-    probs: np.ndarray,
-    features: np.ndarray,
-    rows: np.ndarray,
-    given_labels: np.ndarray,
-    right_prob: np.ndarray,
-    shuffled: np.ndarray,
-    most: int,
-    scaler: StandardScaler,
-) -> None:
-    """Fill in the predictions of `cross_fit_linear` for very many features, all folds at once."""
-    fold_of = np.empty(len(rows), dtype=np.int64)
-    for number, (_, fold) in enumerate(KFold(FOLDS).split(shuffled)):
-        fold_of[shuffled[fold]] = number
-    drawn = np.sort(shuffled[: most * FOLDS // (FOLDS - 1)])
-    trains = fold_of[drawn] != np.arange(FOLDS)[:, None]  # (F, M)
-    labels, weight = given_labels[drawn], right_prob[drawn]
-    usable = [len(np.unique(labels[one & (weight > 0)])) > 1 for one in trains]
-    if not any(usable):
-        return
-    classifiers = fit_folds(
-        torch.from_numpy(scaler.transform(features[rows[drawn]])),
-        torch.from_numpy(labels),
-        torch.from_numpy(weight.astype(np.float32)),
-        torch.from_numpy(trains[usable]),
-        probs.shape[1],
-        strength=STRENGTH,
-        iterations=MAX_ITERATIONS,
+def prepare_wide(
+    features: np.ndarray, rows: np.ndarray, num_classes: int, *, seed: int
+) -> WideLinear | None:
+    """Prepare the logistic regressions of `cross_fit_linear` for very many features.
+
+    The parameters are those of `cross_fit_linear`. Returns None where the features are not so many, or
+    no logistic regression is trained.
+    """
+    most = _most_training_samples(features, len(rows), num_classes)
+    if features.shape[1] <= EXACT_FEATURES or most is None:
+        return None
+    return WideLinear(
+        features, rows, num_classes, seed=seed, folds=FOLDS, most=most, strength=STRENGTH
     )
-    step = max(1, BLOCK_VALUES // features.shape[1])
-    for place, fold_number in enumerate(np.flatnonzero(usable)):
-        test = np.flatnonzero(fold_of == fold_number)
-        for start in range(0, len(test), step):
-            part = test[start : start + step]
-            scaled = torch.from_numpy(scaler.transform(features[rows[part]]))
-            probs[part] = classifiers.predict(scaled, place)
+
+
+def _most_training_samples(features: np.ndarray, size: int, num_classes: int) -> int | None:
+    """Return how many samples a logistic regression is trained on; None if that is too few."""
+    most = max(FOLDS, int(MAX_PRODUCTS / (features.shape[1] * max(num_classes, 10))))
+    if not enough_labels(size) or most < min(size, MIN_SAMPLES_PER_CLASS * num_classes):
+        return None
+    return most
 
 
 def find_neighbors(

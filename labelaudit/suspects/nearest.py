@@ -21,7 +21,7 @@ AXES_SAMPLE = 10_000
 # values are decomposed at most, but at least the last number of samples.
 EXACT_FEATURES = 1536
 WIDE_VALUES, WIDE_SAMPLE = 1 << 23, 1000
-POWER_ITERATIONS = 4
+POWER_ITERATIONS = 2
 # Largest number of samples that are searched; of more, as many are drawn with the seed.
 MAX_REFERENCE = 50_000
 MIN_NEIGHBORS = 5
