@@ -190,9 +190,8 @@ def _near_pairs(
     )
     asked = np.searchsorted(reference, queries)
     pairs: dict[tuple[int, int], float] = {}
-    for rows, found, distance in _neighbors(embeddings, points, reference, asked):
-        differs = noisy_labels[found] != noisy_labels[rows][:, None]
-        for i, j in zip(*np.nonzero(differs & (distance <= near_limit)), strict=True):
+    for rows, found, distance in _neighbors(embeddings, points, reference, asked, noisy_labels):
+        for i, j in zip(*np.nonzero(distance <= near_limit), strict=True):
             a, b = sorted((int(rows[i]), int(found[i, j])))
             pairs[a, b] = float(distance[i, j])
     return [(a, b, distance) for (a, b), distance in pairs.items()]
@@ -212,7 +211,11 @@ def _near_limit(least: Iterable[np.ndarray]) -> float:
 
 
 def _neighbors(
-    embeddings: np.ndarray, points: Tensor, rows: np.ndarray, asked: np.ndarray
+    embeddings: np.ndarray,
+    points: Tensor,
+    rows: np.ndarray,
+    asked: np.ndarray,
+    labels: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Find the nearest other samples of some samples, in blocks.
 
@@ -224,6 +227,9 @@ def _neighbors(
         ``(R, s)`` along the axes, and ``(R,)`` int64: the samples that are searched.
     asked
         ``(M,)`` int64 in 0..R-1, those whose neighbors are wanted.
+    labels
+        ``(N,)`` int64. With them, only neighbors with another label are measured; to the others the
+        distance is infinite.
 
     Yields
     ------
@@ -236,8 +242,12 @@ def _neighbors(
         found = rows[near]  # (B, k)
         here = rows[asked[part]]
         own = torch.from_numpy(np.asarray(embeddings[here], dtype=np.float32))
-        distance = np.empty(found.shape, dtype=np.float32)
+        distance = np.full(found.shape, np.inf, dtype=np.float32)
         for k in range(num_neighbors):  # all neighbors at once would take k times the memory
-            other = torch.from_numpy(np.asarray(embeddings[found[:, k]], dtype=np.float32))
-            distance[:, k] = (own - other).norm(dim=1).numpy()
+            measured = np.arange(len(here))
+            if labels is not None:
+                measured = np.flatnonzero(labels[found[:, k]] != labels[here])
+            other = embeddings[found[measured, k]]
+            difference = own[measured] - torch.from_numpy(np.asarray(other, dtype=np.float32))
+            distance[measured, k] = difference.norm(dim=1).numpy()
         yield here, found, distance
