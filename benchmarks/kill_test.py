@@ -50,8 +50,8 @@ from labelaudit.training import loop
 HERE = Path(__file__).parent
 PHASES = ("decoding", "training", "writing", "force", "moving", "review")
 SCAN = ["scan", "../data", "--encoder", "mlp", "--epochs", "6", "--out", "out", "--seed"]
-# 128 KiB to 16 MiB; a scan needs somewhat more, most of it for two checkpoints.
-SIZES = [round(2 ** (17 + 7 * step / 13)) for step in range(14)]
+# 256 KiB to 32 MiB; a scan needs somewhat more, most of it for two checkpoints.
+SIZES = [round(2 ** (18 + 7 * step / 13)) for step in range(14)]
 NOTE = "a file of the user"
 TIMES = re.compile(r'"(seconds|reviewed_at)": [^,}\n]*|(?<=<dd>)[\d.]+ s|\d{4}-\d\d-\d\dT[\d:]+Z')
 
