@@ -9,7 +9,7 @@ interrupted. The phases are: decoding, training, writing, replacing a run with `
 milliseconds in which its files are moved, and saving decisions in a review. A trial passes if all files
 have the same bytes, except for times, and no other file is left.
 
-Then scans write to a disk that is full after 14 sizes. On Linux, root mounts a tmpfs of that size;
+Then scans write to disks of 15 sizes, of which the last is large enough. On Linux, root mounts a tmpfs of that size;
 others limit the size of a file (RLIMIT_FSIZE). Each must end in one line and exit code 2. When there
 is room, the continued run must be the twin. In every second trial the estimate before the scan is
 switched off, as if another program had filled the disk meanwhile.
@@ -50,8 +50,8 @@ from labelaudit.training import loop
 HERE = Path(__file__).parent
 PHASES = ("decoding", "training", "writing", "force", "moving", "review")
 SCAN = ["scan", "../data", "--encoder", "mlp", "--epochs", "6", "--out", "out", "--seed"]
-# 256 KiB to 32 MiB; a scan needs somewhat more, most of it for two checkpoints.
-SIZES = [round(2 ** (18 + 7 * step / 13)) for step in range(14)]
+# 256 KiB to 32 MiB. A scan needs about 25 MiB, most of it for two checkpoints.
+SIZES = [round(2 ** (18 + step / 2)) for step in range(15)]
 NOTE = "a file of the user"
 TIMES = re.compile(r'"(seconds|reviewed_at)": [^,}\n]*|(?<=<dd>)[\d.]+ s|\d{4}-\d\d-\d\dT[\d:]+Z')
 
