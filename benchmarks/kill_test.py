@@ -9,10 +9,10 @@ interrupted. The phases are: decoding, training, writing, replacing a run with `
 milliseconds in which its files are moved, and saving decisions in a review. A trial passes if all files
 have the same bytes, except for times, and no other file is left.
 
-Then scans write to disks of 15 sizes, of which the last is large enough. On Linux, root mounts a tmpfs of that size;
-others limit the size of a file (RLIMIT_FSIZE). Each must end in one line and exit code 2. When there
-is room, the continued run must be the twin. In every second trial the estimate before the scan is
-switched off, as if another program had filled the disk meanwhile.
+Then scans write to disks of 15 sizes, of which the last is large enough. On Linux, root mounts a tmpfs
+of that size; others limit the size of a file (RLIMIT_FSIZE). Each scan must end in one line and exit
+code 2. When there is room, the continued run must be the twin. In every second trial the estimate
+before the scan is switched off, as if another program had filled the disk meanwhile.
 
 Last, two scans start at once on one folder: one must succeed, and the other must be told.
 

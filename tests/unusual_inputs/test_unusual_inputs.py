@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from typer.testing import CliRunner
@@ -18,14 +19,18 @@ from typer.testing import CliRunner
 from labelaudit.cli import app
 
 FOLDER = Path(__file__).parent
-sys.path.insert(0, str(FOLDER))
 
 
-def _rows(topic: str) -> list:
-    spec = importlib.util.spec_from_file_location(f"unusual_{topic}", FOLDER / f"{topic}.py")
+def _module(file: str, name: str) -> ModuleType:
+    """Import a file of this folder, which is not on the path: a topic may be named like a library."""
+    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{file}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
     spec.loader.exec_module(module)
-    return module.ROWS
+    return module
+
+
+_module("unusual_input", "unusual_input")  # which the topics import
 
 
 TOPICS = sorted(
@@ -33,7 +38,11 @@ TOPICS = sorted(
     for path in FOLDER.glob("*.py")
     if path.stem != "unusual_input" and not path.stem.startswith("test_")
 )
-ROWS = [pytest.param(row, id=f"{topic}: {row.name}") for topic in TOPICS for row in _rows(topic)]
+ROWS = [
+    pytest.param(row, id=f"{topic}: {row.name}")
+    for topic in TOPICS
+    for row in _module(topic, f"unusual_{topic}").ROWS
+]
 
 
 @contextmanager
