@@ -28,7 +28,11 @@ def free_bytes() -> int | None:
     return min(found, default=None)
 
 
-def check_memory(needed: int, what: str) -> None:
+def check_memory(
+    needed: int,
+    what: str,
+    advice: str = "use fewer samples or numbers per sample, or a machine with more memory",
+) -> None:
     """Raise SourceError if fewer bytes are free than are needed.
 
     Parameters
@@ -37,12 +41,14 @@ def check_memory(needed: int, what: str) -> None:
         A low estimate, so that nothing is refused that would fit.
     what
         What needs them, such as "5,000,000 samples with 4,096 features".
+    advice
+        What to do about it.
     """
     free = free_bytes()
     if free is not None and needed > free:
         raise SourceError(
-            f"{what} need at least {in_words(needed)} of memory, but only {in_words(free)} are free;"
-            " use fewer samples or numbers per sample, or a machine with more memory"
+            f"{what} would take at least {in_words(needed)} of memory, but only {in_words(free)} are"
+            f" free; {advice}"
         )
 
 

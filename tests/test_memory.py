@@ -32,7 +32,8 @@ def test_the_free_memory_is_that_of_the_machine_or_of_the_container(tmp_path, mo
 def test_what_does_not_fit_is_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "free_bytes", lambda: 1000)
     with pytest.raises(
-        SourceError, match=r"60 samples with 4 features in 3 classes need at least .* of memory"
+        SourceError,
+        match=r"60 samples with 4 features in 3 classes would take at least .* of memory",
     ):
         labelaudit.scan(FEATURES, LABELS, out=tmp_path / "run", **SETTINGS)
     assert list(tmp_path.iterdir()) == []

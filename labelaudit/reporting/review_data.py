@@ -393,8 +393,11 @@ def _with_votes(details: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:
     if "votes" not in samples:
         return details
     votes = samples["votes"].fillna("").astype(str).to_numpy()
-    shown = pd.DataFrame({VOTES: votes}, index=details.index)
-    return pd.concat([shown, details.drop(columns=VOTES, errors="ignore")], axis=1)
+    shown = pd.DataFrame({VOTES: votes})
+    if details.columns.empty:  # images have no other columns, and then the frame has no rows either
+        return shown
+    others = details.drop(columns=VOTES, errors="ignore").reset_index(drop=True)
+    return pd.concat([shown, others], axis=1)
 
 
 def _weight(column: pd.Series, labels: NDArray[Any]) -> float:

@@ -11,10 +11,10 @@ import pyarrow as pa
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular
 from labelaudit.images.containers import CellImages, Indices
-from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
+from labelaudit.memory import check_memory
+from labelaudit.sources.cells import BYTES_PER_CELL, IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.manifest import UNLABELED
-from labelaudit.sources.memory import BYTES_PER_CELL, refuse_larger
 
 
 def open_arrow(file: Path) -> pa.Table:
@@ -50,9 +50,9 @@ def read_arrow(file: Path, columns: Columns) -> Cells:
     }
     wanted = columns.of_interest(table.column_names)
     needed = [name for name in table.column_names if name in wanted or name == image]
-    refuse_larger(
-        f"{file}, which has {table.num_rows:,} rows,",
+    check_memory(
         table.num_rows * len(needed) * BYTES_PER_CELL,
+        f"{file}, which has {table.num_rows:,} rows,",
         "split it into several files",
     )
     texts: dict[str, list[str]] = {}

@@ -28,6 +28,8 @@ SPLIT_COLUMN = "split"
 # The labels that were given at first. `labelaudit apply` writes this column beside the verified marks.
 FIRST_LABEL_COLUMN = "first_label"
 VERIFIED_COLUMN = "verified"  # as `labelaudit apply` writes it
+# Bytes that the text of a cell needs at least: the object, and its place in a list.
+BYTES_PER_CELL = 57
 SHOWN_NAMES = 20  # columns of a table that a message lists
 
 

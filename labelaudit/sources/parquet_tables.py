@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular, suffix_of
-from labelaudit.sources.cells import IMAGE_COLUMNS, Cells, Columns
+from labelaudit.memory import check_memory
+from labelaudit.sources.cells import BYTES_PER_CELL, IMAGE_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES
 from labelaudit.sources.manifest import UNLABELED
-from labelaudit.sources.memory import BYTES_PER_CELL, refuse_larger
 
 # Number of rows that are read at a time. It is less if a few bytes on the disk could become many.
 BATCH_ROWS = 1 << 16
@@ -78,9 +78,9 @@ def read_parquet(file: Path, columns: Columns) -> Cells:
             for field in schema
             if times[field.name] == 1 and (field.name in wanted or field.name == image)
         ]
-        refuse_larger(
-            f"{file}, which has {footer.num_rows:,} rows,",
+        check_memory(
             footer.num_rows * len(needed) * BYTES_PER_CELL,
+            f"{file}, which has {footer.num_rows:,} rows,",
             "split it into several files",
         )
         # If all bytes are null, the column only names files, like a column of paths.
@@ -133,7 +133,7 @@ def refuse_large_columns(file: Path, footer: pq.FileMetaData, columns: Iterable[
         if group.column(i).path_in_schema.partition(".")[0] in wanted
         or group.column(i).path_in_schema in wanted
     )
-    refuse_larger(f"{file}, which holds {values:,} numbers,", 4 * values, "split it")
+    check_memory(4 * values, f"{file}, which holds {values:,} numbers,", "split it")
 
 
 def texts_of_column(
@@ -182,7 +182,7 @@ def texts_of_column(
         if class_names is not None and pa.types.is_integer(kind):
             new = _named_classes(file, field.name, cells.to_pylist(), class_names, len(texts))
         characters += sum(map(len, new))
-        refuse_larger(f'the column "{field.name}" of {file}', characters, "leave it out")
+        check_memory(characters, f'the column "{field.name}" of {file}', "leave it out")
         texts += new
     return texts
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of, well_formed
+from labelaudit.memory import check_memory
 from labelaudit.sources.cells import ID_COLUMNS, Cells, Columns
 from labelaudit.sources.classes import as_text
-from labelaudit.sources.memory import refuse_larger
 
 # A table needs at least this many times the bytes of its file while it is read.
 MEMORY_PER_BYTE = 1
@@ -40,7 +40,7 @@ def open_binary(file: Path) -> Iterator[IO[bytes]]:
     """
     size = file.stat().st_size
     advice = "check that it is a table, or split it into several files"
-    refuse_larger(str(file), MEMORY_PER_BYTE * size, advice)
+    check_memory(MEMORY_PER_BYTE * size, str(file), advice)
     if not file.name.lower().endswith(".gz"):
         with file.open("rb") as stream:
             yield stream

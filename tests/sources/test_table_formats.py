@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import labelaudit
+from labelaudit import memory
 from labelaudit.errors import SourceError
-from labelaudit.sources import memory
 from labelaudit.sources.samples import read_samples
 from labelaudit.sources.table_formats import TABLE_FORMATS, TableFormat
 
@@ -129,27 +129,9 @@ def test_a_table_that_needs_more_memory_than_there_is(
     file = tmp_path / f"labels.{suffix}"
     many = pd.concat([ROWS] * 1000)
     WRITERS[suffix](many, file)
-    monkeypatch.setattr(memory, "SMALL", 0)
-    monkeypatch.setattr(memory, "free_memory", lambda: 100)
-    with pytest.raises(SourceError, match=r"GiB of memory, and 0.0 GiB are free; (split|check)"):
+    monkeypatch.setattr(memory, "free_bytes", lambda: 100)
+    with pytest.raises(SourceError, match=r"of memory, but only 0 MiB are free; (split|check)"):
         read_samples(file, tabular=True)
-
-
-def test_free_memory_is_that_of_the_system_or_of_the_container(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    free = memory.free_memory()
-    assert free is None or 2**20 < free < 2**50
-    folder = tmp_path / "group"
-    folder.mkdir()
-    monkeypatch.setattr(memory, "CONTROL_GROUP", folder)
-    assert memory.free_memory() is None or memory.free_memory() > 2**20
-    (folder / "memory.max").write_text("1000000\n")
-    (folder / "memory.current").write_text("900000\n")
-    (folder / "memory.stat").write_text("anon 500000\ninactive_file 100000\nactive_file 50000\n")
-    assert memory.free_memory() == 250_000
-    (folder / "memory.max").write_text("max\n")
-    assert memory.free_memory() != 250_000
 
 
 def test_repeated_columns_matter_only_where_they_are_needed(tmp_path: Path) -> None:

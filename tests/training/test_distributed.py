@@ -189,6 +189,7 @@ def scans(digit_files, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_every_label_is_recorded_once_an_epoch(scans):
     ids = pd.read_parquet(scans / "two" / "samples.parquet")["sample_id"].tolist()
     assert len(ids) == len(set(ids)) == 599
@@ -197,6 +198,7 @@ def test_every_label_is_recorded_once_an_epoch(scans):
     assert history.frame().groupby("epoch")["sample_id"].apply(list).tolist() == [ids] * 12
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(scans):
     """Their noise differs, so ranks are similar but not equal, as docs/how-to/gpus.md says."""
     one, two = (pd.read_parquet(scans / name / "samples.parquet") for name in ("one", "two"))

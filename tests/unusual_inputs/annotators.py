@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
-from unusual_input import UnusualInput, write_features, write_images
+from unusual_input import QUICK, UnusualInput, write_features, write_images
 
 CLASSES = np.array(["cat", "dog", "owl"])
 TRUTH = CLASSES[np.arange(60) % 3]
@@ -200,6 +200,24 @@ def _repeated_images(folder):
     lines += ["class0/000.png,c0,c1"]
     (folder / "votes.csv").write_text("\n".join(lines) + "\n")
     return ["scan", "photos", "votes.csv", "--label-columns", "anna,bob", "--out", "out"]
+
+
+def _photos(folder):
+    write_images(folder / "photos")
+    lines = ["path,anna,bob,carla"]
+    for label in (0, 1):
+        for row in range(10):
+            third = f"c{1 - label}" if row == 0 else ""
+            lines.append(f"class{label}/{row:03d}.png,c{label},c{label},{third}")
+    (folder / "votes.csv").write_text("\n".join(lines) + "\n")
+    return ["scan", "photos", "votes.csv", "--label-columns", NAMES, *QUICK]
+
+
+def _votes_of_photos(folder, _):
+    samples = _samples(folder)
+    assert samples.loc["class0/000.png", "votes"] == "anna: c0, bob: c0, carla: c1"
+    assert samples.loc["class0/001.png", "votes"] == "anna: c0, bob: c0"
+    assert (folder / "out" / "report.html").is_file()
 
 
 def _shuffled(frame):
@@ -404,6 +422,7 @@ CHECKED = [
         partial(_tie_goes_to, "owl"),
     ),
     ("annotators' columns beside features", _tabular, _no_vote_is_a_feature),
+    ("annotators of photos", _photos, _votes_of_photos),
     ("apply writes a final column", _apply, _fixed),
 ]
 

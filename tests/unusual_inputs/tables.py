@@ -359,13 +359,13 @@ ROWS = [
     UnusualInput(
         "a sparse CSV file of 300 GB",
         _sparse("labels.csv"),
-        message="needs at least 279.4 GiB of memory",
+        message="would take at least 279.4 GiB of memory",
         seconds=20,
     ),
     UnusualInput(
         "a sparse JSONL file of 300 GB",
         _sparse("labels.jsonl"),
-        message="needs at least 279.4 GiB of memory",
+        message="would take at least 279.4 GiB of memory",
         seconds=20,
     ),
     UnusualInput(
