@@ -234,8 +234,7 @@ def _refuse_other_data(plan: AuditPlan, fingerprint: str) -> None:
             "the machines do not have the same images and labels, or cannot all read them; give each"
             " machine the same files and the same options"
         )
-    batches, processes = plan.batches, distributed.size()
-    smallest = batches.labeled_draws // batches.steps + batches.unlabeled_draws // batches.steps
+    smallest, processes = plan.batches.smallest, distributed.size()
     if processes > 1 and smallest < 2 * processes:
         raise OptionError(
             f"{processes} processes share batches of {smallest} samples; start fewer, or raise"

@@ -12,7 +12,13 @@ from labelaudit.errors import SourceError
 from labelaudit.files import check_regular
 from labelaudit.images.containers import CellImages, Indices
 from labelaudit.memory import check_memory
-from labelaudit.sources.cells import BYTES_PER_CELL, IMAGE_COLUMNS, Cells, Columns
+from labelaudit.sources.cells import (
+    BYTES_PER_CELL,
+    IMAGE_COLUMNS,
+    Cells,
+    Columns,
+    one_image_column,
+)
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.manifest import UNLABELED
 
@@ -100,14 +106,7 @@ def _image_column(
         wanted = columns.image in (None, field.name)
         if wanted and ((struct and kind == "Image") or (binary and named)):
             found.append(field.name)
-    if len(found) > 1:
-        found = [name for name in found if name.strip().lower() == "image"] or found
-    if len(found) > 1:
-        raise SourceError(
-            f"{file} has several columns of images: {', '.join(found)}; choose one with"
-            " `image_column`"
-        )
-    return found[0] if found else None
+    return one_image_column(file, found)
 
 
 def _texts(

@@ -165,6 +165,21 @@ def find_column(
     return column
 
 
+def one_image_column(file: Path, names: list[str]) -> str | None:
+    """Return the column of images: of several the one called "image"; None if there is none.
+
+    Raises SourceError if there are several, and not one of that name.
+    """
+    if len(names) > 1:
+        names = [name for name in names if name.strip().lower() == "image"] or names
+    if len(names) > 1:
+        raise SourceError(
+            f"{file} has several columns of images: {', '.join(names)}; choose one with"
+            " `image_column`"
+        )
+    return names[0] if names else None
+
+
 def same_written(asked: str, names: Sequence[str]) -> str | None:
     """Return the column whose name is the requested one in another Unicode form; None if none is."""
     form = unicodedata.normalize("NFC", asked)

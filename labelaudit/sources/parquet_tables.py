@@ -15,7 +15,13 @@ import pyarrow.parquet as pq
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular, suffix_of
 from labelaudit.memory import check_memory
-from labelaudit.sources.cells import BYTES_PER_CELL, IMAGE_COLUMNS, Cells, Columns
+from labelaudit.sources.cells import (
+    BYTES_PER_CELL,
+    IMAGE_COLUMNS,
+    Cells,
+    Columns,
+    one_image_column,
+)
 from labelaudit.sources.classes import as_text
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES
 from labelaudit.sources.manifest import UNLABELED
@@ -275,14 +281,7 @@ def _typed_image_column(file: Path, opened: pq.ParquetFile, columns: Columns) ->
             continue
         if struct or not _holds_text(opened, field.name):
             names.append(field.name)
-    if len(names) > 1:
-        names = [name for name in names if name.strip().lower() == "image"] or names
-    if len(names) > 1:
-        raise SourceError(
-            f"{file} has several columns of images: {', '.join(names)}; "
-            "choose one with `image_column`"
-        )
-    return names[0] if names else None
+    return one_image_column(file, names)
 
 
 def _holds_text(opened: pq.ParquetFile, column: str) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.files import exists, is_file, suffix_of
+from labelaudit.files import is_file, suffix_of
 from labelaudit.images.containers import ImageFiles
 from labelaudit.sources.annotators import annotator_columns
 from labelaudit.sources.classes import text_array
@@ -33,7 +33,6 @@ from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
 from labelaudit.sources.table_kinds import advice_for_features, is_feature_file
 from labelaudit.sources.tabular import read_tabular
-from labelaudit.sources.tar_shards import expand_range
 from labelaudit.sources.values import as_features, is_frame, is_list
 
 
@@ -146,8 +145,6 @@ def _on_disk(
         )
     if features is None:
         _refuse_features_as_source(path, labels, columns["label_column"])
-    if not exists(path) and not expand_range(path):
-        raise SourceError(f"{path} does not exist; check the path of the source")
     ids = columns["id_column"]
     read_images = partial(
         read_source,

@@ -33,6 +33,7 @@ from scipy.special import logsumexp
 
 from labelaudit.suspects.calibration import log_of
 from labelaudit.suspects.class_probs import ClassProbs, whole
+from labelaudit.suspects.nearest import draw
 from labelaudit.suspects.sparse_noise import SparseNoiseModel, fit_sparse_noise_model
 
 # Number of probabilities in a fit, and the smallest number of samples per class. Where these would be
@@ -195,7 +196,7 @@ def fit_transition_matrix(
     total, classes = oos_probs.shape
     most = FIT_VALUES // classes
     if total > most:
-        rows = np.sort(np.random.default_rng(seed).choice(total, most, replace=False))
+        rows = draw(np.arange(total), most, seed)
         oos_probs, given_labels = oos_probs[rows], given_labels[rows]
     log_probs = log_of(whole(oos_probs).astype(np.float64))
     rows = np.arange(len(given_labels))

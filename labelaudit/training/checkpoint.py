@@ -145,11 +145,6 @@ class Checkpoints:
             )
         return found
 
-    def remove(self) -> None:
-        """Delete both files."""
-        for path in (self.path, self.before):
-            path.unlink(missing_ok=True)
-
 
 def copied(state: Any) -> Any:
     """Return a copy of a method's state on the CPU, which later training steps do not change."""

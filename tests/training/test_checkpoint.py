@@ -73,7 +73,6 @@ def test_the_checkpoint_before_is_used_where_the_last_is_damaged(tmp_path):
     flip(files.before, -200)
     assert files.load(CPU, reporter) is None
     assert "begins again" in reporter.texts[-1]
-    files.remove()
     assert list(tmp_path.iterdir()) == []
 
 
