@@ -133,7 +133,7 @@ def result_of(audited: Audited) -> ScanResult:
         clean_labels=source.clean_labels,
         votes=source.votes,
     )
-    duplicates = find_duplicates(plan, fitted.embeddings, assessment.scores)
+    duplicates = find_duplicates(plan, fitted.embeddings, assessment)
     found = summarize(
         manifest,
         assessment.scores,
@@ -173,7 +173,9 @@ def _evidence_of(inputs: Inputs, samples: pd.DataFrame, embeddings: np.ndarray) 
     return evidence_of(images, samples, inputs.details, points=inputs.features, scale=scale)
 
 
-def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> pd.DataFrame:
+def find_duplicates(
+    plan: AuditPlan, embeddings: np.ndarray, assessment: Assessment
+) -> pd.DataFrame:
     """List samples that are the same, or nearly, and have different labels.
 
     Duplicates are searched in the features, or in the embeddings ``(N, d)`` if there are only pixels.
@@ -181,7 +183,7 @@ def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> 
     """
     manifest, inputs = plan.manifest, plan.inputs
     queries = duplicate_queries(
-        np.flatnonzero(manifest.labeled)[scores.order],
+        np.flatnonzero(manifest.labeled)[assessment.scores.order],
         manifest.num_samples,
         share=1.0 if inputs.are_features else 0.0,  # Pixels of large data are not searched.
     )
@@ -192,6 +194,7 @@ def find_duplicates(plan: AuditPlan, embeddings: np.ndarray, scores: Scores) -> 
         manifest.class_names,
         content_hashes=inputs.content_hashes,
         queries=queries,
+        neighbors=assessment.evidence.neighbors,
         device=plan.device,
     )
 

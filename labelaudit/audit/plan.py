@@ -24,10 +24,12 @@ from labelaudit.audit.inputs import (
 from labelaudit.memory import check_memory
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import (
+    MOSTLY_LABELED_SHARE,
     UMNConfig,
     affordable_epochs,
     default_batch_size,
     default_epochs,
+    few_epochs,
 )
 from labelaudit.networks.encoders import training_shift
 from labelaudit.options import AuditOptions
@@ -35,6 +37,7 @@ from labelaudit.progress import Reporter
 from labelaudit.sources.classes import check_trainable
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Manifest, Source, are_few
+from labelaudit.suspects.cross_fitting import classifiers_suffice
 from labelaudit.suspects.trust import (
     few_labels_warning,
     thin_classes_warning,
@@ -210,17 +213,27 @@ def prepare(
         config=config,
         batches=batches,
         batch_size=batch_size,
-        epochs=options.epochs
-        or affordable_epochs(
-            default_epochs(batches.steps, batches.draws_per_label, name),
-            manifest.num_samples,
-            manifest.num_classes,
-        ),
+        epochs=options.epochs or _choose_epochs(inputs, manifest, batches, options.seed),
         options=options,
         device=device,
     )
     _introduce(plan, reporter)
     return plan
+
+
+def _choose_epochs(inputs: Inputs, manifest: Manifest, batches: BatchPlan, seed: int) -> int:
+    """Return the default number of epochs."""
+    labels, classes = manifest.noisy_labels, manifest.num_classes
+    mostly_labeled = manifest.num_labeled >= MOSTLY_LABELED_SHARE * manifest.num_samples
+    if (
+        inputs.are_features
+        and mostly_labeled
+        and classifiers_suffice(inputs.features, labels, classes, seed=seed)
+    ):
+        epochs = few_epochs(batches.steps)
+    else:
+        epochs = default_epochs(batches.steps, batches.draws_per_label, inputs.choice.name)
+    return affordable_epochs(epochs, manifest.num_samples, classes)
 
 
 def _check_memory(inputs: Inputs, manifest: Manifest) -> None:

@@ -24,6 +24,8 @@ MIN_EXPLAINED = 10
 # λ without the generative half, per class, and at most this share of the largest possible entropy.
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
+# See `few_epochs`. Chosen on CIFAR-10 with EfficientNet-Lite0: docs/explanation/research-log.md.
+FEW_STEPS = 100
 # See `affordable_epochs`.
 MANY_CLASSES, MOST_PREDICTED, FEWEST_EPOCHS = 2000, 1_000_000_000, 5
 
@@ -128,6 +130,20 @@ def default_epochs(steps_per_epoch: int, draws_per_label: float, encoder: Encode
     low, high = spec.epoch_range
     steps = spec.steps * (2 if draws_per_label >= 2 else 1)
     return min(high, max(low, math.ceil(steps / steps_per_epoch)))
+
+
+def few_epochs(steps_per_epoch: int) -> int:
+    """Return the number of epochs for features where cross-fitted classifiers know enough.
+
+    The networks then have a weight of a twentieth in the score. They are trained for `FEW_STEPS` steps,
+    but for two epochs at least, so that ε is recorded more than once.
+
+    Parameters
+    ----------
+    steps_per_epoch
+        Number of optimizer steps in an epoch.
+    """
+    return max(2, math.ceil(FEW_STEPS / steps_per_epoch))
 
 
 def affordable_epochs(epochs: int, num_samples: int, num_classes: int) -> int:

@@ -24,10 +24,9 @@ from labelaudit.suspects import class_probs
 from labelaudit.suspects.calibration import MIN_PROB, calibrating_exponent, log_of
 from labelaudit.suspects.class_probs import ClassProbs, LazyProbs, held, whole
 from labelaudit.suspects.feature_classifiers import (
-    cross_fit_linear,
     enough_labels,
     find_neighbors,
-    prepare_wide,
+    prepare_linear,
     vote_of_neighbors,
 )
 from labelaudit.suspects.nearest import MAX_REFERENCE, draw
@@ -43,6 +42,10 @@ TRIED_SAMPLES, TRIED_VALUES, FEWEST_TRIED = 10_000, 1_000_000, 1000
 HALF_WEIGHT_LABELS = 25
 MAX_MIXING_WEIGHT = 0.95
 LOW_LIKELIHOOD, HIGH_LIKELIHOOD = 0.3, 0.6
+# From this number of labels per class on, the mixing weight is at its maximum. Whether the classifiers
+# know enough is tried on this number of samples.
+MANY_LABELS_PER_CLASS = math.ceil(HALF_WEIGHT_LABELS * MAX_MIXING_WEIGHT / (1 - MAX_MIXING_WEIGHT))
+PROBED_SAMPLES = 5000
 # Both classifiers make some of the same mistakes, so that they agree with each other more often than
 # with the truth. The exponent that they show is too large by this factor (CIFAR-10,
 # EfficientNet-Lite0, six kinds of labels: 1.03 to 1.12).
@@ -64,11 +67,15 @@ class OutOfSample:
         two classifiers. None if it cannot be estimated.
     mixing_weight
         Weight of the classifiers in `probs`, in [0, 1]; the rest is that of the given probabilities.
+    neighbors
+        ``(L, k)`` int64 in 0..L-1, from `find_neighbors`; None if they were not searched, or not among
+        all samples.
     """
 
     probs: np.ndarray
     sharpness: float | None = None
     mixing_weight: float = 0.0
+    neighbors: np.ndarray | None = None
 
 
 def cross_fit_classifiers(
@@ -118,7 +125,7 @@ def cross_fit_classifiers(
     neighbors = find_neighbors(
         features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
     )
-    wide = prepare_wide(features, rows, num_classes, seed=seed)
+    classifiers = prepare_linear(features, rows, num_classes, seed=seed)
     probs: ClassProbs = base_probs
     mixing_weight = 0.0
     best_likelihood = None
@@ -132,9 +139,9 @@ def cross_fit_classifiers(
         if verified is not None:
             right_prob[verified.labels] = 1.0
         linear = (
-            wide.predict(given_labels, right_prob)
-            if wide is not None
-            else cross_fit_linear(features, rows, given_labels, num_classes, right_prob, seed=seed)
+            np.broadcast_to(np.float32(1.0 / num_classes), base_probs.shape)  # takes no memory
+            if classifiers is None
+            else classifiers.predict(given_labels, right_prob)
         )
         votes = _votes(neighbors, given_labels, num_classes, right_prob)
         oos_probs, likelihood = mix_classifiers(linear, votes, first_given, seed=seed)
@@ -143,7 +150,40 @@ def cross_fit_classifiers(
         mixing_weight = max_weight * float(np.clip(quality, 0.0, 1.0))
         probs = mixture(base_probs, oos_probs, mixing_weight)
     sharpness = estimate_sharpness(linear, votes, probs, given_labels, seed=seed)
-    return OutOfSample(whole(probs), sharpness, mixing_weight)
+    searched_all = len(rows) <= MAX_REFERENCE
+    return OutOfSample(whole(probs), sharpness, mixing_weight, neighbors if searched_all else None)
+
+
+def classifiers_suffice(
+    features: np.ndarray, noisy_labels: np.ndarray, num_classes: int, *, seed: int
+) -> bool:
+    """Decide whether cross-fitted classifiers will have their full weight, whatever else is known.
+
+    They are tried on a sample. They suffice if there are many labels per class, and if they come near
+    enough to a classifier that knows the right classes.
+
+    Parameters
+    ----------
+    features
+        ``(N, D)`` floats, maybe memory-mapped.
+    noisy_labels
+        ``(N,)`` int64 in 0..C-1, -1 where unlabeled.
+    num_classes
+        C.
+    seed
+        Seed of the sample and of the folds.
+    """
+    rows = np.flatnonzero(noisy_labels >= 0)
+    if len(rows) < MANY_LABELS_PER_CLASS * num_classes:
+        return False
+    rows = draw(rows, PROBED_SAMPLES, seed)
+    labels = noisy_labels[rows]
+    ignorant = np.full((len(rows), num_classes), 1.0 / num_classes, dtype=np.float32)
+    probs = cross_fit_classifiers(features[rows], labels, ignorant, seed=seed).probs
+    model = fit_noise_model(probs, labels, seed=seed)
+    best = model.best_log_likelihood(model.infer(probs, labels).class_shares)
+    known = normalized_likelihood(model.log_likelihood(probs, labels), best, labels)
+    return known >= HIGH_LIKELIHOOD
 
 
 def _votes(

@@ -7,13 +7,12 @@ which of them to correct.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from labelaudit.suspects.nearest import BLOCK_VALUES, Axes, nearest
 
@@ -34,6 +33,16 @@ NUM_PROBED = 4096
 # Up to this number of samples, all are searched for near duplicates. Of more, only the most suspect
 # ones are, as many as take no longer.
 SEARCHED = 50_000
+
+# With fewer features, a sample may have many others in its direction that are nearer to the origin or
+# farther from it, so that neighbors by angle are not those by distance.
+FEWEST_FEATURES = 64
+READ_ROWS = 4096  # number of samples whose distances are measured at a time
+
+# Places ``(B,)`` of samples among those that are searched, and ``(B, k)`` of their neighbors, in blocks.
+Found = Iterator[tuple[np.ndarray, np.ndarray]]
+# From the places ``(M,)`` of samples to their neighbors.
+Search = Callable[[np.ndarray], Found]
 
 COLUMNS = ("sample_id_a", "sample_id_b", "label_a", "label_b", "distance", "kind")
 
@@ -70,6 +79,7 @@ def conflicting_duplicates(
     *,
     content_hashes: np.ndarray | None = None,
     queries: np.ndarray | None = None,
+    neighbors: np.ndarray | None = None,
     device: torch.device | None = None,
     max_pairs: int = MAX_PAIRS,
 ) -> pd.DataFrame:
@@ -93,8 +103,12 @@ def conflicting_duplicates(
         default samples with equal embeddings are the same.
     queries
         ``(M,)`` int64, rows whose near duplicates are searched; by default all. Time grows with M N,
-        and memory with N: 50,000 times 50,000 samples with 1,280 features take half a minute on two
-        CPU cores.
+        and memory with N: 50,000 times 50,000 samples with 1,280 features take seconds on two CPU
+        cores.
+    neighbors
+        ``(L, k)`` int64 in 0..L-1, samples that are near each of the L labeled samples, nearest first.
+        Near duplicates are looked for among them, without another search, if no sample has copies and
+        there are at least `FEWEST_FEATURES` features.
     device
         Where to search; by default the CPU.
     max_pairs
@@ -113,13 +127,15 @@ def conflicting_duplicates(
     content_and_label = copies * len(class_names) + noisy_labels[labeled]
     _, first = np.unique(content_and_label, return_index=True)
     reference = labeled[np.sort(first)]
-    near = _near_pairs(
-        embeddings,
-        noisy_labels,
-        reference,
-        reference if queries is None else np.intersect1d(reference, queries),
-        device or torch.device("cpu"),
-    )
+    asked = reference if queries is None else np.intersect1d(reference, queries)
+    near: list[tuple[int, int, float]] = []
+    if len(reference) >= 3 and len(asked):  # otherwise too few distances, or nothing to search
+        wide = embeddings.shape[1] >= FEWEST_FEATURES
+        if neighbors is not None and wide and len(reference) == len(labeled):
+            search = _look_up(neighbors)
+        else:
+            search = _search_among(embeddings, reference, device or torch.device("cpu"))
+        near = _near_pairs(embeddings, noisy_labels, reference, asked, search)
     content = np.full(len(noisy_labels), -1)
     content[labeled] = copies
     near = [(a, b, distance) for a, b, distance in near if content[a] != content[b]]
@@ -176,21 +192,17 @@ def _near_pairs(
     noisy_labels: np.ndarray,
     reference: np.ndarray,
     queries: np.ndarray,
-    device: torch.device,
+    search: Search,
 ) -> list[tuple[int, int, float]]:
     """Return pairs ``(a, b, distance)``, a < b, with different labels."""
-    if len(reference) < 3 or not len(queries):  # too few distances, or nothing to search
-        return []
-    # Neighbors are searched along principal axes; then their full distance is measured.
-    points = Axes.of(embeddings, reference).project(embeddings, reference, device)  # (R, s)
     spread = np.linspace(0, len(reference) - 1, min(NUM_PROBED, len(reference))).astype(np.int64)
     near_limit = _near_limit(
         distance.min(axis=1, where=distance > 0, initial=np.inf)
-        for _, _, distance in _neighbors(embeddings, points, reference, spread)
+        for _, _, distance in _measure(embeddings, reference, search(spread))
     )
     asked = np.searchsorted(reference, queries)
     pairs: dict[tuple[int, int], float] = {}
-    for rows, found, distance in _neighbors(embeddings, points, reference, asked, noisy_labels):
+    for rows, found, distance in _measure(embeddings, reference, search(asked), noisy_labels):
         for i, j in zip(*np.nonzero(distance <= near_limit), strict=True):
             a, b = sorted((int(rows[i]), int(found[i, j])))
             pairs[a, b] = float(distance[i, j])
@@ -210,23 +222,46 @@ def _near_limit(least: Iterable[np.ndarray]) -> float:
     return float(median * min(NEAR_SHARE, (median / upper) ** NEAR_SPREADS))
 
 
-def _neighbors(
+def _search_among(embeddings: np.ndarray, reference: np.ndarray, device: torch.device) -> Search:
+    """Search the neighbors along principal axes, of which not all distances are preserved."""
+    points = Axes.of(embeddings, reference).project(embeddings, reference, device)  # (R, s)
+    most = max(1, BLOCK_VALUES // embeddings.shape[1] // 8)
+    count = min(NUM_NEIGHBORS, len(reference) - 1)
+
+    def search(asked: np.ndarray) -> Found:
+        for part, near in nearest(points[asked], points, asked, count, most=most):
+            yield asked[part], near
+
+    return search
+
+
+def _look_up(neighbors: np.ndarray) -> Search:
+    """Read the neighbors from ``(R, k)`` places."""
+
+    def search(asked: np.ndarray) -> Found:
+        for start in range(0, len(asked), READ_ROWS):
+            here = asked[start : start + READ_ROWS]
+            yield here, neighbors[here, :NUM_NEIGHBORS]
+
+    return search
+
+
+def _measure(
     embeddings: np.ndarray,
-    points: Tensor,
     rows: np.ndarray,
-    asked: np.ndarray,
+    found: Found,
     labels: np.ndarray | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Find the nearest other samples of some samples, in blocks.
+    """Measure the distances of neighbors.
 
     Parameters
     ----------
     embeddings
         ``(N, d)``.
-    points, rows
-        ``(R, s)`` along the axes, and ``(R,)`` int64: the samples that are searched.
-    asked
-        ``(M,)`` int64 in 0..R-1, those whose neighbors are wanted.
+    rows
+        ``(R,)`` int64, the samples that were searched.
+    found
+        Places ``(B,)`` in `rows`, and those of their neighbors ``(B, k)``.
     labels
         ``(N,)`` int64. With them, only neighbors with another label are measured; to the others the
         distance is infinite.
@@ -236,18 +271,15 @@ def _neighbors(
     tuple
         Rows ``(B,)``, rows of their neighbors ``(B, k)``, and distances ``(B, k)`` float32.
     """
-    num_neighbors = min(NUM_NEIGHBORS, len(rows) - 1)
-    most = max(1, BLOCK_VALUES // embeddings.shape[1] // 8)
-    for part, near in nearest(points[asked], points, asked, num_neighbors, most=most):
-        found = rows[near]  # (B, k)
-        here = rows[asked[part]]
+    for asked, near in found:
+        here, neighbors = rows[asked], rows[near]
         own = torch.from_numpy(np.asarray(embeddings[here], dtype=np.float32))
-        distance = np.full(found.shape, np.inf, dtype=np.float32)
-        for k in range(num_neighbors):  # all neighbors at once would take k times the memory
+        distance = np.full(neighbors.shape, np.inf, dtype=np.float32)
+        for k in range(neighbors.shape[1]):  # all neighbors at once would take k times the memory
             measured = np.arange(len(here))
             if labels is not None:
-                measured = np.flatnonzero(labels[found[:, k]] != labels[here])
-            other = embeddings[found[measured, k]]
+                measured = np.flatnonzero(labels[neighbors[:, k]] != labels[here])
+            other = embeddings[neighbors[measured, k]]
             difference = own[measured] - torch.from_numpy(np.asarray(other, dtype=np.float32))
             distance[measured, k] = difference.norm(dim=1).numpy()
-        yield here, found, distance
+        yield here, neighbors, distance

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
-from sklearn.preprocessing import StandardScaler
 
+from labelaudit.suspects.linear_classifiers import CrossFittedLinear
 from labelaudit.suspects.nearest import (
-    BLOCK_VALUES,
-    EXACT_FEATURES,
     MAX_REFERENCE,
     Axes,
     default_neighbors,
     draw,
     nearest,
 )
-from labelaudit.suspects.wide_linear import WideLinear
 
 FOLDS = 5
-# Inverse strength of the logistic regression's penalty, and its iterations. The data that they were
-# chosen on are in docs/explanation/research-log.md.
-STRENGTH = 0.003
-MAX_ITERATIONS = 25
 # Largest product of training samples, features and classes. If that leaves fewer training samples per
 # class than the second number, no logistic regression is trained.
 MAX_PRODUCTS = 1e9
@@ -40,86 +28,32 @@ def enough_labels(num_labeled: int) -> bool:
     return num_labeled >= FOLDS
 
 
-def cross_fit_linear(
-    features: np.ndarray,
-    rows: np.ndarray,
-    given_labels: np.ndarray,
-    num_classes: int,
-    right_prob: np.ndarray,
-    *,
-    seed: int,
-) -> np.ndarray:
-    """Predict each labeled sample by a logistic regression that was trained on the other folds.
+def prepare_linear(
+    features: np.ndarray, rows: np.ndarray, num_classes: int, *, seed: int
+) -> CrossFittedLinear | None:
+    """Prepare logistic regressions that predict each labeled sample after training on other folds.
 
     Parameters
     ----------
     features
-        ``(N, D)`` float32, maybe memory-mapped.
+        ``(N, D)`` floats, maybe memory-mapped.
     rows
         ``(L,)`` int64, the labeled samples.
-    given_labels
-        ``(L,)`` int64 in 0..C-1.
     num_classes
         C.
-    right_prob
-        ``(L,)`` in [0, 1], weight of each label in training.
     seed
         Seed of the folds.
 
     Returns
     -------
-    np.ndarray
-        ``(L, C)`` float32, rows sum to 1; 0 for a class that the training folds lack. Uniform where
-        there are fewer samples than folds, too few per class, or only one class in the other folds.
-    """
-    size = len(rows)
-    even = np.broadcast_to(np.float32(1.0 / num_classes), (size, num_classes))  # takes no memory
-    most = _most_training_samples(features, size, num_classes)
-    if most is None:
-        return even
-    probs = even.copy()
-    shuffled = np.random.default_rng(seed).permutation(size)
-    scaler = StandardScaler().fit(features[rows[np.sort(shuffled[:most])]])
-    # Features may lie in a file that is larger than memory.
-    step = max(1, BLOCK_VALUES // features.shape[1])
-    for _, fold in KFold(FOLDS).split(shuffled):
-        in_fold = np.zeros(size, dtype=bool)
-        in_fold[shuffled[fold]] = True
-        train = np.sort(shuffled[~in_fold[shuffled]][:most])
-        if len(np.unique(given_labels[train])) < 2:
-            continue
-        classifier = LogisticRegression(C=STRENGTH, max_iter=MAX_ITERATIONS)
-        with warnings.catch_warnings():
-            # Convergence is not needed: the probabilities are calibrated later.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            classifier.fit(
-                scaler.transform(features[rows[train]]),
-                given_labels[train],
-                sample_weight=right_prob[train],
-            )
-        test = np.flatnonzero(in_fold)
-        probs[test] = 0.0
-        for start in range(0, len(test), step):
-            part = test[start : start + step]
-            predicted = classifier.predict_proba(scaler.transform(features[rows[part]]))
-            probs[np.ix_(part, classifier.classes_)] = predicted
-    return probs
-
-
-def prepare_wide(
-    features: np.ndarray, rows: np.ndarray, num_classes: int, *, seed: int
-) -> WideLinear | None:
-    """Prepare the logistic regressions of `cross_fit_linear` for very many features.
-
-    The parameters are those of `cross_fit_linear`. Returns None where the features are not so many, or
-    no logistic regression is trained.
+    CrossFittedLinear or None
+        None where there are fewer samples than folds, or too few per class among those that can be
+        trained on.
     """
     most = _most_training_samples(features, len(rows), num_classes)
-    if features.shape[1] <= EXACT_FEATURES or most is None:
+    if most is None:
         return None
-    return WideLinear(
-        features, rows, num_classes, seed=seed, folds=FOLDS, most=most, strength=STRENGTH
-    )
+    return CrossFittedLinear(features, rows, num_classes, seed=seed, folds=FOLDS, most=most)
 
 
 def _most_training_samples(features: np.ndarray, size: int, num_classes: int) -> int | None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.sources.manifest import Verified, are_few
 from labelaudit.suspects.cross_fitting import OutOfSample, cross_fit_classifiers
@@ -49,6 +47,8 @@ class LabelEvidence:
         In [0, 1], weight of cross-fitted classifiers in `oos_probs`.
     sharpness
         Sharpness of `oos_probs`, or None; see `cross_fitting.OutOfSample`.
+    neighbors
+        Neighbors in the features, or None; see `cross_fitting.OutOfSample`.
     """
 
     posterior: np.ndarray
@@ -59,6 +59,7 @@ class LabelEvidence:
     guider_prob: np.ndarray
     mixing_weight: float = 0.0
     sharpness: float | None = None
+    neighbors: np.ndarray | None = None
 
 
 def collect_evidence(
@@ -122,6 +123,7 @@ def collect_evidence(
         guider_prob=means.guider_prob,
         mixing_weight=oos.mixing_weight,
         sharpness=oos.sharpness,
+        neighbors=oos.neighbors,
     )
 
 
@@ -165,7 +167,9 @@ def average_neighbors(
     reference = draw(reference, MAX_REFERENCE, seed)
     if num_neighbors is None:
         num_neighbors = default_neighbors(len(reference), num_classes, MAX_NEIGHBORS)
-    search = search_among(embeddings[reference], min(num_neighbors + 1, len(reference)), device)
+    search = search_among(
+        embeddings[reference], min(num_neighbors + 1, len(reference)), device or torch.device("cpu")
+    )
     result = np.empty((len(queries), num_classes), dtype=np.float32)
     step = max(1, AVERAGED_VALUES // (num_classes * (num_neighbors + 1)))
     for start in range(0, len(queries), QUERIES_PER_BLOCK):
@@ -184,7 +188,7 @@ def average_neighbors(
 
 
 def search_among(
-    points: np.ndarray, count: int, device: torch.device | None = None
+    points: np.ndarray, count: int, device: torch.device
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Make a function that finds the nearest points.
 
@@ -195,23 +199,13 @@ def search_among(
     count
         k, at most R.
     device
-        Where to search; by default the CPU, by scikit-learn.
+        Where to search.
 
     Returns
     -------
     callable
         From queries ``(Q, d)`` float32 to ``(Q, k)`` int64 in 0..R-1, nearest first.
     """
-    if device is None or device.type == "cpu":
-        index = NearestNeighbors(n_neighbors=count).fit(points)
-        return partial(index.kneighbors, return_distance=False)
-    return search_on(points, count, device)
-
-
-def search_on(
-    points: np.ndarray, count: int, device: torch.device
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Make a function that finds the nearest points on a device; see `search_among`."""
     center = points.mean(axis=0)  # products of large numbers would hide small distances
     known = torch.from_numpy(points - center).to(device)
 

@@ -28,6 +28,9 @@ MIN_NEIGHBORS = 5
 # Number of values in memory at a time, 128 MiB of them.
 BLOCK_VALUES = 1 << 25
 MIN_NORM = 1e-12
+# On a CPU, so many queries are compared with all points at a time: larger products do not fit into its
+# cache. The points are searched in groups of the second size.
+CPU_QUERIES, GROUP = 256, 64
 
 
 @dataclass(frozen=True)
@@ -129,15 +132,55 @@ def nearest(
     tuple
         The slice of queries, and ``(B, k)`` int64 in 0..R-1, nearest first.
     """
-    squares = points.square().sum(1)  # (R,)
+    table = _Table.of(points)
     step = max(1, min(most, BLOCK_VALUES // len(points)))
+    if points.device.type == "cpu":
+        step = min(step, CPU_QUERIES)
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
-        closeness = 2 * queries[part] @ points.T - squares  # (B, R), falls as the distance grows
-        mine = torch.from_numpy(own[part]).to(points.device)
+        yield part, table.search(queries[part], own[part], num_neighbors).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Points in groups, so that the nearest ones are found without sorting all of them.
+
+    Attributes
+    ----------
+    columns
+        ``(s, G · W)``, the points, filled up with zeros to G groups of W.
+    offsets
+        ``(G · W,)``, minus their squared lengths; minus infinity where there is no point.
+    """
+
+    columns: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def of(cls, points: Tensor) -> _Table:
+        size = len(points)
+        padded = -(-size // GROUP) * GROUP
+        columns = points.new_zeros(points.shape[1], padded)
+        columns[:, :size] = points.T
+        offsets = points.new_full((padded,), -torch.inf)
+        offsets[:size] = -points.square().sum(1)
+        return cls(columns, offsets)
+
+    def search(self, queries: Tensor, own: np.ndarray, num_neighbors: int) -> Tensor:
+        """Return ``(B, k)`` int64, nearest first; see `nearest`."""
+        # It falls as the distance grows: (B, G · W).
+        closeness = torch.addmm(self.offsets, queries, self.columns, alpha=2)
+        mine = torch.from_numpy(own).to(queries.device)
         here = torch.nonzero(mine >= 0).squeeze(1)
         closeness[here, mine[here]] = -torch.inf
-        yield part, closeness.topk(num_neighbors, dim=1).indices.cpu().numpy()
+        groups = closeness.view(len(queries), -1, GROUP)
+        if groups.shape[1] <= num_neighbors:
+            return closeness.topk(num_neighbors, dim=1).indices
+        # The k nearest points lie in the k groups whose nearest points are nearest.
+        chosen = groups.amax(2).topk(num_neighbors, dim=1).indices  # (B, k)
+        candidates = groups.gather(1, chosen[:, :, None].expand(-1, -1, GROUP)).flatten(1)
+        place = candidates.topk(num_neighbors, dim=1).indices
+        return chosen.gather(1, place // GROUP) * GROUP + place % GROUP
 
 
 def draw(rows: np.ndarray, most: int, seed: int) -> np.ndarray:

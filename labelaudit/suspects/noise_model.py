@@ -39,6 +39,8 @@ from labelaudit.suspects.sparse_noise import SparseNoiseModel, fit_sparse_noise_
 # Number of probabilities in a fit, and the smallest number of samples per class. Where these would be
 # more probabilities, a sparse transition matrix is fitted to the last number of condensed ones.
 FIT_VALUES, FIT_SAMPLES_PER_CLASS, SPARSE_FIT_VALUES = 2_000_000, 20, 500_000
+# Largest number of samples in a fit; with many classes there are fewer.
+FIT_SAMPLES = 20_000
 ROUNDS, STEPS_PER_ROUND = 24, 5
 TOLERANCE = 1e-5  # of the noise rate between rounds
 # Pseudo-counts, in labels: a class's share of wrong labels is drawn towards that of all classes, and
@@ -194,7 +196,7 @@ def fit_transition_matrix(
         Seed of the draw of samples that the model is fitted to, where there are very many.
     """
     total, classes = oos_probs.shape
-    most = FIT_VALUES // classes
+    most = min(FIT_SAMPLES, FIT_VALUES // classes)
     if total > most:
         rows = draw(np.arange(total), most, seed)
         oos_probs, given_labels = oos_probs[rows], given_labels[rows]

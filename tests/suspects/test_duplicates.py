@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.neighbors import NearestNeighbors
 
 from labelaudit.suspects import duplicates as duplicates_module
 from labelaudit.suspects import nearest as nearest_module
@@ -172,3 +173,18 @@ def test_features_most_of_which_are_constant_are_searched() -> None:
     labels = np.zeros(1000, np.int64)
     labels[600] = 1
     assert pairs(find(points, labels)) == {("s5", "s600")}
+
+
+def test_neighbors_that_are_known_are_not_searched_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = cloud(300, 80)
+    points[7] = points[150] + 0.01
+    labels = np.random.default_rng(3).integers(0, 2, 300)
+    labels[[7, 150]] = 0, 1
+    searched = find(points, labels)
+    known = NearestNeighbors(n_neighbors=11).fit(points).kneighbors(points)[1][:, 1:]
+    monkeypatch.setattr(duplicates_module, "nearest", None)
+    found = find(points, labels, neighbors=known)
+    pd.testing.assert_frame_equal(searched, found)
+    assert found[["sample_id_a", "sample_id_b", "kind"]].to_numpy().tolist() == [
+        ["s7", "s150", "near"]
+    ]

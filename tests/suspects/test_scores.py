@@ -10,7 +10,7 @@ from labelaudit.suspects.label_evidence import (
     LabelEvidence,
     average_neighbors,
     collect_evidence,
-    search_on,
+    search_among,
 )
 from labelaudit.suspects.scores import score_labels
 
@@ -31,7 +31,7 @@ def test_neighbors_are_the_same_wherever_they_are_looked_for():
     rng = np.random.default_rng(2)
     points = (100 + rng.normal(size=(300, 8))).astype(np.float32)  # far from the origin
     queries = points[:50] + np.float32(0.1)
-    found = search_on(points, 6, torch.device("cpu"))(queries)
+    found = search_among(points, 6, torch.device("cpu"))(queries)
     distances = ((queries[:, None] - points[None]) ** 2).sum(2)
     np.testing.assert_array_equal(found, distances.argsort(1)[:, :6])
 

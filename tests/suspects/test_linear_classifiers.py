@@ -3,11 +3,10 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from labelaudit.suspects import nearest
-from labelaudit.suspects.feature_classifiers import cross_fit_linear, prepare_wide
-from labelaudit.suspects.wide_linear import WideLinear
+from labelaudit.suspects import linear_classifiers
+from labelaudit.suspects.linear_classifiers import STRENGTH, CrossFittedLinear
 
-CLASSES, STRENGTH = 4, 0.003
+CLASSES = 4
 
 
 def samples(size: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -25,18 +24,16 @@ def samples(size: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_each_fold_is_predicted_as_by_scikit_learn(size, width, most):
     features, labels, weight = samples(size, width)
     kept = features.copy()
-    wide = WideLinear(
-        features, np.arange(size), CLASSES, seed=0, folds=5, most=most, strength=STRENGTH
-    )
+    linear = CrossFittedLinear(features, np.arange(size), CLASSES, seed=0, folds=5, most=most)
     for _ in range(4):  # each fit continues the one before
-        probs = wide.predict(labels, weight)
+        probs = linear.predict(labels, weight)
     assert np.array_equal(features, kept)
-    drawn = wide.training_samples
+    drawn = linear.training_samples
     scaled = StandardScaler().fit(features[drawn]).transform(features).astype(np.float64)
     for fold in range(5):
-        train = drawn[wide.fold_of[drawn] != fold]
+        train = drawn[linear.fold_of[drawn] != fold]
         assert len(train) <= most
-        here = wide.fold_of == fold
+        here = linear.fold_of == fold
         classifier = LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-8)
         classifier.fit(scaled[train], labels[train], sample_weight=weight[train])
         wanted = classifier.predict_proba(scaled[here])
@@ -47,27 +44,22 @@ def test_a_class_that_training_folds_lack_has_probability_zero():
     features, labels, weight = samples(60, 80)
     labels = np.where(labels == 3, 0, labels)
     labels[7] = 3
-    wide = WideLinear(features, np.arange(60), CLASSES, seed=0, folds=5, most=99, strength=STRENGTH)
-    probs = wide.predict(labels, weight)
+    linear = CrossFittedLinear(features, np.arange(60), CLASSES, seed=0, folds=5, most=99)
+    probs = linear.predict(labels, weight)
     assert probs.sum(1) == pytest.approx(1, abs=1e-5)
-    same_fold = wide.fold_of == wide.fold_of[7]
+    same_fold = linear.fold_of == linear.fold_of[7]
     assert (probs[same_fold, 3] == 0).all()
     assert (probs[~same_fold, 3] > 0).all()
 
 
-def test_very_many_features_are_judged_as_well(monkeypatch):
-    # Both ways at a size where both work: the same order of labels, up to the smaller number of steps.
-    features, labels, weight = samples(500, 300)
-    given = labels.copy()
-    given[:50] = (given[:50] + 1) % CLASSES
-    rows = np.arange(500)
-    usual = cross_fit_linear(features, rows, given, CLASSES, weight, seed=0)
-    assert prepare_wide(features, rows, CLASSES, seed=0) is None
-    monkeypatch.setattr("labelaudit.suspects.feature_classifiers.EXACT_FEATURES", 200)
-    wide = prepare_wide(features, rows, CLASSES, seed=0)
-    wide.predict(given, weight)
-    together = wide.predict(given, weight)
-    assert nearest.EXACT_FEATURES > 1000
-    assert np.corrcoef(usual[rows, given], together[rows, given])[0, 1] > 0.98
-    right = [(probs.argmax(1) == labels).mean() for probs in (usual, together)]
-    assert right[1] >= right[0] - 0.01
+def test_blocks_and_half_precision_change_nothing_that_matters(monkeypatch):
+    features, labels, weight = samples(400, 60)
+    rows = np.arange(400)
+    usual = CrossFittedLinear(features, rows, CLASSES, seed=0, folds=5, most=200)
+    probs = usual.predict(labels, weight)
+    monkeypatch.setattr(linear_classifiers, "FITTED_VALUES", 5 * CLASSES * 7)
+    monkeypatch.setattr(linear_classifiers, "BLOCK_VALUES", 60 * 9)
+    half = features.astype(np.float16)
+    for given in (features, half):
+        linear = CrossFittedLinear(given, rows, CLASSES, seed=0, folds=5, most=200)
+        np.testing.assert_allclose(linear.predict(labels, weight), probs, atol=2e-3)
