@@ -25,7 +25,7 @@ MIN_EXPLAINED = 10
 ENTROPY_PER_CLASS = 0.005
 MAX_ENTROPY_WEIGHT = 0.1
 # See `few_epochs`. Chosen on CIFAR-10 with EfficientNet-Lite0: docs/explanation/research-log.md.
-FEW_STEPS = 100
+FEW_STEPS = 120
 # See `affordable_epochs`.
 MANY_CLASSES, MOST_PREDICTED, FEWEST_EPOCHS = 2000, 1_000_000_000, 5
 

@@ -39,7 +39,7 @@ SEARCHED = 50_000
 FEWEST_FEATURES = 64
 READ_ROWS = 4096  # number of samples whose distances are measured at a time
 
-# Places ``(B,)`` of samples among those that are searched, and ``(B, k)`` of their neighbors, in blocks.
+# Places ``(B,)`` of samples among those searched, and ``(B, k)`` of their neighbors, in blocks.
 Found = Iterator[tuple[np.ndarray, np.ndarray]]
 # From the places ``(M,)`` of samples to their neighbors.
 Search = Callable[[np.ndarray], Found]

@@ -24,7 +24,7 @@ from labelaudit.suspects.nearest import BLOCK_VALUES
 # Inverse strength of the penalty, and numbers of iterations. The data that they were chosen on are in
 # docs/explanation/research-log.md.
 STRENGTH = 0.003
-FIRST_ITERATIONS, ITERATIONS = 12, 25
+FIRST_ITERATIONS, ITERATIONS = 6, 12
 LEAST_VARIANCE = 1e-6  # share of the largest; smaller ones are rounding errors
 # Number of predicted probabilities, of all folds, in memory at a time while classifiers are fitted.
 FITTED_VALUES = 1 << 20

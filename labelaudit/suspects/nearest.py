@@ -30,7 +30,7 @@ BLOCK_VALUES = 1 << 25
 MIN_NORM = 1e-12
 # On a CPU, so many queries are compared with all points at a time: larger products do not fit into its
 # cache. The points are searched in groups of the second size.
-CPU_QUERIES, GROUP = 256, 64
+CPU_QUERIES, GROUP = 512, 64
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,12 @@ def nearest(
     step = max(1, min(most, BLOCK_VALUES // len(points)))
     if points.device.type == "cpu":
         step = min(step, CPU_QUERIES)
+    # One buffer for all blocks: fresh memory would take as long as the products.
+    buffer = points.new_empty(min(step, len(queries)), len(table.offsets))
     for start in range(0, len(queries), step):
         part = slice(start, start + step)
-        yield part, table.search(queries[part], own[part], num_neighbors).cpu().numpy()
+        found = table.search(queries[part], own[part], num_neighbors, buffer)
+        yield part, found.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -166,10 +169,12 @@ class _Table:
         offsets[:size] = -points.square().sum(1)
         return cls(columns, offsets)
 
-    def search(self, queries: Tensor, own: np.ndarray, num_neighbors: int) -> Tensor:
+    def search(
+        self, queries: Tensor, own: np.ndarray, num_neighbors: int, buffer: Tensor
+    ) -> Tensor:
         """Return ``(B, k)`` int64, nearest first; see `nearest`."""
-        # It falls as the distance grows: (B, G · W).
-        closeness = torch.addmm(self.offsets, queries, self.columns, alpha=2)
+        closeness = buffer[: len(queries)]  # (B, G · W), falls as the distance grows
+        torch.addmm(self.offsets, queries, self.columns, alpha=2, out=closeness)
         mine = torch.from_numpy(own).to(queries.device)
         here = torch.nonzero(mine >= 0).squeeze(1)
         closeness[here, mine[here]] = -torch.inf
