@@ -45,7 +45,7 @@ LOW_LIKELIHOOD, HIGH_LIKELIHOOD = 0.3, 0.6
 # From this number of labels per class on, the mixing weight is at its maximum. Whether the classifiers
 # know enough is tried on this number of samples.
 MANY_LABELS_PER_CLASS = math.ceil(HALF_WEIGHT_LABELS * MAX_MIXING_WEIGHT / (1 - MAX_MIXING_WEIGHT))
-PROBED_SAMPLES = 5000
+PROBED_SAMPLES = 3000
 # Both classifiers make some of the same mistakes, so that they agree with each other more often than
 # with the truth. The exponent that they show is too large by this factor (CIFAR-10,
 # EfficientNet-Lite0, six kinds of labels: 1.03 to 1.12).
@@ -67,15 +67,11 @@ class OutOfSample:
         two classifiers. None if it cannot be estimated.
     mixing_weight
         Weight of the classifiers in `probs`, in [0, 1]; the rest is that of the given probabilities.
-    neighbors
-        ``(L, k)`` int64 in 0..L-1, from `find_neighbors`; None if they were not searched, or not among
-        all samples.
     """
 
     probs: np.ndarray
     sharpness: float | None = None
     mixing_weight: float = 0.0
-    neighbors: np.ndarray | None = None
 
 
 def cross_fit_classifiers(
@@ -84,6 +80,7 @@ def cross_fit_classifiers(
     base_probs: np.ndarray,
     *,
     seed: int,
+    neighbors: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
     advance: Callable[[str], object] = lambda step: None,
@@ -100,6 +97,8 @@ def cross_fit_classifiers(
         ``(L, C)``, rows sum to 1. In the first round they decide how much each label is trusted.
     seed
         Seed of the folds, and of the draw of samples where there are very many.
+    neighbors
+        ``(L, k)`` int64 in 0..L-1, from `find_neighbors`; by default they are searched.
     device
         Where neighbors are searched; by default the CPU.
     verified
@@ -121,10 +120,10 @@ def cross_fit_classifiers(
         return OutOfSample(base_probs)
     labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
     max_weight = min(MAX_MIXING_WEIGHT, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
-    advance("finding similar samples")
-    neighbors = find_neighbors(
-        features, rows, num_classes, seed=seed, device=device or torch.device("cpu")
-    )
+    if neighbors is None:
+        advance("finding similar samples")
+        cpu = torch.device("cpu")
+        neighbors = find_neighbors(features, rows, num_classes, seed=seed, device=device or cpu)
     classifiers = prepare_linear(features, rows, num_classes, seed=seed)
     probs: ClassProbs = base_probs
     mixing_weight = 0.0
@@ -150,8 +149,12 @@ def cross_fit_classifiers(
         mixing_weight = max_weight * float(np.clip(quality, 0.0, 1.0))
         probs = mixture(base_probs, oos_probs, mixing_weight)
     sharpness = estimate_sharpness(linear, votes, probs, given_labels, seed=seed)
-    searched_all = len(rows) <= MAX_REFERENCE
-    return OutOfSample(whole(probs), sharpness, mixing_weight, neighbors if searched_all else None)
+    return OutOfSample(whole(probs), sharpness, mixing_weight)
+
+
+def has_many_labels(num_labeled: int, num_classes: int) -> bool:
+    """Whether there are so many labels per class that classifiers may have their full weight."""
+    return num_labeled >= MANY_LABELS_PER_CLASS * num_classes
 
 
 def classifiers_suffice(
@@ -174,7 +177,7 @@ def classifiers_suffice(
         Seed of the sample and of the folds.
     """
     rows = np.flatnonzero(noisy_labels >= 0)
-    if len(rows) < MANY_LABELS_PER_CLASS * num_classes:
+    if not has_many_labels(len(rows), num_classes):
         return False
     rows = draw(rows, PROBED_SAMPLES, seed)
     labels = noisy_labels[rows]

@@ -14,9 +14,13 @@ import numpy as np
 import torch
 
 from labelaudit.sources.manifest import Verified, are_few
-from labelaudit.suspects.cross_fitting import OutOfSample, cross_fit_classifiers
+from labelaudit.suspects.cross_fitting import (
+    OutOfSample,
+    cross_fit_classifiers,
+    has_many_labels,
+)
 from labelaudit.suspects.epoch_means import EpochMeans
-from labelaudit.suspects.feature_classifiers import enough_labels
+from labelaudit.suspects.feature_classifiers import enough_labels, find_neighbors
 from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
 
 MAX_NEIGHBORS = 30
@@ -37,8 +41,8 @@ class LabelEvidence:
         ``(L,)`` float64 in [0, 1], mean over epochs of `epoch_means.posterior_wrong`.
     oos_probs
         ``(L, C)`` float32, rows sum to 1, class probabilities that do not depend on the sample's own
-        label: the guider's, averaged over the sample's neighbors; mixed with those of classifiers
-        where `mixing_weight` is above 0.
+        label: the guider's, averaged over the sample's neighbors in the embedding, or in the features
+        where these have many labels; mixed with those of classifiers where `mixing_weight` is above 0.
     epsilon, epsilon_mean
         ``(L,)`` in [0, 1], ε of the last epoch, and its mean over epochs.
     learner_prob, guider_prob
@@ -48,7 +52,8 @@ class LabelEvidence:
     sharpness
         Sharpness of `oos_probs`, or None; see `cross_fitting.OutOfSample`.
     neighbors
-        Neighbors in the features, or None; see `cross_fitting.OutOfSample`.
+        ``(L, k)`` int64 in 0..L-1, nearest labeled samples in the features, from `find_neighbors`. None
+        if they were not searched, or not among all samples.
     """
 
     posterior: np.ndarray
@@ -97,20 +102,28 @@ def collect_evidence(
         Called before each step with what it does.
     """
     labeled = np.flatnonzero(noisy_labels >= 0)
-    mostly_unlabeled = len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels)
-    reference = (
-        np.flatnonzero(noisy_labels < 0) if mostly_unlabeled else np.arange(len(noisy_labels))
-    )
-    probs = average_neighbors(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
-    oos = OutOfSample(probs)
     few = are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled))
+    num_classes = pred_probs.shape[1]
+    neighbors = None
     if features is not None and not few:
+        advance("finding similar samples")
+        cpu = torch.device("cpu")
+        neighbors = find_neighbors(features, labeled, num_classes, seed=seed, device=device or cpu)
+    if neighbors is not None and has_many_labels(len(labeled), num_classes):
+        # The networks have little weight then, and need no neighbors of their own.
+        probs = average_rows(pred_probs, labeled[neighbors])
+    else:
+        probs = _average_in_embedding(
+            embeddings, pred_probs, noisy_labels, seed=seed, device=device
+        )
+    oos = OutOfSample(probs)
+    if features is not None and neighbors is not None:
         oos = cross_fit_classifiers(
             features,
             noisy_labels,
             probs,
             seed=seed,
-            device=device,
+            neighbors=neighbors,
             verified=verified,
             advance=advance,
         )
@@ -123,8 +136,32 @@ def collect_evidence(
         guider_prob=means.guider_prob,
         mixing_weight=oos.mixing_weight,
         sharpness=oos.sharpness,
-        neighbors=oos.neighbors,
+        neighbors=neighbors if len(labeled) <= MAX_REFERENCE else None,
     )
+
+
+def _average_in_embedding(
+    embeddings: np.ndarray,
+    pred_probs: np.ndarray,
+    noisy_labels: np.ndarray,
+    *,
+    seed: int,
+    device: torch.device | None,
+) -> np.ndarray:
+    """Average class probabilities over the neighbors of each labeled sample, ``(L, C)``."""
+    labeled = np.flatnonzero(noisy_labels >= 0)
+    reference = np.arange(len(noisy_labels))
+    if len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels):
+        reference = np.flatnonzero(noisy_labels < 0)
+    return average_neighbors(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
+
+
+def average_rows(pred_probs: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Average class probabilities ``(N, C)`` over some rows ``(M, k)`` each: ``(M, C)`` float32."""
+    total = np.zeros((len(found), pred_probs.shape[1]), dtype=np.float32)
+    for rows in found.T:
+        total += pred_probs[rows]
+    return np.asarray(total / np.float32(found.shape[1]))
 
 
 def average_neighbors(
