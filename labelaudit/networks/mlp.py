@@ -8,7 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from labelaudit.networks.autoencoder import Decoder, Encoder, ImageShape
-from labelaudit.networks.layers import mlp
+from labelaudit.networks.layers import QuickDropout, mlp
 from labelaudit.networks.standardize import PixelStatistics, Standardize
 
 # The encoder "features": width of z_a, width of the hidden layers, and the share of the features that
@@ -50,7 +50,7 @@ class FeatureEncoder(Encoder):
         self.za_shape = (FEATURE_ZA,)
         self.net = nn.Sequential(
             Standardize(statistics),
-            nn.Dropout(FEATURE_DROPOUT),
+            QuickDropout(FEATURE_DROPOUT),
             nn.Flatten(),
             mlp(math.prod(image_shape), FEATURE_HIDDEN, 2 * FEATURE_ZA),
         )

@@ -17,7 +17,9 @@ from labelaudit.networks.encoders import (
     reconstructed_size,
     training_shift,
 )
+from labelaudit.networks.layers import QuickDropout
 from labelaudit.networks.standardize import PixelStatistics, Standardize
+from labelaudit.training.device import seeded
 
 
 def test_statistics_of_pixels_and_of_features_standardize_them():
@@ -107,3 +109,17 @@ def test_images_that_are_too_small_are_refused(name):
     if smallest > 1:
         with pytest.raises(OptionError, match=f"too small for the encoder {name}.*{smallest} pix"):
             choose_encoder(name, (3, 40, smallest - 1), 9, "cpu")
+
+
+@pytest.mark.parametrize("shape", [(200, 333, 1, 1), (3, 5)])
+def test_quick_dropout_drops_as_dropout_does(shape):
+    values = torch.ones(shape)
+    layer = QuickDropout(0.25)
+    with seeded(torch.device("cpu"), 0, 0):
+        dropped = layer(values)
+    with seeded(torch.device("cpu"), 0, 0):
+        assert torch.equal(dropped, layer(values))
+    assert ((dropped == 0) | ((dropped - 4 / 3).abs() < 1e-6)).all()
+    if values.numel() > 1000:
+        assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.005)
+    assert torch.equal(layer.eval()(values), values)
