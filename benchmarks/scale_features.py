@@ -6,9 +6,9 @@
 Features are 768 numbers per sample in float16, in a .npy file. They are Gaussian clusters of ten
 classes, and a fifth of the labels name another class. The command line scans them in its own process
 with its defaults. Anonymous memory is Linux's RssAnon, which does not include mapped files. It is read
-five times per second. Finished runs are kept in results/scale_features.csv, and scale_features.md beside
-it is written from them; --again measures them again. Needs Linux, and 6 GiB of disk for 1,000,000
-samples.
+five times per second. Finished runs are kept in results/scale_features.csv, and scale_features.md
+beside it is written from them; --again measures them again. Needs Linux, and 6 GiB of disk for
+1,000,000 samples.
 """
 
 from __future__ import annotations
@@ -133,7 +133,8 @@ def report(done: pd.DataFrame) -> str:
         f"The whole command `labelaudit scan --features` on {FEATURES} features per sample, float16 in"
         f" a .npy file, {CLASSES} Gaussian classes with a fifth of the labels wrong, seed {SEED}."
         " Anonymous memory is the largest RssAnon of the process; the largest of each part is in"
-        " brackets after its seconds. The load is that of the machine before the run, 0 for an idle one.",
+        " brackets after its seconds. The load is that of the machine before the run, 0 for an idle"
+        " one.",
         "",
         f"| samples | seconds | CPU seconds | anonymous MiB | {' | '.join(parts)} | run folder, MiB |"
         " F1 | load | commit, hardware |",
