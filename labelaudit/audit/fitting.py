@@ -122,7 +122,6 @@ def fit_plan(
     labelaudit.training.distributed.ProcessDone
         In every process but process 0, when its share of the work is done.
     """
-    images = plan.training_images()
     fine_tuning = plan.inputs.fine_tuning
     pretrained = None if fine_tuning is None else fine_tuning.weights
 
@@ -130,11 +129,13 @@ def fit_plan(
         with seeded(plan.device, plan.options.seed, 0):
             return plan.build(plan.config, plan.device, pretrained)
 
-    plan, compiled = _choose_step(plan, images, new_method, reporter)
-    method = new_method()
-    if compiled:
-        method.compile()
-    method.distribute()
+    with reporter.bar("preparing the networks"):
+        images = plan.training_images()
+        plan, compiled = _choose_step(plan, images, new_method, reporter)
+        method = new_method()
+        if compiled:
+            method.compile()
+        method.distribute()
     record = _EpochRecord(plan, images, files.history, reporter)
 
     def after(epoch: int) -> str | None:
