@@ -103,10 +103,13 @@ class Bars:
 
 
 class ConsoleReporter(Reporter):
-    """Shows lines on a rich console, and bars if it is a terminal or a notebook."""
+    """Shows lines on a rich console, and bars if it is a terminal or a notebook.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Elsewhere long work says a line now and then. `clock` returns the time in seconds.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
 
     def say(self, text: str) -> None:
         """See `Reporter.say`."""
@@ -123,9 +126,9 @@ class ConsoleReporter(Reporter):
         self, text: str, total: int | None = None, done: int = 0, rest: Rest | None = None
     ) -> Iterator[Bar]:
         """See `Reporter.bar`."""
-        count = Countdown(total, done)
+        count = Countdown(total, done, self.clock)
         if not is_interactive(self.console):
-            yield _Lines(self.say, text, count, rest or count.rest)
+            yield _Lines(self, text, count, rest or count.rest)
             return
         columns = (
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
@@ -218,9 +221,9 @@ class _TimeColumn(ProgressColumn):
 class _Lines:
     """Progress in lines, where there is no terminal: few of them, and none about short work."""
 
-    def __init__(self, say: Callable[[str], None], text: str, count: Countdown, rest: Rest) -> None:
-        self._say, self._text, self._count, self._rest = say, text, count, rest
-        self._next = time.monotonic() + FIRST_LINE_SECONDS
+    def __init__(self, reporter: ConsoleReporter, text: str, count: Countdown, rest: Rest) -> None:
+        self._reporter, self._text, self._count, self._rest = reporter, text, count, rest
+        self._next = reporter.clock() + FIRST_LINE_SECONDS
         self._said: tuple[float, Range] | None = None
 
     def advance(self, steps: int = 1) -> None:
@@ -230,13 +233,13 @@ class _Lines:
     def reach(self, done: int) -> None:
         """Note how many steps are done, and say a line if one is due."""
         self._count.reach(done)
-        now = time.monotonic()
+        now = self._reporter.clock()
         if now < self._next:
             return
         rest = self._rest()
         if rest is None or self._count.total is None or not self._is_news(rest, now):
             return
-        self._say(f"{self._text}: {done:,} of {self._count.total:,}, {rest} left.")
+        self._reporter.say(f"{self._text}: {done:,} of {self._count.total:,}, {rest} left.")
         self._said = now, rest
         self._next = now + QUIET_SECONDS
 
