@@ -16,8 +16,9 @@ SHORTEST_WINDOW, WINDOW_SHARE, LONGEST_WINDOW = 0.5, 0.05, 10.0
 # Number of windows after which a window counts half, and number of windows that are kept.
 HALF_LIFE, KEPT_WINDOWS = 8, 40
 # If as many windows in a row were slower by this factor than those before, or faster, then the machine
-# has become busy or idle, and the windows before are forgotten.
-CHANGED_WINDOWS, CHANGE = 3, 1.5
+# has become busy or idle, and the windows before are forgotten. It may change back: the range reaches
+# towards the pace before, half as far after each number of windows.
+CHANGED_WINDOWS, CHANGE, CHANGE_BACK = 3, 1.5, 4
 # Standard deviation of the logarithm of the pace before anything was measured. It shrinks with the
 # number of windows. The spread of the windows is added.
 FIRST_SPREAD = 0.7
@@ -115,6 +116,7 @@ class Pace:
         self._open = _Window(0.0, 0.0)
         self._count, self._elapsed = 0, 0.0
         self._at_once = 1.0
+        self._before: float | None = None  # pace before the last change
 
     def add(self, items: float, seconds: float) -> None:
         """Add some items, which were finished in these seconds."""
@@ -143,6 +145,7 @@ class Pace:
         if min(paces) > CHANGE * usual or max(paces) < usual / CHANGE:
             self._windows = last
             self._count = len(last)
+            self._before = usual
 
     def of(self, items: float, waiting: float = 0.0) -> Range | None:
         """Return how long some items will take; None before the first ones were measured.
@@ -174,7 +177,11 @@ class Pace:
         lasting = LASTING_SHARE + (1 - LASTING_SHARE) / total
         spread = math.sqrt(FIRST_SPREAD**2 / (1 + max(self._count, 1)) + variance / total * lasting)
         middle = max(0.0, items * pace - min(waiting, expected))
-        return Range(middle * math.exp(-spread), middle * math.exp(spread))
+        low, high = middle * math.exp(-spread), middle * math.exp(spread)
+        if self._before is not None:
+            back = (self._before / pace) ** (0.5 ** (self._count / CHANGE_BACK))
+            low, high = low * min(1.0, back), high * max(1.0, back)
+        return Range(low, high)
 
     @property
     def well_known(self) -> bool:

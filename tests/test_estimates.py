@@ -69,7 +69,7 @@ def test_a_machine_that_becomes_busy_or_idle_is_noticed(first, second):
     assert holds(rest, left)
     assert not is_narrow(rest)
     assert all(
-        rest.high < 3 * left and rest.low > left / 3
+        rest.high < 4 * left and rest.low > left / 4
         for now, left, rest in steps
         if now > soon and left > 1.0
     )
