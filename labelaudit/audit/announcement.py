@@ -60,7 +60,7 @@ def shorter_ways(plan: AuditPlan, whole: Range) -> str | None:
     if plan.epochs > 1:
         ways.append(f"fewer epochs (`epochs={max(1, plan.epochs // 4)}`)")
     if plan.options.time_budget is None:
-        ways.append("`time_budget=5`, in minutes")
+        ways.append("a limit in minutes (`time_budget=5`)")
     if plan.device.type == "cpu":
         ways.append("a GPU")
     if not ways:
