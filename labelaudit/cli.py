@@ -14,7 +14,7 @@ from labelaudit.cli_review import add_review_commands
 from labelaudit.errors import OptionError
 from labelaudit.progress import plain
 from labelaudit.scan_summary import show_scan
-from labelaudit.terminal import check_exist, for_people, reporter, takes_scan_options
+from labelaudit.terminal import check_exist, for_people, loading, reporter, takes_scan_options
 from labelaudit.version import installed_version
 
 if TYPE_CHECKING:
@@ -75,8 +75,9 @@ def scan(
         check_exist(tables, "the features or predictions")
         progress = reporter(f"reading {source}")
 
-        from labelaudit.pipeline import scan as run_scan
-        from labelaudit.sources.file_tree import source_name
+        with loading(progress):
+            from labelaudit.pipeline import scan as run_scan
+            from labelaudit.sources.file_tree import source_name
 
         options["out"] = options["out"] or Path(f"labelaudit-{source_name(source)}")
         for name in ("pred_probs", "reviewed"):
@@ -126,7 +127,8 @@ def embed(
         _check_paths(source, labels)
         progress = reporter(f"reading {source}")
 
-        from labelaudit.features.embed import embed as run_embed
+        with loading(progress):
+            from labelaudit.features.embed import embed as run_embed
 
         run_embed(
             source,
@@ -163,8 +165,9 @@ def demo(
     with for_people(interrupted="Interrupted."):
         progress = reporter("making labels of digits wrong")
 
-        from labelaudit.benchmark.demo import corrupted_digits, write_digits
-        from labelaudit.pipeline import scan as run_scan
+        with loading(progress):
+            from labelaudit.benchmark.demo import corrupted_digits, write_digits
+            from labelaudit.pipeline import scan as run_scan
 
         seed = options["seed"]
         _check_least(0, seed=seed)
@@ -303,9 +306,10 @@ def evaluate(
         _check_least(2, batch_size=options["batch_size"])
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
-        from labelaudit.benchmark import evaluation
-        from labelaudit.benchmark.noise import Noise
-        from labelaudit.benchmark.score_files import score_file
+        with loading(progress):
+            from labelaudit.benchmark import evaluation
+            from labelaudit.benchmark.noise import Noise
+            from labelaudit.benchmark.score_files import score_file
 
         shares = _rates(rates)
         chosen = range(first_seed, first_seed + seeds) if seeds is not None else None

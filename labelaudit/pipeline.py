@@ -110,20 +110,21 @@ def scan(
                     )
                 review = open_review(settings.reviewed, None if folder is None else folder.path)
             files = None if settings.pred_probs is None else as_list(settings.pred_probs, labels)
-            data = read_samples(
-                source,
-                labels,
-                features=settings.features,
-                tabular=settings.tabular,
-                image_column=settings.image_column,
-                label_column=settings.label_column,
-                label_columns=settings.label_columns,
-                id_column=settings.id_column,
-                split=settings.split,
-                clean_label_column=settings.clean_label_column,
-                verified_column=settings.verified_column,
-                predictions=files,
-            )
+            with reporter.bar("reading the samples"):
+                data = read_samples(
+                    source,
+                    labels,
+                    features=settings.features,
+                    tabular=settings.tabular,
+                    image_column=settings.image_column,
+                    label_column=settings.label_column,
+                    label_columns=settings.label_columns,
+                    id_column=settings.id_column,
+                    split=settings.split,
+                    clean_label_column=settings.clean_label_column,
+                    verified_column=settings.verified_column,
+                    predictions=files,
+                )
         # The reviewed runs may exist only on the machine of process 0.
         review = distributed.share(review)
         if files is not None:
@@ -207,7 +208,8 @@ def _fit_and_write(
     checkpoint = None if folder is None else place / CHECKPOINT
     files = RunFiles(place / EPSILON_FOLDER, checkpoint, owner=temporary)
     auditor.fit_plan(plan, files, reporter, started=started)
-    result = auditor.result()
+    with reporter.bar("searching for duplicates"):
+        result = auditor.result()
     summary = result.summary
     options = summary.config["options"] | read_as
     summary = replace(

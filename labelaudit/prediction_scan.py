@@ -64,19 +64,21 @@ def scan_predictions(
         f" {manifest.num_classes} classes."
     )
     tell_verified(source, reporter)
-    predictions = check_predictions(
-        read_models(list(data.models)), manifest.noisy_labels, manifest.class_names, names
-    )
+    with reporter.bar("reading predictions"):
+        predictions = check_predictions(
+            read_models(list(data.models)), manifest.noisy_labels, manifest.class_names, names
+        )
     if data.features is not None:
         reporter.say("Cross-fitting classifiers on the features.")
-        predictions = add_features(
-            predictions,
-            data.features,
-            manifest.noisy_labels,
-            manifest.class_names,
-            seed=seed,
-            verified=verified,
-        )
+        with reporter.bar("cross-fitting classifiers"):
+            predictions = add_features(
+                predictions,
+                data.features,
+                manifest.noisy_labels,
+                manifest.class_names,
+                seed=seed,
+                verified=verified,
+            )
     warnings = [
         *source.warnings,
         *predictions.warnings,
@@ -86,15 +88,16 @@ def scan_predictions(
     for line in warnings:
         reporter.warn(line)
     reporter.say("Ranking the labels.")
-    assessed = assess_labels(
-        predictions,
-        manifest.noisy_labels,
-        manifest.class_names,
-        threshold=threshold,
-        seed=seed,
-        verified=verified,
-        votes=None if source.votes is None else source.votes.labels,
-    )
+    with reporter.bar("ranking the labels"):
+        assessed = assess_labels(
+            predictions,
+            manifest.noisy_labels,
+            manifest.class_names,
+            threshold=threshold,
+            seed=seed,
+            verified=verified,
+            votes=None if source.votes is None else source.votes.labels,
+        )
     samples = samples_table(
         manifest,
         assessed.scores,
@@ -104,7 +107,8 @@ def scan_predictions(
         clean_labels=source.clean_labels,
         votes=source.votes,
     )
-    duplicates = _duplicates(data, assessed.scores)
+    with reporter.bar("searching for duplicates"):
+        duplicates = _duplicates(data, assessed.scores)
     config: dict[str, Any] = {"pred_probs": list(names), "features": data.features is not None}
     if source.votes is not None:
         config["label_columns"] = list(source.votes.annotators)

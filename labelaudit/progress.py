@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+from labelaudit.estimates import Countdown, Range, format_seconds
+
+# Where there is no terminal, progress is a line now and then: the first after these seconds, the next
+# when the time left is this factor longer or shorter than the last line said, or after as many seconds
+# as LINE_SECONDS.
+FIRST_LINE_SECONDS, LINE_SECONDS, CHANGED = 20.0, 300.0, 2.0
+# Between two lines are at least these seconds. A shorter rest is not worth a line.
+QUIET_SECONDS = 20.0
+
+# How long the rest of a task takes; None if it is not known.
+Rest = Callable[[], Range | None]
 
 
 def plain(text: str) -> str:
@@ -52,16 +60,56 @@ class Reporter:
         """Show one line as a warning."""
 
     @contextmanager
-    def bar(self, text: str, total: int, done: int = 0) -> Iterator[Bar]:
-        """Show progress towards `total` while the context lasts."""
+    def bar(
+        self, text: str, total: int | None = None, done: int = 0, rest: Rest | None = None
+    ) -> Iterator[Bar]:
+        """Show progress while the context lasts.
+
+        Parameters
+        ----------
+        text
+            What is done.
+        total
+            Number of steps. Without it only the time so far is shown.
+        done
+            Number of steps that are done already.
+        rest
+            Returns how long the rest will take. By default it follows from the number of steps, which
+            are taken to be equally long.
+        """
         yield _NoBar()
+
+    @contextmanager
+    def bars(self) -> Iterator[Bars]:
+        """Show one bar after another while the context lasts, for work in several steps."""
+        with ExitStack() as shown:
+            yield Bars(self, shown)
+
+
+class Bars:
+    """One bar after another, from `Reporter.bars`."""
+
+    def __init__(self, reporter: Reporter, shown: ExitStack) -> None:
+        self._reporter, self._shown = reporter, shown
+
+    def begin(self, text: str, total: int | None = None) -> Bar:
+        """End the bar before, and show the next one; see `Reporter.bar`."""
+        self.end()
+        return self._shown.enter_context(self._reporter.bar(text, total))
+
+    def end(self) -> None:
+        """End the bar that is shown."""
+        self._shown.close()
 
 
 class ConsoleReporter(Reporter):
-    """Shows lines on a rich console, and bars if it is a terminal or a notebook."""
+    """Shows lines on a rich console, and bars if it is a terminal or a notebook.
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
+    Elsewhere long work says a line now and then. `clock` returns the time in seconds.
+    """
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console, self.clock = console, clock
 
     def say(self, text: str) -> None:
         """See `Reporter.say`."""
@@ -74,17 +122,25 @@ class ConsoleReporter(Reporter):
         )
 
     @contextmanager
-    def bar(self, text: str, total: int, done: int = 0) -> Iterator[Bar]:
+    def bar(
+        self, text: str, total: int | None = None, done: int = 0, rest: Rest | None = None
+    ) -> Iterator[Bar]:
         """See `Reporter.bar`."""
+        count = Countdown(total, done, self.clock)
+        if not is_interactive(self.console):
+            yield _Lines(self, text, count, rest or count.rest)
+            return
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None, table_column=Column(min_width=8, max_width=30)),
+            _CountColumn(table_column=Column(no_wrap=True)),
+            _TimeColumn(table_column=Column(no_wrap=True)),
         )
-        quiet = not is_interactive(self.console)
-        with Progress(*columns, console=self.console, transient=True, disable=quiet) as progress:
-            yield _RichBar(progress, progress.add_task(plain(text), total=total, completed=done))
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(
+                plain(text), total=total, completed=done, rest=rest or count.rest
+            )
+            yield _RichBar(progress, task, count)
 
 
 def is_interactive(console: Console) -> bool:
@@ -122,17 +178,81 @@ class _NoBar:
 
 
 class _RichBar:
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+    def __init__(self, progress: Progress, task: TaskID, count: Countdown) -> None:
+        self._progress, self._task, self._count = progress, task, count
 
     def advance(self, steps: int = 1) -> None:
         """Advance the bar by some steps."""
-        self._progress.advance(self._task, steps)
+        self.reach(int(self._count.done) + steps)
 
     def reach(self, done: int) -> None:
         """Move the bar to a number of steps."""
+        self._count.reach(done)
         self._progress.update(self._task, completed=done)
 
     def describe(self, text: str) -> None:
         """Change the text before the bar."""
         self._progress.update(self._task, description=plain(text))
+
+
+class _CountColumn(ProgressColumn):
+    """How many steps are done; nothing if their number is not known."""
+
+    def render(self, task: Task) -> Text:
+        """Return for example "1,200/5,000"."""
+        if task.total is None:
+            return Text()
+        done, total = f"{int(task.completed):,}", f"{int(task.total):,}"
+        return Text(f"{done:>{len(total)}}/{total}", style="progress.download")
+
+
+class _TimeColumn(ProgressColumn):
+    """The time that is left, or the time so far as long as nothing is known about the rest."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        """Return for example "3 to 8 min left"."""
+        rest = None if task.finished else task.fields["rest"]()
+        said = f"{rest} left" if rest is not None else format_seconds(task.elapsed or 0.0)
+        return Text(said, style="progress.remaining")
+
+
+class _Lines:
+    """Progress in lines, where there is no terminal: few of them, and none about short work."""
+
+    def __init__(self, reporter: ConsoleReporter, text: str, count: Countdown, rest: Rest) -> None:
+        self._reporter, self._text, self._count, self._rest = reporter, text, count, rest
+        self._next = reporter.clock() + FIRST_LINE_SECONDS
+        self._said: tuple[float, Range] | None = None
+
+    def advance(self, steps: int = 1) -> None:
+        """Note that some steps are done."""
+        self.reach(int(self._count.done) + steps)
+
+    def reach(self, done: int) -> None:
+        """Note how many steps are done, and say a line if one is due."""
+        self._count.reach(done)
+        now = self._reporter.clock()
+        if now < self._next:
+            return
+        rest = self._rest()
+        if rest is None or self._count.total is None or not self._is_news(rest, now):
+            return
+        self._reporter.say(f"{self._text}: {done:,} of {self._count.total:,}, {rest} left.")
+        self._said = now, rest
+        self._next = now + QUIET_SECONDS
+
+    def _is_news(self, rest: Range, now: float) -> bool:
+        if self._said is None:
+            return rest.middle > QUIET_SECONDS
+        then, said = self._said
+        if now - then >= LINE_SECONDS:
+            return True
+        expected, found = max(1.0, said.middle - (now - then)), max(1.0, rest.middle)
+        changed = max(expected, found) / min(expected, found) >= CHANGED
+        return changed and max(expected, found) > QUIET_SECONDS
+
+    def describe(self, text: str) -> None:
+        """Change the text of the next line."""
+        self._text = text

@@ -9,7 +9,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import Field, fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ from rich.console import Console
 from labelaudit.errors import LabelauditError, LabelauditWarning, OptionError, SourceError
 from labelaudit.files import FULL_DISK, exists
 from labelaudit.options import ScanOptions
-from labelaudit.progress import ConsoleReporter, plain
+from labelaudit.progress import ConsoleReporter, Reporter, plain
 from labelaudit.version import installed_version
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -208,6 +208,13 @@ class CommandReporter(ConsoleReporter):
     def warn(self, text: str) -> None:
         """See `Reporter.warn`."""
         super().warn(as_typed(text))
+
+
+@contextmanager
+def loading(progress: Reporter) -> Iterator[None]:
+    """Show that heavy libraries are imported while the context lasts."""
+    with progress.bar("loading libraries") if leads() else nullcontext():
+        yield
 
 
 def reporter(doing: str | None = None) -> CommandReporter:

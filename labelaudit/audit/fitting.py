@@ -1,4 +1,4 @@
-"""Train UMN by a plan: time estimate, compilation, one record per epoch, predictions at the end."""
+"""Train UMN by a plan: compilation, one record per epoch, predictions at the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from labelaudit.audit.announcement import tell_duration
 from labelaudit.audit.plan import AuditPlan
 from labelaudit.checksums import file_digest
+from labelaudit.estimates import format_seconds
 from labelaudit.methods.umn import UMN
 from labelaudit.progress import Reporter
 from labelaudit.suspects.epoch_means import EpochMeans
@@ -30,9 +32,6 @@ from labelaudit.training.recorder import (
     remove_parts,
     write_part,
 )
-
-# Recording an epoch takes about this share of the time of its steps; used only for the estimate.
-RECORDING_SHARE = 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +122,6 @@ def fit_plan(
     labelaudit.training.distributed.ProcessDone
         In every process but process 0, when its share of the work is done.
     """
-    images = plan.training_images()
     fine_tuning = plan.inputs.fine_tuning
     pretrained = None if fine_tuning is None else fine_tuning.weights
 
@@ -131,11 +129,13 @@ def fit_plan(
         with seeded(plan.device, plan.options.seed, 0):
             return plan.build(plan.config, plan.device, pretrained)
 
-    plan, compiled = _announce(plan, images, new_method, reporter)
-    method = new_method()
-    if compiled:
-        method.compile()
-    method.distribute()
+    with reporter.bar("preparing the networks"):
+        images = plan.training_images()
+        plan, compiled = _choose_step(plan, images, new_method, reporter)
+        method = new_method()
+        if compiled:
+            method.compile()
+        method.distribute()
     record = _EpochRecord(plan, images, files.history, reporter)
 
     def after(epoch: int) -> str | None:
@@ -156,8 +156,9 @@ def fit_plan(
         reporter=reporter,
         checkpoints=files.checkpoints() if distributed.leads() else None,
         seconds_left=None if budget is None else budget - (time.monotonic() - started),
+        on_estimate=lambda duration: tell_duration(plan, duration, reporter),
     )
-    pred_probs, embeddings = predict_all(method, images)
+    pred_probs, embeddings = predict_all(method, images, reporter)
     if not distributed.leads():
         raise distributed.ProcessDone(0)
     record.catch_up(training.epochs)
@@ -219,10 +220,10 @@ def _budget(plan: AuditPlan) -> float | None:
     return None if minutes is None else minutes * 60
 
 
-def _announce(
+def _choose_step(
     plan: AuditPlan, images: TrainingImages, new_method: Callable[[], UMN], reporter: Reporter
 ) -> tuple[AuditPlan, bool]:
-    """Report how long training takes.
+    """Measure which training step is faster, if compiling it is asked for.
 
     Returns
     -------
@@ -231,21 +232,10 @@ def _announce(
     bool
         Whether a compiled step is faster.
     """
-    compiled = None
-    plan, seconds = _measure(plan, images, new_method, reporter)
-    step = distributed.share(seconds)
-    if plan.options.compile:
-        compiled = _try_compiled(new_method(), images, plan, step, reporter)
-    expected = (compiled or step) * plan.batches.steps * plan.epochs * (1 + RECORDING_SHARE)
-    budget = _budget(plan)
-    if budget is not None and expected > budget:
-        rest = f"; it will stop within the {format_seconds(budget)} allowed."
-    elif distributed.size() == 1:
-        rest = ". Ctrl-C ends it early and keeps the ranking so far."
-    else:
-        rest = f" in {distributed.size()} processes. After Ctrl-C, `resume=True` continues it."
-    reporter.say(f"Training takes about {format_seconds(expected)}{rest}")
-    return plan, compiled is not None
+    if not plan.options.compile:
+        return plan, False
+    plan, step = _measure(plan, images, new_method, reporter)
+    return plan, _is_faster_compiled(new_method(), images, plan, step, reporter)
 
 
 def _measure(
@@ -269,10 +259,10 @@ def _measure(
         )
 
 
-def _try_compiled(
+def _is_faster_compiled(
     method: UMN, images: TrainingImages, plan: AuditPlan, step: float, reporter: Reporter
-) -> float | None:
-    """Return the seconds of a compiled step if it is faster than `step`, else None; report which is."""
+) -> bool:
+    """Return whether a compiled step takes less than `step` seconds, and report which is faster."""
     torch.compiler.reset()  # The number of compilations of a function per process is limited.
     method.compile()
     assert method.compiled is not None
@@ -295,14 +285,6 @@ def _try_compiled(
             + (": training uses it." if seconds < step else ": training does not use it.")
         )
         if seconds < step:
-            return seconds
+            return True
     torch.compiler.reset()  # frees the memory that CUDA graphs have reserved
-    return None
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration: "40 s", "3 min", "2 h 10 min"."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+    return False

@@ -11,7 +11,7 @@ import torch
 
 from labelaudit.files import cannot_write
 from labelaudit.images.containers import Images, NoImages
-from labelaudit.progress import Reporter
+from labelaudit.progress import Bars, Reporter
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
 from labelaudit.reporting.findings import Findings
 from labelaudit.reporting.html import render_page, write_page
@@ -62,8 +62,15 @@ def write_results(
     reporter: Reporter | None = None,
 ) -> None:
     """Write tables, arrays, weights, plots and the page into a claimed folder, each atomically."""
-    contents = result.contents
     folder.begin_results()
+    with (reporter or Reporter()).bar("writing tables"):
+        _write_values(folder, result)
+    write_report(folder.path / "report.html", result, max_suspects=max_suspects, reporter=reporter)
+
+
+def _write_values(folder: RunFolder, result: Findings) -> None:
+    """Write tables, arrays, weights and the summary."""
+    contents = result.contents
     write_csv(result.suspects, folder.path / "suspects.csv")
     write_parquet(result.samples, folder.path / "samples.parquet")
     for name, table in (("skipped", contents.skipped), ("duplicates", result.duplicates)):
@@ -84,7 +91,6 @@ def write_results(
         with folder.file("model.pt") as path, path.open("wb") as file:
             torch.save(contents.model, file)
     folder.write_json("summary.json", result.summary.to_json())
-    write_report(folder.path / "report.html", result, max_suspects=max_suspects, reporter=reporter)
 
 
 def write_report(
@@ -95,6 +101,7 @@ def write_report(
     reporter: Reporter | None = None,
 ) -> None:
     """Write the report page, with its plots and the data of the suspects in folders beside it."""
+    reporter = reporter or Reporter()
     evidence = result.contents.evidence
     blocks = write_review_data(
         path.parent,
@@ -107,11 +114,13 @@ def write_report(
         max_suspects=max_suspects,
         reporter=reporter,
     )
+    with reporter.bars() as bars:
+        plots = write_plots(path.parent / "plots", result, bars)
     listed = len(result.suspects)
     page = render_page(
         suspects=result.suspects,
         summary=result.summary,
-        plots=write_plots(path.parent / "plots", result),
+        plots=plots,
         blocks=blocks,
         epochs=[] if result.history is None else list(result.history.epochs),
         noun="samples" if evidence.pictures is None else "images",
@@ -120,8 +129,9 @@ def write_report(
     write_page(path, page)
 
 
-def write_plots(folder: Path, result: Findings) -> dict[str, Path]:
+def write_plots(folder: Path, result: Findings, bars: Bars) -> dict[str, Path]:
     """Draw the plots of a result into a folder, and return their paths by name."""
+    bars.begin("drawing plots")
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
@@ -145,8 +155,10 @@ def write_plots(folder: Path, result: Findings) -> dict[str, Path]:
         paths["epsilon"] = folder / "epsilon.png"
         plot_epsilon(result.history, paths["epsilon"], truth, flagged)
     if result.embeddings is not None:
+        bars.begin("drawing a map of the samples")  # takes longest
         paths["embedding"] = folder / "embedding.png"
         plot_embedding(result.embeddings, result.samples, paths["embedding"], seed=summary.seed)
+        bars.begin("drawing plots")
     if wrong is not None and wrong.any():
         paths["precision_recall"] = folder / "precision_recall.png"
         plot_precision_recall(

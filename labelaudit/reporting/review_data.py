@@ -121,9 +121,14 @@ def write_review_data(
     for column, epoch in enumerate(epochs if len(rows) else []):
         assert history is not None
         curves[:, column] = np.asarray(history.read(epoch)["epsilon"])[places]
-    near = _neighbors(evidence, shown, rows[:MOST_WITH_NEIGHBORS])
+    reporter = reporter or Reporter()
+    with reporter.bar("finding similar samples"):
+        near = _neighbors(evidence, shown, rows[:MOST_WITH_NEIGHBORS])
     links = index["suspects"]["link"]
-    with _read_pictures(evidence, rows, near, links, reporter or Reporter()) as album:
+    with (
+        _read_pictures(evidence, rows, near, links, reporter) as album,
+        reporter.bar("writing suspects", len(rows)) as bar,
+    ):
         for start in range(0, len(rows), CHUNK):
             part = range(start, min(start + CHUNK, len(rows)))
             held: dict[str, str] = {}
@@ -151,6 +156,7 @@ def write_review_data(
                 "pictures": held,
             }
             write_block(place, Block(f"chunk-{start // CHUNK + 1:05d}", block_text(chunk)), inline)
+            bar.reach(part.stop)
     return inline.blocks
 
 

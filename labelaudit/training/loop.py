@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from labelaudit.errors import OutputError, SourceError
-from labelaudit.progress import Bar, Reporter
+from labelaudit.progress import Reporter
 from labelaudit.training import distributed
 from labelaudit.training.batches import (
     BatchPlan,
@@ -27,6 +27,7 @@ from labelaudit.training.batches import (
 from labelaudit.training.checkpoint import Checkpoint, Checkpoints, copied, slowed
 from labelaudit.training.device import free_memory, seeded, wait_for
 from labelaudit.training.divergence import DivergedError, LossWatch
+from labelaudit.training.duration import TrainingProgress, TrainingTime
 from labelaudit.training.method import Method
 
 # A checkpoint has about four times the size of the weights, so it is not written after every epoch.
@@ -111,7 +112,9 @@ def predict(
         )
 
 
-def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.ndarray]:
+def predict_all(
+    method: Method, images: TrainingImages, reporter: Reporter | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the guider's class probabilities ``(N, C)`` and embeddings ``(N, d)``, float32.
 
     With several processes, process 0 returns all rows, and each other process its part.
@@ -127,8 +130,10 @@ def predict_all(method: Method, images: TrainingImages) -> tuple[np.ndarray, np.
                 for seen in (guider_probs, embedding)
             )
         results[0][part], results[1][part] = guider_probs, embedding
+        bar.reach(part.stop)
 
-    predict(method, images, rows, take)
+    with (reporter or Reporter()).bar("predicting all samples", mine.stop - mine.start) as bar:
+        predict(method, images, rows, take)
     guider_probs, embeddings = (distributed.gather_rows(part, len(images)) for part in results)
     return guider_probs, embeddings
 
@@ -168,6 +173,7 @@ def fit(
     reporter: Reporter,
     checkpoints: Checkpoints | None = None,
     seconds_left: float | None = None,
+    on_estimate: Callable[[TrainingTime], object] = lambda time: None,
 ) -> FitResult:
     """Train for a number of epochs, or until the time is up or the user presses Ctrl-C.
 
@@ -191,6 +197,8 @@ def fit(
         processes, only process 0 has them.
     seconds_left
         Stop before an epoch that would not end within these seconds. One epoch is always trained.
+    on_estimate
+        Called once, in an early step, when it is known about how long the training takes.
 
     Raises
     ------
@@ -202,6 +210,7 @@ def fit(
     """
     training = _Training(method, images, plan, seed, reporter)
     training.take_up(checkpoints)
+    duration = TrainingTime(epochs, seconds_left)
     started = last_saved = time.monotonic()
     before = training.seconds
     status: Status = "complete"
@@ -214,7 +223,9 @@ def fit(
 
     try:
         steps = training.plan.steps
-        with reporter.bar("training", total=epochs * steps, done=training.done * steps) as bar:
+        total, done = epochs * steps, training.done * steps
+        with reporter.bar("training", total, done, rest=duration.rest) as bar:
+            progress = TrainingProgress(bar, total, duration, on_estimate)
             while training.done < epochs:
                 epoch_started = time.monotonic()
                 if (
@@ -224,12 +235,12 @@ def fit(
                 ):
                     status = "out of time"
                     break
-                bar.describe(f"epoch {training.done + 1}/{epochs}")
-                if not training.try_epoch(bar, on_epoch):
+                epoch = training.done + 1
+                progress.begin_epoch(epoch, training.plan.steps, f"epoch {epoch}/{epochs}")
+                if not training.try_epoch(progress, on_epoch):
                     if training.given_up:
                         status = "diverged"
                         break
-                    bar.reach(training.done * steps)
                     continue
                 longest = max(longest, time.monotonic() - epoch_started)
                 if training.done < epochs and time.monotonic() - last_saved > CHECKPOINT_SECONDS:
@@ -308,12 +319,12 @@ class _Training:
             self.done, self.seconds, self._good, self._records, self.plan.steps, self.slowed_in
         )
 
-    def try_epoch(self, bar: Bar, on_epoch: Callable[[int], str | None]) -> bool:
+    def try_epoch(self, progress: TrainingProgress, on_epoch: Callable[[int], str | None]) -> bool:
         """Train and record an epoch. If that fails, go back to the state before it."""
         epoch = self.done + 1
         diverged = full = None
         try:
-            self._take_steps(epoch, bar)
+            self._take_steps(epoch, progress)
             record = on_epoch(epoch)
         except DivergedError as error:
             diverged = str(error)
@@ -331,7 +342,7 @@ class _Training:
         self._good = copied(self.method.state_dict())
         return True
 
-    def _take_steps(self, epoch: int, bar: Bar) -> None:
+    def _take_steps(self, epoch: int, progress: TrainingProgress) -> None:
         """Train an epoch. Raises DivergedError, or _GPUIsFullError in a single process."""
         total = torch.zeros((), device=self.images.device)
         labels = self.images.noisy_labels
@@ -340,12 +351,13 @@ class _Training:
                 for rows in epoch_batches(labels, self.plan, seed=self.seed, epoch=epoch):
                     # The sum stays on the device, so that no step waits for it.
                     total += self.method.step(self.images.batch(rows))["loss"]
-                    bar.advance()
+                    progress.add_step()
         except torch.OutOfMemoryError as error:
             if distributed.size() > 1:
                 raise  # the other processes wait for this one
             raise _GPUIsFullError from error
-        problem = self._watch.check(float(total) / self.plan.steps)
+        problem = self._watch.check(float(total) / self.plan.steps)  # waits for the device
+        progress.end_steps()
         problem = next(filter(None, distributed.everyone(problem)), None)
         if problem is not None:
             raise DivergedError(problem)

@@ -444,20 +444,26 @@ def test_a_picture_that_fails_otherwise_is_not_swallowed(case: Any, tmp_path: Pa
 def test_reading_pictures_shows_progress(case: Any, tmp_path: Path) -> None:
     class Watcher(Reporter):
         def __init__(self) -> None:
-            self.totals: list[int] = []
-            self.steps = 0
+            self.totals: dict[str, int | None] = {}
+            self.steps = self.written = 0
 
         @contextmanager
-        def bar(self, text: str, total: int, done: int = 0) -> Iterator[Any]:
-            self.totals.append(total)
+        def bar(
+            self, text: str, total: int | None = None, done: int = 0, rest: Any = None
+        ) -> Iterator[Any]:
+            self.totals[text] = total
             yield self
 
         def advance(self, steps: int = 1) -> None:
             self.steps += steps
 
+        def reach(self, done: int) -> None:
+            self.written = done
+
     watcher = Watcher()
     write(tmp_path, case, reporter=watcher, pictures=lambda row: None if row == 59 else digit(row))
-    assert (watcher.totals, watcher.steps) == ([10], 10)
+    assert (watcher.totals["pictures for the report"], watcher.steps) == (10, 10)
+    assert watcher.totals["writing suspects"] == watcher.written > 0
 
 
 def test_originals_at_hand_spare_the_block_a_large_picture(

@@ -157,7 +157,7 @@ def edit_part(path):
 DAMAGE = {
     "nothing": (
         lambda run: None,
-        "so far. 1 epoch was recorded after the last checkpoint and must be trained again.$",
+        "^1 epoch was recorded after the last checkpoint and must be trained again",
     ),
     "a flipped byte": (lambda run: flip(run / "checkpoint.pt"), "goes back to epoch 3"),
     "cut short": (
@@ -172,7 +172,7 @@ DAMAGE = {
     ),
     "no checkpoint": (
         lambda run: [path.unlink() for path in run.glob("checkpoint*.pt")],
-        "so far. 5 epochs were recorded after the last checkpoint",
+        "^5 epochs were recorded after the last checkpoint",
     ),
     "the last part edited": (
         lambda run: edit_part(run / "epsilon/epoch-00004.parquet"),
