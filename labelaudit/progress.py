@@ -92,6 +92,11 @@ class Bars:
     def __init__(self, reporter: Reporter, shown: ExitStack) -> None:
         self._reporter, self._shown = reporter, shown
 
+    @classmethod
+    def silent(cls) -> Bars:
+        """Return bars that are not shown."""
+        return cls(Reporter(), ExitStack())
+
     def begin(self, text: str, total: int | None = None) -> Bar:
         """End the bar before, and show the next one; see `Reporter.bar`."""
         self.end()

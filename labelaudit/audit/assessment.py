@@ -13,7 +13,7 @@ from labelaudit.audit.fitting import Fitted
 from labelaudit.audit.inputs import Inputs
 from labelaudit.audit.plan import AuditPlan
 from labelaudit.networks.standardize import standardizing_scale
-from labelaudit.progress import Bar, Reporter
+from labelaudit.progress import Bars, Reporter
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.findings import RunContents
@@ -74,11 +74,11 @@ class Audited:
 
 def assess(plan: AuditPlan, fitted: Fitted, reporter: Reporter) -> Assessment:
     """Score every given label, flag labels, and say whether to trust the result."""
-    with reporter.bar("comparing with similar samples", plan.manifest.num_labeled) as bar:
-        return _assess(plan, fitted, bar)
+    with reporter.bars() as bars:
+        return _assess(plan, fitted, bars)
 
 
-def _assess(plan: AuditPlan, fitted: Fitted, bar: Bar) -> Assessment:
+def _assess(plan: AuditPlan, fitted: Fitted, bars: Bars) -> Assessment:
     manifest, options = plan.manifest, plan.options
     verified, votes = plan.inputs.source.verified_labels, plan.inputs.source.votes
     evidence = collect_evidence(
@@ -90,9 +90,9 @@ def _assess(plan: AuditPlan, fitted: Fitted, bar: Bar) -> Assessment:
         features=plan.inputs.features if plan.inputs.are_features else None,
         device=plan.device,
         verified=verified,
-        advance=bar.describe,
+        bars=bars,
     )
-    bar.describe("scoring labels")
+    bar = bars.begin("scoring labels", manifest.num_labeled)
     scores = score_labels(
         evidence,
         fitted.pred_probs,

@@ -10,7 +10,6 @@ probability depends a little on the sample's own label, which therefore leaves a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +18,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from scipy.stats import entropy
 
+from labelaudit.progress import Bars
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects import class_probs
 from labelaudit.suspects.calibration import MIN_PROB, calibrating_exponent, log_of
@@ -83,7 +83,7 @@ def cross_fit_classifiers(
     neighbors: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
-    advance: Callable[[str], object] = lambda step: None,
+    bars: Bars | None = None,
 ) -> OutOfSample:
     """Cross-fit two classifiers on features, and mix them with given class probabilities.
 
@@ -103,8 +103,8 @@ def cross_fit_classifiers(
         Where neighbors are searched; by default the CPU.
     verified
         Which of the L labels are verified; they are trusted fully.
-    advance
-        Called before each step with what it does.
+    bars
+        Show the progress of each step.
 
     Returns
     -------
@@ -120,8 +120,8 @@ def cross_fit_classifiers(
         return OutOfSample(base_probs)
     labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
     max_weight = min(MAX_MIXING_WEIGHT, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
+    bars = bars or Bars.silent()
     if neighbors is None:
-        advance("finding similar samples")
         cpu = torch.device("cpu")
         neighbors = find_neighbors(features, rows, num_classes, seed=seed, device=device or cpu)
     classifiers = prepare_linear(features, rows, num_classes, seed=seed)
@@ -129,7 +129,7 @@ def cross_fit_classifiers(
     mixing_weight = 0.0
     best_likelihood = None
     for number in range(ROUNDS):
-        advance(f"training classifiers, round {number + 1} of {ROUNDS}")
+        bars.begin(f"training classifiers, round {number + 1} of {ROUNDS}")
         model = fit_noise_model(probs, first_given, seed=seed)
         posterior = model.infer(probs, given_labels)
         if best_likelihood is None:

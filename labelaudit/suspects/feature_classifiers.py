@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -71,6 +73,7 @@ def find_neighbors(
     *,
     seed: int,
     device: torch.device,
+    advance: Callable[[int], object] = lambda samples: None,
 ) -> np.ndarray:
     """Find the nearest other samples, by the angle between features along the principal axes.
 
@@ -86,6 +89,8 @@ def find_neighbors(
         Seed of the draw of samples that are searched, where there are very many.
     device
         Where to search.
+    advance
+        Called with numbers of samples whose neighbors were found.
 
     Returns
     -------
@@ -102,6 +107,7 @@ def find_neighbors(
     found = np.empty((len(rows), count), dtype=np.int64)
     for part, near in nearest(points, points[reference], place, count):
         found[part] = reference[near]
+        advance(len(near))
     return found
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from labelaudit.progress import Bars
 from labelaudit.sources.manifest import Verified, are_few
 from labelaudit.suspects.cross_fitting import (
     OutOfSample,
@@ -77,7 +78,7 @@ def collect_evidence(
     features: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
-    advance: Callable[[str], object] = lambda step: None,
+    bars: Bars | None = None,
 ) -> LabelEvidence:
     """Collect the evidence about each label.
 
@@ -98,17 +99,24 @@ def collect_evidence(
         Where neighbors are searched; by default the CPU.
     verified
         Which of the L labels are verified.
-    advance
-        Called before each step with what it does.
+    bars
+        Show the progress of each step.
     """
+    bars = bars or Bars.silent()
     labeled = np.flatnonzero(noisy_labels >= 0)
     few = are_few(len(labeled), len(noisy_labels)) or not enough_labels(len(labeled))
     num_classes = pred_probs.shape[1]
     neighbors = None
     if features is not None and not few:
-        advance("finding similar samples")
-        cpu = torch.device("cpu")
-        neighbors = find_neighbors(features, labeled, num_classes, seed=seed, device=device or cpu)
+        bar = bars.begin("finding similar samples", len(labeled))
+        neighbors = find_neighbors(
+            features,
+            labeled,
+            num_classes,
+            seed=seed,
+            device=device or torch.device("cpu"),
+            advance=bar.advance,
+        )
     if neighbors is not None and has_many_labels(len(labeled), num_classes):
         # The networks have little weight then, and need no neighbors of their own.
         probs = average_rows(pred_probs, labeled[neighbors])
@@ -125,7 +133,7 @@ def collect_evidence(
             seed=seed,
             neighbors=neighbors,
             verified=verified,
-            advance=advance,
+            bars=bars,
         )
     return LabelEvidence(
         posterior=means.posterior,
