@@ -50,8 +50,10 @@ PROBED_SAMPLES = 3000
 # with the truth. The exponent that they show is too large by this factor (CIFAR-10,
 # EfficientNet-Lite0, six kinds of labels: 1.03 to 1.12).
 SAME_MISTAKES = 1.06
-# The sharpness is estimated only if the classifiers' mean log-likelihoods differ by less, in nats.
-SIMILAR_LIKELIHOOD = 0.25
+# The sharpness is estimated from this number of labels on, and only if mean log-likelihoods differ by
+# less, in nats: those of the two classifiers, and those of the logistic regression and the mixture.
+FEWEST_COMPARED = 1000
+SIMILAR_LIKELIHOOD, SIMILAR_MIXTURE = 0.25, 0.1
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,8 @@ def estimate_sharpness(
 
     One exponent makes the logistic regression predict the vote's first choice best. It is about the
     exponent for the right class, whatever mistakes are in the labels. The exponent of `probs` is then
-    the one that brings them nearest to the logistic regression with that exponent.
+    the one that brings them nearest to the logistic regression with that exponent. A vote that is right
+    less often shows a smaller exponent. The result is at least the exponent for the given labels.
 
     Parameters
     ----------
@@ -229,9 +232,11 @@ def estimate_sharpness(
     Returns
     -------
     float or None
-        None where the logistic regression was not trained, or one classifier is much better than the
-        other.
+        None where labels are few, the logistic regression was not trained, or is much better or worse
+        than the vote, or worse than the mixture.
     """
+    if len(given_labels) < FEWEST_COMPARED:
+        return None
     tried = tried_rows(len(given_labels), linear.shape[1], seed)
     labels = given_labels[tried]
     first, second, last = (log_of(x[tried].astype(np.float64)) for x in (linear, votes, probs))
@@ -242,7 +247,8 @@ def estimate_sharpness(
         calibrated = log_softmax(calibrating_exponent(log_probs, labels) * log_probs, axis=1)
         return float(calibrated[np.arange(len(labels)), labels].mean())
 
-    if abs(calibrated_likelihood(first) - calibrated_likelihood(second)) > SIMILAR_LIKELIHOOD:
+    known, known_to_vote, known_in_all = map(calibrated_likelihood, (first, second, last))
+    if abs(known - known_to_vote) > SIMILAR_LIKELIHOOD or known_in_all - known > SIMILAR_MIXTURE:
         return None
     sharpness = calibrating_exponent(first, second.argmax(axis=1)) / SAME_MISTAKES
     target = softmax(sharpness * first, axis=1)
@@ -250,7 +256,9 @@ def estimate_sharpness(
     def cross_entropy(log_exponent: float) -> float:
         return -float((target * log_softmax(math.exp(log_exponent) * last, axis=1)).sum())
 
-    return math.exp(minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded").x)
+    found = math.exp(minimize_scalar(cross_entropy, bounds=(-3.0, 3.0), method="bounded").x)
+    # Mistakes in the labels make probabilities look less sharp than they are, never sharper.
+    return max(found, calibrating_exponent(last, labels))
 
 
 def normalized_likelihood(likelihood: float, best: float, given_labels: np.ndarray) -> float:

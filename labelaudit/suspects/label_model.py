@@ -72,7 +72,7 @@ BLOCK_VALUES = 1 << 21
 STEPS = np.array([-4.0, -2.75, -1.7, -0.85, 0.0, 0.85, 1.7, 2.75, 4.0])
 # t is tried at these shares of the exponent that calibrates P to the given labels. At a share of 1 the
 # channel alone explains the labels as well as anything does, whatever the truth is.
-FOLLOW_SHARES = np.array([0.0, 0.25, 0.5])
+FOLLOW_SHARES = np.array([0.0, 0.25, 0.5, 0.75])
 # The least likely explanations are skipped when labels are scored; together they weigh less than this.
 LEFT_OUT = 0.05
 

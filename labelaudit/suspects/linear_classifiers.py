@@ -21,9 +21,10 @@ from torch import Tensor
 
 from labelaudit.suspects.nearest import BLOCK_VALUES
 
-# Inverse strength of the penalty, and numbers of iterations. The data that they were chosen on are in
-# docs/explanation/research-log.md.
-STRENGTH = 0.003
+# The inverse strength of the penalty falls with the number of training samples, to the first number at
+# least, and is the second one at most. The data that these numbers and those of iterations were chosen
+# on are in docs/explanation/research-log.md.
+LEAST_STRENGTH, MOST_STRENGTH, STRENGTH_TIMES_SAMPLES = 0.003, 0.1, 30.0
 FIRST_ITERATIONS, ITERATIONS = 6, 12
 LEAST_VARIANCE = 1e-6  # share of the largest; smaller ones are rounding errors
 # Number of predicted probabilities, of all folds, in memory at a time while classifiers are fitted.
@@ -121,6 +122,7 @@ class CrossFittedLinear:
             torch.from_numpy(weight.astype(np.float32)),
             torch.from_numpy(self._trains[usable]),
             self._num_classes,
+            penalty_strength(len(self.training_samples)),
         )
         values = problem.solve(FIRST_ITERATIONS if start is None else ITERATIONS, start)
         self._fitted = (usable, values)
@@ -157,7 +159,7 @@ class FoldedProblem:
     """The loss of a multinomial logistic regression for each fold.
 
     Each fold's is the weighted mean cross-entropy of its training samples plus
-    ``|W|² / (2 · STRENGTH · sum of their weights)``, as scikit-learn has it, up to a factor.
+    ``|W|² / (2 · strength · sum of their weights)``, as scikit-learn has it, up to a factor.
 
     Attributes
     ----------
@@ -171,6 +173,8 @@ class FoldedProblem:
         ``(F, M)`` bool, the training samples of each fold; at least one has a positive weight.
     num_classes
         C.
+    strength
+        Inverse strength of the penalty.
     """
 
     points: Tensor
@@ -178,6 +182,7 @@ class FoldedProblem:
     sample_weight: Tensor
     trains: Tensor
     num_classes: int
+    strength: float
 
     @property
     def present(self) -> Tensor:
@@ -201,7 +206,7 @@ class FoldedProblem:
         first = np.zeros(folds * self.num_classes * (size + 1)) if start is None else start
         weight = self.sample_weight * self.trains  # (F, M)
         share = (weight / weight.sum(1, keepdim=True)).T.contiguous()  # (M, F)
-        penalty = (1.0 / (STRENGTH * weight.sum(1)))[:, None, None]  # (F, 1, 1)
+        penalty = (1.0 / (self.strength * weight.sum(1)))[:, None, None]  # (F, 1, 1)
         absent = torch.where(self.present, 0.0, IMPOSSIBLE)
 
         def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
@@ -243,6 +248,11 @@ class FoldedProblem:
         residual = log_probs.exp_().mul_(share[:, :, None])
         residual.scatter_add_(2, own, -share[:, :, None])
         return entropy, residual
+
+
+def penalty_strength(samples: int) -> float:
+    """Return the inverse strength of the penalty for this number of training samples in all folds."""
+    return min(MOST_STRENGTH, max(LEAST_STRENGTH, STRENGTH_TIMES_SAMPLES / samples))
 
 
 def _coordinates(features: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -32,7 +32,7 @@ class SharpnessPrior:
 
     center: float
     spread: float
-    follow: tuple[float, float, float]
+    follow: tuple[float, float, float, float]
     evidence: float
     assumption: str
 
@@ -53,7 +53,7 @@ class SharpnessPrior:
         return cls(
             2.25 * calibration,
             0.2,
-            (1.0, 1.0, 6.0),
+            (1.0, 1.0, 6.0, 0.0),
             50.0,
             "This assumes that the predictions are about 2.25 times as sharp about the right class as"
             " about the given label. The labels cannot confirm it.",
@@ -72,7 +72,7 @@ class SharpnessPrior:
         return cls(
             CROSS_FIT_SHARPNESS if sharpness is None else sharpness,
             0.2,
-            (2.0, 1.0, 1.0) if sharpness is None else (1.0, 1.0, 6.0),
+            (2.0, 1.0, 1.0, 0.0) if sharpness is None else (1.0, 1.0, 6.0, 6.0),
             500.0,
             "This assumes that the classifiers trained on the features are calibrated."
             if sharpness is None
@@ -98,7 +98,7 @@ class SharpnessPrior:
         return cls(
             max(1.0, fitted),
             0.2,
-            (1.0, 0.0, 0.0),
+            (1.0, 0.0, 0.0, 0.0),
             200.0,
             "This assumes that the average prediction for similar samples is right at least as often as"
             " its probability says.",

@@ -138,7 +138,7 @@ def planted_transitions(total=6000, certain=6.0, seed=0):
     return log_probs, given, planted
 
 
-@pytest.mark.parametrize("follow", [(1, 0, 0), (0, 0, 1), (1, 1, 6)])
+@pytest.mark.parametrize("follow", [(1, 0, 0, 0), (0, 0, 1, 0), (1, 1, 6, 6)])
 def test_a_planted_transition_matrix_is_found(follow) -> None:
     log_probs, given, planted = planted_transitions()
     prior = SharpnessPrior(2.0, 0.2, follow, 50.0, "")
@@ -152,7 +152,7 @@ def test_without_following_images_the_transition_matrix_is_the_confusion_with_no
     None
 ):
     log_probs, given, _ = planted_transitions(total=800)
-    model = fit_label_model(log_probs, given, SharpnessPrior(2.0, 0.2, (1, 0, 0), 50.0, ""))
+    model = fit_label_model(log_probs, given, SharpnessPrior(2.0, 0.2, (1, 0, 0, 0), 50.0, ""))
     for one in model.explanations:
         rows = one.confusion / one.confusion.sum(1, keepdims=True)
         np.testing.assert_allclose(one.transition_matrix, rows, rtol=1e-5)
@@ -160,7 +160,7 @@ def test_without_following_images_the_transition_matrix_is_the_confusion_with_no
 
 def test_fitting_climbs_and_explanations_are_weighed() -> None:
     log_probs, given, _, _ = simulate(total=1500)
-    model = fit_label_model(log_probs, given)
+    model = fit_label_model(log_probs, given, SharpnessPrior.of_cross_fitting(2.0))
     weights = np.array([one.weight for one in model.explanations])
     assert weights.sum() == pytest.approx(1)
     assert (weights >= 0).all()
@@ -194,7 +194,7 @@ def test_many_classes_are_fitted_without_telling_every_pair_apart(monkeypatch) -
 def test_the_sharper_the_prior_the_more_is_wrong() -> None:
     log_probs, given, _, _ = simulate(total=2000)
     told = [
-        infer(log_probs, given, SharpnessPrior(center, 0.05, (1, 0, 0), 1.0, ""))[
+        infer(log_probs, given, SharpnessPrior(center, 0.05, (1, 0, 0, 0), 1.0, ""))[
             1
         ].wrong_prob.sum()
         for center in (1.0, 2.0, 4.0)

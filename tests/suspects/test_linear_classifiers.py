@@ -4,7 +4,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from labelaudit.suspects import linear_classifiers
-from labelaudit.suspects.linear_classifiers import STRENGTH, CrossFittedLinear
+from labelaudit.suspects.linear_classifiers import CrossFittedLinear, penalty_strength
 
 CLASSES = 4
 
@@ -34,7 +34,7 @@ def test_each_fold_is_predicted_as_by_scikit_learn(size, width, most):
         train = drawn[linear.fold_of[drawn] != fold]
         assert len(train) <= most
         here = linear.fold_of == fold
-        classifier = LogisticRegression(C=STRENGTH, max_iter=2000, tol=1e-8)
+        classifier = LogisticRegression(C=penalty_strength(len(drawn)), max_iter=2000, tol=1e-8)
         classifier.fit(scaled[train], labels[train], sample_weight=weight[train])
         wanted = classifier.predict_proba(scaled[here])
         assert np.abs(probs[here] - wanted).max() < 2e-3
@@ -63,3 +63,7 @@ def test_blocks_and_half_precision_change_nothing_that_matters(monkeypatch):
     for given in (features, half):
         linear = CrossFittedLinear(given, rows, CLASSES, seed=0, folds=5, most=200)
         np.testing.assert_allclose(linear.predict(labels, weight), probs, atol=2e-3)
+
+
+def test_few_samples_are_penalized_less():
+    assert [penalty_strength(n) for n in (100, 1000, 50_000)] == [0.1, 0.03, 0.003]
