@@ -64,7 +64,7 @@ def test_no_label_is_used_in_its_own_fold(gaussians) -> None:
     before, after = (taught_by_all(features, labels, 4) for labels in (noisy, changed))
     # The folds are fitted together, so they share the steps of the optimizer, but not its solution.
     moved = np.abs(before - after).max(axis=1)
-    assert moved[7] < 1e-4
+    assert moved[7] < 1e-3
     assert moved.max() > 10 * moved[7]
 
 
