@@ -36,7 +36,7 @@ ROUNDS = 2
 # Mixing weights of the vote that are tried, and the number of samples and of probabilities they are
 # tried on at most; with many classes, at least the last number of samples.
 VOTE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-TRIED_SAMPLES, TRIED_VALUES, FEWEST_TRIED = 10_000, 1_000_000, 1000
+TRIED_SAMPLES, TRIED_VALUES, FEWEST_TRIED = 5_000, 1_000_000, 1000
 # The classifiers' mixing weight is n / (n + 25), at most 0.95, where n is the number of labels per
 # class. It falls to 0 as their normalized likelihood falls from the higher to the lower number.
 HALF_WEIGHT_LABELS = 25
