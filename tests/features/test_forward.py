@@ -46,7 +46,6 @@ class Reused(nn.Module):
 
 
 def network_of(*layers: nn.Module) -> nn.Module:
-    torch.manual_seed(0)
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -57,6 +56,7 @@ def network_of(*layers: nn.Module) -> nn.Module:
 
 
 def simple() -> nn.Module:
+    torch.manual_seed(0)
     first = nn.Conv2d(3, 8, 3, bias=False)
     return network_of(first, ActivatedNorm(8), nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
 
@@ -102,7 +102,7 @@ def test_precision_is_part_of_the_identity() -> None:
     assert [one.settings()["precision"] for one in opened.values()] == ["float32", "bfloat16"]
     pixels = torch.randint(0, 256, (5, 3, 16, 16), dtype=torch.uint8)
     assert fast(pixels).dtype == torch.float32
-    torch.testing.assert_close(fast(pixels), plain(pixels), rtol=0.03, atol=0.03)
+    torch.testing.assert_close(fast(pixels), plain(pixels), rtol=0.03, atol=0.01)
     torch.testing.assert_close(fast(pixels), fast(pixels), rtol=0, atol=0)
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (PLAIN.mean, PLAIN.std))
     expected = plain.network((pixels / 255 - mean) / std)
@@ -131,16 +131,21 @@ def test_low_precision_only_where_it_is_native(
 
 @pytest.mark.parametrize("size", [(640, 480), (91, 133), (16, 16), (36, 9), (17, 16)])
 @pytest.mark.parametrize("squash", [False, True])
-def test_resizing_only_the_square_gives_the_same_pixels(
+def test_resizing_only_the_square_gives_the_same_pixels_and_features(
     size: tuple[int, int], squash: bool
 ) -> None:
-    image = Image.fromarray(
-        np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
-    )
-    preprocess = Preprocessing(16, 19, "BICUBIC", (0.5,) * 3, (0.5,) * 3, squash)
-    shorter = min(size)
-    inner = (19, 19) if squash else tuple(19 * side // shorter for side in size)
+    values = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(values)
+    preprocess = Preprocessing(16, 19, "BICUBIC", PLAIN.mean, PLAIN.std, squash)
+    inner = (19, 19) if squash else tuple(19 * side // min(size) for side in size)
     whole = np.asarray(image.resize(inner, Image.Resampling.BICUBIC))
     left, top = round((inner[0] - 16) / 2), round((inner[1] - 16) / 2)
-    expected = whole[top : top + 16, left : left + 16].transpose(2, 0, 1).astype(int)
-    assert np.abs(preprocess(image) - expected).max() <= 1
+    expected = whole[top : top + 16, left : left + 16].transpose(2, 0, 1)
+    found = preprocess(image)
+    # Pillow keeps the corners of a box in single precision.
+    different = found != expected
+    assert different.mean() < 0.01
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    backbone = Backbone("toy", "DEFAULT", simple(), preprocess, CPU, torch.float32)
+    before, now = (backbone(torch.from_numpy(pixels.copy())[None]) for pixels in (expected, found))
+    torch.testing.assert_close(now, before, rtol=1e-3, atol=1e-3)
