@@ -298,7 +298,7 @@ def main() -> None:
             keep("quality", case, row, options)
         return
     if options.runtimes:
-        for case, row in measure_runtimes(options.lite0, options.work, options.limit):
+        for case, row in measure_runtimes(options.lite0, options.work):
             keep("runtimes", case, row, options)
         return
     for network in NETWORKS:

@@ -18,8 +18,9 @@ QUALITY_HEADER = (
     "| decoding, precision | accuracy of 10 neighbors | of a linear probe | share of the 10 neighbors"
     " of the first row | mean cosine with the first row | load | commit, hardware |"
 )
-NUM_TRAINED, NUM_TESTED, SEED = 1000, 1000, 0
-SIDE, GRAIN, QUALITY, NEIGHBORS = 600, 10, 90, 10
+NUM_TRAINED, NUM_TESTED, SEED = 500, 500, 0
+# More than four times what the network needs.
+SIDE, GRAIN, QUALITY, NEIGHBORS = 1100, 10, 90, 10
 # Decoded in full, at twice the needed size or more, at the needed size or more.
 FULL, TWICE, ONCE = None, 2, 1
 VARIANTS = {

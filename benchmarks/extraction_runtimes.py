@@ -22,17 +22,15 @@ BATCH, ROUNDS, PASSES = 8, 5, 4
 Pass = Callable[[np.ndarray], np.ndarray]
 
 
-def measure_runtimes(
-    weights: Path, work: Path, limit: int | None
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def measure_runtimes(weights: Path, work: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the measures of each runtime; all are timed alternately."""
-    images = np.load(work / "images.npy") if (work / "images.npy").exists() else noise()
+    images = noise()
     passes = dict(all_passes(weights, work, images))
     expected = passes["torch, float32"](images)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in passes}
     for one in passes.values():
         one(images)
-    for _ in range(1 if limit else ROUNDS):
+    for _ in range(ROUNDS):
         for name, one in passes.items():
             wall, cpu = time.perf_counter(), time.process_time()
             for _ in range(PASSES):
