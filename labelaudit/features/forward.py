@@ -39,8 +39,8 @@ def calculating_in(precision: torch.dtype, device: torch.device) -> AbstractCont
 def with_fused_norms(network: nn.Module, images: Tensor) -> nn.Module:
     """Return a copy of a network whose batch norms are part of the convolutions before them.
 
-    Both are linear there, so the features are the same except for rounding. A third of the time of
-    EfficientNet-Lite0 on a CPU is batch norms, because they read and write all activations.
+    Both are linear in eval mode, so the features are the same except for rounding. On a CPU batch norms
+    take a large part of the time, because they read and write all activations.
 
     Which convolution feeds which batch norm is seen in a forward pass. If the copy then gives other
     features, or there is nothing to fuse, the network itself is returned. The copy then would be

@@ -86,7 +86,7 @@ def load_visited(
         scaled. By default each is scaled by its own.
     spare : int
         With 2 an image that is then reduced to `reducible_to` hardly differs from one that was decoded
-        in its full size. With 1 it differs a little, and decoding and resizing take half the time.
+        in its full size. With 1 it differs a little more, and decoding and resizing take less time.
 
     Raises
     ------
