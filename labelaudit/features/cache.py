@@ -1,32 +1,23 @@
-"""Features of images from a frozen backbone, cached on disk by the content of each image.
-
-Another audit of the same images computes nothing, even if their order or their names have changed.
-Features from elsewhere are read by `labelaudit.sources.feature_tables`.
-"""
+"""Features on disk, kept by the content of the images that they belong to."""
 
 import hashlib
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from labelaudit.checksums import is_intact, seal
-from labelaudit.errors import OptionError, OutputError
-from labelaudit.features.backbones import Backbone
+from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write, remove_partial_files
-from labelaudit.images.containers import Images, Pixels, UnreadableImageError
-from labelaudit.images.gray_range import GrayRange, GrayRanges
-from labelaudit.images.pillow import load_visited
-from labelaudit.images.visits import Progress, visit_images
+from labelaudit.images.containers import Pixels
+from labelaudit.images.gray_range import GrayRange
 
 Floats = npt.NDArray[np.float32]
 Hashes = npt.NDArray[np.void]  # of HASH_BYTES each
@@ -37,126 +28,8 @@ HASH_BYTES = 16
 # interruption loses no more.
 PART_ROWS = 4096
 PART_SECONDS = 15.0
-# Number of pixels in each forward pass, which bounds its memory. A CPU is faster if they fit its cache:
-# EfficientNet-Lite0 reads 160 images of 128x128 per second in batches of 24, and 107 in batches of 98.
-CPU_BATCH_PIXELS = 8 * 224**2
-DEVICE_BATCH_PIXELS = 256 * 224**2
-LARGEST_BATCH = 256
 # Number of rows that are copied at a time, to bound the memory that is used twice.
 BLOCK_ROWS = 4096
-
-
-@dataclass(frozen=True, eq=False)
-class ExtractedFeatures:
-    """The features of all images of a source.
-
-    Attributes
-    ----------
-    features : array (N, d) float32
-        In the order of the images; zero where an image is unreadable.
-    unreadable : dict of int to str
-        Index of each image that could not be decoded, in order, and the reason in words.
-    content_hashes : array (N,) of 16 bytes each
-        Equal for files, or arrays of pixels, with the same content; zero where unreadable.
-    num_computed : int
-        Number of images whose features were computed; the others were in the cache.
-    gray_ranges : dict of str to GrayRange
-        See `labelaudit.images.decode.DecodedImages`.
-    damaged : tuple of Path
-        Files of the cache that have changed since they were written. They were deleted, and the
-        features of their images computed again.
-    """
-
-    features: Floats
-    unreadable: dict[int, str]
-    content_hashes: Hashes
-    num_computed: int
-    gray_ranges: dict[str, GrayRange] = field(default_factory=dict)
-    damaged: tuple[Path, ...] = ()
-
-
-def extract_features(
-    images: Images,
-    backbone: Backbone,
-    *,
-    cache_dir: str | Path | None = None,
-    workers: int | None = None,
-    allocate: Callable[[tuple[int, int]], Floats] | None = None,
-    on_progress: Callable[[int], None] | None = None,
-) -> ExtractedFeatures:
-    """Return the features of each image, and compute only those that are not in the cache.
-
-    Images are recognized by their content. After an interruption, the next call continues at the same
-    point. Concurrent calls are safe, but may compute the same features. Each image is read and hashed
-    once, and decoded only if its features are not in the cache.
-
-    Parameters
-    ----------
-    images : Images
-        The source's images, N of them.
-    backbone : Backbone
-        Gives d features per image.
-    cache_dir : str or Path, optional
-        Folder of the cache; by default `default_cache_dir`.
-    workers : int, optional
-        Number of threads that read and decode; by default one per core that the process may use.
-    allocate : callable, optional
-        Makes the array (N, d) float32 of zeros for the result. It can be memory-mapped if memory is
-        too small.
-    on_progress : callable, optional
-        Called in this thread with the number of images done, at most some 200 times.
-
-    Raises
-    ------
-    OptionError
-        The backbone gives features that are not finite.
-    OutputError
-        The cache cannot be written.
-    """
-    store = FeatureStore(
-        (default_cache_dir() if cache_dir is None else Path(cache_dir)) / "features",
-        backbone.identity,
-        backbone.feature_size,
-    )
-    added: set[bytes] = set()
-    size = _batch_size(backbone)
-    resize = (backbone.preprocess.resize,) * 2
-    ranges = GrayRanges(images)
-
-    def visit(index: int, data: bytes | Pixels) -> tuple[bytes, Pixels | None]:
-        key = content_key(data, ranges.range_of_encoded(data))
-        if key in added or store.holds(key):
-            return key, None
-        return key, backbone.preprocess(load_visited(data, resize, ranges))
-
-    keys = np.zeros(len(images), f"V{HASH_BYTES}")
-    unreadable: dict[int, str] = {}
-    batch: dict[bytes, Pixels] = {}
-    progress = Progress(len(images), on_progress)
-    done = 0
-    with closing(visit_images(images, visit, step=16, workers=workers)) as visits, store:
-        for visited in visits:
-            for index, seen in enumerate(visited, done):
-                if isinstance(seen, UnreadableImageError):
-                    unreadable[index] = str(seen)
-                    continue
-                keys[index], pixels = seen
-                # The same image may be decoded twice, but its features are computed once.
-                if pixels is not None and seen[0] not in added:
-                    added.add(seen[0])
-                    batch[seen[0]] = pixels
-                if len(batch) >= size:
-                    store.add(list(batch), _look_at(batch, backbone))
-                    batch.clear()
-            done += len(visited)
-            progress.reached(done)
-        if batch:
-            store.add(list(batch), _look_at(batch, backbone))
-    shape = (len(images), backbone.feature_size)
-    features = np.zeros(shape, np.float32) if allocate is None else allocate(shape)
-    store.fetch(keys, np.setdiff1d(np.arange(len(images)), list(unreadable)), features)
-    damaged = tuple(store.damaged)
-    return ExtractedFeatures(features, unreadable, keys, len(added), ranges.measured, damaged)
 
 
 def default_cache_dir() -> Path:
@@ -197,22 +70,6 @@ def content_key(data: bytes | Pixels, gray_range: GrayRange | None = None) -> by
     if gray_range is not None:
         digest.update(f"gray {gray_range.low!r} {gray_range.high!r}".encode())
     return digest.digest()
-
-
-def _batch_size(backbone: Backbone) -> int:
-    pixels = CPU_BATCH_PIXELS if backbone.device.type == "cpu" else DEVICE_BATCH_PIXELS
-    return max(1, min(LARGEST_BATCH, pixels // backbone.image_size**2))
-
-
-def _look_at(batch: dict[bytes, Pixels], backbone: Backbone) -> Floats:
-    """Return the features (B, d) of preprocessed images. Raises OptionError if not finite."""
-    features: Floats = backbone(torch.from_numpy(np.stack(list(batch.values())))).cpu().numpy()
-    if not np.isfinite(features).all():
-        raise OptionError(
-            f"{backbone.name} gives features that are not finite; "
-            "its weights may be damaged, or not those of this network"
-        )
-    return features
 
 
 class FeatureStore:

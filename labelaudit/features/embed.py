@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from labelaudit.errors import OutputError
 from labelaudit.features.backbones import Backbone, open_backbone
-from labelaudit.features.cache import ExtractedFeatures, Floats, extract_features
+from labelaudit.features.cache import Floats
+from labelaudit.features.extraction import ExtractedFeatures, extract_features
 from labelaudit.files import atomic_write, check_room, is_utf8, remove_partial_files
 from labelaudit.images.gray_range import describe_ranges
 from labelaudit.images.store import make_store
@@ -142,6 +143,11 @@ def extract(
         reporter.warn(
             f"the file {path} of the cache of features is damaged, or an earlier version wrote it"
             " without a checksum. It was deleted, and its features were computed again"
+        )
+    if found.halved_to is not None:
+        reporter.warn(
+            "the GPU did not have enough memory for this batch size. Features were computed in batches"
+            f" of {found.halved_to} images"
         )
     known = len(images) - len(found.unreadable) - found.num_computed
     if known:

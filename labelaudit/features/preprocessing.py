@@ -49,8 +49,10 @@ class Preprocessing:
         return replace(self, image_size=image_size, resize=max(resize, image_size))
 
     def __call__(self, image: Image.Image) -> Pixels:
-        """Resize and crop a picture: ``(3, S, S)`` uint8."""
-        image = _without_ends(image.convert("RGB"))
+        """Resize and crop a picture: ``(3, S, S)`` uint8, a view with the channels last in memory."""
+        if image.mode != "RGB":
+            image = image.convert("RGB")
+        image = _without_ends(image)
         width, height = image.size
         if self.squash:
             inner = (self.resize, self.resize)
@@ -58,10 +60,19 @@ class Preprocessing:
             inner = (self.resize, int(self.resize * height / width))
         else:
             inner = (int(self.resize * width / height), self.resize)
-        if inner != image.size:
-            image = image.resize(inner, Image.Resampling[self.interpolation])
         left, top = (round((side - self.image_size) / 2) for side in inner)
-        image = image.crop((left, top, left + self.image_size, top + self.image_size))
+        square = (left, top, left + self.image_size, top + self.image_size)
+        if inner == image.size:
+            image = image.crop(square)
+        else:
+            # Only the pixels of the square are calculated, from all that surrounds them.
+            across, down = width / inner[0], height / inner[1]
+            right, bottom = min(square[2] * across, width), min(square[3] * down, height)
+            image = image.resize(
+                (self.image_size,) * 2,
+                Image.Resampling[self.interpolation],
+                box=(left * across, top * down, right, bottom),
+            )
         return np.asarray(image).transpose(2, 0, 1)  # (S, S, 3) -> (3, S, S)
 
 

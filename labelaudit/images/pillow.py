@@ -70,6 +70,7 @@ def load_visited(
     data: bytes | Pixels,
     reducible_to: tuple[int, int] | None = None,
     ranges: GrayRanges | None = None,
+    spare: int = 2,
 ) -> Image.Image:
     """Decode one image like `load_image`, in a thread of `visit_images`.
 
@@ -78,11 +79,14 @@ def load_visited(
     data : bytes or array (H, W) or (H, W, C) uint8
         The content of a file, or pixels.
     reducible_to : (height, width), optional
-        A JPEG of at least four times this size may be decoded smaller, but at least twice this size.
-        Its decoder halves images at almost no cost.
+        A JPEG that is larger than needed may be decoded at a half, a quarter or an eighth of its
+        size, but at least `spare` times this size. Its decoder does that at almost no cost.
     ranges : GrayRanges, optional
         The ranges of gray values of all images of the source, by which those with more than 8 bits are
         scaled. By default each is scaled by its own.
+    spare : int
+        With 2 an image that is then reduced to `reducible_to` hardly differs from one that was decoded
+        in its full size. With 1 it differs a little more, and decoding and resizing take less time.
 
     Raises
     ------
@@ -103,7 +107,7 @@ def load_visited(
         needed = bytes_to_decode(image)
         if reducible_to is not None:
             # A square, because the orientation may still swap the sides.
-            side = 2 * max(reducible_to)
+            side = spare * max(reducible_to)
             image.draft(image.mode, (side, side))
         if image.format == "JPEG":
             needed = max(needed, 4 * image.width * image.height)

@@ -81,7 +81,7 @@ def test_features_are_what_the_head_would_see(
     name: str, feature_size: int, head: str, weights_of: Any
 ) -> None:
     file = weights_of(name)
-    backbone = open_backbone(name, file, CPU)
+    backbone = open_backbone(name, file, CPU, precision=torch.float32)
     assert backbone.feature_size == feature_size
     whole = models.get_model(name, weights=None)
     whole.load_state_dict(torch.load(file, weights_only=True))
@@ -140,7 +140,10 @@ def test_preprocessing_is_torchvisions_own(name: str, size: tuple[int, int]) -> 
     )
     ours = torch.from_numpy(preprocess(image).copy()) / 255
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (preprocess.mean, preprocess.std))
-    torch.testing.assert_close((ours - mean) / std, transforms(image))
+    levels = ((ours - (transforms(image) * std + mean)) * 255).round().abs()
+    # Pillow keeps the corners of the square in single precision.
+    assert levels.max() <= 1
+    assert (levels > 0).float().mean() < 0.01
 
 
 def test_gray_pictures_and_extreme_shapes() -> None:
@@ -321,7 +324,7 @@ def test_timm_names_weights_and_sizes(tmp_path: Path, monkeypatch: pytest.Monkey
     network = timm.create_model("vit_tiny_patch16_224", num_classes=5)
     torch.save(network.state_dict(), tmp_path / "vit.pth")
     name = "timm:vit_tiny_patch16_224"
-    backbone = open_backbone(name, tmp_path / "vit.pth", CPU)
+    backbone = open_backbone(name, tmp_path / "vit.pth", CPU, precision=torch.float32)
     assert backbone.feature_size == 192
     assert backbone.preprocess == Preprocessing(
         224, 248, "BICUBIC", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)

@@ -15,14 +15,15 @@ import torch
 from PIL import Image
 
 from labelaudit.errors import OptionError, OutputError
-from labelaudit.features import cache as features_module
+from labelaudit.features import cache as cache_module
+from labelaudit.features import extraction
 from labelaudit.features.backbones import open_backbone
 from labelaudit.features.cache import (
     FeatureStore,
     content_key,
     default_cache_dir,
-    extract_features,
 )
+from labelaudit.features.extraction import extract_features
 from labelaudit.images.containers import ImageArrays, ImageFiles
 
 SIDE = 4
@@ -226,7 +227,7 @@ def test_large_photos_are_reduced_while_they_are_decoded(tmp_path: Path) -> None
 def test_what_was_computed_before_an_interruption_is_kept(
     photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features_module, "LARGEST_BATCH", 8)
+    monkeypatch.setattr(extraction, "LARGEST_BATCH", 8)
     backbone = FakeBackbone()
     backbone.interrupt_at = 16
     with pytest.raises(KeyboardInterrupt):
@@ -245,15 +246,15 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(1)
-from test_cache import FakeBackbone, features_module, ImageFiles, extract_features
+from test_cache import FakeBackbone, cache_module, extraction, ImageFiles, extract_features
 
 class Slow(FakeBackbone):
     def __call__(self, pixels):
         time.sleep(float(sys.argv[4]))
         return super().__call__(pixels)
 
-features_module.LARGEST_BATCH = 4
-features_module.PART_SECONDS = 0.0
+extraction.LARGEST_BATCH = 4
+cache_module.PART_SECONDS = 0.0
 paths = np.array([f"{sys.argv[2]}/{color}.png" for color in range(40)], dtype=object)
 found = extract_features(ImageFiles(paths), Slow(), cache_dir=sys.argv[3])
 np.save(f"{sys.argv[3]}/{sys.argv[5]}.npy", found.features)
@@ -372,8 +373,8 @@ def test_only_the_features_in_a_damaged_file_are_computed_again(
 def test_parts_are_written_now_and_then(
     photos: ImageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features_module, "LARGEST_BATCH", 5)
-    monkeypatch.setattr(features_module, "PART_ROWS", 10)
+    monkeypatch.setattr(extraction, "LARGEST_BATCH", 5)
+    monkeypatch.setattr(cache_module, "PART_ROWS", 10)
     found = extract(photos, FakeBackbone(), tmp_path)
     assert len(list(tmp_path.glob("features/fake-1/*.part"))) == 4
     np.testing.assert_allclose(found.features, expected(range(40)), atol=1e-3)
