@@ -13,7 +13,9 @@ from sklearn.metrics import roc_auc_score
 import labelaudit
 from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
 from labelaudit.audit import fitting
+from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.methods.umn import UMN
+from labelaudit.scan_summary import show_scan
 from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.loop import measure_step
@@ -197,6 +199,24 @@ def test_labels_without_meaning_are_not_to_be_trusted():
     result = labelaudit.scan(images, rng.integers(0, 3, 300), epochs=8, device="cpu")
     assert not result.summary["trust"]["trustworthy"]
     assert any("chance" in reason for reason in result.summary["trust"]["reasons"])
+
+
+def test_a_network_that_did_not_learn_says_so_first_of_all(noisy_digits, tmp_path, capsys):
+    images, labels, _ = noisy_digits
+    with pytest.warns(labelaudit.UntrustedResultWarning, match="The network did not learn"):
+        result = labelaudit.scan(images, labels, epochs=2, device="cpu", out=tmp_path / "run")
+    assert result.summary["trust"]["reasons"][0].startswith("The network did not learn")
+    assert not pd.read_csv(tmp_path / "run" / "suspects.csv")["trusted"].any()
+    show_scan(result)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("Do not trust this ranking. The network did not learn the classes")
+    assert "The network did not learn" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+def test_many_wrong_labels_are_no_reason_for_distrust(noisy_digits):
+    images, _, clean = noisy_digits
+    result = labelaudit.scan(images, corrupt_symmetric(clean, 0.6, 10, 0), device="cpu")
+    assert result.summary["trust"]["trustworthy"]
 
 
 def test_the_papers_rule_is_there(noisy_digits):
