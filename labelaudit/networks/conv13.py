@@ -10,8 +10,7 @@ from labelaudit.networks.autoencoder import Decoder, Encoder, ImageShape
 from labelaudit.networks.layers import LEAKY_SLOPE, Upsample, conv_block
 from labelaudit.networks.standardize import InputNoise, PixelStatistics, Standardize
 
-# The paper's (Table 4).
-DROPOUT, WIDTH = 0.5, 128
+DROPOUT, WIDTH = 0.5, 128  # paper, Table 4
 
 
 class Conv13Encoder(Encoder):
@@ -23,8 +22,6 @@ class Conv13Encoder(Encoder):
     ----------
     image_shape, statistics
         The images, and what standardizes them.
-    dropout
-        Probability that a value is dropped, in [0, 1).
     width
         Number of channels of z_a and of most convolutions.
     """
@@ -35,7 +32,6 @@ class Conv13Encoder(Encoder):
         self,
         image_shape: ImageShape,
         statistics: PixelStatistics,
-        dropout: float = DROPOUT,
         width: int = WIDTH,
     ) -> None:
         super().__init__()
@@ -48,12 +44,12 @@ class Conv13Encoder(Encoder):
             conv_block(width, width),
             conv_block(width, width),
             nn.MaxPool2d(2),
-            nn.Dropout(dropout),
+            nn.Dropout(DROPOUT),
             conv_block(width, width),
             conv_block(width, width),
             conv_block(width, width),
             nn.MaxPool2d(2),
-            nn.Dropout(dropout),
+            nn.Dropout(DROPOUT),
             conv_block(width, 4 * width, padding=0),
             conv_block(4 * width, 2 * width, kernel=1, padding=0),
         )
