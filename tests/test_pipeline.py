@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import labelaudit
-from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
+from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError, version
 from labelaudit.audit import fitting
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.methods.umn import UMN
@@ -190,6 +191,7 @@ def test_unlabeled_images_get_predictions_and_no_score(noisy_digits):
     assert not samples.loc[100:, "is_label_issue"].any()
     accuracy = (samples["predicted_label"] == samples["clean_label"])[100:].mean()
     assert accuracy > 0.6
+    assert result.summary["trust"]["trustworthy"]
     assert result.summary["metrics"]["auroc"] > 0.85
 
 
@@ -199,6 +201,18 @@ def test_labels_without_meaning_are_not_to_be_trusted():
     result = labelaudit.scan(images, rng.integers(0, 3, 300), epochs=8, device="cpu")
     assert not result.summary["trust"]["trustworthy"]
     assert any("chance" in reason for reason in result.summary["trust"]["reasons"])
+
+
+@pytest.mark.filterwarnings("ignore::labelaudit.UntrustedResultWarning")
+def test_a_scan_from_the_source_tree_needs_no_installation(noisy_digits, tmp_path, monkeypatch):
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "version", missing)
+    images, labels, _ = noisy_digits
+    result = labelaudit.scan(images, labels, out=tmp_path / "run", **FAST)
+    assert result.summary["versions"]["labelaudit"] == "unknown"
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "complete"
 
 
 def test_a_network_that_did_not_learn_says_so_first_of_all(noisy_digits, tmp_path, capsys):
@@ -213,6 +227,7 @@ def test_a_network_that_did_not_learn_says_so_first_of_all(noisy_digits, tmp_pat
     assert "The network did not learn" in (tmp_path / "run" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_many_wrong_labels_are_no_reason_for_distrust(noisy_digits):
     images, _, clean = noisy_digits
     result = labelaudit.scan(images, corrupt_symmetric(clean, 0.6, 10, 0), device="cpu")
