@@ -35,8 +35,8 @@ class Conv13Encoder(Encoder):
         width: int = WIDTH,
     ) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        self.za_shape = (width, height // 4 - 2, width // 4 - 2)
+        channels, rows, columns = image_shape
+        self.za_shape = (width, rows // 4 - 2, columns // 4 - 2)
         self.trunk = nn.Sequential(
             Standardize(statistics),
             InputNoise(),
@@ -67,9 +67,9 @@ class Conv13Decoder(Decoder):
 
     def __init__(self, image_shape: ImageShape, width: int = WIDTH) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels, rows, columns = image_shape
         # Images whose sides are no multiples of 4 are reconstructed a little smaller.
-        self.target_shape = (channels, height // 4 * 4, width // 4 * 4)
+        self.target_shape = (channels, rows // 4 * 4, columns // 4 * 4)
         self.net = nn.Sequential(
             nn.ConvTranspose2d(width, width, 3, bias=False),
             nn.BatchNorm2d(width),

@@ -69,7 +69,8 @@ def assess_trust(
     """
     agreement = float((predicted == given_labels).mean())
     reasons = []
-    if information < MIN_INFORMATION:
+    learned = information >= MIN_INFORMATION
+    if not learned:
         reasons.append(
             "The network did not learn the classes: it gives almost every sample the same"
             " probabilities. Either training was too short, or the labels have little to do with the"
@@ -92,8 +93,12 @@ def assess_trust(
     if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(
             f"Predictions made without a sample's own label agree with {agreement:.0%} of the labels,"
-            f" hardly more than by chance (Cohen's kappa {kappa:.2f}). Either the model did not learn,"
-            " or the labels have little to do with the samples."
+            f" hardly more than by chance (Cohen's kappa {kappa:.2f})."
+            + (
+                " Either the model did not learn, or the labels have little to do with the samples."
+                if learned
+                else ""
+            )
         )
     elif class_uncertainty > MAX_CLASS_UNCERTAINTY:
         reasons.append(
