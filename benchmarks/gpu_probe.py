@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from gpu_recipes import RECIPES, RESNET_RECIPE, Recipe, VariantUMN
+from gpu_recipes import RECIPES, RESNET_RECIPES, Recipe, VariantUMN
 from provenance import commit, hardware
 
 import labelaudit
@@ -100,20 +100,22 @@ class Probe:
             name=name,
         )
 
-    def auditor(self, encoder: EncoderName, name: Data, batch_size: int) -> labelaudit.LabelAuditor:
-        """Return an auditor; photos are mirrored at random."""
+    def auditor(
+        self, encoder: EncoderName, batch_size: int, *, flip: bool = False
+    ) -> labelaudit.LabelAuditor:
+        """Return an auditor."""
         return labelaudit.LabelAuditor(
             encoder=encoder,
             epochs=self.epochs,
             batch_size=batch_size,
-            flip=name == "cifar10",
+            flip=flip,
             device=str(self.device),
             seed=SEED,
         )
 
     def plan(self, encoder: EncoderName, name: Data, batch_size: int | None = None) -> AuditPlan:
         """Settle everything before the first step."""
-        auditor = self.auditor(encoder, name, batch_size or self.batch_size)
+        auditor = self.auditor(encoder, batch_size or self.batch_size, flip=name == "cifar10")
         return auditor.prepare(self.source(name), Reporter())
 
     def tell(self, **finding: Any) -> None:
@@ -247,7 +249,7 @@ def compiled_speed(probe: Probe, encoder: EncoderName, name: Data) -> None:
 def quality(probe: Probe, title: str, recipe: Recipe, encoder: EncoderName = "conv13") -> None:
     """Audit CIFAR-10 by a recipe: accuracy on the training images by epoch, F1 and AUROC."""
     started = time.monotonic()
-    auditor = probe.auditor(encoder, "cifar10", probe.batch_size)
+    auditor = probe.auditor(encoder, probe.batch_size, flip=recipe.flip)
     plan = auditor.prepare(probe.source("cifar10"), Reporter())
     steps = plan.batches.steps * plan.epochs
     plan = replace(
@@ -348,8 +350,9 @@ def parts(batch_size: int) -> Iterator[Part]:
     yield Part("speed: cuDNN tuned", 12, tuned_speed, needs_gpu=True)
     for title, recipe in RECIPES.items():
         yield Part(f"quality: {title}", 35, partial(quality, title=title, recipe=recipe))
-    resnet = partial(quality, title="resnet18", recipe=RESNET_RECIPE, encoder="resnet18")
-    yield Part("quality: resnet18", 30, resnet)
+    for title, recipe in RESNET_RECIPES.items():
+        resnet = partial(quality, title=title, recipe=recipe, encoder="resnet18")
+        yield Part(f"quality: {title}", 30, resnet)
     # Of two epochs most of the time is not training.
     short = partial(whole_scan, encoder="conv13", name="cifar10", epochs=2)
     yield Part("scan CIFAR-10, 2 epochs", 30, short)

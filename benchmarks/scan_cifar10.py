@@ -1,9 +1,12 @@
-"""Scan CIFAR-10 with planted errors: F1 and seconds of an encoder on a device.
+"""Scan CIFAR-10 with planted errors or labels of people: F1 and seconds of an encoder on a device.
 
     python benchmarks/scan_cifar10.py CIFAR10.parquet --encoder conv13 --seed 100
+    python benchmarks/scan_cifar10.py CIFAR10.parquet --human-labels HUMAN_LABELS.parquet \
+        --encoder timm:NAME --weights FILE --image-size 128 --fine-tune
 
-CIFAR10.parquet is the training split in Hugging Face's schema. A row is added to
-benchmarks/results/scan_cifar10.csv for each run.
+CIFAR10.parquet is the training split in Hugging Face's schema. HUMAN_LABELS.parquet has a row for each
+of its images (see benchmarks/people.py). A row is added to benchmarks/results/scan_cifar10.csv for each
+run.
 """
 
 from __future__ import annotations
@@ -35,6 +38,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--noise", choices=("symmetric", "pair"), default="symmetric")
     parser.add_argument("--rate", type=float, default=0.2)
+    parser.add_argument(
+        "--human-labels", type=Path, help="audit labels of people in place of noise"
+    )
+    parser.add_argument("--column", default="random_label2", help="of the labels of people")
+    parser.add_argument("--weights", type=Path, help="of a pretrained network")
+    parser.add_argument("--image-size", type=int, help="side at which a pretrained network reads")
+    parser.add_argument("--fine-tune", action="store_true", help="train the pretrained network")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="number of images, drawn with the seed")
     parser.add_argument("--flip", action="store_true", help="mirror training images at random")
@@ -42,15 +52,22 @@ def main() -> None:
     arguments = parser.parse_args()
 
     manifest = labelaudit.read_source(arguments.parquet).manifest
+    rows = np.arange(manifest.num_samples)
     if arguments.limit:
-        rng = np.random.default_rng(arguments.seed)
-        manifest = manifest.subset(rng.permutation(manifest.num_samples)[: arguments.limit])
+        rows = np.random.default_rng(arguments.seed).permutation(rows)[: arguments.limit]
+        manifest = manifest.subset(rows)
     pixels = decode_source(manifest.images, plan_images(manifest.images)).pixels
-    corrupt = corrupt_pair if arguments.noise == "pair" else corrupt_symmetric
     clean = manifest.noisy_labels
+    if arguments.human_labels:
+        people = pd.read_parquet(arguments.human_labels)[arguments.column]
+        given, noise, rate = people.to_numpy(dtype=np.int64)[rows], arguments.column, None
+    else:
+        corrupt = corrupt_pair if arguments.noise == "pair" else corrupt_symmetric
+        noise, rate = arguments.noise, arguments.rate
+        given = corrupt(clean, rate, manifest.num_classes, arguments.seed)
     source = labelaudit.source_from_arrays(
         pixels.transpose(0, 2, 3, 1),
-        corrupt(clean, arguments.rate, manifest.num_classes, arguments.seed),
+        given,
         class_names=manifest.class_names,
         clean_labels=clean,
         name="cifar10",
@@ -60,6 +77,9 @@ def main() -> None:
         source,
         out=arguments.out,
         encoder=arguments.encoder,
+        weights=arguments.weights,
+        image_size=arguments.image_size,
+        fine_tune=arguments.fine_tune,
         epochs=arguments.epochs,
         flip=arguments.flip,
         device=arguments.device,
@@ -72,10 +92,11 @@ def main() -> None:
         "commit": commit(),
         "device": summary["device"],
         "images": summary["num_samples"],
-        "noise": arguments.noise,
-        "rate": arguments.rate,
+        "noise": noise,
+        "rate": rate,
         "seed": arguments.seed,
         "encoder": summary["encoder"]["name"],
+        "fine_tune": arguments.fine_tune,
         "epochs": summary["epochs"],
         "flip": arguments.flip,
         "seconds": round(time.monotonic() - started, 1),

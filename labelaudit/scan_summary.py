@@ -25,8 +25,10 @@ def show_scan(result: ScanResult) -> None:
     console, summary = Console(), result.summary
     trustworthy = summary.trust.trustworthy
     if not trustworthy:
-        console.print("[bold red]Do not trust this ranking.[/bold red]")
-        for reason in summary.trust.reasons:
+        first, *others = summary.trust.reasons
+        told = plain(as_typed(f"Do not trust this ranking. {first}"))
+        console.print(told, style="bold red", highlight=False)
+        for reason in others:
             _say(console, f"  {reason}")
     if summary.status != "complete":
         _say(console, _ended_early(result))

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,11 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 import labelaudit
-from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError
+from labelaudit import EpsilonHistory, OptionError, OutputError, SourceError, version
 from labelaudit.audit import fitting
+from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.methods.umn import UMN
+from labelaudit.scan_summary import show_scan
 from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.training.compiled import CompiledLoss
 from labelaudit.training.loop import measure_step
@@ -188,6 +191,7 @@ def test_unlabeled_images_get_predictions_and_no_score(noisy_digits):
     assert not samples.loc[100:, "is_label_issue"].any()
     accuracy = (samples["predicted_label"] == samples["clean_label"])[100:].mean()
     assert accuracy > 0.6
+    assert result.summary["trust"]["trustworthy"]
     assert result.summary["metrics"]["auroc"] > 0.85
 
 
@@ -197,6 +201,37 @@ def test_labels_without_meaning_are_not_to_be_trusted():
     result = labelaudit.scan(images, rng.integers(0, 3, 300), epochs=8, device="cpu")
     assert not result.summary["trust"]["trustworthy"]
     assert any("chance" in reason for reason in result.summary["trust"]["reasons"])
+
+
+@pytest.mark.filterwarnings("ignore::labelaudit.UntrustedResultWarning")
+def test_a_scan_from_the_source_tree_needs_no_installation(noisy_digits, tmp_path, monkeypatch):
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "version", missing)
+    images, labels, _ = noisy_digits
+    result = labelaudit.scan(images, labels, out=tmp_path / "run", **FAST)
+    assert result.summary["versions"]["labelaudit"] == "unknown"
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "complete"
+
+
+def test_a_network_that_did_not_learn_says_so_first_of_all(noisy_digits, tmp_path, capsys):
+    images, labels, _ = noisy_digits
+    with pytest.warns(labelaudit.UntrustedResultWarning, match="The network did not learn"):
+        result = labelaudit.scan(images, labels, epochs=2, device="cpu", out=tmp_path / "run")
+    assert result.summary["trust"]["reasons"][0].startswith("The network did not learn")
+    assert not pd.read_csv(tmp_path / "run" / "suspects.csv")["trusted"].any()
+    show_scan(result)
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith("Do not trust this ranking. The network did not learn the classes")
+    assert "The network did not learn" in (tmp_path / "run" / "report.html").read_text("utf-8")
+
+
+@pytest.mark.slow
+def test_many_wrong_labels_are_no_reason_for_distrust(noisy_digits):
+    images, _, clean = noisy_digits
+    result = labelaudit.scan(images, corrupt_symmetric(clean, 0.6, 10, 0), device="cpu")
+    assert result.summary["trust"]["trustworthy"]
 
 
 def test_the_papers_rule_is_there(noisy_digits):

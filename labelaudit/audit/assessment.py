@@ -26,7 +26,7 @@ from labelaudit.suspects.scores import Scores, score_labels
 from labelaudit.suspects.summarize import summarize, versions
 from labelaudit.suspects.summary import EncoderUsed, Summary
 from labelaudit.suspects.table import Predicted, samples_table
-from labelaudit.suspects.trust import Trust, assess_trust
+from labelaudit.suspects.trust import Trust, assess_trust, share_of_information
 from labelaudit.suspects.votes import trust_votes
 from labelaudit.training.loop import FitResult
 from labelaudit.training.recorder import EpsilonHistory
@@ -103,11 +103,13 @@ def _assess(plan: AuditPlan, fitted: Fitted, bars: Bars) -> Assessment:
         votes=None if votes is None else votes.labels[manifest.labeled],
         advance=bar.advance,
     )
+    given = manifest.noisy_labels[manifest.labeled]
     trust = assess_trust(
         evidence.oos_probs.argmax(axis=1),
-        manifest.noisy_labels[manifest.labeled],
+        given,
         manifest.class_names,
         class_uncertainty=float(scores.class_uncertainty.mean()),
+        information=share_of_information(evidence.oos_probs, given),
     )
     if fitted.training.status == "diverged":
         reason = (

@@ -16,7 +16,8 @@ q(y|z_a) in nats remain, with a weight λ:
 
     loss = -(α/B) Σ_labeled [f(ε) q(ỹ|z_a) + λ H(q(y|z_a))]
 
-Nothing is reconstructed then, and nothing is learned from unlabeled images.
+Nothing is reconstructed then, and nothing is learned from unlabeled images. With an exponent below 1
+(`UMNConfig.exponent`), the labeled term is (q(ỹ|z_a)^exponent - 1) / exponent in place of q(ỹ|z_a).
 
 Deviations and readings, with reasons, are in docs/methods/umn.md. In short: the signs of Eq. 5 follow
 Eq. 14; the entropy of q(z_a|x) is taken in closed form; α, which the paper does not give, follows
@@ -68,6 +69,11 @@ def clamp_epsilon(epsilon: Tensor, num_classes: int, min_epsilon: float) -> Tens
 def label_factor(epsilon: Tensor, num_classes: int) -> Tensor:
     """f(ε) = log[(C-1)(1-ε) / ε] (Eq. 7), in nats."""
     return math.log(num_classes - 1) + torch.log1p(-epsilon) - epsilon.log()
+
+
+def box_cox(log_values: Tensor, exponent: float) -> Tensor:
+    """Return (v^q - 1) / q of values v, given as logarithms, for the exponent q; log v for q = 0."""
+    return torch.expm1(exponent * log_values) / exponent if exponent else log_values
 
 
 class UMN:
@@ -193,7 +199,12 @@ class UMN:
             epsilon = epsilon.masked_fill(verified, config.min_epsilon)
         given_probs = learner_probs.gather(1, labels[:, None]).squeeze(1)
         pull = label_factor(epsilon, num_classes) * self.class_weights[labels]
-        labeled_term = (pull * given_probs).sum()
+        if config.exponent == 1:
+            reward = given_probs
+        else:
+            log_probs = logits[:num_labeled].log_softmax(1)
+            reward = box_cox(log_probs.gather(1, labels[:, None]).squeeze(1), config.exponent)
+        labeled_term = (pull * reward).sum()
         if config.entropy_weight:
             # torch.special.entr would have an infinite gradient at 0.
             entropy = -(learner_probs * logits[:num_labeled].log_softmax(1)).sum()

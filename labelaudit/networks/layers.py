@@ -11,8 +11,9 @@ LEAKY_SLOPE = 0.1  # as in Mean Teacher's ConvNet; the paper does not give it
 
 
 def as_they_come(values: Tensor) -> AbstractContextManager[object]:
-    """Return a context without autocast, in which values keep their precision. For CUDA only."""
-    return torch.autocast("cuda", enabled=False) if values.is_cuda else nullcontext()
+    """Return a context without autocast, in which values keep their precision."""
+    kind = values.device.type
+    return torch.autocast(kind, enabled=False) if kind in ("cpu", "cuda") else nullcontext()
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

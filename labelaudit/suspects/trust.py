@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import entr
 
 from labelaudit.errors import UntrustedResultWarning
 from labelaudit.sources.manifest import Verified
@@ -18,6 +19,10 @@ MIN_KAPPA = 0.1
 KAPPA_DEVIATIONS = 2.0
 # Largest share of samples whose class the model may get wrong by its own estimate.
 MAX_CLASS_UNCERTAINTY = 0.5
+# Least share of the labels' entropy that a network's predictions must tell. It is 0.7 or more where a
+# network has learned digits, and 0.0003 after three epochs in place of 37, which already rank well.
+MIN_INFORMATION = 0.0001
+ROWS_AT_ONCE = 1 << 14
 MIN_LABELS_PER_CLASS = 5
 # Classes with fewer labels on average are learned only roughly.
 THIN_CLASS = 30
@@ -39,6 +44,7 @@ def assess_trust(
     class_names: tuple[str, ...],
     *,
     class_uncertainty: float = 0.0,
+    information: float = 1.0,
     advice: str = "More epochs, another encoder or more labels may help.",
 ) -> Trust:
     """Assess whether out-of-sample predictions know enough about the classes to be trusted.
@@ -56,11 +62,20 @@ def assess_trust(
         Names of the C classes.
     class_uncertainty
         Share of samples, in [0, 1], whose class the predictions get wrong by their own estimate.
+    information
+        What the predictions tell about the class, in [0, 1]; see `share_of_information`.
     advice
         What may help; it follows the reasons.
     """
     agreement = float((predicted == given_labels).mean())
     reasons = []
+    learned = information >= MIN_INFORMATION
+    if not learned:
+        reasons.append(
+            "The network did not learn the classes: it gives almost every sample the same"
+            " probabilities. Either training was too short, or the labels have little to do with the"
+            " samples."
+        )
     counts = np.bincount(predicted, minlength=len(class_names))
     given_share = np.bincount(given_labels, minlength=len(class_names)) / len(given_labels)
     top = int(counts.argmax())
@@ -78,8 +93,12 @@ def assess_trust(
     if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
         reasons.append(
             f"Predictions made without a sample's own label agree with {agreement:.0%} of the labels,"
-            f" hardly more than by chance (Cohen's kappa {kappa:.2f}). Either the model did not learn,"
-            " or the labels have little to do with the samples."
+            f" hardly more than by chance (Cohen's kappa {kappa:.2f})."
+            + (
+                " Either the model did not learn, or the labels have little to do with the samples."
+                if learned
+                else ""
+            )
         )
     elif class_uncertainty > MAX_CLASS_UNCERTAINTY:
         reasons.append(
@@ -89,6 +108,34 @@ def assess_trust(
     if reasons:
         reasons.append(advice)
     return Trust(not reasons, tuple(reasons))
+
+
+def share_of_information(probs: np.ndarray, given_labels: np.ndarray) -> float:
+    """Return how much predictions tell about the class, as a share of the entropy of the labels.
+
+    This is the mutual information of sample and predicted class. It is 0 for a network that predicts
+    the same probabilities for all samples, however much these agree with the labels by chance.
+
+    Parameters
+    ----------
+    probs
+        ``(L, C)`` floats, rows sum to 1.
+    given_labels
+        ``(L,)`` int64 in 0..C-1.
+
+    Returns
+    -------
+    float
+        At least 0. It is 1 if there is nothing to tell, because all labels are of one class.
+    """
+    given_share = np.bincount(given_labels, minlength=probs.shape[1]) / len(given_labels)
+    possible = float(entr(given_share).sum())
+    if possible == 0:
+        return 1.0
+    mean = probs.mean(axis=0, dtype=np.float64)
+    blocks = range(0, len(probs), ROWS_AT_ONCE)
+    left = sum(float(entr(probs[start : start + ROWS_AT_ONCE]).sum()) for start in blocks)
+    return max(0.0, float(entr(mean).sum()) - left / len(probs)) / possible
 
 
 def warn_of_distrust(trust: Trust, *, stacklevel: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelaudit.methods.umn import UMN, clamp_epsilon, label_factor, label_uncertainty
+from labelaudit.methods.umn import UMN, box_cox, clamp_epsilon, label_factor, label_uncertainty
 from labelaudit.methods.umn_config import (
     UMNConfig,
     affordable_epochs,
@@ -51,6 +51,22 @@ def test_label_uncertainty_is_the_distance_at_the_given_label():
 def test_label_factor_is_eq_7(epsilon, classes):
     expected = math.log((classes - 1) * (1 - epsilon) / epsilon)
     assert label_factor(torch.tensor(epsilon), classes).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_exponent_leads_from_cross_entropy_to_the_linear_term():
+    probs = torch.tensor([1e-30, 0.01, 0.5, 1.0])
+    torch.testing.assert_close(box_cox(probs.log(), 0.0), probs.log())
+    torch.testing.assert_close(box_cox(probs.log(), 1.0), probs - 1)
+    torch.testing.assert_close(box_cox(probs.log(), 0.7), (probs**0.7 - 1) / 0.7)
+
+
+def test_a_smaller_exponent_pulls_more_where_a_label_is_improbable():
+    pulls = []
+    for exponent in (1.0, 0.7, 0.0):
+        logits = torch.tensor([[-4.0, 0.0, 0.0]], requires_grad=True)
+        box_cox(logits.log_softmax(1)[0, 0], exponent).backward()
+        pulls.append(logits.grad[0, 0].item())
+    assert pulls[0] < pulls[1] / 2 < pulls[2] / 4
 
 
 @pytest.mark.parametrize("classes", [2, 10, 1000])
@@ -164,14 +180,15 @@ def steps(umn: UMN) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("generative", [True, False])
-def test_the_loss_compiles_in_one_piece_to_the_same(generative):
+@pytest.mark.parametrize(("generative", "exponent"), [(True, 1.0), (False, 0.7)])
+def test_the_loss_compiles_in_one_piece_to_the_same(generative, exponent):
     """In one piece: so nothing in it waits for a value from the device either."""
     settings = {
         "explained_share": 0.4,
         "min_explained": 1,
         "generative": generative,
         "entropy_weight": 0.1,
+        "exponent": exponent,
     }
     torch.compiler.reset()  # only so many ways to compile a function are kept in a process
     plain, compiled = make_umn(**settings), make_umn(**settings)
@@ -371,6 +388,20 @@ def test_the_generative_half_is_left_out_where_it_does_not_earn_its_cost():
     assert not config.generative
     assert config.entropy_weight == pytest.approx(0.1 * math.log(100))
     assert default_entropy_weight(10) == pytest.approx(0.05)
+
+
+def test_the_13_layer_network_learns_from_most_labels_alone_and_from_few_by_the_papers_loss():
+    def settings(labeled: int) -> UMNConfig:
+        pixels = np.zeros((100, 3, 32, 32), np.uint8)
+        given = np.arange(labeled) % 10
+        return UMNConfig.for_data(
+            pixels, given, 10, "conv13", plan_batches(labeled, 100 - labeled, 20)
+        )
+
+    for labeled in (50, 100):
+        assert (settings(labeled).generative, settings(labeled).exponent) == (False, 0.7)
+    for labeled in (10, 27):  # the paper has up to 27% (Table 2)
+        assert (settings(labeled).generative, settings(labeled).exponent) == (True, 1.0)
 
 
 def test_entropy_keeps_the_probabilities_of_many_classes_away_from_zero():

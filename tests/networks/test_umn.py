@@ -7,6 +7,7 @@ import torch
 from torch import distributions as D
 from torch.nn import functional as F
 
+from labelaudit.networks.conv13 import Conv13Encoder
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import (
     Classifier,
@@ -242,6 +243,9 @@ def test_conv13_has_the_layers_of_table_4():
     assert widths == [128] * 6 + [512, 256, 128, 128]  # the last is z_a's log-variance
     assert [m.kernel_size[0] for m in kinds] == [3] * 7 + [1, 1, 1]
     assert net.decoder.target_shape == (3, 32, 32)
+    slim = Conv13Encoder((3, 32, 48), PixelStatistics((0.5,) * 3, (0.5,) * 3), width=8)
+    assert slim.za_shape == (8, 6, 10)
+    assert slim(torch.rand(2, 3, 32, 48))[0].shape == (2, 8, 6, 10)
 
 
 def test_more_training_steps_raise_the_elbo():

@@ -1,7 +1,12 @@
 import numpy as np
 
 from labelaudit.sources.manifest import Verified
-from labelaudit.suspects.trust import assess_trust, few_labels_warning, unknown_first_warning
+from labelaudit.suspects.trust import (
+    assess_trust,
+    few_labels_warning,
+    share_of_information,
+    unknown_first_warning,
+)
 
 NAMES = ("cat", "dog", "owl")
 
@@ -36,6 +41,23 @@ def test_a_model_that_doubts_itself_is_not_trusted():
     assert not trust.trustworthy
     assert "60% of the samples" in trust.reasons[0]
     assert trust.reasons[-1] == "Read more."
+
+
+def test_predictions_tell_nothing_if_they_are_the_same_for_all_samples():
+    given = np.repeat([0, 1, 2], [50, 30, 20])
+    probs = np.tile(np.array([0.5, 0.3, 0.2], dtype=np.float32), (100, 1))
+    assert share_of_information(probs, given) < 1e-6
+    assert share_of_information(np.eye(3, dtype=np.float32)[given], given) > 0.999
+    unsure = 0.9 * probs + 0.1 * np.eye(3, dtype=np.float32)[given]
+    assert 0.005 < share_of_information(unsure, given) < 0.1
+    assert share_of_information(probs, np.zeros(100, dtype=int)) == 1
+
+
+def test_a_network_that_did_not_learn_is_not_trusted_however_well_it_agrees():
+    given = np.random.default_rng(0).integers(0, 3, 300)
+    trust = assess_trust(given, given, NAMES, information=0.00001)
+    assert not trust.trustworthy
+    assert trust.reasons[0].startswith("The network did not learn the classes")
 
 
 def test_imbalance_alone_is_no_reason_for_distrust():
