@@ -156,7 +156,8 @@ class AuditOptions:
         "Longest side, in pixels, at which images are read.",
         details="The default is the median size of the images, at most 128 for ResNets. A"
         " pretrained network reads squares with this side. Its default is the side that its weights"
-        " were made for.",
+        " were made for; if auto chose it, images of less than 224 pixels are read about as large as"
+        " they are, but at 128 pixels at least.",
         metavar="PIXELS",
         least=1,
     )

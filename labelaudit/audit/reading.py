@@ -6,6 +6,7 @@ pixels alone for other images.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,11 @@ PHOTO_SIDE = 64
 FEW_IMAGES = 2000
 SMALL_SIDE = 24
 
+# Photos are read no larger than they are, in steps of 32 pixels, because that would only take longer.
+# Networks see little in images that are smaller than the first side. Larger ones than the second are
+# read at the side that the network's weights were made for.
+LEAST_SIDE, USUAL_SIDE, SIDE_STEP = 128, 224, 32
+
 Need = Literal["photos", "few", "propose", "none"]
 
 
@@ -53,6 +59,8 @@ class Chosen:
         Weights for `open_backbone`.
     pretrained : bool
         Whether the encoder is a pretrained network.
+    image_size : int or None
+        Side of the square that a pretrained network reads; None for that of its weights.
     why : str
         The reason, "" if the encoder gives its own.
     """
@@ -60,6 +68,7 @@ class Chosen:
     encoder: str = "auto"
     weights: str | None = None
     pretrained: bool = False
+    image_size: int | None = None
     why: str = ""
 
 
@@ -128,6 +137,14 @@ def need_of(found: ImagePlan, count: int, device_type: str) -> Need:
     return "propose" if device_type == "cpu" else "none"
 
 
+def side_for(found: ImagePlan) -> int | None:
+    """Return the side of the square at which a pretrained network reads images; None for its own."""
+    side = min(found.height, found.width)
+    if side >= USUAL_SIDE:
+        return None
+    return max(LEAST_SIDE, SIDE_STEP * math.ceil(side / SIDE_STEP))
+
+
 def _choose(
     source: Source,
     options: AuditOptions,
@@ -153,12 +170,12 @@ def _choose(
             if options.fine_tune
             else "train a network from nothing with `encoder='resnet18'`, which takes much longer",
         )
-        return _tell_choice(network, shown, reporter)
+        return _tell_choice(network, side_for(found), shown, reporter)
     at_hand = None if need == "none" else network_at_hand()
     if at_hand is None:
         return Chosen()
     if need == "few" and not options.flip:
-        return _tell_choice(at_hand, shown, reporter)
+        return _tell_choice(at_hand, side_for(found), shown, reporter)
     reporter.say(
         f"The weights of a pretrained {at_hand.name} are on this machine. `encoder={at_hand.name}`"
         " audits its features, which for photos is faster and mostly better than training a network"
@@ -167,21 +184,23 @@ def _choose(
     return Chosen()
 
 
-def _tell_choice(network: PhotoNetwork, shown: str, reporter: Reporter) -> Chosen:
+def _tell_choice(
+    network: PhotoNetwork, image_size: int | None, shown: str, reporter: Reporter
+) -> Chosen:
     reporter.say(
         f"A pretrained {network.name} reads these {shown}: {network.where}. Training a network on"
         " them alone (`encoder='resnet18'`) takes much longer."
     )
-    why = f"chosen for {shown}, {network.where}"
-    return Chosen(network.name, network.weights, True, why)
+    why = f"chosen for {shown}, because {network.where}"
+    return Chosen(network.name, network.weights, True, image_size, why)
 
 
 def _as_before(before: Mapping[str, Any]) -> Chosen:
     """Return the encoder of the run that is continued."""
     encoder, why = before["encoder"], "chosen when the run began"
     if "name" in before["features"]:
-        network = known_network(encoder)
-        return Chosen(encoder, network.weights, True, f"{why}, {network.where}")
+        size = before["features"]["preprocessing"]["image_size"]
+        return Chosen(encoder, known_network(encoder).weights, True, size, why)
     return Chosen(encoder)
 
 
@@ -208,7 +227,7 @@ def _open(
         encoder,
         chosen.weights,
         device,
-        options.image_size,
+        chosen.image_size if options.image_size is None else options.image_size,
         offline=options.offline,
         reporter=reporter,
     )

@@ -58,7 +58,7 @@ def known_network(name: str) -> PhotoNetwork:
     """Return a network by name, to be downloaded if its weights are not on this machine."""
     if _is_here(name):
         return _at_hand(name)
-    return PhotoNetwork(name, DEFAULT_WEIGHTS, "its weights are downloaded")
+    return PhotoNetwork(name, DEFAULT_WEIGHTS, "its weights can be downloaded")
 
 
 def choose_photo_network(offline: bool, what: str, way_out: str) -> PhotoNetwork:
