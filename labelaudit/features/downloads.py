@@ -9,6 +9,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from threading import Thread
 from urllib.parse import urlsplit
 
@@ -53,8 +54,8 @@ def ask_size(url: str, patience: float = PATIENCE) -> int | None:
                 answers.append(int(size) if size and size.isdecimal() else None)
         except urllib.error.HTTPError:
             answers.append(None)  # it is there, and may answer to another question
-        except OSError as error:
-            answers.append(error)
+        except (OSError, HTTPException) as error:
+            answers.append(error if isinstance(error, OSError) else OSError(str(error)))
 
     # The search for a server's address has no time limit of its own.
     thread = Thread(target=ask, daemon=True)

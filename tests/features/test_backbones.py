@@ -417,7 +417,12 @@ def test_a_download_is_announced_and_may_be_forbidden(monkeypatch, lines) -> Non
 
 def test_a_server_that_does_not_answer_is_given_up_soon(monkeypatch) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(downloads.urllib.request, "urlopen", lambda *_, **__: ended.wait(60))
+
+    def hang(*_: Any, **__: Any) -> None:
+        ended.wait(60)
+        raise OSError("too late")
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", hang)
     started = time.monotonic()
     with pytest.raises(TimeoutError, match=r"no answer within 0\.1 seconds"):
         ask_size("https://example.org/weights.pth", patience=0.1)
