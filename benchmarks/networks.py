@@ -83,7 +83,7 @@ def audit(features: np.ndarray, given: np.ndarray, wrong: np.ndarray, seed: int)
 
 def read_results() -> pd.DataFrame:
     """Return the finished rows."""
-    columns = ["network", "side", "labels", "seed"]
+    columns = ["network", "side", "labels", "seed", "commit"]
     return pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=columns)
 
 
