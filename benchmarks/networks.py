@@ -83,8 +83,10 @@ def audit(features: np.ndarray, given: np.ndarray, wrong: np.ndarray, seed: int)
 
 def read_results() -> pd.DataFrame:
     """Return the finished rows."""
-    columns = ["network", "side", "labels", "seed", "commit"]
-    return pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=columns)
+    columns = ["network", "side", "labels", "seed", "images_per_second"]
+    columns += ["f1", "auroc", "audit_seconds", "commit"]
+    done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame()
+    return done.reindex(columns=columns)
 
 
 def keep(row: Row) -> None:
