@@ -1,14 +1,13 @@
 """Labels by several annotators: audits of their majority, with and without their votes.
 
-    python benchmarks/lite0_weights.py lite0.pth
-    python benchmarks/annotators.py --cifar10 CIFAR10_TRAIN.parquet --weights lite0.pth \
+    python benchmarks/annotators.py --cifar10 CIFAR10_TRAIN.parquet \
         --human-labels HUMAN_LABELS.parquet
 
 HUMAN_LABELS has, row by row with CIFAR-10's training images, the columns clean_label, random_label2 and
 random_label3: the labels by two people for each image (CIFAR-10N, Wei et al. 2022,
 https://arxiv.org/abs/2110.12088). The first `--rows` images are used. More annotators are simulated:
 like the two people, they are wrong more often where another is wrong, and then sometimes choose the
-same wrong class. Needs labelaudit[benchmark,peers].
+same wrong class. Needs labelaudit[photos,peers].
 
 Rows are kept in benchmarks/results/annotators.csv, and benchmarks/annotators.md is written from them.
 """
@@ -163,7 +162,7 @@ def audit(features: np.ndarray, votes: np.ndarray, clean: np.ndarray, seed: int)
     return rows
 
 
-def embed(cifar10: Path, weights: Path, rows: int, out: Path) -> np.ndarray:
+def embed(cifar10: Path, weights: Path | None, rows: int, out: Path) -> np.ndarray:
     """Return the features of the first images, ``(rows, 1280)``."""
     source = read_source(cifar10).subset(np.arange(rows))
     path = labelaudit.embed(source, encoder=BACKBONE, weights=weights, image_size=SIDE, out=out)
@@ -227,7 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cifar10", type=Path, required=True)
     parser.add_argument("--human-labels", type=Path, required=True)
-    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, help="by default those of labelaudit[photos]")
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, default=Path())

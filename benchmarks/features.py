@@ -1,12 +1,11 @@
 """Audits of frozen features: UMN, confident learning with a linear probe, and a vote of neighbors.
 
-    python benchmarks/lite0_weights.py lite0.pth
-    python benchmarks/features.py --cifar10 CIFAR10.parquet --weights lite0.pth
+    python benchmarks/features.py --cifar10 CIFAR10.parquet
     python benchmarks/features.py --texts --seeds 5
 
 The first reads CIFAR-10's training split (Hugging Face's schema) with EfficientNet-Lite0 at 128
 pixels. The second reads the first paragraphs of the docstrings of installed packages, labeled by
-package, with a MiniLM sentence encoder. Both need labelaudit[benchmark,peers], and the second needs
+package, with a MiniLM sentence encoder. Both need labelaudit[photos,peers], and the second needs
 labelaudit[benchmark-texts] as well. Each cell is one of `labelaudit eval`, on features. Finished rows
 are kept in benchmarks/results/features.csv, and benchmarks/features.md is written from them.
 """
@@ -55,7 +54,7 @@ COLUMNS = {"expected_wrong": "estimated", "expected_low": "low", "expected_high"
 MEASURES = ("precision", "recall", "f1", "auroc", "average_precision", "seconds", "num_wrong")
 
 
-def cifar10(parquet: Path, weights: Path, out: Path) -> tuple[Dataset, tuple[Noise, ...]]:
+def cifar10(parquet: Path, weights: Path | None, out: Path) -> tuple[Dataset, tuple[Noise, ...]]:
     """Embed CIFAR-10's images with EfficientNet-Lite0; known images are read from a cache."""
     reporter = ConsoleReporter(Console(stderr=True))
     source = read_source(parquet)
@@ -203,7 +202,7 @@ def report() -> str:
     head = [
         "# Audits of frozen features",
         "",
-        "`python benchmarks/features.py --cifar10 CIFAR10.parquet --weights lite0.pth` and"
+        "`python benchmarks/features.py --cifar10 CIFAR10.parquet` and"
         f" `python benchmarks/features.py --texts --seeds 5`; commits: {'; '.join(commits)};"
         f" {hardware()}.",
         "",
@@ -226,7 +225,7 @@ def main() -> None:
     """Parse, run, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cifar10", type=Path, help="parquet file of its training split")
-    parser.add_argument("--weights", type=Path, help="file that benchmarks/lite0_weights.py wrote")
+    parser.add_argument("--weights", type=Path, help="by default those of labelaudit[photos]")
     parser.add_argument("--texts", action="store_true")
     parser.add_argument("--first-seed", type=int, default=101)
     parser.add_argument("--seeds", type=int, default=1)

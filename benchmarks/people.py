@@ -1,13 +1,12 @@
 """Mistakes that people make: audits of given predictions, and complete audits of features.
 
-    python benchmarks/lite0_weights.py lite0.pth
     python benchmarks/people.py --pred-probs PRED_PROBS_FOLDER --simulation \
-        --cifar10 CIFAR10_TRAIN.parquet --human-labels HUMAN_LABELS.parquet --weights lite0.pth
+        --cifar10 CIFAR10_TRAIN.parquet --human-labels HUMAN_LABELS.parquet
 
 PRED_PROBS_FOLDER holds NAME-NETWORK.parquet with the columns given_label, is_wrong and log_prob_0, ...:
 out-of-sample predictions of strong networks. HUMAN_LABELS has, row by row with CIFAR-10's training
 images, the columns clean_label, random_label2 and random_label3: the labels by two people for each
-image (CIFAR-10N, Wei et al. 2022, https://arxiv.org/abs/2110.12088). Needs labelaudit[benchmark,peers].
+image (CIFAR-10N, Wei et al. 2022, https://arxiv.org/abs/2110.12088). Needs labelaudit[photos,peers].
 
 Finished rows are kept in benchmarks/results/people.csv, and benchmarks/people.md is written from them.
 `--name` gives the rows another name, to compare an earlier version of the package (by PYTHONPATH) with
@@ -427,7 +426,7 @@ def main() -> None:
     parser.add_argument("--simulation", action="store_true")
     parser.add_argument("--cifar10", type=Path, help="parquet file of its training split")
     parser.add_argument("--human-labels", type=Path, help="parquet file of people's labels of it")
-    parser.add_argument("--weights", type=Path, help="file that benchmarks/lite0_weights.py wrote")
+    parser.add_argument("--weights", type=Path, help="by default those of labelaudit[photos]")
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--name", default=NAME, help="name of this package's rows")
@@ -446,7 +445,7 @@ def main() -> None:
         whole_way(data.inputs[:, :, 0, 0], human, seeds, options.name, options.labels)
     command = (
         "python benchmarks/people.py --pred-probs PRED_PROBS_FOLDER --simulation --cifar10"
-        " CIFAR10_TRAIN.parquet --human-labels HUMAN_LABELS.parquet --weights lite0.pth"
+        " CIFAR10_TRAIN.parquet --human-labels HUMAN_LABELS.parquet"
     )
     (HERE / "people.md").write_text(report(command), encoding="utf-8")
 

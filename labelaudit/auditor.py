@@ -7,7 +7,7 @@ same object to labels that were corrupted on purpose, so every published figure 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -184,11 +184,15 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
         return options
 
     def prepare(
-        self, data: Source | FeatureSource, reporter: Reporter, scratch: Path | None = None
+        self,
+        data: Source | FeatureSource,
+        reporter: Reporter,
+        scratch: Path | None = None,
+        before: Mapping[str, Any] | None = None,
     ) -> AuditPlan:
         """Return the plan of the training; see `labelaudit.audit.plan.prepare`."""
         with _memory_in_words():
-            return prepare(data, self.options(), reporter, scratch)
+            return prepare(data, self.options(), reporter, scratch, before)
 
     def fit_plan(
         self,

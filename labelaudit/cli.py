@@ -92,22 +92,22 @@ def _check_paths(source: str, labels: str | None) -> None:
 
 
 @app.command()
-@takes_scan_options("image_column", "label_column", "split", "weights", "device")
+@takes_scan_options("image_column", "label_column", "split", "weights", "offline", "device")
 def embed(
     source: Annotated[
         str,
         typer.Argument(metavar="SOURCE", help="Images and labels, as for scan."),
     ],
+    labels: Annotated[
+        str | None, typer.Argument(metavar="LABELS", help="A table of labels, as for scan.")
+    ] = None,
     encoder: Annotated[
         str,
         typer.Option(
             help="Pretrained network that reads the images: of torchvision by its name, or of timm as"
-            " timm:NAME."
+            " timm:NAME. auto takes one whose weights are on this machine, or else downloads one."
         ),
-    ],
-    labels: Annotated[
-        str | None, typer.Argument(metavar="LABELS", help="A table of labels, as for scan.")
-    ] = None,
+    ] = "auto",
     image_size: Annotated[
         int | None,
         typer.Option(

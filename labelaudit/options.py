@@ -13,7 +13,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
 from textwrap import fill
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from labelaudit.errors import OptionError
 from labelaudit.files import well_formed
 from labelaudit.networks.encoders import ENCODER_NAMES
+from labelaudit.option_fields import option
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,54 +31,6 @@ LARGEST = 10**1000  # of all numbers; Python writes no integers of more than 4,3
 SCORE_NAMES = ("auto", "posterior", "epsilon")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    details: str = "",
-    in_python: str = "",
-    metavar: str | None = None,
-    opposite: str | None = None,
-    typed: Any = None,
-    shown_default: str | None = None,
-    least: float | None = None,
-) -> Any:
-    """Declare an option of a dataclass.
-
-    Parameters
-    ----------
-    default
-        The default value.
-    help
-        One or two sentences for ``--help``.
-    details
-        Further sentences for the reference page.
-    in_python
-        Further sentences for the docstring of `labelaudit.scan`.
-    metavar
-        Name of the value in ``--help``.
-    opposite
-        Name of the option for False on the command line, if there is one.
-    typed
-        Type on the command line, if it differs from the type of the field.
-    shown_default
-        Text in ``--help`` for a default that depends on the data.
-    least
-        The smallest number that is accepted.
-    """
-    metadata = {
-        "help": help,
-        "details": details,
-        "in_python": in_python,
-        "metavar": metavar,
-        "opposite": opposite,
-        "typed": typed,
-        "shown_default": shown_default,
-        "least": least,
-    }
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -179,8 +132,8 @@ class AuditOptions:
         " networks of torchvision or, as timm:NAME, of timm.",
         details="A pretrained network is not trained, unless `fine_tune` is given: its features of"
         " the images are computed once and audited. conv13 is the 13-layer network of the paper."
-        " auto never chooses a pretrained network, but proposes one for photos if its weights are on"
-        " this machine.",
+        " auto takes a pretrained network for photos (color images of more than 64 pixels per side),"
+        " and for fewer than 2,000 smaller color images if one is on this machine.",
     )
     weights: str | Path | None = option(
         None,
@@ -188,6 +141,9 @@ class AuditOptions:
         " own weights, if they are on this machine.",
         metavar="FILE|DEFAULT",
         typed=str | None,
+    )
+    offline: bool = option(
+        False, "Download nothing: weights that are not on this machine are an error."
     )
     fine_tune: bool = option(
         False,
@@ -200,7 +156,8 @@ class AuditOptions:
         "Longest side, in pixels, at which images are read.",
         details="The default is the median size of the images, at most 128 for ResNets. A"
         " pretrained network reads squares with this side. Its default is the side that its weights"
-        " were made for.",
+        " were made for; if auto chose it, images of less than 224 pixels are read about as large as"
+        " they are, but at 128 pixels at least.",
         metavar="PIXELS",
         least=1,
     )
@@ -323,6 +280,7 @@ class ScanKeywords(TypedDict, total=False):
     reviewed: str | Path | Sequence[str | Path] | None
     encoder: str
     weights: str | Path | None
+    offline: bool
     fine_tune: bool
     image_size: int | None
     epochs: int | None
@@ -443,10 +401,9 @@ def check_audit_options(options: AuditOptions) -> None:
             f"`weights` are for a pretrained network, but `encoder` is {options.encoder}; name the"
             " pretrained network with `encoder`"
         )
-    if options.fine_tune and not options.pretrained:
+    if options.fine_tune and not options.pretrained and options.encoder != "auto":
         raise OptionError(
-            "`fine_tune` needs a pretrained network; name one with `encoder` (the other encoders are"
-            " always trained)"
+            "`fine_tune` needs a pretrained network; name one with `encoder`, or leave `encoder` out"
         )
     if options.flip and options.pretrained and not options.fine_tune:
         raise OptionError(

@@ -151,7 +151,8 @@ def scan(
                 "max_suspects": settings.max_suspects,
             }
             del read_as["pred_probs"], read_as["reviewed"]
-            plan = auditor.prepare(take_review(data, review), reporter, scratch)
+            before = distributed.share({} if folder is None else folder.begun_with)
+            plan = auditor.prepare(take_review(data, review), reporter, scratch, before)
             result = _fit_and_write(auditor, plan, folder, review, started, reporter, read_as)
     warn_of_distrust(result.summary.trust, stacklevel=3)
     return result

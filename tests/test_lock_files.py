@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LOCKS = {"requirements.lock": ("heif", "timm"), "requirements-dev.lock": ("dev", "docs")}
+LOCKS = {"requirements.lock": ("heif", "photos"), "requirements-dev.lock": ("dev", "docs")}
 ENTRY = re.compile(r"^(?P<name>[\w.-]+)==(?P<version>\S+)(?P<rest>(?:.*\\\n)+.*)$", re.MULTILINE)
 
 

@@ -330,7 +330,6 @@ def test_a_trained_trunk_takes_small_steps(weights) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"fine_tune": True}, "name one with `encoder`"),
         ({"fine_tune": True, "encoder": "mlp"}, "name one with `encoder`"),
         ({"features": "f.npy", "encoder": "resnet50"}, "leave `encoder` out"),
         ({"features": "f.npy", "encoder": "resnet50", "weights": "w.pth"}, "`encoder`"),

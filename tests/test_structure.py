@@ -33,7 +33,7 @@ FLOORS = (
     "training",
     "sources",
     "images",
-    "checksums estimates files memory progress typed_json version",
+    "checksums estimates files memory option_fields progress typed_json version",
     "errors",
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms.split()}

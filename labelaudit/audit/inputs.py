@@ -2,6 +2,7 @@
 
 `read_samples` reads samples and labels. Then their images are decoded (`decode`), or a pretrained
 backbone computes features of them (`extract`), or the source has features already (`take_features`).
+`labelaudit.audit.reading` chooses between the first two.
 """
 
 from __future__ import annotations
@@ -20,20 +21,14 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from labelaudit.errors import OptionError
 from labelaudit.features import embed as embedding
-from labelaudit.features.backbones import (
-    Backbone,
-    cached_weights,
-    open_backbone,
-)
-from labelaudit.features.weights import DEFAULT_WEIGHTS
+from labelaudit.features.backbones import Backbone
 from labelaudit.images.containers import NoImages
 from labelaudit.images.decode import decode_source
 from labelaudit.images.gray_range import GrayRange, describe_ranges, few_levels_warning
 from labelaudit.images.plan import ImagePlan, plan_images
 from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
-from labelaudit.networks.encoders import ENCODER_NAMES, ENCODERS, EncoderChoice, choose_encoder
+from labelaudit.networks.encoders import ENCODERS, EncoderChoice, choose_encoder
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
@@ -41,17 +36,6 @@ from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Source
 from labelaudit.training import distributed
 
-# Color images with longer sides are taken for photos. For these the first of the pretrained networks
-# whose weights are on this machine is proposed.
-PHOTO_SIDE = 48
-PROPOSED_BACKBONES = (
-    "convnext_tiny",
-    "efficientnet_v2_s",
-    "resnet50",
-    "efficientnet_b0",
-    "mobilenet_v3_large",
-    "resnet18",
-)
 # Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
@@ -161,7 +145,7 @@ def decode(
     device
         Device on which the encoder will run.
     reporter
-        Shows progress, and a proposal to use a pretrained network if one may be better.
+        Shows progress.
     scratch
         Folder for the pixels if memory is too small for them.
 
@@ -176,8 +160,6 @@ def decode(
     height, width = (max(1, round(side * scale)) for side in (found.height, found.width))
     shape = (found.channels, height, width)
     choice = choose_encoder(encoder, shape, len(images), device.type)
-    if encoder == "auto" and found.channels == 3 and min(found.height, found.width) > PHOTO_SIDE:
-        _propose(reporter)
     source, pixels, origin = _decode(source, found, choice.image_shape[1:], reporter, scratch)
     # The plan may have been made from gray images, although others have color.
     choice = replace(choice, image_shape=pixels.shape[1:])
@@ -266,25 +248,12 @@ def _once_a_machine(
         return room(shape), rest
 
 
-def _propose(reporter: Reporter) -> None:
-    """Propose a pretrained network whose weights are on this machine, if there is one."""
-    there = (name for name in PROPOSED_BACKBONES if cached_weights(name) is not None)
-    if (name := next(there, None)) is not None:
-        reporter.say(
-            f"The weights of a pretrained {name} are on this machine. `encoder={name}` and"
-            f" `weights={DEFAULT_WEIGHTS}` audit its features, which for photos is faster and mostly"
-            " better than training a network on them alone."
-        )
-
-
 def extract(
     source: Source,
-    encoder: str,
-    weights: str | Path | None,
-    image_size: int | None,
-    device: torch.device,
+    backbone: Backbone,
     reporter: Reporter,
     scratch: Path | None = None,
+    why: str = "",
 ) -> Inputs:
     """Compute the features of all images with a pretrained backbone, or read them from the cache.
 
@@ -292,21 +261,15 @@ def extract(
     ----------
     source
         Samples and labels.
-    encoder, weights, image_size
-        See `labelaudit.features.backbones.open_backbone`.
-    device
-        Device on which the backbone runs.
+    backbone
+        Network that reads the images.
     reporter
         Shows progress.
     scratch
         Folder for the features if memory is too small for them.
-
-    Raises
-    ------
-    OptionError
-        If there is no such backbone, or its weights are missing or do not fit.
+    why
+        Why this network was chosen; "" if the user named it.
     """
-    backbone = _open(source, encoder, weights, image_size, device)
 
     def look(
         allocate: Allocate,
@@ -327,7 +290,7 @@ def extract(
         EncoderChoice(
             "features",
             (features.shape[1], 1, 1),
-            f"{features.shape[1]:,} features per image, pretrained and frozen",
+            _with_reason(f"{features.shape[1]:,} features per image, pretrained and frozen", why),
         ),
         encoder=backbone.name,
         origin=_origin(backbone) | _as_settings(ranges),
@@ -337,12 +300,10 @@ def extract(
 
 def decode_for_backbone(
     source: Source,
-    encoder: str,
-    weights: str | Path | None,
-    image_size: int | None,
-    device: torch.device,
+    backbone: Backbone,
     reporter: Reporter,
     scratch: Path | None = None,
+    why: str = "",
 ) -> Inputs:
     """Decode all images at the size that a pretrained network reads, to train it further.
 
@@ -351,17 +312,16 @@ def decode_for_backbone(
 
     Parameters
     ----------
-    source, encoder, weights, image_size, device, reporter
+    source, backbone, reporter, why
         See `extract`.
     scratch
         Folder for the pixels if memory is too small for them.
 
     Raises
     ------
-    SourceError, OptionError
-        If the images cannot be read, or the network or its weights are not found.
+    SourceError
+        If the images cannot be read.
     """
-    backbone = _open(source, encoder, weights, image_size, device)
     side = backbone.image_size
     found = replace(plan_images(source.manifest.images), channels=3)
     source, pixels, ranges = _decode(source, found, (side, side), reporter, scratch)
@@ -369,7 +329,11 @@ def decode_for_backbone(
     return Inputs(
         source,
         pixels,
-        EncoderChoice("backbone", (3, side, side), "pretrained, then trained on your images"),
+        EncoderChoice(
+            "backbone",
+            (3, side, side),
+            _with_reason("pretrained, then trained on your images", why),
+        ),
         encoder=backbone.name,
         origin=_origin(backbone) | ranges,
         fine_tuning=FineTuning(
@@ -380,25 +344,8 @@ def decode_for_backbone(
     )
 
 
-def _open(
-    source: Source,
-    encoder: str,
-    weights: str | Path | None,
-    image_size: int | None,
-    device: torch.device,
-) -> Backbone:
-    """Open the backbone that a user named; OptionError if there is none."""
-    if isinstance(source.manifest.images, NoImages):
-        raise OptionError(f"the encoder {encoder} reads images, but this source has none")
-    if weights is None:
-        try:
-            cached_weights(encoder)
-        except OptionError as error:
-            raise OptionError(
-                f"unknown encoder {encoder!r}: {error}; encoders that are trained on your images"
-                f" alone are auto, {', '.join(ENCODER_NAMES)}"
-            ) from None
-    return open_backbone(encoder, weights, device, image_size)
+def _with_reason(what: str, why: str) -> str:
+    return f"{what}; {why}" if why else what
 
 
 def _origin(backbone: Backbone) -> dict[str, Any]:

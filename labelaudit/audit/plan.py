@@ -12,15 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from labelaudit.audit.inputs import (
-    Inputs,
-    decode,
-    decode_for_backbone,
-    extract,
-    take_features,
-    tell_notes,
-    tell_verified,
-)
+from labelaudit.audit.inputs import Inputs, take_features, tell_notes, tell_verified
+from labelaudit.audit.reading import read_images
 from labelaudit.memory import check_memory
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import (
@@ -123,10 +116,10 @@ class AuditPlan:
     def decisive(self) -> dict[str, Any]:
         """Return all that must be the same for a run to be continued, by the names of the options.
 
-        The device and the time budget may change.
+        The device and the time budget may change, and whether downloads are allowed.
         """
         options, source = vars(self.options), self.inputs.source
-        left_out = {"device", "time_budget"}
+        left_out = {"device", "time_budget", "offline"}
         chosen = {one.name: options[one.name] for one in fields(AuditOptions)}
         # By content: a file of weights may be moved, and must not be exchanged.
         chosen["weights"] = self.inputs.origin.get("identity", chosen["weights"])
@@ -158,6 +151,7 @@ def prepare(
     options: AuditOptions,
     reporter: Reporter,
     scratch: Path | None = None,
+    before: Mapping[str, Any] | None = None,
 ) -> AuditPlan:
     """Choose the encoder, read pixels or features, and plan the batches and the settings of UMN.
 
@@ -171,6 +165,8 @@ def prepare(
         Receives a description of the data and of the choices.
     scratch
         Folder for decoded images that do not fit into memory.
+    before
+        Settings of the unfinished run that is continued, see `AuditPlan.decisive`.
 
     Raises
     ------
@@ -182,13 +178,7 @@ def prepare(
         options.refuse_encoder("the source")
         inputs = take_features(data)
     else:
-        read = (options.image_size, device, reporter, scratch)
-        if options.fine_tune:
-            inputs = decode_for_backbone(data, options.encoder, options.weights, *read)
-        elif options.pretrained:
-            inputs = extract(data, options.encoder, options.weights, *read)
-        else:
-            inputs = decode(data, options.encoder, *read)
+        inputs = read_images(data, options, device, reporter, scratch, before)
     source = check_trainable(inputs.source)
     manifest = source.manifest
     _check_memory(inputs, manifest)

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from labelaudit.errors import OptionError
 from labelaudit.features import timm_networks, torchvision_networks
+from labelaudit.features.downloads import Download, ask_size, describe
 from labelaudit.features.forward import (
     calculating_in,
     precision_on,
@@ -32,7 +33,8 @@ from labelaudit.features.forward import (
 )
 from labelaudit.features.preprocessing import Preprocessing
 from labelaudit.features.timm_networks import TIMM_PREFIX
-from labelaudit.features.weights import DEFAULT_WEIGHTS, first_line
+from labelaudit.features.weights import DEFAULT_WEIGHTS, cannot_fetch, first_line
+from labelaudit.progress import Reporter
 
 # Part of every identity. Raise it when features are calculated in another way, so that cached
 # features of the old way are not used.
@@ -161,6 +163,9 @@ def open_backbone(
     device: torch.device,
     image_size: int | None = None,
     precision: torch.dtype | None = None,
+    *,
+    offline: bool = False,
+    reporter: Reporter | None = None,
 ) -> Backbone:
     """Load a pretrained network that gives features.
 
@@ -169,7 +174,8 @@ def open_backbone(
     name
         A classification network of torchvision, "resnet50", or of timm, "timm:resnet50.a1_in1k".
     weights
-        "DEFAULT": the library's own, from its cache, or downloaded into it. A path: a state dict
+        "DEFAULT": the library's own, from a package of weights, from its cache, or downloaded into
+        it. A path: a state dict
         in a file (.pt, .pth, .bin; .safetensors if safetensors is installed), whose classification
         head may have any size or be missing. None: the library's own if they are on this machine.
     device
@@ -179,6 +185,10 @@ def open_backbone(
         weights were made. A smaller size is faster, and a larger one may show more detail.
     precision
         Precision of the forward pass. The default is the fastest that is native on the device.
+    offline
+        Whether downloads are forbidden.
+    reporter
+        Is told of a download before it begins.
 
     Raises
     ------
@@ -188,11 +198,8 @@ def open_backbone(
     """
     if image_size is not None and image_size < 1:
         raise OptionError(f"`image_size` is {image_size}; it must be 1 or more")
-    if weights is None and cached_weights(name) is None:
-        raise OptionError(
-            f"the weights of {name} are not on this machine; give a file with `weights`, or"
-            " download them with `weights='DEFAULT'`"
-        )
+    if weights in (None, DEFAULT_WEIGHTS) and cached_weights(name) is None:
+        _announce_download(name, weights, offline, reporter or Reporter())
     file = None
     if weights is not None and str(weights) != DEFAULT_WEIGHTS:
         file = Path(os.path.expanduser(weights))  # noqa: PTH111 - with no home folder, as it is
@@ -209,6 +216,30 @@ def open_backbone(
     )
 
 
+def _announce_download(
+    name: str, weights: str | Path | None, offline: bool, reporter: Reporter
+) -> None:
+    """Tell the size and the license of weights that are downloaded next.
+
+    Raises OptionError if they may not be downloaded, or their server does not answer.
+    """
+    if weights is None or offline:
+        advice = (
+            f"leave `offline` out and download them with `weights='{DEFAULT_WEIGHTS}'`"
+            if offline
+            else f"download them with `weights='{DEFAULT_WEIGHTS}'`"
+        )
+        raise OptionError(
+            f"the weights of {name} are not on this machine; give a file with `weights`, or {advice}"
+        )
+    download = download_of(name)
+    try:
+        size = ask_size(download.url)
+    except OSError as error:
+        raise cannot_fetch(name, download.url, error) from error
+    reporter.say(describe(name, download, size))
+
+
 def build_trunk(name: str) -> nn.Module:
     """Build the same network as `Backbone.network`, with fresh weights.
 
@@ -220,12 +251,21 @@ def build_trunk(name: str) -> nn.Module:
 
 
 def cached_weights(name: str) -> Path | None:
-    """Return the file of a network's own weights if its library has downloaded them before.
+    """Return the file of a network's own weights if it is installed, or was downloaded before.
 
     Raises OptionError if there is no such network, or its library is not installed.
     """
     file: Path | None = _library(name).cached_file(name)
     return file
+
+
+def download_of(name: str) -> Download:
+    """Return where the library of a network downloads its own weights.
+
+    Raises OptionError if there is no such network, or its library is not installed.
+    """
+    download: Download = _library(name).download_of(name)
+    return download
 
 
 def _library(name: str) -> ModuleType:

@@ -13,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelaudit.errors import OutputError
+from labelaudit.errors import OptionError, OutputError
 from labelaudit.features.backbones import Backbone, open_backbone
 from labelaudit.features.cache import Floats
 from labelaudit.features.extraction import ExtractedFeatures, extract_features
+from labelaudit.features.photo_networks import choose_photo_network
 from labelaudit.files import atomic_write, check_room, is_utf8, remove_partial_files
 from labelaudit.images.gray_range import describe_ranges
 from labelaudit.images.store import make_store
@@ -32,8 +33,9 @@ def embed(
     source: str | Path | Source,
     labels: str | Path | None = None,
     *,
-    encoder: str,
+    encoder: str = "auto",
     weights: str | Path | None = None,
+    offline: bool = False,
     image_size: int | None = None,
     out: str | Path | None = None,
     image_column: str | None = None,
@@ -51,10 +53,13 @@ def embed(
         What `labelaudit.read_source` reads, or a `Source`. A folder that has only images needs no
         labels.
     encoder
-        A network of torchvision, "resnet50", or of timm, "timm:NAME".
+        A network of torchvision, "resnet50", or of timm, "timm:NAME". "auto" takes one whose weights
+        are on this machine, or else downloads one.
     weights
         "DEFAULT" for the network's own weights, which are downloaded if they are missing; a file with
         a state dict; or None for its own weights if they are on this machine.
+    offline
+        Whether downloads are forbidden.
     image_size
         Side of the square that the network reads, in pixels. The default is the size for which its
         weights were made.
@@ -94,7 +99,11 @@ def embed(
         )
     for warning in source.warnings:
         reporter.warn(warning)
-    backbone = open_backbone(encoder, weights, chosen, image_size)
+    if encoder == "auto":
+        encoder, weights = _choose(weights, offline)
+    backbone = open_backbone(
+        encoder, weights, chosen, image_size, offline=offline, reporter=reporter
+    )
     beside = None if path is None else path.absolute().parent
     if beside is not None:
         num_values = source.manifest.num_samples * backbone.feature_size
@@ -112,6 +121,21 @@ def embed(
         )
     _write(path, manifest.sample_ids, found.features, kept, backbone)
     return path
+
+
+def _choose(weights: str | Path | None, offline: bool) -> tuple[str, str | None]:
+    """Return the name and the weights of the network that `embed` takes by itself."""
+    if weights is not None:
+        raise OptionError(
+            "`weights` are for a pretrained network, but `encoder` is auto; name the pretrained"
+            " network with `encoder`"
+        )
+    network = choose_photo_network(
+        offline,
+        "images are read by a pretrained network",
+        "name a file with `encoder` and `weights`",
+    )
+    return network.name, network.weights
 
 
 def extract(

@@ -10,6 +10,8 @@ from typing import Any, cast
 from torch import nn
 
 from labelaudit.errors import OptionError
+from labelaudit.features.downloads import Download
+from labelaudit.features.packaged_weights import load_packaged, packaged_file
 from labelaudit.features.preprocessing import Preprocessing
 from labelaudit.features.weights import alike, cannot_fetch, hub_file, load_weights
 
@@ -27,14 +29,13 @@ def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
     """
     timm = _import_timm(name)
     model = _timm_name(timm, name)
-    try:
-        network: nn.Module = timm.create_model(model, pretrained=file is None, num_classes=0)
-    except Exception as error:
-        # The client of its hub raises nearly any exception if there is no connection.
-        if file is not None:
-            raise
-        url = getattr(timm.get_pretrained_cfg(model), "url", "") or "its page on the model hub"
-        raise cannot_fetch(name, url, error) from error
+    packaged = packaged_file(model) if file is None else None
+    if file is None and packaged is None:
+        network = _with_own_weights(timm, name)
+    else:
+        network = timm.create_model(model, pretrained=False, num_classes=0)
+    if packaged is not None:
+        load_packaged(network, packaged)
     given = cast(Any, network).pretrained_cfg
     heads = given.get("classifier") or ()
     if file is not None:
@@ -56,6 +57,21 @@ def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing
     )
 
 
+def _with_own_weights(timm: Any, name: str) -> nn.Module:
+    """Build a network without its head, with timm's weights from its cache or a download."""
+    kept = cached_file(name)
+    # Named, the file is read at once. Otherwise timm asks its hub first whether it is still the newest.
+    overlay = {} if kept is None else {"pretrained_cfg_overlay": {"file": str(kept)}}
+    try:
+        network: nn.Module = timm.create_model(
+            _timm_name(timm, name), pretrained=True, num_classes=0, **overlay
+        )
+    except Exception as error:
+        # The client of its hub raises nearly any exception if there is no connection.
+        raise cannot_fetch(name, download_of(name).url, error) from error
+    return network
+
+
 def build_network(name: str) -> nn.Module:
     """Build a network without its head, with fresh weights. Raises OptionError if unknown."""
     timm = _import_timm(name)
@@ -64,9 +80,12 @@ def build_network(name: str) -> nn.Module:
 
 
 def cached_file(name: str) -> Path | None:
-    """Return the file of a network's own weights if it was downloaded before."""
+    """Return the file of a network's own weights if it is installed, or was downloaded before."""
     timm = _import_timm(name)
-    given = timm.get_pretrained_cfg(_timm_name(timm, name))
+    model = _timm_name(timm, name)
+    if (packaged := packaged_file(model)) is not None:
+        return packaged
+    given = timm.get_pretrained_cfg(model)
     if given is None:
         return None
     if given.url and (file := hub_file(given.url)).is_file():
@@ -79,6 +98,20 @@ def cached_file(name: str) -> Path | None:
             if isinstance(found, str):
                 return Path(found)
     return None
+
+
+def download_of(name: str) -> Download:
+    """Return where timm downloads a network's own weights. Raises OptionError if it has none."""
+    timm = _import_timm(name)
+    given = timm.get_pretrained_cfg(_timm_name(timm, name))
+    url = getattr(given, "url", "")
+    if getattr(given, "hf_hub_id", None):
+        from huggingface_hub import hf_hub_url
+
+        url = hf_hub_url(given.hf_hub_id, given.hf_hub_filename or "model.safetensors")
+    if not url:
+        raise OptionError(f"timm has no weights of {name}; give a file with `weights`")
+    return Download(url, given.license or "see its page")
 
 
 def _import_timm(name: str) -> Any:

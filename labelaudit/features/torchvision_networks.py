@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from labelaudit.errors import OptionError
+from labelaudit.features.downloads import Download
 from labelaudit.features.preprocessing import Preprocessing
 from labelaudit.features.weights import alike, cannot_fetch, hub_file, load_weights
 
@@ -15,6 +16,7 @@ from labelaudit.features.weights import alike, cannot_fetch, hub_file, load_weig
 AUXILIARY_HEADS = ("aux1", "aux2", "AuxLogits")
 # Networks that convert torchvision's normalization to the one of their weights.
 RENORMALIZING = ("googlenet", "inception_v3")
+LICENSE = "BSD-3-Clause, trained on ImageNet"
 
 
 def open_network(name: str, file: Path | None) -> tuple[nn.Module, Preprocessing]:
@@ -53,6 +55,11 @@ def cached_file(name: str) -> Path | None:
     """Return the file of a network's default weights if it was downloaded before."""
     file = hub_file(choose_weights(name).url)
     return file if file.is_file() else None
+
+
+def download_of(name: str) -> Download:
+    """Return where torchvision downloads a network's default weights."""
+    return Download(choose_weights(name).url, LICENSE)
 
 
 def _without_heads(name: str) -> tuple[nn.Module, str]:

@@ -245,6 +245,11 @@ class RunFolder:
 
     # --- the life of a run -----------------------------------------------------------------------
 
+    @property
+    def begun_with(self) -> dict[str, Any]:
+        """Settings of the unfinished run that is continued; empty for a new run."""
+        return self._marker.config if self.resuming and self._marker is not None else {}
+
     def claim(
         self,
         version: str,

@@ -11,13 +11,11 @@ from PIL import Image
 from torchvision import models
 
 from labelaudit import LabelAuditor
-from labelaudit.audit import inputs
 from labelaudit.audit.inputs import decode, extract, take_features, tell_notes
-from labelaudit.errors import OptionError
+from labelaudit.features.backbones import open_backbone
 from labelaudit.features.embed import embed
 from labelaudit.images.containers import NoImages
 from labelaudit.progress import Reporter
-from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.samples import read_samples
@@ -125,7 +123,7 @@ def test_a_table_becomes_features_and_tells_of_its_columns(tmp_path: Path, gauss
 def test_a_backbone_reads_images_and_leaves_broken_ones_out(photos: Path, weights: Path) -> None:
     source = read_samples(photos / "table.csv")
     assert isinstance(source, Source)
-    found = extract(source, "resnet18", weights, 32, CPU, Reporter())
+    found = extract(source, open_backbone("resnet18", weights, CPU, 32), Reporter())
     assert found.store.shape == (5, 512, 1, 1)
     assert found.source.manifest.sample_ids.tolist() == [f"{row}.png" for row in (0, 1, 2, 3, 5)]
     assert found.source.skipped["sample_id"].tolist() == ["4.png"]
@@ -135,50 +133,9 @@ def test_a_backbone_reads_images_and_leaves_broken_ones_out(photos: Path, weight
     assert found.noun == "images"
     assert str(weights) not in json.dumps(found.origin)
     moved = weights.rename(weights.with_name("elsewhere.pth"))
-    again = extract(source, "resnet18", moved, 32, CPU, Reporter())
+    again = extract(source, open_backbone("resnet18", moved, CPU, 32), Reporter())
     assert again.origin == found.origin
     np.testing.assert_array_equal(again.store, found.store)
-
-
-@pytest.mark.parametrize(
-    ("encoder", "message"),
-    [
-        ("vgg", "unknown encoder 'vgg': torchvision has no network 'vgg'.*mlp, conv13"),
-        ("timm:none_such", "timm has no network|needs timm"),
-    ],
-)
-def test_an_unknown_encoder_names_those_that_are_known(photos: Path, encoder, message) -> None:
-    source = read_samples(photos / "table.csv")
-    assert isinstance(source, Source)
-    with pytest.raises(OptionError, match=message):
-        extract(source, encoder, None, None, CPU, Reporter())
-
-
-def test_a_backbone_needs_images() -> None:
-    with pytest.raises(OptionError, match="reads images, but this source has none"):
-        extract(source_from_arrays(None, [0, 1]), "resnet50", None, None, CPU, Reporter())
-
-
-def test_a_pretrained_network_is_proposed_for_photos_only(photos: Path, monkeypatch) -> None:
-    there = {"resnet50": Path("resnet50.pth")}
-    monkeypatch.setattr(inputs, "cached_weights", there.get)
-    source = read_samples(photos / "table.csv")
-    assert isinstance(source, Source)
-    reporter = Lines()
-    found = decode(source, "auto", None, CPU, reporter)
-    assert found.choice.name == "resnet18"
-    assert not found.are_features
-    assert found.store.dtype == np.uint8
-    assert len(reporter.said) == 1
-    assert "`encoder=resnet50` and `weights=DEFAULT`" in reporter.said[0]
-    decode(source, "mlp", None, CPU, reporter)  # asked for
-    small = np.random.default_rng(0).integers(0, 256, (4, 48, 48, 3)).astype(np.uint8)
-    decode(source_from_arrays(small, [0, 1, 0, 1]), "auto", None, CPU, reporter)
-    gray = np.zeros((4, 60, 60), np.uint8)
-    decode(source_from_arrays(gray, [0, 1, 0, 1]), "auto", None, CPU, reporter)
-    there.clear()
-    decode(source, "auto", None, CPU, reporter)
-    assert len(reporter.said) == 1
 
 
 def test_low_contrast_is_learned_as_well_as_full_contrast() -> None:

