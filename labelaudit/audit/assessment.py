@@ -144,6 +144,8 @@ def result_of(audited: Audited) -> ScanResult:
         warnings=[*source.warnings, *_training_warnings(fitted.training)],
         votes=source.votes,
     )
+    if plan.inputs.text_column is not None:
+        samples["text"] = plan.inputs.details[plan.inputs.text_column].astype("str")
     return ScanResult(
         samples=samples,
         suspects=suspects_table(samples),
