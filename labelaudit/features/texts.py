@@ -23,8 +23,8 @@ from labelaudit.progress import Reporter
 # Texts are sorted by length within so many, so that a batch is padded little. They are not sorted as a
 # whole, because the progress would then not show how much time is left.
 WINDOW = 2048
-# Characters of a batch, which bound its memory, and the most texts. Small batches suit a CPU, because they
-# fit its cache.
+# Characters of a batch, which bound its memory, and the most texts. Small batches suit a CPU, because
+# they fit its cache.
 CPU_BATCH_CHARACTERS = 1 << 12
 DEVICE_BATCH_CHARACTERS = 1 << 18
 LARGEST_BATCH = 256

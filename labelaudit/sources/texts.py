@@ -25,7 +25,7 @@ from labelaudit.sources.cells import (
     same_written,
 )
 from labelaudit.sources.classes import as_text, make_source, text_array
-from labelaudit.sources.feature_tables import SHOWN_COLUMNS, source_from_table
+from labelaudit.sources.feature_tables import SHOWN_COLUMNS, TableSource, source_from_table
 from labelaudit.sources.file_tree import RESULTS_MARKER, FileTree, source_name
 from labelaudit.sources.label_tables import LabelTable, concatenate, read_table
 from labelaudit.sources.manifest import Source, Texts
@@ -134,7 +134,9 @@ def read_texts(
         )
     if not isinstance(source, str | Path):
         if is_frame(source) and labels is None:
-            return _of_table(as_frame(source), columns, split, require_labels)
+            table = _read_part(as_frame(source), columns, require_labels, split)
+            rows = _rows_of(table, columns, split, require_labels)
+            return _of_rows(rows, columns, "the DataFrame")
         return _of_data(source, labels, columns, split)
     path = Path(source)
     if labels is None:
@@ -194,7 +196,32 @@ def are_texts(source: object) -> bool:
 # --- on disk -----------------------------------------------------------------------------------
 
 
+def read_rows(path: Path, columns: Columns, split: str | None) -> Source:
+    """Read the samples and labels of a table, or of parquet or Arrow files, without texts or images.
+
+    Parameters
+    ----------
+    path, split
+        See `read_texts`.
+    columns : Columns
+        The requested columns.
+
+    Raises
+    ------
+    SourceError
+        The files cannot be read, or have no column of labels.
+    """
+    return _rows_on_disk(path, columns, split, require_labels=True).source
+
+
 def _on_disk(path: Path, columns: Columns, split: str | None, require_labels: bool) -> TextSource:
+    rows = _rows_on_disk(path, columns, split, require_labels)
+    return _of_rows(rows, columns, str(path))
+
+
+def _rows_on_disk(
+    path: Path, columns: Columns, split: str | None, require_labels: bool
+) -> TableSource:
     if not exists(path):
         raise SourceError(f"{path} does not exist; check the path of the source")
     if not path.is_dir():
@@ -204,54 +231,39 @@ def _on_disk(path: Path, columns: Columns, split: str | None, require_labels: bo
                 f"{path} is not a table of texts; give one of {', '.join(TABLE_FORMATS)}, or a folder"
                 " of parquet or Arrow files"
             )
-        return _of_table(path, columns, split, require_labels)
-    table, names, warnings, split = read_folder(path, columns, split, require_labels)
+        table = _read_part(path, columns, require_labels, split)
+        return _rows_of(table, columns, split, require_labels)
+    table, names, warnings, split = _read_folder(path, columns, split, require_labels)
     ids = ids_of_rows(path, names, table, np.arange(len(table.labels)))
-    by_row = ids != [name.replace("\\", "/") for name in table.images]
-    if by_row and columns.image is not None:
+    if columns.image is not None and ids != [name.replace("\\", "/") for name in table.images]:
         raise SourceError(
             f'the ids in the column "{columns.image}" of {path} are missing or repeat; name another'
             " one with `id_column`, or leave it out"
         )
-    found = _of_rows(replace(table, images=ids), columns, split, require_labels, str(path))
-    source = found.source
+    rows = _rows_of(replace(table, images=ids), columns, split, require_labels)
+    source = rows.source
+    manifest = replace(source.manifest, name=source_name(path))
     return replace(
-        found,
-        source=replace(
-            source,
-            manifest=replace(source.manifest, name=source_name(path)),
-            warnings=(*warnings, *source.warnings),
-        ),
-        by_row=by_row,
+        rows,
+        source=replace(source, manifest=manifest, warnings=(*warnings, *source.warnings)),
     )
 
 
-def read_folder(
-    path: Path, columns: Columns, split: str | None, require_labels: bool = True
+def _rows_of(
+    table: LabelTable, columns: Columns, split: str | None, require_labels: bool
+) -> TableSource:
+    return source_from_table(
+        table, by_row=True, id_column=columns.image, split=split, require_classes=require_labels
+    )
+
+
+def _read_folder(
+    path: Path, columns: Columns, split: str | None, require_labels: bool
 ) -> tuple[LabelTable, list[str], list[str], str | None]:
     """Read a folder of parquet or Arrow files as one table, without images.
 
-    Parameters
-    ----------
-    path : Path
-        The folder.
-    columns : Columns
-        The requested columns.
-    split : str, or None
-        Which split to read.
-    require_labels : bool
-        Whether files without a column of labels are refused.
-
-    Returns
-    -------
-    table, names, warnings, split
-        The rows of one split, the names of its files, warnings, and the split that the rows must name
-        themselves.
-
-    Raises
-    ------
-    SourceError
-        There is no such file or split, or a file is no table.
+    Returns the rows of one split, the names of its files, warnings, and the split that the rows must
+    still name themselves. Raises SourceError if there is no such file or split.
     """
     if (path / RESULTS_MARKER).is_file():
         raise SourceError(
@@ -276,28 +288,20 @@ def read_folder(
     if len(there) > 1:
         chosen = choose_split(there, split, path, warnings)
         names, split = [name for name in names if split_of[name] == chosen], None
-    parts = [_read_part(path / name, columns, require_labels) for name in names]
-    table = concatenate(parts)
+    table = concatenate([_read_part(path / name, columns, require_labels) for name in names])
     if table.splits is None and split in there:
         split = None  # the files are that split
     return table, names, warnings, split
 
 
-def _read_part(file: Path, columns: Columns, require_labels: bool) -> LabelTable:
-    cells = read_cells(file, columns)
+def _read_part(
+    table: Path | pd.DataFrame, columns: Columns, require_labels: bool, split: str | None = None
+) -> LabelTable:
+    """Read the rows of one table, without images."""
+    cells = _cells_of(table, columns)
     if columns.text is not None:
         _check_column(cells, columns)
-    return read_table(cells, columns, ID_COLUMNS, images_needed=False, labels_needed=require_labels)
-
-
-def _of_table(
-    table: Path | pd.DataFrame, columns: Columns, split: str | None, require_labels: bool
-) -> TextSource:
-    cells = (
-        read_cells(table, columns) if isinstance(table, Path) else cells_of_frame(table, columns)
-    )
-    _check_column(cells, columns)
-    read = read_table(
+    return read_table(
         cells,
         columns,
         ID_COLUMNS,
@@ -305,7 +309,12 @@ def _of_table(
         labels_needed=require_labels,
         split=split,
     )
-    return _of_rows(read, columns, split, require_labels, read.where)
+
+
+def _cells_of(table: Path | pd.DataFrame, columns: Columns) -> Cells:
+    if isinstance(table, Path):
+        return read_cells(table, columns)
+    return cells_of_frame(table, columns)
 
 
 def _check_column(cells: Cells, columns: Columns) -> None:
@@ -328,34 +337,20 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _of_rows(
-    table: LabelTable, columns: Columns, split: str | None, require_labels: bool, where: str
-) -> TextSource:
-    """Make a source of the rows of a table."""
+def _of_rows(rows: TableSource, columns: Columns, where: str) -> TextSource:
+    """Make a source of the rows of a table with a column of texts."""
     assert columns.text is not None
-    name = _called(columns.text, table)
+    names = tuple(str(name) for name in rows.details)
+    name = columns.text if columns.text in names else same_written(columns.text, names)
     if name is None:
         raise SourceError(
-            f'the column "{columns.text}" of {where} is that of the labels, ids or splits too, or holds'
-            " neither text nor numbers; name the column of texts with `text_column`"
+            f'the column "{columns.text}" of {where} holds the labels, ids or splits; name the column'
+            " of texts with `text_column`"
         )
-    rows = source_from_table(
-        table,
-        by_row=True,
-        id_column=columns.image,
-        split=split,
-        require_classes=require_labels,
-    )
+    ids = rows.source.manifest.sample_ids.tolist()
+    by_row = ids == [str(row) for row in rows.table_rows]
     texts = rows.details[name].tolist()
-    ids = rows.source.manifest.sample_ids
-    by_row = ids.tolist() == [str(row) for row in rows.table_rows]
     return _with_texts(rows.source, texts, rows.details, name, where, by_row)
-
-
-def _called(asked: str, table: LabelTable) -> str | None:
-    """Return the column of texts among the further columns of a table, also in another Unicode form."""
-    names = tuple(table.others)
-    return asked if asked in names else same_written(asked, names)
 
 
 def _with_texts(

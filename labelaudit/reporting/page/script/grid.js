@@ -104,7 +104,8 @@ function detailsList(at, most) {
   values.forEach((value, column) => {
     if (value === "" || shown >= most) { return; }
     shown += 1;
-    list.append(named("dt", "", index.details[column]), named("dd", "", value));
+    const kind = column === index.text ? "sample-text" : "";
+    list.append(named("dt", "", index.details[column]), named("dd", kind, value));
   });
   if (!shown) { list.append(element("dt", "", "id"), named("dd", "", suspects.id[at])); }
   return list;
