@@ -374,9 +374,7 @@ def _with_texts(
     found = TextSource(source, text_array(list(texts)), shown, column, by_row)
     if not blank:
         return found
-    left = source.without_unreadable(
-        dict.fromkeys(blank, _NO_TEXT), "left out, because they have no text"
-    )
+    left = source.without_unreadable(dict.fromkeys(blank, _NO_TEXT), "left out for want of a text")
     kept = np.delete(np.arange(len(texts)), blank)
     return replace(found.subset(kept), source=left)
 

@@ -50,7 +50,7 @@ def test_tables_of_all_formats(tmp_path, name):
     assert skipped["sample_id"].tolist() == ["1", "3"]
     assert skipped["reason"].unique().tolist() == ["its text is empty"]
     assert any(
-        line.startswith("2 samples left out, because they") for line in found.source.warnings
+        line.startswith("2 samples left out for want of a text") for line in found.source.warnings
     )
 
 
