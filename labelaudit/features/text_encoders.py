@@ -261,7 +261,8 @@ def _load(place: _Place, device: torch.device, *, local: bool) -> Any:
 def _announce(place: _Place, reporter: Reporter, offline: bool) -> None:
     """Say what is downloaded, or raise OptionError if it cannot be."""
     mend = (
-        f"download it where there is a network (hf download {place.where} --local-dir FOLDER) and give"
+        "download it where there is a network (in Python"
+        f" huggingface_hub.snapshot_download('{place.where}', local_dir='FOLDER')) and give"
         f" `encoder={TEXT_PREFIX}FOLDER`"
     )
     if place.where == DEFAULT_MODEL:
