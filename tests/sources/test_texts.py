@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from labelaudit import OptionError, SourceError
+from labelaudit import OptionError, SourceError, apply_corrections
 from labelaudit.sources.label_tables import read_table
 from labelaudit.sources.samples import read_samples
 from labelaudit.sources.texts import TextSource, read_texts
@@ -80,6 +80,14 @@ def test_data_sets_of_hugging_face_on_disk_and_in_memory(tmp_path):
         assert found.texts.tolist() == KEPT
         assert found.source.manifest.class_names == ("good", "bad")
         assert found.source.manifest.noisy_labels.tolist() == [0, 1, -1]
+    corrections = pd.DataFrame(
+        {"sample_id": ["2"], "decision": ["relabel"], "corrected_label": ["good"]}
+    )
+    fixed = apply_corrections(tmp_path / "saved", corrections, tmp_path / "fixed.csv").out
+    again = read_samples(tmp_path / "saved", fixed, text_column="text", verified_column="verified")
+    assert again.texts.tolist() == KEPT
+    assert again.source.verified.tolist() == [False, True, False]
+
     column = read_samples(made["text"], ["x", "y", "x", "y", "x"])
     assert column.texts.tolist() == KEPT
     with pytest.raises(OptionError, match='no column "texts"; its columns: text, label'):

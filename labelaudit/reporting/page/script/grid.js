@@ -71,7 +71,8 @@ function makeCard(at) {
     frame.append(element("span", "missing", "…"));
     card.append(frame);
   } else {
-    card.append(detailsList(at, 4));
+    // Beside a text there is no room for other columns.
+    card.append(detailsList(at, index.text === undefined ? 4 : index.text + 1));
   }
   card.append(element("span", "rank", `#${count(suspects.rank[at])}`));
   const pick = element("input", "pick");
