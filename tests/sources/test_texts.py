@@ -172,15 +172,27 @@ def test_a_column_of_blanks_and_a_folder_of_other_tables(tmp_path):
         read_samples(tmp_path / "t.csv", text_column="text")
 
 
+def test_whoever_forgets_it_in_python_is_told_too():
+    frame = ROWS.drop(columns="label")
+    with pytest.raises(SourceError, match="or its texts with text_column='text'"):
+        read_samples(frame, list("xyxyx"))
+    with pytest.raises(OptionError, match="or with text_column= if it holds texts"):
+        read_samples(ROWS)
+
+
 LETTERS = [f"these are the words of letter {row}" for row in range(12)]
 
 
 @pytest.mark.parametrize("id_column", ["id", "number"])
-@pytest.mark.parametrize("kind", ["csv", "parquet", "folder"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "folder", "csv in a folder"])
 def test_whoever_forgets_the_column_is_told_the_command(tmp_path, id_column, kind):
     rows = pd.DataFrame({id_column: range(12), "mail": LETTERS, "label": list("xy") * 6})
     source = tmp_path / f"mails.{kind}"
     if kind == "csv":
+        rows.to_csv(source, index=False)
+    elif kind == "csv in a folder":
+        (tmp_path / "mails").mkdir()
+        source = tmp_path / "mails" / "mails.csv"
         rows.to_csv(source, index=False)
     elif kind == "parquet":
         rows.to_parquet(source, index=False)
@@ -190,7 +202,7 @@ def test_whoever_forgets_the_column_is_told_the_command(tmp_path, id_column, kin
         for part in range(2):
             pq.write_table(pa.Table.from_pandas(rows), source / f"{part}.parquet")
     with pytest.raises(SourceError) as caught:
-        read_samples(source)
+        read_samples(tmp_path / "mails" if (tmp_path / "mails").exists() else source)
     assert f"`labelaudit scan {source} --text-column mail`" in str(caught.value)
 
 
