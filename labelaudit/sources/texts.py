@@ -26,7 +26,7 @@ from labelaudit.sources.cells import (
 )
 from labelaudit.sources.classes import as_text, make_source, text_array
 from labelaudit.sources.feature_tables import SHOWN_COLUMNS, TableSource, source_from_table
-from labelaudit.sources.file_tree import RESULTS_MARKER, FileTree, source_name
+from labelaudit.sources.file_tree import IMAGE_SUFFIXES, RESULTS_MARKER, FileTree, source_name
 from labelaudit.sources.label_tables import LabelTable, concatenate, read_table
 from labelaudit.sources.manifest import Source, Texts
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
@@ -181,16 +181,20 @@ def texts_of_list(texts: Any, labels: Any, *, require_labels: bool = True) -> Te
 
 
 def are_texts(source: object) -> bool:
-    """Return whether data in memory are a list, array or Series of texts."""
+    """Return whether data in memory are a list, array or Series of texts, and not of paths of images."""
     if isinstance(source, np.ndarray) and source.dtype.kind in ("U", "T"):
-        return source.ndim == 1
+        return source.ndim == 1 and len(source) > 0 and not _is_image(str(source[0]))
     series = hasattr(source, "iloc") and not hasattr(source, "columns")
     # A column of a data set of Hugging Face is neither a list nor an array.
     column = type(source).__module__.startswith("datasets.") and type(source).__name__ == "Column"
     if not (is_list(source) or series or column):
         return False
     first = next((one for one in cast(Iterable[Any], source) if one is not None), None)
-    return isinstance(first, str)
+    return isinstance(first, str) and not _is_image(first)
+
+
+def _is_image(text: str) -> bool:
+    return suffix_of(text.strip()) in IMAGE_SUFFIXES
 
 
 # --- on disk -----------------------------------------------------------------------------------
