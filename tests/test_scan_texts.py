@@ -1,6 +1,7 @@
 """Scans of texts, from a table to its report, its corrections and its exports."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -99,8 +100,10 @@ def test_python_takes_lists_of_texts_and_frames(mails):
     result = labelaudit.scan(list(there["words"]), there["label"].to_numpy(), **settings)
     assert result.summary["encoder"]["name"] == "sentence-transformers:all-MiniLM-L6-v2"
     assert len(result.suspects) == 12
-    assert "&lt;b&gt;long" in result._repr_html_()
-    assert "<b>long" not in result._repr_html_()
+    assert result.suspects["text"][0][:40] in result._repr_html_()
+    hostile = replace(result, suspects=result.suspects.assign(text=LONG))
+    assert "&lt;b&gt;long" in hostile._repr_html_()
+    assert "<b>" not in hostile._repr_html_().removeprefix("<p><b>")
     auditor = LabelAuditor(**settings).fit(list(there["words"]), there["label"].to_numpy())
     np.testing.assert_array_equal(
         auditor.is_label_issue_, result.samples["is_label_issue"].to_numpy()

@@ -181,7 +181,7 @@ def texts_of_list(texts: Any, labels: Any, *, require_labels: bool = True) -> Te
 
 
 def are_texts(source: object) -> bool:
-    """Return whether data in memory are a list, array or Series of texts, and not of paths of images."""
+    """Return whether data in memory are a list, array or Series of texts, not paths of images."""
     if isinstance(source, np.ndarray) and source.dtype.kind in ("U", "T"):
         return source.ndim == 1 and len(source) > 0 and not _is_image(str(source[0]))
     series = hasattr(source, "iloc") and not hasattr(source, "columns")
