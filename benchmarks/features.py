@@ -6,7 +6,7 @@
 The first reads CIFAR-10's training split (Hugging Face's schema) with EfficientNet-Lite0 at 128
 pixels. The second reads the first paragraphs of the docstrings of installed packages, labeled by
 package, with a MiniLM sentence encoder. Both need labelaudit[photos,peers], and the second needs
-labelaudit[benchmark-texts] as well. Each cell is one of `labelaudit eval`, on features. Finished rows
+labelaudit[texts] as well. Each cell is one of `labelaudit eval`, on features. Finished rows
 are kept in benchmarks/results/features.csv, and benchmarks/features.md is written from them.
 """
 

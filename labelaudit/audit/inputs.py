@@ -95,6 +95,8 @@ class Inputs:
         How each column of a table is used.
     fine_tuning : FineTuning, or None
         The pretrained network that is trained further, if the encoder is "backbone".
+    text_column : str, or None
+        The column of `details` that holds the samples themselves, if they are texts.
     """
 
     source: Source
@@ -106,6 +108,7 @@ class Inputs:
     details: pd.DataFrame = field(default_factory=pd.DataFrame)
     notes: Mapping[str, str] = field(default_factory=dict)
     fine_tuning: FineTuning | None = None
+    text_column: str | None = None
 
     @property
     def are_features(self) -> bool:
@@ -194,7 +197,7 @@ def _decode(
         kept = _kept(len(images), decoded.unreadable)
         return keep_rows(decoded.pixels, kept), rest
 
-    pixels, (unreadable, ranges) = _once_a_machine(read, np.uint8, scratch)
+    pixels, (unreadable, ranges) = make_once_a_machine(read, np.uint8, scratch)
     if unreadable:
         source = source.without_unreadable(unreadable)
     if (warning := few_levels_warning(pixels)) is not None:
@@ -208,7 +211,7 @@ def _as_settings(ranges: Mapping[str, GrayRange]) -> dict[str, Any]:
     return {"gray_ranges": {k: [r.low, r.high] for k, r in ranges.items()}} if ranges else {}
 
 
-def _once_a_machine(
+def make_once_a_machine(
     make: Callable[[Allocate], tuple[np.ndarray, T]], dtype: npt.DTypeLike, scratch: Path | None
 ) -> tuple[np.ndarray, T]:
     """Make an array in one process per machine, in a mapped file that the other processes share.
@@ -281,7 +284,7 @@ def extract(
         kept = _kept(len(found.features), unreadable)
         return keep_rows(found.features, kept), (hashes[kept], unreadable, ranges)
 
-    features, (hashes, unreadable, ranges) = _once_a_machine(look, np.float32, scratch)
+    features, (hashes, unreadable, ranges) = make_once_a_machine(look, np.float32, scratch)
     if unreadable:
         source = source.without_unreadable(unreadable)
     return Inputs(

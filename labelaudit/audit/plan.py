@@ -14,6 +14,9 @@ from torch import Tensor
 
 from labelaudit.audit.inputs import Inputs, take_features, tell_notes, tell_verified
 from labelaudit.audit.reading import read_images
+from labelaudit.audit.text_inputs import extract_texts
+from labelaudit.errors import OptionError
+from labelaudit.features.text_encoders import is_text_encoder
 from labelaudit.memory import check_memory
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import (
@@ -30,6 +33,7 @@ from labelaudit.progress import Reporter
 from labelaudit.sources.classes import check_trainable
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Manifest, Source, are_few
+from labelaudit.sources.texts import TextSource
 from labelaudit.suspects.cross_fitting import classifiers_suffice
 from labelaudit.suspects.trust import (
     few_labels_warning,
@@ -147,7 +151,7 @@ class AuditPlan:
 
 
 def prepare(
-    data: Source | FeatureSource,
+    data: Source | FeatureSource | TextSource,
     options: AuditOptions,
     reporter: Reporter,
     scratch: Path | None = None,
@@ -177,6 +181,12 @@ def prepare(
     if isinstance(data, FeatureSource):
         options.refuse_encoder("the source")
         inputs = take_features(data)
+    elif isinstance(data, TextSource):
+        inputs = extract_texts(data, options, device, reporter, scratch)
+    elif is_text_encoder(options.encoder):
+        raise OptionError(
+            f"`encoder` {options.encoder} reads texts; name their column with `text_column`"
+        )
     else:
         inputs = read_images(data, options, device, reporter, scratch, before)
     source = check_trainable(inputs.source)

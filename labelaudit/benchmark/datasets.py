@@ -26,6 +26,7 @@ from labelaudit.sources.feature_files import FEATURE_COLUMNS
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.manifest import UNLABELED, Source
 from labelaudit.sources.samples import read_samples
+from labelaudit.sources.texts import TextSource
 from labelaudit.sources.wording import count, some
 
 DIGIT_NAMES = tuple("0123456789")
@@ -281,6 +282,8 @@ def dataset_from_source(
             split=which,
         )
         assert not isinstance(found, TableSource)  # only where predictions come along
+        if isinstance(found, TextSource):
+            raise OptionError("texts are evaluated on features; write them with `labelaudit embed`")
         return found
 
     train = read(source, split, label_column)

@@ -17,7 +17,7 @@ from labelaudit.corrections.label_studio import labeling_config, shows_text, tas
 from labelaudit.corrections.run import Run, read_run, rows_of
 from labelaudit.errors import OptionError, OutputError, UntrustedResultWarning
 from labelaudit.files import atomic_write, remove_partial_files
-from labelaudit.reporting.tables import escape, write_csv
+from labelaudit.reporting.tables import SAMPLE_TEXT, escape, write_csv
 
 _CSV_COLUMNS = (
     "sample_id",
@@ -175,10 +175,11 @@ def _cleanlab(export: Export) -> dict[str, Writer]:
 
 
 def _csv(export: Export) -> dict[str, Writer]:
-    table = export.frame.assign(trusted=export.run.trusted)[list(_CSV_COLUMNS)]
+    columns = [*_CSV_COLUMNS, *([SAMPLE_TEXT] if SAMPLE_TEXT in export.frame else [])]
+    table = export.frame.assign(trusted=export.run.trusted)[columns]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
+    writer.writerow(columns)
     for row in rows_of(table):
         writer.writerow(
             escape(value) if isinstance(value, str) else value for value in row.values()

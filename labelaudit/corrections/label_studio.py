@@ -22,6 +22,7 @@ from labelaudit.corrections.label_studio_answers import (
     choice_value,
 )
 from labelaudit.corrections.run import Run, rows_of
+from labelaudit.reporting.tables import SAMPLE_TEXT
 
 SAMPLE = "sample"
 """Name of the image or the text in the interface, which the controls refer to."""
@@ -55,8 +56,8 @@ def tasks(
     Returns
     -------
     list of dict
-        One task per sample. Its ``text`` is the sample id if the sample has neither an image file nor
-        an address.
+        One task per sample. If the sample has neither an image file nor an address, ``text`` is the
+        sample itself where that is a text, and its id otherwise.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def _task(row: Mapping[str, Any], model: str, *, trusted: bool) -> dict[str, Any
     return {
         "data": {
             "sample_id": row["sample_id"],
-            **({"text": row["sample_id"]} if address is None else {"image": address}),
+            **({"text": _shown(row)} if address is None else {"image": address}),
             "given_label": row["given_label"],
             "suggested_label": row["suggested_label"] or "",
             "suspect_score": row["suspect_score"],
@@ -156,6 +157,11 @@ def _task(row: Mapping[str, Any], model: str, *, trusted: bool) -> dict[str, Any
             }
         ],
     }
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    """Return the text that a task shows."""
+    return str(row.get(SAMPLE_TEXT) or row["sample_id"])
 
 
 def _choices(name: str, values: Iterable[str], layout: str) -> list[str]:

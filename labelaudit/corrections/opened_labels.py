@@ -21,8 +21,10 @@ from labelaudit.files import suffix_of
 from labelaudit.sources.cells import Columns
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES, FileTree
 from labelaudit.sources.folders import METADATA_FILES, read_source
+from labelaudit.sources.manifest import Manifest
 from labelaudit.sources.splits import choose_split, shard_splits, split_folders
 from labelaudit.sources.tar_shards import expand_range
+from labelaudit.sources.texts import read_rows
 
 # Suffixes of files that are never written; their corrected labels become a table.
 LISTED = ("arrow", "tar")
@@ -137,15 +139,29 @@ def open_labels(
     return _listed(path, columns, split)
 
 
+def _manifest(path: Path, columns: Columns, split: str | None) -> Manifest:
+    """Return the samples and labels of a source of images, or of Arrow files without images."""
+    try:
+        return read_source(
+            path,
+            image_column=columns.image,
+            label_column=columns.label,
+            split=split,
+            require_labels=False,
+        ).manifest
+    except SourceError:
+        if expand_range(path) or suffix_of(path.name) == "tar":
+            raise
+        try:
+            return read_rows(path, replace(columns, image=None), split).manifest
+        except SourceError:
+            pass
+        raise
+
+
 def _listed(path: Path, columns: Columns, split: str | None) -> OpenedLabels:
     """Return the labels of a source that has no table; corrected labels are written as one."""
-    found = read_source(
-        path,
-        image_column=columns.image,
-        label_column=columns.label,
-        split=split,
-        require_labels=False,
-    ).manifest
+    found = _manifest(path, columns, split)
     names = (*found.class_names, "")
     listed = LabelFile(
         path=path,

@@ -36,6 +36,7 @@ from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import UNLABELED, Source
 from labelaudit.sources.name_matching import match_numbers
 from labelaudit.sources.prediction_files import PredictionSource
+from labelaudit.sources.texts import TextSource
 from labelaudit.sources.wording import count, some
 from labelaudit.suspects.checked import CheckedScores, check_scores
 from labelaudit.suspects.summary import Summary
@@ -43,7 +44,14 @@ from labelaudit.suspects.summary import Summary
 # The decisions that say which label is right.
 ABOUT_LABELS = (ACCEPT, KEEP, RELABEL)
 
-Data = TypeVar("Data", Source, FeatureSource, Source | FeatureSource, PredictionSource)
+Data = TypeVar(
+    "Data",
+    Source,
+    FeatureSource,
+    Source | FeatureSource,
+    Source | FeatureSource | TextSource,
+    PredictionSource,
+)
 
 
 @dataclass(frozen=True, eq=False)

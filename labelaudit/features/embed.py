@@ -1,4 +1,4 @@
-"""embed(): turn a source of images into a table of features."""
+"""embed(): turn a source of images or texts into a table of features."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,21 @@ from labelaudit.features.backbones import Backbone, open_backbone
 from labelaudit.features.cache import Floats
 from labelaudit.features.extraction import ExtractedFeatures, extract_features
 from labelaudit.features.photo_networks import choose_photo_network
+from labelaudit.features.text_encoders import (
+    TextEncoder,
+    is_text_encoder,
+    open_text_encoder,
+    refuse_image_options,
+)
+from labelaudit.features.texts import encode_texts
 from labelaudit.files import atomic_write, check_room, is_utf8, remove_partial_files
 from labelaudit.images.gray_range import describe_ranges
 from labelaudit.images.store import make_store
 from labelaudit.progress import Reporter
+from labelaudit.sources.feature_files import BY_ROW
 from labelaudit.sources.folders import read_source
 from labelaudit.sources.manifest import Source, Texts
+from labelaudit.sources.texts import TextSource, are_texts, read_texts, texts_of_list
 from labelaudit.training.device import choose_device
 
 ROW_GROUP = 4096
@@ -39,22 +49,28 @@ def embed(
     image_size: int | None = None,
     out: str | Path | None = None,
     image_column: str | None = None,
+    text_column: str | None = None,
     label_column: str | None = None,
+    id_column: str | None = None,
     split: str | None = None,
     device: str = "auto",
     cache_dir: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> pd.DataFrame | Path:
-    """Compute features of images with a pretrained network.
+    """Compute features of images, or of texts, with a pretrained network.
 
     Parameters
     ----------
     source, labels, image_column, label_column, split
         What `labelaudit.read_source` reads, or a `Source`. A folder that has only images needs no
-        labels.
+        labels, and neither do texts.
+    text_column, id_column
+        The column of texts, and that of their ids, if the samples are texts; `source` is then what
+        `labelaudit.scan` takes with `text_column`, or a list of texts without it.
     encoder
-        A network of torchvision, "resnet50", or of timm, "timm:NAME". "auto" takes one whose weights
-        are on this machine, or else downloads one.
+        For images a network of torchvision, "resnet50", or of timm, "timm:NAME". "auto" takes one
+        whose weights are on this machine, or else downloads one. For texts "sentence-transformers:" and
+        the name of a model or a folder, or "auto" for all-MiniLM-L6-v2.
     weights
         "DEFAULT" for the network's own weights, which are downloaded if they are missing; a file with
         a state dict; or None for its own weights if they are on this machine.
@@ -88,6 +104,22 @@ def embed(
     reporter = reporter or Reporter()
     path = None if out is None else _writable(Path(out))
     chosen = choose_device(device)
+    if text_column is not None or are_texts(source):
+        refuse_image_options(weights=weights, image_size=image_size, image_column=image_column)
+        how: dict[str, Any] = {"label_column": label_column, "id_column": id_column, "split": split}
+        if text_column is None:
+            texts = texts_of_list(source, None, require_labels=False)
+        else:
+            texts = read_texts(source, text_column, labels, **how, require_labels=False)
+        text_encoder = open_text_encoder(encoder, chosen, reporter, offline=offline)
+        return _embed_texts(texts, text_encoder, path, cache_dir, reporter)
+    if id_column is not None:
+        raise OptionError(
+            "`id_column` names the column of ids of texts, but the ids of images are their paths; leave"
+            " it out, or name the column of texts with `text_column`"
+        )
+    if is_text_encoder(encoder):
+        raise OptionError(f"`encoder` {encoder} reads texts; name their column with `text_column`")
     if not isinstance(source, Source):
         source = read_source(
             source,
@@ -104,10 +136,7 @@ def embed(
     backbone = open_backbone(
         encoder, weights, chosen, image_size, offline=offline, reporter=reporter
     )
-    beside = None if path is None else path.absolute().parent
-    if beside is not None:
-        num_values = source.manifest.num_samples * backbone.feature_size
-        check_room(beside, num_values * np.dtype(np.float32).itemsize)
+    beside = _with_room(path, source.manifest.num_samples * backbone.feature_size)
     allocate = partial(make_store, dtype=np.float32, scratch=beside)
     found = extract(source, backbone, reporter, cache_dir, allocate)
     manifest = source.manifest
@@ -115,12 +144,38 @@ def embed(
         source = source.without_unreadable(found.unreadable)
         reporter.warn(source.warnings[-1])
     kept = np.setdiff1d(np.arange(manifest.num_samples), list(found.unreadable))
+    return _returned(path, manifest.sample_ids, found.features, kept, backbone.settings())
+
+
+def _embed_texts(
+    found: TextSource,
+    encoder: TextEncoder,
+    path: Path | None,
+    cache_dir: str | Path | None,
+    reporter: Reporter,
+) -> pd.DataFrame | Path:
+    for warning in found.source.warnings:
+        reporter.warn(warning)
+    beside = _with_room(path, len(found.texts) * encoder.feature_size)
+    made = encode_texts(
+        found.texts.tolist(),
+        encoder,
+        reporter,
+        cache_dir,
+        partial(make_store, dtype=np.float32, scratch=beside),
+    )
+    every = np.arange(len(found.texts))
+    about = encoder.settings() | {BY_ROW: found.by_row}
+    return _returned(path, found.source.manifest.sample_ids, made.features, every, about)
+
+
+def _with_room(path: Path | None, num_values: int) -> Path | None:
+    """Return the folder of a file, if there is one; raise if it has no room for so many values."""
     if path is None:
-        return pd.DataFrame(
-            {"sample_id": manifest.sample_ids[kept], "features": list(found.features[kept])}
-        )
-    _write(path, manifest.sample_ids, found.features, kept, backbone)
-    return path
+        return None
+    beside = path.absolute().parent
+    check_room(beside, num_values * np.dtype(np.float32).itemsize)
+    return beside
 
 
 def _choose(weights: str | Path | None, offline: bool) -> tuple[str, str | None]:
@@ -201,11 +256,25 @@ def _writable(path: Path) -> Path:
     return path
 
 
+def _returned(
+    path: Path | None,
+    sample_ids: Texts,
+    values: Floats,
+    kept: np.ndarray,
+    settings: dict[str, Any],
+) -> pd.DataFrame | Path:
+    """Return the features of some rows as a table, or write them and return the path."""
+    if path is None:
+        return pd.DataFrame({"sample_id": sample_ids[kept], "features": list(values[kept])})
+    _write(path, sample_ids, values, kept, settings)
+    return path
+
+
 def _write(
-    path: Path, sample_ids: Texts, values: Floats, kept: np.ndarray, backbone: Backbone
+    path: Path, sample_ids: Texts, values: Floats, kept: np.ndarray, encoder: dict[str, Any]
 ) -> None:
     kind = pa.list_(pa.float32(), values.shape[1])
-    settings = json.dumps({"encoder": backbone.settings()})
+    settings = json.dumps({"encoder": encoder})
     schema = pa.schema(
         [("sample_id", pa.string()), ("features", kind)], metadata={"labelaudit": settings}
     )

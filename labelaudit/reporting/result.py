@@ -11,10 +11,13 @@ import pandas as pd
 
 from labelaudit.progress import Reporter
 from labelaudit.reporting.findings import Findings
+from labelaudit.reporting.formats import shorten
 from labelaudit.reporting.run_folder import RunFolder, refuse_inputs
+from labelaudit.reporting.tables import SAMPLE_TEXT
 from labelaudit.version import installed_version
 
 SHOWN_SUSPECTS = 10
+SHOWN_CHARACTERS = 200  # of a text
 PICTURE_SIDE = 64  # pixels
 
 
@@ -141,10 +144,15 @@ class ScanResult(Findings):
             )
         if len(worst):
             names = ["sample_id", "given_label", "suggested_label", "suspect_score"]
+            if SAMPLE_TEXT in worst:
+                starts = [shorten(str(text), SHOWN_CHARACTERS) for text in worst[SAMPLE_TEXT]]
+                worst = worst.assign(**{SAMPLE_TEXT: starts})
+                names = [SAMPLE_TEXT, *names]
             head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in ["", *names])
             lines.append(f"<table><thead><tr>{head}</tr></thead><tbody>")
             for row, picture in zip(worst[names].itertuples(index=False), pictures, strict=True):
-                cells = [picture, *(html.escape(str(value)) for value in row[:3]), f"{row[3]:.3f}"]
+                words = (html.escape(str(value)) for value in row[:-1])
+                cells = [picture, *words, f"{row[-1]:.3f}"]
                 lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
             lines.append("</tbody></table>")
         return "\n".join(lines)

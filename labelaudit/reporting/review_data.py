@@ -34,6 +34,7 @@ from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.formats import shorten
 from labelaudit.reporting.history import EpsilonSource, spread_epochs
 from labelaudit.reporting.pictures import Picture, encode_picture
+from labelaudit.reporting.tables import SAMPLE_TEXT
 from labelaudit.suspects.summary import Summary
 
 CHUNK = 40  # number of suspects in each block
@@ -45,6 +46,7 @@ MOST_WITH_NEIGHBORS = 2_000
 MAX_CURVE_EPOCHS = 48  # more cannot be distinguished at the width of the curve
 MAX_DETAILS = 9  # columns of the table that are shown
 MAX_DETAIL_LENGTH = 1_000  # characters of a cell
+MAX_TEXT_LENGTH = 100_000  # characters of a text that is a sample itself
 MAX_NEIGHBOR_LENGTH = 160  # characters that describe a neighbor
 PROBS_SHOWN = 4  # number of classes whose predicted probabilities are shown
 # Ambiguity below the first value is shown as clear, below the second as unsure, else as disputed.
@@ -108,6 +110,9 @@ def write_review_data(
     places = ranks.get_indexer(pd.Index(shown["rank"].astype("int64")))  # (G,), of L
     rows = labeled[places]
     details = columns_that_matter(evidence.details, samples["given_label"])
+    texts = samples.get(SAMPLE_TEXT)
+    if texts is not None and len(evidence.details.columns):
+        details = _texts_first(details, evidence.details)
     with_votes = _with_votes(details, samples)
     place = folder / DATA_FOLDER
     empty_data_folder(place)
@@ -115,6 +120,8 @@ def write_review_data(
     index = _index(
         folder, suspects, shown, rows, summary, with_votes, epochs, evidence.pictures is not None
     )
+    if texts is not None and len(details.columns):
+        index["text"] = len(with_votes.columns) - len(details.columns)  # its place in `details`
     inline = InlineBlocks()
     write_block(place, Block(INDEX, block_text(index)), inline)
     curves = np.zeros((len(rows), len(epochs)), dtype=np.float32)  # (G, E)
@@ -136,6 +143,7 @@ def write_review_data(
                 "suspects": [
                     {
                         **_picture_of(album, int(rows[i])),
+                        **_whole_text(texts, int(rows[i])),
                         "epsilon": _epsilon_of(shown, i),
                         "curve": [round(float(x), 3) for x in np.nan_to_num(curves[i])]
                         if epochs
@@ -314,6 +322,12 @@ def _picture_of(album: _Album, row: int) -> dict[str, Any]:
     return {"picture": picture.data_uri, "tiny": picture.tiny}
 
 
+def _whole_text(texts: pd.Series | None, row: int) -> dict[str, str]:
+    """Return the text of a sample if the index holds only its start."""
+    text = "" if texts is None else str(texts.iloc[row])
+    return {} if len(text) <= MAX_DETAIL_LENGTH else {"text": shorten(text, MAX_TEXT_LENGTH)}
+
+
 def _neighbors(
     evidence: Evidence, shown: pd.DataFrame, rows: NDArray[np.int64]
 ) -> dict[str, NDArray[np.int64]]:
@@ -392,6 +406,13 @@ def columns_that_matter(details: pd.DataFrame, given: pd.Series) -> pd.DataFrame
     weights = {name: _weight(details[name].iloc[rows], labels) for name in details.columns}
     order = sorted(details.columns, key=lambda name: -weights[name])  # stable: ties as in the table
     return details[order[:MAX_DETAILS]]
+
+
+def _texts_first(chosen: pd.DataFrame, details: pd.DataFrame) -> pd.DataFrame:
+    """Put the texts that are audited, the first column of `details`, before the chosen columns."""
+    name = details.columns[0]
+    others = [other for other in chosen.columns if other != name]
+    return details[[name, *others[: MAX_DETAILS - 1]]]
 
 
 def _with_votes(details: pd.DataFrame, samples: pd.DataFrame) -> pd.DataFrame:

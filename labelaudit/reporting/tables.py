@@ -48,8 +48,11 @@ SUSPECT_COLUMNS = (
 The columns of ε, learner and guider exist only if a network was trained.
 """
 
+SAMPLE_TEXT = "text"
+"""The column that follows these if the samples are texts."""
+
 VOTE_COLUMNS = ("votes", "agreement")
-"""Columns that follow `SUSPECT_COLUMNS` if several annotators labeled the samples."""
+"""Columns that follow if several annotators labeled the samples."""
 
 TEXT_COLUMNS = frozenset(
     {
@@ -61,6 +64,7 @@ TEXT_COLUMNS = frozenset(
         "clean_label",
         "first_label",
         "votes",
+        SAMPLE_TEXT,
         *REVIEW_COLUMNS,
         "note",
         "reviewer",
@@ -120,7 +124,8 @@ def suspects_table(samples: pd.DataFrame) -> pd.DataFrame:
         ``clean_label`` if `samples` has them. If
         nothing is flagged, the table has the same columns and no rows.
     """
-    columns = [name for name in (*SUSPECT_COLUMNS, *VOTE_COLUMNS, "clean_label") if name in samples]
+    known = (*SUSPECT_COLUMNS, SAMPLE_TEXT, *VOTE_COLUMNS, "clean_label")
+    columns = [name for name in known if name in samples]
     flagged = samples.loc[samples["is_label_issue"], columns]
     place = columns.index("suggested_label") + 1
     for number, name in enumerate(REVIEW_COLUMNS):

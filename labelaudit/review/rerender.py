@@ -15,7 +15,7 @@ from labelaudit.errors import SourceError
 from labelaudit.progress import Reporter
 from labelaudit.reporting.blocks import DATA_FOLDER, INDEX, read_block, stored_blocks
 from labelaudit.reporting.html import PLOT_TEXTS, render_page, write_page
-from labelaudit.reporting.tables import suspects_table
+from labelaudit.reporting.tables import SAMPLE_TEXT, suspects_table
 
 
 def render_report(run: str | Path, reporter: Reporter | None = None) -> Path:
@@ -98,6 +98,9 @@ def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> None:
     if (folder / "embeddings.npy").exists():
         embeddings = np.load(folder / "embeddings.npy", mmap_mode="r")
         neighbors = partial(nearest_right_labeled, embeddings, samples)
+    details = (
+        samples[[SAMPLE_TEXT]] if SAMPLE_TEXT in samples else pd.DataFrame(index=samples.index)
+    )
     history = EpsilonHistory(folder / "epsilon")
     probs = folder / "pred_probs.npy"
     write_review_data(
@@ -107,6 +110,6 @@ def _write_blocks_of_earlier_version(run: Run, reporter: Reporter) -> None:
         summary=run.summary,
         history=history if history.epochs else None,
         pred_probs=np.load(probs, mmap_mode="r") if probs.exists() else None,
-        evidence=Evidence(pictures, neighbors, pd.DataFrame(index=range(len(samples)))),
+        evidence=Evidence(pictures, neighbors, details),
         reporter=reporter,
     )

@@ -39,7 +39,7 @@ class Columns:
 
     `others` is the number of further columns to read, for the report or as features. Columns that
     could be ids come first, then the others in their order. `annotators` are the columns of several
-    annotators, which take the place of `label`.
+    annotators, which take the place of `label`. `text` is the column of texts to audit.
     """
 
     image: str | None
@@ -48,12 +48,13 @@ class Columns:
     others: int = 0
     verified: str | None = None
     annotators: tuple[str, ...] = ()
+    text: str | None = None
 
     def may_be_needed(self, name: str) -> bool:
         """Return whether a column of that name is always read."""
         first = () if self.verified is None else (FIRST_LABEL_COLUMN,)
         known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, *first)
-        asked = (self.image, self.label, self.clean, self.verified, *self.annotators)
+        asked = (self.image, self.label, self.clean, self.verified, self.text, *self.annotators)
         return name in asked or name.strip().lower() in known
 
     def of_interest(self, names: Sequence[str]) -> frozenset[str]:

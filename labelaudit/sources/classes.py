@@ -15,7 +15,7 @@ import pandas as pd
 
 from labelaudit.errors import SourceError
 from labelaudit.files import well_formed
-from labelaudit.images.containers import Images, Indices
+from labelaudit.images.containers import Images, Indices, NoImages
 from labelaudit.sources.manifest import EXCLUDED, UNLABELED, VERIFIED, Manifest, Source, Texts
 from labelaudit.sources.name_matching import match_clean_labels, match_names, plain_form, renamed
 from labelaudit.sources.wording import count, some
@@ -176,15 +176,16 @@ def check_trainable(source: Source) -> Source:
     manifest = source.manifest
     counts = _require_classes(manifest, manifest.name)
     names = np.array(manifest.class_names, dtype=object)
+    noun = _noun(manifest)
     added = []
     if single := names[counts == 1].tolist():
         added.append(
-            f"{count(single, 'class has', 'classes have')} a single labeled image: "
-            f"{some(single)}; one image says little about a class"
+            f"{count(single, 'class has', 'classes have')} a single labeled {noun}: "
+            f"{some(single)}; one {noun} says little about a class"
         )
     if none_left := names[counts == 0].tolist():
         added.append(
-            f"{count(none_left, 'class has', 'classes have')} no labeled image: {some(none_left)}"
+            f"{count(none_left, 'class has', 'classes have')} no labeled {noun}: {some(none_left)}"
         )
     alike: dict[str, list[str]] = {}
     for class_name in manifest.class_names:
@@ -213,20 +214,25 @@ def _encode(texts: list[str], class_names: tuple[str, ...]) -> Indices:
     return np.fromiter((index[text] for text in texts), np.int64, count=len(texts))
 
 
+def _noun(manifest: Manifest) -> str:
+    return "sample" if isinstance(manifest.images, NoImages) else "image"
+
+
 def _require_classes(manifest: Manifest, where: str, hint: str = "") -> Indices:
     """Return the number of labeled images per class, (C,); SourceError if fewer than two have any."""
     labels = manifest.noisy_labels[manifest.labeled]
     counts = np.bincount(labels, minlength=manifest.num_classes)
     advice = f"; {hint}" if hint else ""
+    noun = _noun(manifest)
     if not len(labels):
         raise SourceError(
-            f"{where}: none of the {manifest.num_samples:,} images has a label"
+            f"{where}: none of the {manifest.num_samples:,} {noun}s has a label"
             f"{advice or '; at least two classes need some'}"
         )
     if np.count_nonzero(counts) == 1:
         only = manifest.class_names[int(labels[0])]
         raise SourceError(
-            f'{where}: all {len(labels):,} labeled images are of one class, "{only}"'
+            f'{where}: all {len(labels):,} labeled {noun}s are of one class, "{only}"'
             f"{advice or '; at least two are needed'}"
         )
     return counts

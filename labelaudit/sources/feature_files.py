@@ -1,5 +1,6 @@
 """Features from files and arrays as float32: by row, by id, or from a column of lists."""
 
+import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ MOST_FEATURES = 1 << 20
 # The name that pandas gives to an index without a name.
 PANDAS_INDEX = "__index_level_0__"
 FEATURE_COLUMNS = ("features", "embedding", "embeddings", "vector")
+# What `labelaudit embed` writes into a parquet file if its ids are the numbers of the rows of a table.
+BY_ROW = "ids_are_row_numbers"
 
 
 def read_rows(features: str | Path | npt.NDArray[Any], table: LabelTable) -> Floats:
@@ -171,6 +174,16 @@ def is_number(kind: pa.DataType) -> bool:
     """Return whether a column of this type holds numbers."""
     types = pa.types
     return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind))
+
+
+def names_rows(file: Path) -> bool:
+    """Whether `labelaudit embed` wrote a parquet file about a table without ids, by row numbers."""
+    with open_parquet(file) as opened:
+        metadata = opened.schema_arrow.metadata or {}
+    try:
+        return json.loads(metadata[b"labelaudit"])["encoder"][BY_ROW] is True
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return False
 
 
 def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:

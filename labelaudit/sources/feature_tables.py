@@ -22,6 +22,7 @@ from labelaudit.sources.feature_files import (
     Floats,
     as_floats,
     check_rows,
+    names_rows,
     read_by_id,
     read_column,
     read_rows,
@@ -85,8 +86,9 @@ def read_labels_with_features(
     labels : str or Path
         CSV, TSV, JSONL or parquet with one row per sample. An empty cell means no label.
     features : str, Path or array
-        A .npy file or an array: row i belongs to row i of the table. A .parquet file: by id; see
-        `join_features`. Otherwise the column of the table that holds a list of numbers in each row.
+        A .npy file or an array: row i belongs to row i of the table. A .parquet file: by id, or by
+        the numbers of the rows if `labelaudit embed` wrote it about such a table; see `join_features`.
+        Otherwise the column of the table that holds a list of numbers in each row.
     label_column, id_column : str, optional
         Columns of the table. By default the first column named in `LABEL_COLUMNS`, `ID_COLUMNS`. Rows
         without ids are named by their number, from 0.
@@ -116,7 +118,8 @@ def read_labels_with_features(
     )
     table = read_table(Path(labels), columns, ID_COLUMNS, images_needed=False, split=split)
     if isinstance(features, str | Path) and suffix_of(str(features)) == "parquet":
-        read = source_from_table(table, by_row=False, id_column=id_column, split=split)
+        numbered = id_column is None and names_rows(Path(features))
+        read = source_from_table(table, by_row=numbered, id_column=id_column, split=split)
         values, found = read_by_id(Path(features), read.source.manifest.sample_ids)
         return _without_lacking(read, values, found, Path(features))
     read = source_from_table(table, by_row=True, id_column=id_column, split=split)
@@ -197,7 +200,12 @@ class TableSource:
 
 
 def source_from_table(
-    table: LabelTable, *, by_row: bool, id_column: str | None = None, split: str | None = None
+    table: LabelTable,
+    *,
+    by_row: bool,
+    id_column: str | None = None,
+    split: str | None = None,
+    require_classes: bool = True,
 ) -> TableSource:
     """Make a source of the rows of a table, without images.
 
@@ -212,6 +220,8 @@ def source_from_table(
         The requested column.
     split : str, optional
         Which split to read.
+    require_classes : bool
+        Whether fewer than two classes are refused.
 
     Raises
     ------
@@ -239,6 +249,7 @@ def source_from_table(
         votes=None if table.votes is None else table.votes.rows(rows.tolist()),
         declared=table.declared,
         warnings=warnings,
+        require_classes=require_classes,
     )
     if table.marks is not None:
         rows = rows[[table.marks[row] != EXCLUDED for row in rows]]

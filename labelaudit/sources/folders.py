@@ -26,6 +26,7 @@ from labelaudit.sources.passed_over import (
 from labelaudit.sources.shards import read_shards
 from labelaudit.sources.splits import choose_split, rows_of_split, split_folders
 from labelaudit.sources.table_formats import TABLE_FORMATS
+from labelaudit.sources.table_kinds import advice_for_table
 from labelaudit.sources.tar_shards import expand_range
 
 # Suffixes of files that hold images and labels.
@@ -121,7 +122,12 @@ def _read_folder(
         return source
     if not images and (labels is None or not files):
         there = f" ({kinds_of(files)})" if files else ""
-        raise SourceError(f"no image found in {path}{there}; looked for .png, .jpg and the like")
+        lone = [path / file for file in files if suffix_of(file) in TABLE_FORMATS]
+        advice = advice_for_table(lone[0]) if len(lone) == 1 else ""
+        raise SourceError(
+            f"no image found in {path}{there}; looked for .png, .jpg and the like"
+            f"{advice and '; '}{advice}"
+        )
     warnings: list[str] = []
     if labels is not None:
         table = read_table(labels, columns)

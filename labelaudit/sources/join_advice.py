@@ -118,7 +118,8 @@ class Join:
         """Return advice for a table of features that is read as one of images."""
         if self.images is not None or not _are_ids(self._unmatched()):
             return ""
-        return advice_for_table(self.table.files[0])
+        several = len(self.table.files) > 1
+        return advice_for_table(self.table.files[0], self.source if several else None)
 
     def _scan(self, source: Path) -> str:
         """Return the command that scans another folder with the same table."""

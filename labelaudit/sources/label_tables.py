@@ -117,7 +117,9 @@ def read_table(
     image_names: Sequence[str] = IMAGE_COLUMNS,
     *,
     images_needed: bool = True,
+    labels_needed: bool = True,
     split: str | None = None,
+    named: Path | None = None,
 ) -> LabelTable:
     """Read the labels of a table in a file or in memory.
 
@@ -132,8 +134,12 @@ def read_table(
     images_needed : bool
         Whether a table without such a column is refused. If it is not, all `images` are "", and a
         column that holds the images themselves is not read.
+    labels_needed : bool
+        Whether a table without a column of labels is refused. If it is not, all `labels` are "".
     split : str, optional
         The requested split, if the table must have a column of splits for it.
+    named : Path, optional
+        The source that commands in messages name, if the table is one of its files.
 
     Raises
     ------
@@ -144,8 +150,10 @@ def read_table(
     votes = None
     if columns.annotators:
         cells, columns, votes = with_majority(cells, columns)
-    _refuse_several_missing(cells, columns, image_names if images_needed else None, split)
-    label = _find_labels(cells, columns)
+    if labels_needed:
+        names = image_names if images_needed else None
+        _refuse_several_missing(cells, columns, names, split, named)
+    label = _find_labels(cells, columns, needed=labels_needed)
     clean = None
     if columns.clean is not None:
         clean = find_column(cells, columns.clean, (), "true labels", "clean_label_column")
@@ -158,7 +166,7 @@ def read_table(
         first = None
     image = cells.image if images_needed else None
     if image is None and images_needed:
-        image = _find_images(cells, columns, image_names)
+        image = _find_images(cells, columns, image_names, named)
     elif image is None:
         image = find_column(cells, columns.image, image_names, "the ids", None)
     if not len(cells.rows):
@@ -169,7 +177,7 @@ def read_table(
         rows=cells.rows,
         row_word=cells.row_word,
         images=[""] * len(cells.rows) if image is None else cells.texts[image],
-        labels=cells.texts[label],
+        labels=[""] * len(cells.rows) if label is None else cells.texts[label],
         clean=_clean_texts(cells, label, clean),
         splits=None if split is None else cells.texts[split],
         declared=_declared_names(cells, label, clean),
@@ -204,7 +212,11 @@ def _cells_of(file: Path | pd.DataFrame | Cells, columns: Columns) -> Cells:
 
 
 def _refuse_several_missing(
-    cells: Cells, columns: Columns, image_names: Sequence[str] | None, split: str | None
+    cells: Cells,
+    columns: Columns,
+    image_names: Sequence[str] | None,
+    split: str | None,
+    named: Path | None,
 ) -> None:
     """Raise SourceError if a table lacks several columns, so that they are told all at once.
 
@@ -233,54 +245,60 @@ def _refuse_several_missing(
     if len(missing) > 1 and cells.names:
         raise SourceError(
             f"{cells.file} lacks {len(missing)} columns: {', '.join(missing)}; its columns:"
-            f" {', '.join(cells.names) or 'none'}{_hint(cells, columns, image_names)}"
+            f" {', '.join(cells.names) or 'none'}{_hint(cells, columns, image_names, named)}"
         )
 
 
-def _hint(cells: Cells, columns: Columns, image_names: Sequence[str] | None) -> str:
+def _hint(
+    cells: Cells, columns: Columns, image_names: Sequence[str] | None, named: Path | None
+) -> str:
     """Return advice for a table without images, or ""; it begins with a semicolon."""
     advice = ""
     if image_names is not None and columns.image is None and cells.file.is_file():
-        advice = advice_for_features(cells.file) or advice_for_table(cells.file)
+        advice = advice_for_features(cells.file) or advice_for_table(cells.file, named)
     return advice and f"; {advice}"
 
 
-def _find_labels(cells: Cells, columns: Columns) -> str:
+def _find_labels(cells: Cells, columns: Columns, *, needed: bool) -> str | None:
+    if not needed and columns.label is None:
+        return find_column(cells, None, LABEL_COLUMNS, "the labels", None)
     try:
         label = find_column(cells, columns.label, LABEL_COLUMNS, "the labels", "label_column")
     except SourceError as error:
         advice = advice_for_features(cells.file) if columns.label is None else ""
         raise SourceError(f"{error}{advice and '; '}{advice}") from None
-    assert label is not None
     return label
 
 
-def _find_images(cells: Cells, columns: Columns, image_names: Sequence[str]) -> str | None:
+def _find_images(
+    cells: Cells, columns: Columns, image_names: Sequence[str], named: Path | None
+) -> str | None:
     try:
         return find_column(cells, columns.image, image_names, "the images", "image_column")
     except SourceError as error:
-        raise SourceError(f"{error}{_hint(cells, columns, image_names)}") from None
+        raise SourceError(f"{error}{_hint(cells, columns, image_names, named)}") from None
 
 
-def _clean_texts(cells: Cells, label: str, clean: str | None) -> list[str] | None:
+def _clean_texts(cells: Cells, label: str | None, clean: str | None) -> list[str] | None:
     """Return the true labels as the given ones are written, if the schema names only their classes."""
     if clean is None:
         return None
     names, texts = cells.declared.get(clean, ()), cells.texts[clean]
     indices = {str(number): name for number, name in enumerate(names)}
-    if label in cells.declared or not set(cells.texts[label]) - {""} <= indices.keys() - names:
+    given = set() if label is None else set(cells.texts[label]) - {""}
+    if label in cells.declared or not given <= indices.keys() - names:
         return texts
     return renamed(texts, {name: number for number, name in indices.items()})
 
 
-def _declared_names(cells: Cells, label: str, clean: str | None) -> tuple[str, ...]:
+def _declared_names(cells: Cells, label: str | None, clean: str | None) -> tuple[str, ...]:
     """Return the names that the schema declares for the given labels.
 
     The names of true labels are among them only if both columns are written in the same way.
     """
-    given = cells.declared.get(label, ())
+    given = cells.declared.get(label or "", ())
     true = cells.declared.get(clean or "", ())
-    if not given and not set(true).intersection(cells.texts[label]):
+    if not given and (label is None or not set(true).intersection(cells.texts[label])):
         return ()
     return tuple(dict.fromkeys((*given, *true)))
 

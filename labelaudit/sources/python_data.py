@@ -141,8 +141,8 @@ def _read_array(source: Any, asked: Asked) -> Source | FeatureSource:
 def _read_frame(source: Any, asked: Asked) -> FeatureSource:
     if asked.labels is None:
         raise OptionError(
-            "a DataFrame of features needs labels=, one per row; with tabular=True its own column of"
-            " labels is read"
+            "a DataFrame of features needs labels=, one per row; its own column of labels is read with"
+            " tabular=True, or with text_column= if it holds texts"
         )
     return _of_features(as_features(source, "the DataFrame"), asked.labels)
 
@@ -267,9 +267,10 @@ def _name_of(names: Iterable[str], asked: str | None, known: Sequence[str], what
     if asked is not None:
         found = asked if asked in there else None
     if found is None:
+        texts = ", or the column of texts with text_column=" if what == "image" else ""
         raise OptionError(
             f"the data set has no column {asked or f'for the {what}s'}; its columns:"
-            f" {', '.join(there)}; name one of them with {what}_column="
+            f" {', '.join(there)}; name one of them with {what}_column={texts}"
         )
     return found
 

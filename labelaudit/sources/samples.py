@@ -33,6 +33,7 @@ from labelaudit.sources.prediction_files import are_by_row, read_labels_alone
 from labelaudit.sources.python_data import Asked, read_python_data, type_name
 from labelaudit.sources.table_kinds import advice_for_features, is_feature_file
 from labelaudit.sources.tabular import read_tabular
+from labelaudit.sources.texts import TextSource, are_texts, read_texts, texts_of_list
 from labelaudit.sources.values import as_features, is_frame, is_list
 
 
@@ -49,13 +50,14 @@ def read_samples(
     clean_label_column: str | None = None,
     verified_column: str | None = None,
     label_columns: Any = None,
+    text_column: str | None = None,
     predictions: Sequence[Any] | None = None,
-) -> Source | FeatureSource | TableSource:
+) -> Source | FeatureSource | TableSource | TextSource:
     """Read samples and labels, and features if they are given, without opening an image file.
 
     Parameters
     ----------
-    source : str, Path, Source, FeatureSource, or what `read_python_data` takes
+    source : str, Path, Source, FeatureSource, a list of texts, or what `read_python_data` takes
         The samples; see `labelaudit.scan`.
     labels
         For a folder of images the path of a table; for data in memory N labels.
@@ -67,6 +69,8 @@ def read_samples(
         How to read a table or a data set.
     label_columns
         Columns of several annotators: a list, or names separated by commas.
+    text_column
+        The column of texts to audit, if the samples are texts.
     predictions
         Predictions that will be joined. A table may then name labels alone, without images or
         features, and is returned as a `TableSource`.
@@ -95,6 +99,8 @@ def read_samples(
                 " `image_column`, and name the column of labels with `label_column`"
             )
         return read_tabular(source, **columns)
+    if text_column is not None:
+        return read_texts(source, text_column, labels, **columns)
     if isinstance(source, str | Path):
         return _on_disk(Path(source), labels, features, image_column, columns, predictions)
     if verified_column is not None:
@@ -107,6 +113,8 @@ def read_samples(
             "`label_columns` names columns of a table; give data in memory the labels of all annotators"
             " as an array or a DataFrame (N, A) in `labels`"
         )
+    if features is None and predictions is None and are_texts(source):
+        return texts_of_list(source, labels)
     asked = Asked(labels, image_column, label_column, split, features is not None)
     return _in_memory(source, asked, features)
 

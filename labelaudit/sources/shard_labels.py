@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from labelaudit.errors import SourceError
+from labelaudit.images.containers import NoImages
 from labelaudit.sources.classes import make_source
 from labelaudit.sources.label_tables import LabelTable
 from labelaudit.sources.manifest import Source
@@ -51,10 +52,11 @@ def relabel(found: Source, table: LabelTable, split: str | None, source: Path) -
                 f' "{table.labels[row]}" in {table.place(row)}; keep one of the rows'
             )
     if not row_of:
+        option = "id_column" if isinstance(found.manifest.images, NoImages) else "image_column"
         raise SourceError(
             f"no row of {table.where} names a sample of {source}: its ids are e.g."
             f" {some(unknown[:3])}, and those of the samples {some(ids[:3])}; name the column of ids"
-            " with `image_column`, or leave the labels out"
+            f" with `{option}`, or leave the labels out"
         )
     if unknown:
         warnings.append(

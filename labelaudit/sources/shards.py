@@ -87,7 +87,7 @@ def _read(
             tables.append(read_table(tars[-1].cells, asked))
             warnings += tars[-1].warnings
             continue
-        table = read_table(root / shard, columns)
+        table = read_table(root / shard, columns, named=source)
         tables.append(table if table.embedded else table.moved_into(f"{base}/" if base else ""))
     table = concatenate(tables)
     if table.splits is None and split in splits:
@@ -99,7 +99,7 @@ def _read(
     return make_source(
         name=source_name(source),
         where=str(source),
-        ids=_embedded_ids(source, shards, table, indices),
+        ids=ids_of_rows(source, shards, table, indices),
         paths=text_array([""] * len(indices)),
         images=_embedded_images(table, table.embedded, tars, indices),
         labels=[table.labels[i] for i in indices],
@@ -127,9 +127,13 @@ def _embedded_images(
     return ParquetImages(table.files, column, file_of, rows)
 
 
-def _embedded_ids(
+def ids_of_rows(
     source: Path, shards: Sequence[str], table: LabelTable, indices: Indices
 ) -> list[str]:
+    """Return ids (M,) of the rows at `indices` of a table that was read from shards.
+
+    They are the table's own if these are unique. Otherwise they say the row, and its shard.
+    """
     names = [table.images[i].replace("\\", "/") for i in indices]
     if all(names) and len(set(names)) == len(names):
         return names

@@ -1,4 +1,4 @@
-"""What a table probably is, if it is not one that names images: features, or columns of numbers."""
+"""What a table probably is, if it names no images: texts, features, or columns of numbers."""
 
 import shlex
 from pathlib import Path
@@ -11,21 +11,26 @@ from labelaudit.sources.table_formats import TABLE_FORMATS, read_cells, read_lis
 
 MANY_COLUMNS = 1000
 TRIED_ROWS = 200
+# A column holds texts if its cells have so many words on average, and most of them differ.
+WORDS_OF_TEXT = 4
+SHARE_DISTINCT = 0.5
 
 
-def advice_for_table(file: Path) -> str:
+def advice_for_table(file: Path, named: Path | None = None) -> str:
     """Return the command that scans a table without images; "" if it holds no features.
 
     Parameters
     ----------
     file : Path
         A table that could be read as one of images, but names none.
+    named : Path, optional
+        What the command names instead, if the table is one of several files.
     """
     try:
         cells = read_cells(file, Columns(None, None, None, others=MANY_COLUMNS))
     except (SourceError, OSError):
         return ""
-    shown = shlex.quote(str(file))
+    shown = shlex.quote(str(named or file))
     labeled = any(name.strip().lower() in LABEL_COLUMNS for name in cells.names)
     end = "" if labeled else "; name the column of labels with `label_column`"
     with_file = f"`labelaudit scan {shown} --features FILE`"
@@ -33,6 +38,12 @@ def advice_for_table(file: Path) -> str:
         return (
             f'if the column "{name}" holds the features of the samples:'
             f" `labelaudit scan {shown} --features {shlex.quote(name)}`{end}"
+        )
+    for name in columns_of_texts(cells):
+        return (
+            f'if the column "{name}" holds the texts to audit:'
+            f" `labelaudit scan {shown} --text-column {shlex.quote(name)}`; with features of your own:"
+            f" {with_file}{end}"
         )
     if numbers := numeric_columns(cells):
         return (
@@ -61,6 +72,20 @@ def numeric_columns(cells: Cells) -> list[str]:
         if name.strip().lower() not in passed_over and there and all(map(_is_number, there)):
             found.append(name)
     return found
+
+
+def columns_of_texts(cells: Cells) -> list[str]:
+    """Return the columns that hold texts of several words, those of the longest texts first."""
+    passed_over = {*ID_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, ""}
+    found: dict[str, float] = {}
+    for name, texts in cells.texts.items():
+        there = [text for text in texts[:TRIED_ROWS] if text.strip()]
+        if name.strip().lower() in passed_over or not there:
+            continue
+        words = sum(len(text.split()) for text in there) / len(there)
+        if words >= WORDS_OF_TEXT and len(set(there)) > SHARE_DISTINCT * len(there):
+            found[name] = words
+    return sorted(found, key=lambda name: -found[name])
 
 
 def _is_number(text: str) -> bool:

@@ -257,7 +257,7 @@ def _kind_of(name: str, values: "pd.Series[Any]", marks: list[str]) -> _Kind:
         return _Kind("scaled", f"number, standardized{lacking}")
     words = there.str.count(r"\S+").mean()
     if words >= WORDS_OF_TEXT:
-        return _Kind("left out", "left out: it is free text; give features of it (`features`)")
+        return _Kind("left out", "left out: it is free text; `text_column` audits it")
     if distinct > max(2, SHARE_UNIQUE * len(there)):
         return _Kind("left out", "left out: almost every row has a different value")
     return _Kind("categories", f"category, one column per value ({distinct:,} values{lacking})")

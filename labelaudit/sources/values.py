@@ -124,6 +124,7 @@ def _numbers_of_frame(frame: Any, what: str) -> npt.NDArray[Any]:
             raise SourceError(
                 f'the column "{name}" of {what} holds {kind} and not numbers; leave it out, or audit'
                 " the table itself with tabular=True"
+                f", or its texts with text_column={str(name)!r}"
             )
     values: npt.NDArray[Any] = frame.to_numpy()
     if values.dtype.kind not in "fiu":  # columns of several types, or with missing values

@@ -71,7 +71,8 @@ function makeCard(at) {
     frame.append(element("span", "missing", "…"));
     card.append(frame);
   } else {
-    card.append(detailsList(at, 4));
+    // Beside a text there is no room for other columns.
+    card.append(detailsList(at, index.text === undefined ? 4 : index.text + 1));
   }
   card.append(element("span", "rank", `#${count(suspects.rank[at])}`));
   const pick = element("input", "pick");
@@ -104,7 +105,8 @@ function detailsList(at, most) {
   values.forEach((value, column) => {
     if (value === "" || shown >= most) { return; }
     shown += 1;
-    list.append(named("dt", "", index.details[column]), named("dd", "", value));
+    const kind = column === index.text ? "sample-text" : "";
+    list.append(named("dt", "", index.details[column]), named("dd", kind, value));
   });
   if (!shown) { list.append(element("dt", "", "id"), named("dd", "", suspects.id[at])); }
   return list;

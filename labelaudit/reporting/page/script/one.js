@@ -39,12 +39,29 @@ function drawOne() {
   byId("one-ambiguity").textContent = ambiguityWords(suspects.ambiguity[at], AT_LENGTH);
   drawPicture(at, seen);
   byId("one-details").replaceChildren(...(index.noun === "images" && !(suspects.details && suspects.details[at].some(Boolean)) ? [] : [detailsList(at, 99)]));
+  offerWholeText(seen);
   drawBars(at);
   drawNear(at, seen, "given", given);
   drawNear(at, seen, "suggested", suggested);
   drawTraining(at, seen);
   const ahead = listed[Math.min(current + 3, listed.length - 1)];
   evidence(ahead); // the next suspects are read ahead
+}
+
+// Of a long text the list holds the start, and the evidence the whole.
+function offerWholeText(seen) {
+  const start = byId("one-details").querySelector("dd.sample-text");
+  if (!seen || !seen.text || !start) { return; }
+  const more = element("button", "more", `Show the whole text (${count(seen.text.length)} characters)`);
+  more.type = "button";
+  more.addEventListener("click", () => {
+    start.replaceChildren(element("bdi", "", seen.text));
+    start.title = "";
+    more.remove();
+    start.focus();
+  });
+  start.tabIndex = -1;
+  start.after(more);
 }
 
 function drawPicture(at, seen) {
