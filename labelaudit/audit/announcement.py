@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labelaudit.audit.plan import AuditPlan
 from labelaudit.estimates import Range, format_seconds
+from labelaudit.features.photo_networks import DOWNLOADED
 from labelaudit.progress import Reporter
 from labelaudit.training import distributed
 from labelaudit.training.duration import TrainingTime
@@ -56,7 +57,7 @@ def shorter_ways(plan: AuditPlan, whole: Range) -> str | None:
     elif not inputs.are_features:
         channels, height, width = inputs.choice.image_shape
         if channels > 1 or max(height, width) > SMALL_SIDE:
-            ways.append("the features of a pretrained network (`encoder='mobilenet_v3_small'`)")
+            ways.append(f"the features of a pretrained network (`encoder='{DOWNLOADED[0]}'`)")
     if plan.epochs > 1:
         ways.append(f"fewer epochs (`epochs={max(1, plan.epochs // 4)}`)")
     if plan.options.time_budget is None:
