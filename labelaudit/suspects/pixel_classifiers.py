@@ -41,6 +41,9 @@ MOST_PIXELS, FEWEST_LABELS_PER_CLASS, LEAST_LABELED_SHARE = 4096, 100, 0.5
 # The classifier's mixing weight is the first number. It falls to 0 as the ratio of its normalized
 # likelihood to that of the neighbors falls from the higher to the lower of the others.
 MIXING_WEIGHT, LOW_RATIO, HIGH_RATIO = 0.6, 0.7, 0.9
+# These are tried too where the classifier knows more than the neighbors. Likelihood favors neighbors,
+# which may have memorized labels, so it can be trusted where it favors the classifier.
+LARGER_WEIGHTS = (0.8, 1.0)
 # Where the classifier's normalized likelihood is lower, the weights of the labels may be wrong. It is
 # then also trained with all labels alike, and the likelier of the two is used.
 DOUBTFUL_LIKELIHOOD = 0.7
@@ -158,13 +161,20 @@ def mix_pixel_classifier(
     weight = mixing_weight(classifier.quality, neighbors.quality)
     if weight == 0.0:
         return PixelMixture(base_probs, 0.0)
-    mixed = mix_probs(neighbors.calibrated(), classifier.calibrated(), weight)
-    sharpness = fit_transition_matrix(mixed, first_given, seed=seed).sharpness
-    return PixelMixture(sharpen(mixed, sharpness), weight)
+    tried = (weight, *LARGER_WEIGHTS) if classifier.quality > neighbors.quality else (weight,)
+    mixtures = [_mix(neighbors, classifier, one) for one in tried]
+    models = [fit_transition_matrix(one, first_given, seed=seed) for one in mixtures]
+    judged = [judge(one, model) for one, model in zip(mixtures, models, strict=True)]
+    best_row = int(np.argmax([one.quality for one in judged]))
+    return PixelMixture(judged[best_row].calibrated(), tried[best_row])
+
+
+def _mix(neighbors: _Witness, classifier: _Witness, weight: float) -> np.ndarray:
+    return mix_probs(neighbors.calibrated(), classifier.calibrated(), weight)
 
 
 def mixing_weight(quality: float, base_quality: float) -> float:
-    """Return the weight of a classifier beside the neighbors.
+    """Return the weight of a classifier beside the neighbors, before larger ones are tried.
 
     Parameters
     ----------
