@@ -88,6 +88,7 @@ def _assess(plan: AuditPlan, fitted: Fitted, bars: Bars) -> Assessment:
         manifest.noisy_labels,
         seed=options.seed,
         features=plan.inputs.features if plan.inputs.are_features else None,
+        pixels=None if plan.inputs.are_features else plan.inputs.store,
         device=plan.device,
         verified=verified,
         bars=bars,

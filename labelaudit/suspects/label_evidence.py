@@ -23,6 +23,7 @@ from labelaudit.suspects.cross_fitting import (
 from labelaudit.suspects.epoch_means import EpochMeans
 from labelaudit.suspects.feature_classifiers import enough_labels, find_neighbors
 from labelaudit.suspects.nearest import MAX_REFERENCE, default_neighbors, draw, nearest
+from labelaudit.suspects.pixel_classifiers import mix_pixel_classifier, suits_pixels
 
 MAX_NEIGHBORS = 30
 # If a smaller share of samples is labeled, only unlabeled samples are used as neighbors.
@@ -43,18 +44,21 @@ class LabelEvidence:
     oos_probs
         ``(L, C)`` float32, rows sum to 1, class probabilities that do not depend on the sample's own
         label: the guider's, averaged over the sample's neighbors in the embedding, or in the features
-        where these have many labels; mixed with those of classifiers where `mixing_weight` is above 0.
+        where these have many labels; mixed with those of classifiers where `mixing_weight` or
+        `pixel_weight` is above 0.
     epsilon, epsilon_mean
         ``(L,)`` in [0, 1], ε of the last epoch, and its mean over epochs.
     learner_prob, guider_prob
         ``(L,)`` in [0, 1], probability of the given label in the last epoch.
     mixing_weight
-        In [0, 1], weight of cross-fitted classifiers in `oos_probs`.
+        In [0, 1], weight of classifiers that were cross-fitted on features, in `oos_probs`.
     sharpness
         Sharpness of `oos_probs`, or None; see `cross_fitting.OutOfSample`.
     neighbors
         ``(L, k)`` int64 in 0..L-1, nearest labeled samples in the features, from `find_neighbors`. None
         if they were not searched, or not among all samples.
+    pixel_weight
+        In [0, 1], weight of the classifier that was cross-fitted on pixels, in `oos_probs`.
     """
 
     posterior: np.ndarray
@@ -66,6 +70,7 @@ class LabelEvidence:
     mixing_weight: float = 0.0
     sharpness: float | None = None
     neighbors: np.ndarray | None = None
+    pixel_weight: float = 0.0
 
 
 def collect_evidence(
@@ -76,6 +81,7 @@ def collect_evidence(
     *,
     seed: int,
     features: np.ndarray | None = None,
+    pixels: np.ndarray | None = None,
     device: torch.device | None = None,
     verified: Verified | None = None,
     bars: Bars | None = None,
@@ -95,6 +101,9 @@ def collect_evidence(
     features
         ``(N, D)`` float32, if the networks were trained on features: classifiers are then cross-fitted
         on them (`labelaudit.suspects.cross_fitting`), unless few samples are labeled.
+    pixels
+        ``(N, C, H, W)`` uint8, if the networks were trained on pixels: a classifier is then
+        cross-fitted on them, where that may help (`labelaudit.suspects.pixel_classifiers`).
     device
         Where neighbors are searched; by default the CPU.
     verified
@@ -135,6 +144,14 @@ def collect_evidence(
             verified=verified,
             bars=bars,
         )
+    pixel_weight = 0.0
+    given_labels = noisy_labels[labeled]
+    if pixels is not None and suits_pixels(pixels, given_labels, probs.shape[1]):
+        bars.begin("training a classifier of the pixels")
+        found = mix_pixel_classifier(
+            pixels, labeled, given_labels, probs, seed=seed, device=device, verified=verified
+        )
+        oos, pixel_weight = OutOfSample(found.probs), found.weight
     return LabelEvidence(
         posterior=means.posterior,
         oos_probs=oos.probs,
@@ -145,6 +162,7 @@ def collect_evidence(
         mixing_weight=oos.mixing_weight,
         sharpness=oos.sharpness,
         neighbors=neighbors if len(labeled) <= MAX_REFERENCE else None,
+        pixel_weight=pixel_weight,
     )
 
 

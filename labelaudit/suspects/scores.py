@@ -261,6 +261,8 @@ def _score_by_label_model(
     classifiers = (
         ", and with classifiers of the features that were not trained on this label"
         if evidence.mixing_weight > 0
+        else ", and with a classifier of the pixels that was not trained on this label"
+        if evidence.pixel_weight > 0
         else ""
     )
     return score_out_of_sample(
