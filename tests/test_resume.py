@@ -62,7 +62,7 @@ CHANGED = {
     "id_column": "id",
     "clean_label_column": "clean2",
 }
-FREE = {"device": "auto", "time_budget": 5.0, "max_suspects": 3}
+FREE = {"device": "auto", "time_budget": 5.0, "max_suspects": 3, "offline": True}
 
 
 @pytest.fixture
