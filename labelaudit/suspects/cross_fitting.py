@@ -182,12 +182,19 @@ def classifiers_suffice(
     if not has_many_labels(len(rows), num_classes):
         return False
     rows = draw(rows, PROBED_SAMPLES, seed)
-    labels = noisy_labels[rows]
-    ignorant = np.full((len(rows), num_classes), 1.0 / num_classes, dtype=np.float32)
-    probs = cross_fit_classifiers(features[rows], labels, ignorant, seed=seed).probs
+    labels, every = noisy_labels[rows], np.arange(len(rows))
+    sample = features[rows]
+    classifiers = prepare_linear(sample, every, num_classes, seed=seed)
+    if classifiers is None:
+        return False
+    trusted = np.ones(len(rows))
+    neighbors = find_neighbors(sample, every, num_classes, seed=seed, device=torch.device("cpu"))
+    votes = _votes(neighbors, labels, num_classes, trusted)
+    probs, _ = mix_classifiers(classifiers.predict(labels, trusted), votes, labels, seed=seed)
     model = fit_noise_model(probs, labels, seed=seed)
     best = model.best_log_likelihood(model.infer(probs, labels).class_shares)
-    known = normalized_likelihood(model.log_likelihood(probs, labels), best, labels)
+    likelihood = model.log_likelihood(whole(probs), labels)
+    known = normalized_likelihood(likelihood, best, labels)
     return known >= HIGH_LIKELIHOOD
 
 

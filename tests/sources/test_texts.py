@@ -80,9 +80,7 @@ def test_data_sets_of_hugging_face_on_disk_and_in_memory(tmp_path):
         assert found.texts.tolist() == KEPT
         assert found.source.manifest.class_names == ("good", "bad")
         assert found.source.manifest.noisy_labels.tolist() == [0, 1, -1]
-    corrections = pd.DataFrame(
-        {"sample_id": ["2"], "decision": ["keep"], "corrected_label": [""]}
-    )
+    corrections = pd.DataFrame({"sample_id": ["2"], "decision": ["keep"], "corrected_label": [""]})
     fixed = apply_corrections(tmp_path / "saved", corrections, tmp_path / "fixed.csv").out
     again = read_samples(tmp_path / "saved", fixed, text_column="text", verified_column="verified")
     assert again.texts.tolist() == KEPT

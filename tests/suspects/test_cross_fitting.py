@@ -13,6 +13,7 @@ from labelaudit.suspects import (
     nearest,
 )
 from labelaudit.suspects.cross_fitting import (
+    classifiers_suffice,
     cross_fit_classifiers,
     mix_classifiers,
     mix_probs,
@@ -273,3 +274,17 @@ def test_verified_labels_have_full_weight(gaussians, monkeypatch: pytest.MonkeyP
     rows = np.flatnonzero(~mask)
     gains = np.log(mixed.probs[rows, right[rows]]) - np.log(plain.probs[rows, right[rows]])
     assert gains.mean() > 0
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.4])
+def test_classifiers_suffice_where_they_know_the_classes_whatever_is_wrong(rate: float) -> None:
+    rng = np.random.default_rng(5)
+    clean = rng.integers(0, 4, 2400)
+    features = (rng.normal(size=(2400, 20)) + 4 * np.eye(20)[clean]).astype(np.float32)
+    wrong = rng.random(2400) < rate
+    noisy = np.where(wrong, (clean + rng.integers(1, 4, 2400)) % 4, clean)
+    assert classifiers_suffice(features, noisy, 4, seed=0)
+    few = np.where(np.arange(2400) < 1000, noisy, -1)
+    assert not classifiers_suffice(features, few, 4, seed=0)
+    unrelated = rng.normal(size=(2400, 20)).astype(np.float32)
+    assert not classifiers_suffice(unrelated, noisy, 4, seed=0)
