@@ -62,6 +62,7 @@ def test_parts_run_at_their_tiniest(gpu_probe, images, tmp_path):
     assert kinds == ["scan", "speed, milliseconds [host, all]"]
 
 
+@pytest.mark.slow
 def test_every_recipe_trains(gpu_probe, images, tmp_path):
     probe = tiny_probe(gpu_probe, images, tmp_path)
     for title, recipe in gpu_probe.RECIPES.items():

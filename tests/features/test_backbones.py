@@ -80,7 +80,7 @@ def open_resnet(file: Path, **options: Any) -> Backbone:
         ("efficientnet_b0", 1280, "classifier.1"),
         ("mobilenet_v3_small", 1024, "classifier.3"),
         ("squeezenet1_1", 512, "classifier.1"),
-        ("vit_b_16", 768, "heads.head"),
+        pytest.param("vit_b_16", 768, "heads.head", marks=pytest.mark.slow),
     ],
 )
 def test_features_are_what_the_head_would_see(
