@@ -16,6 +16,7 @@ import torch
 from labelaudit.progress import Bars
 from labelaudit.sources.manifest import Verified, are_few
 from labelaudit.suspects.cross_fitting import (
+    MAX_MIXING_WEIGHT,
     OutOfSample,
     cross_fit_classifiers,
     has_many_labels,
@@ -126,30 +127,34 @@ def collect_evidence(
             device=device or torch.device("cpu"),
             advance=bar.advance,
         )
-    if neighbors is not None and has_many_labels(len(labeled), num_classes):
-        # The networks have little weight then, and need no neighbors of their own.
-        probs = average_rows(pred_probs, labeled[neighbors])
-    else:
-        probs = _average_in_embedding(
-            embeddings, pred_probs, noisy_labels, seed=seed, device=device
-        )
-    oos = OutOfSample(probs)
-    if features is not None and neighbors is not None:
-        oos = cross_fit_classifiers(
+
+    def cross_fit(base_probs: np.ndarray) -> OutOfSample:
+        assert features is not None
+        return cross_fit_classifiers(
             features,
             noisy_labels,
-            probs,
+            base_probs,
             seed=seed,
             neighbors=neighbors,
             verified=verified,
             bars=bars,
         )
+
+    oos = None
+    if neighbors is not None and has_many_labels(len(labeled), num_classes):
+        # The networks should have little weight, and need no neighbors of their own.
+        oos = cross_fit(average_rows(pred_probs, labeled[neighbors]))
+    if oos is None or oos.mixing_weight < MAX_MIXING_WEIGHT:
+        probs = _average_in_embedding(
+            embeddings, pred_probs, noisy_labels, seed=seed, device=device
+        )
+        oos = OutOfSample(probs) if neighbors is None else cross_fit(probs)
     pixel_weight = 0.0
     given_labels = noisy_labels[labeled]
-    if pixels is not None and suits_pixels(pixels, given_labels, probs.shape[1]):
+    if pixels is not None and suits_pixels(pixels, given_labels, num_classes):
         bars.begin("training a classifier of the pixels")
         found = mix_pixel_classifier(
-            pixels, labeled, given_labels, probs, seed=seed, device=device, verified=verified
+            pixels, labeled, given_labels, oos.probs, seed=seed, device=device, verified=verified
         )
         oos, pixel_weight = OutOfSample(found.probs), found.weight
     return LabelEvidence(

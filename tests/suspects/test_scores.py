@@ -82,6 +82,27 @@ def test_few_labels_are_scored_by_unlabeled_neighbors_alone():
     np.testing.assert_allclose(scored.class_uncertainty, [0.1, 0.2], atol=1e-6)
 
 
+def test_where_features_tell_nothing_the_embedding_is_asked():
+    # Many labels per class, so that classifiers of useful features would have nearly all the weight.
+    rng = np.random.default_rng(6)
+    right = rng.integers(0, 2, 1000)
+    given = np.where(rng.random(1000) < 0.2, 1 - right, right)
+    embeddings = (10 * right[:, None] + rng.normal(size=(1000, 2))).astype(np.float32)
+    probs = np.where(np.arange(2) == right[:, None], 0.9, 0.1).astype(np.float32)
+    means = EpochMeans(1000, 2, 0.001)
+    means.add(*np.zeros((3, 1000), np.float32))
+    unrelated = rng.normal(size=(1000, 20)).astype(np.float32)
+    evidence = collect_evidence(means, probs, embeddings, given, seed=0, features=unrelated)
+    assert evidence.mixing_weight < 0.5
+    assert (evidence.oos_probs.argmax(1) == right).mean() > 0.95
+    useful = (embeddings @ rng.normal(size=(2, 20)) + rng.normal(size=(1000, 20))).astype(
+        np.float32
+    )
+    evidence = collect_evidence(means, probs, embeddings, given, seed=0, features=useful)
+    assert evidence.mixing_weight > 0.9
+    assert (evidence.oos_probs.argmax(1) == right).mean() > 0.95
+
+
 def evidence_of(posterior, neighbors, epsilon=None) -> LabelEvidence:
     zero = np.zeros(len(posterior))
     epsilon = zero if epsilon is None else np.asarray(epsilon)
