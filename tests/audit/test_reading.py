@@ -186,7 +186,7 @@ def test_a_continued_run_reads_with_the_network_it_began_with(
     resnet18: Path, at_hand, tmp_path: Path, killed_in_third_epoch
 ) -> None:
     source = pictures(70, count=60)
-    settings = {"epochs": 4, "batch_size": 10, "device": "cpu", "image_size": 32}
+    settings = {"epochs": 4, "batch_size": 2, "device": "cpu", "image_size": 32}
     whole = labelaudit.scan(source, **settings)
     with killed_in_third_epoch():
         labelaudit.scan(source, out=tmp_path / "run", **settings)
