@@ -162,7 +162,7 @@ def measure(manifest: Manifest, size: Size, name: str, seed: int) -> dict[str, A
 def finished() -> pd.DataFrame:
     """Return the rows so far."""
     return (
-        pd.read_csv(RESULTS)
+        pd.read_csv(RESULTS, dtype={"commit": str})
         if RESULTS.exists()
         else pd.DataFrame(columns=["size", "recipe", "seed"])
     )
