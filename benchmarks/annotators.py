@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 from cleanlab.multiannotator import get_label_quality_multiannotator
 from features import BACKBONE, SIDE
+from finished_rows import read_rows
 from provenance import commit, hardware
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
@@ -177,7 +178,7 @@ COLUMNS = {
 
 def report(command: str) -> str:
     """Return the results as Markdown."""
-    table = pd.read_csv(RESULTS)
+    table = read_rows(RESULTS)
     lines = [
         "# Labels by several annotators",
         "",

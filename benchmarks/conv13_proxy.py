@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from finished_rows import read_rows
 from gpu_recipes import RECIPES, VariantUMN
 from provenance import commit, hardware
 
@@ -161,11 +162,7 @@ def measure(manifest: Manifest, size: Size, name: str, seed: int) -> dict[str, A
 
 def finished() -> pd.DataFrame:
     """Return the rows so far."""
-    return (
-        pd.read_csv(RESULTS, dtype={"commit": str})
-        if RESULTS.exists()
-        else pd.DataFrame(columns=["size", "recipe", "seed"])
-    )
+    return read_rows(RESULTS, "size", "recipe", "seed")
 
 
 def report(table: pd.DataFrame) -> str:

@@ -36,6 +36,7 @@ import pandas as pd
 import torch
 from extraction_quality import QUALITY_HEADER, measure_quality
 from extraction_runtimes import RUNTIMES_HEADER, measure_runtimes
+from finished_rows import read_rows
 from PIL import Image
 from provenance import commit, hardware
 
@@ -267,7 +268,7 @@ def keep(section: str, case: str, row: dict[str, Any], options: argparse.Namespa
 
 def finished() -> pd.DataFrame:
     """Return all rows so far."""
-    return pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame({"section": [], "case": []})
+    return read_rows(RESULTS, "section", "case")
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from finished_rows import is_done, keep_row, read_rows
 from provenance import commit, hardware
 from rich.console import Console
 
@@ -136,15 +136,10 @@ def run(data: Dataset, noises: tuple[Noise, ...], seeds: range, methods: list[st
             for method in methods:
                 cell = {"data": data.name, "noise": f"{noise.kind} {noise.rate:g}", "seed": seed,
                         "method": method}  # fmt: skip
-                if is_done(cell):
+                if is_done(RESULTS, cell):
                     continue
                 rows = run_cell(Cell(METHODS[method], noise, seed, device="cpu"), data).rows
-                row = cell | measures(rows) | {"commit": commit()}
-                print(row, flush=True)
-                done = pd.DataFrame([row])
-                if RESULTS.exists():
-                    done = pd.concat([pd.read_csv(RESULTS), done])
-                done.to_csv(RESULTS, index=False)
+                keep_row(RESULTS, cell | measures(rows) | {"commit": commit()})
 
 
 def measures(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -159,17 +154,9 @@ def measures(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return told
 
 
-def is_done(row: dict[str, Any]) -> bool:
-    """Whether a row is in the results."""
-    if not RESULTS.exists():
-        return False
-    done = pd.read_csv(RESULTS)
-    return bool(np.logical_and.reduce([done[key] == value for key, value in row.items()]).any())
-
-
 def report() -> str:
     """Return the results as Markdown."""
-    done = pd.read_csv(RESULTS)
+    done = read_rows(RESULTS)
     lines, behind = [], []
     for data, of_data in done.groupby("data", sort=False):
         lines += [f"## {data}", "", "| noise | method | seeds | F1 | precision | recall |"

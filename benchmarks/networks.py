@@ -19,9 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow.parquet as pq
 import torch
+from finished_rows import is_done, keep_row, read_rows
 from provenance import commit, hardware
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -81,28 +81,6 @@ def audit(features: np.ndarray, given: np.ndarray, wrong: np.ndarray, seed: int)
     }
 
 
-def read_results() -> pd.DataFrame:
-    """Return the finished rows."""
-    columns = ["network", "side", "labels", "seed", "images_per_second"]
-    columns += ["f1", "auroc", "audit_seconds", "commit"]
-    done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame()
-    return done.reindex(columns=columns)
-
-
-def keep(row: Row) -> None:
-    """Add a row to the results."""
-    print(row, flush=True)
-    done = read_results()
-    both = pd.DataFrame([row]) if done.empty else pd.concat([done, pd.DataFrame([row])])
-    both.to_csv(RESULTS, index=False)
-
-
-def is_done(key: Row) -> bool:
-    """Whether a row of this kind is in the results."""
-    done = read_results()
-    return bool(np.logical_and.reduce([done[name] == value for name, value in key.items()]).any())
-
-
 def run(source: Source, rows: np.ndarray, people: Path, seeds: int, speed: bool) -> None:
     """Run what has no row yet, for all networks whose weights are here."""
     clean = source.manifest.noisy_labels
@@ -115,14 +93,14 @@ def run(source: Source, rows: np.ndarray, people: Path, seeds: int, speed: bool)
             continue
         for side in sides:
             here = {"network": name, "side": side}
-            if speed and not is_done(here | {"labels": "speed"}):
+            if speed and not is_done(RESULTS, here | {"labels": "speed"}):
                 rate = images_per_second(source, name, side)
-                keep(here | {"labels": "speed", "seed": 0, "images_per_second": rate})
+                keep_row(RESULTS, here | {"labels": "speed", "seed": 0, "images_per_second": rate})
             features = None
             for seed in range(FIRST_SEED, FIRST_SEED + seeds):
                 for kind in ("symmetric 0.2", "random_label2"):
                     key = here | {"labels": kind, "seed": seed}
-                    if is_done(key):
+                    if is_done(RESULTS, key):
                         continue
                     if features is None:
                         table = labelaudit.embed(
@@ -133,7 +111,7 @@ def run(source: Source, rows: np.ndarray, people: Path, seeds: int, speed: bool)
                     if kind != "random_label2":
                         given = corrupt_symmetric(clean, 0.2, 10, seed)
                     found = audit(features, given, given != clean, seed)
-                    keep(key | found | {"commit": commit()})
+                    keep_row(RESULTS, key | found | {"commit": commit()})
 
 
 def size_of(name: str) -> str:
@@ -144,7 +122,8 @@ def size_of(name: str) -> str:
 
 def report() -> str:
     """Return the results as Markdown."""
-    done = read_results()
+    columns = ("network", "side", "labels", "seed", "images_per_second", "f1", "auroc", "commit")
+    done = read_rows(RESULTS, *columns)
     lines = [
         "# Pretrained networks for photos",
         "",

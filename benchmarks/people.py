@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from features import BACKBONE, SIDE, cifar10
+from finished_rows import read_rows
 from provenance import commit, hardware
 from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
@@ -272,7 +273,7 @@ def add(row: Row) -> None:
     print({key: value for key, value in row.items() if value is not None}, flush=True)
     table = pd.DataFrame([row])
     if RESULTS.exists():
-        table = pd.concat([pd.read_csv(RESULTS), table])
+        table = pd.concat([read_rows(RESULTS), table])
     table.to_csv(RESULTS, index=False)
 
 
@@ -280,7 +281,7 @@ def done(cell: Row) -> bool:
     """Whether a row is in the results."""
     if not RESULTS.exists():
         return False
-    table = pd.read_csv(RESULTS)
+    table = read_rows(RESULTS)
     return bool(np.logical_and.reduce([table[key] == value for key, value in cell.items()]).any())
 
 
@@ -321,7 +322,7 @@ def commits(table: pd.DataFrame, names: list[str]) -> str:
 
 def report(command: str) -> str:
     """Return the results as Markdown."""
-    table = pd.read_csv(RESULTS)
+    table = read_rows(RESULTS)
     names = [n for n in table["method"].unique() if n.startswith("labelaudit")]
     head = "|".join(["", " labels (wrong) ", " system ", *(f" {name} " for name in COLUMNS), ""])
     rule = "|" + "---|" * (2 + len(COLUMNS))

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from finished_rows import read_rows
 from PIL import Image
 from provenance import commit, hardware
 
@@ -125,7 +126,7 @@ def report() -> str:
         "| environment | device | installing, s | scan, s | flagged | found | F1 | machine | commit |",
         "|" + "---|" * 9,
     ]
-    for row in pd.read_csv(RESULTS).itertuples():
+    for row in read_rows(RESULTS).itertuples():
         install = "–" if np.isnan(row.install_seconds) else f"{row.install_seconds:.0f}"
         lines.append(
             f"| {row.environment} | {row.device} | {install} | {row.seconds:.0f} | {row.flagged}"
@@ -144,7 +145,7 @@ def main() -> None:
     options = parser.parse_args()
     row = pd.DataFrame([run(options.cifar10, options.fresh, options.device)])
     if RESULTS.exists():
-        done = pd.read_csv(RESULTS)
+        done = read_rows(RESULTS)
         if options.again:
             same = done["environment"].eq(row["environment"][0]) & done["device"].eq(options.device)
             done = done[~same]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from finished_rows import read_rows
 from provenance import commit, hardware
 
 from labelaudit import LabelAuditor
@@ -215,7 +216,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="number of seeds, from 100")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
-    rows = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(columns=KEYS)
+    rows = read_rows(RESULTS, *KEYS)
     done = set(rows[KEYS].itertuples(index=False, name=None))
     cells = [
         Cell(data, noise, seed)

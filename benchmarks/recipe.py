@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from features import SIDE, texts
+from finished_rows import is_done, keep_row, read_rows
 from people import simulate
 from provenance import commit, hardware
 from rich.console import Console
@@ -182,15 +183,10 @@ def run(labels: Labels, methods: list[str], work: Path) -> None:
     """Measure what has no row yet, and keep each row as soon as it is there."""
     for method in methods:
         cell = {"data": labels.data, "noise": labels.noise, "seed": labels.seed, "method": method}
-        if is_done(cell):
+        if is_done(RESULTS, cell):
             continue
         row = cell | {"load": os.getloadavg()[0]} | measure(labels, method, work)
-        row |= {"commit": commit(), "hardware": hardware()}
-        print(row, flush=True)
-        done = pd.DataFrame([row])
-        if RESULTS.exists():
-            done = pd.concat([pd.read_csv(RESULTS), done])
-        done.to_csv(RESULTS, index=False)
+        keep_row(RESULTS, row | {"commit": commit(), "hardware": hardware()})
 
 
 def measure(labels: Labels, method: str, work: Path) -> Row:
@@ -279,14 +275,6 @@ def score_recipe(told: dict[str, np.ndarray], labels: Labels) -> Row:
     return {"num_wrong": int(labels.wrong.sum())} | row | more
 
 
-def is_done(cell: Row) -> bool:
-    """Whether a row is in the results."""
-    if not RESULTS.exists():
-        return False
-    done = pd.read_csv(RESULTS)
-    return bool(np.logical_and.reduce([done[key] == value for key, value in cell.items()]).any())
-
-
 # --- report --------------------------------------------------------------------------------------
 
 INTRODUCTION = (
@@ -309,7 +297,7 @@ TIMES = (
 
 def report() -> str:
     """Return the results as Markdown."""
-    done = pd.read_csv(RESULTS)
+    done = read_rows(RESULTS)
     quality, times, behind = [], [], []
     for (data, noise), rows in done.groupby(["data", "noise"], sort=False):
         means = rows.groupby("method").mean(numeric_only=True)

@@ -28,6 +28,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from finished_rows import read_rows
 from provenance import commit, hardware
 
 import labelaudit
@@ -151,7 +152,7 @@ def cifar10(
 def publish(rows: list[dict[str, Any]]) -> None:
     """Add rows to the results, and write the page."""
     fresh = pd.DataFrame(rows).assign(commit=commit(), hardware=hardware())
-    old = [pd.read_csv(RESULTS)] if RESULTS.exists() else []
+    old = [read_rows(RESULTS)] if RESULTS.exists() else []
     frame = pd.concat([*old, fresh]).drop_duplicates(["data", "round", "seed"], keep="last")
     frame = frame.sort_values(["data", "seed", "round"])
     RESULTS.parent.mkdir(exist_ok=True)

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from finished_rows import read_rows
 from provenance import commit, hardware
 from scipy.special import softmax
 from sklearn.metrics import f1_score
@@ -111,13 +112,13 @@ def done(data: str, seed: int) -> bool:
     """Return whether a cell was measured before."""
     if not RESULTS.exists():
         return False
-    rows = pd.read_csv(RESULTS)
+    rows = read_rows(RESULTS)
     return bool(((rows["data"] == data) & (rows["seed"] == seed)).any())
 
 
 def report() -> None:
     """Write benchmarks/reviewed.md from the finished rows."""
-    rows = pd.read_csv(RESULTS).sort_values(["data", "share", "seed"])
+    rows = read_rows(RESULTS).sort_values(["data", "share", "seed"])
     several = rows.groupby(["data", "share"])
     columns = [c for c in rows if c not in ("data", "share", "seed", "commit", "hardware")]
     shown = several[columns].mean()

@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from finished_rows import read_rows
 from PIL import Image
 from provenance import commit, hardware
 
@@ -106,7 +107,7 @@ def scan(folder: Path, out: Path, epochs: int, seed: int) -> dict[str, float | s
 
 def report() -> str:
     """Return the results as Markdown."""
-    done = pd.read_csv(RESULTS).sort_values(["epochs", "images"])
+    done = read_rows(RESULTS).sort_values(["epochs", "images"])
     lines = [
         "# Memory, disk and time by the number of images",
         "",
@@ -139,7 +140,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work.resolve()
     for count in options.images or [10_000, 100_000]:
-        done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame()
+        done = read_rows(RESULTS)
         if len(done) and ((done["images"] == count) & (done["epochs"] == options.epochs)).any():
             continue
         folder = work / f"images-{count}"

@@ -25,6 +25,7 @@ from typing import IO
 
 import numpy as np
 import pandas as pd
+from finished_rows import read_rows
 from provenance import commit, hardware
 from scale import MIB, SAMPLED_SECONDS, anonymous_bytes
 
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure finished runs again")
     asked = parser.parse_args()
     for samples in asked.samples or [20_000, 100_000]:
-        done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame({"samples": []})
+        done = read_rows(RESULTS, "samples")
         if (done["samples"] == samples).any() and not asked.again:
             continue
         folder = asked.work.resolve() / f"{samples}x{FEATURES}"
@@ -178,7 +179,7 @@ def main() -> None:
         done = pd.concat([rest, pd.DataFrame([row])]) if len(rest) else pd.DataFrame([row])
         done.to_csv(RESULTS, index=False)
         (HERE / "scale_features.md").write_text(report(done), encoding="utf-8")
-    print(report(pd.read_csv(RESULTS)))
+    print(report(read_rows(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from finished_rows import read_rows
 from provenance import commit
 from rich.console import Console
 
@@ -107,7 +108,7 @@ def main() -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     frame = pd.DataFrame([row])
     if RESULTS.exists():
-        frame = pd.concat([pd.read_csv(RESULTS), frame], ignore_index=True)
+        frame = pd.concat([read_rows(RESULTS), frame], ignore_index=True)
     frame.to_csv(RESULTS, index=False)
 
 

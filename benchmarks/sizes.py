@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from finished_rows import read_rows
 from provenance import commit, hardware
 
 HERE = Path(__file__).parent
@@ -127,7 +128,7 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure finished cases again")
     options = parser.parse_args()
     for case in options.case or CASES:
-        done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame({"case": []})
+        done = read_rows(RESULTS, "case")
         if (done["case"] == case).any() and not options.again and options.epochs is None:
             continue
         match = re.fullmatch(r"(\d+)x(\d+)-(\d+)", case)

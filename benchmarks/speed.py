@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from finished_rows import read_rows
 from PIL import Image
 from provenance import commit, hardware
 from sklearn.metrics import f1_score
@@ -312,7 +313,7 @@ SECTIONS: dict[str, Callable[[Bench], Rows]] = {
 
 def report() -> str:
     """Return the results as Markdown."""
-    done = pd.read_csv(RESULTS)
+    done = read_rows(RESULTS)
     lines = [
         "# Speed",
         "",
@@ -348,7 +349,7 @@ def main() -> None:
             print(f"{section}: {what}: {figure:.3g} {unit}", flush=True)
             rows.append({"section": section, "what": what, "figure": figure, "unit": unit,
                          "commit": commit(), "hardware": where})  # fmt: skip
-        done = pd.read_csv(RESULTS) if RESULTS.exists() else pd.DataFrame(rows[:0])
+        done = read_rows(RESULTS) if RESULTS.exists() else pd.DataFrame(rows[:0])
         if len(done):
             done = done[(done["section"] != section) | (done["hardware"] != where)]
         pd.concat([done, pd.DataFrame(rows)]).to_csv(RESULTS, index=False)

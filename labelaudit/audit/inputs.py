@@ -289,7 +289,7 @@ def extract(
         source = source.without_unreadable(unreadable)
     return Inputs(
         source,
-        _as_images(features),
+        as_images(features),
         EncoderChoice(
             "features",
             (features.shape[1], 1, 1),
@@ -369,7 +369,7 @@ def take_features(found: FeatureSource) -> Inputs:
         reason = f"{size:,} features per sample, precomputed"
     return Inputs(
         found.source,
-        _as_images(features),
+        as_images(features),
         EncoderChoice("features", (size, 1, 1), reason),
         encoder="features",
         origin={"feature_size": size, "digest": _digest(features)},
@@ -418,7 +418,8 @@ def _kept(total: int, unreadable: Mapping[int, str]) -> np.ndarray:
     return keep
 
 
-def _as_images(features: np.ndarray) -> np.ndarray:
+def as_images(features: np.ndarray) -> np.ndarray:
+    """Return features ``(N, D)`` as images of D channels and one pixel, ``(N, D, 1, 1)``."""
     return features[:, :, None, None]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelaudit.audit.inputs import Allocate, Inputs, in_range, make_once_a_machine
+from labelaudit.audit.inputs import Allocate, Inputs, as_images, in_range, make_once_a_machine
 from labelaudit.features.cache import Hashes
 from labelaudit.features.text_encoders import open_text_encoder, refuse_image_options
 from labelaudit.features.texts import encode_texts
@@ -62,7 +62,7 @@ def extract_texts(
     digest = hashlib.blake2b(np.ascontiguousarray(hashes).tobytes(), digest_size=16)
     return Inputs(
         found.source,
-        in_range(features)[:, :, None, None],
+        as_images(in_range(features)),
         EncoderChoice(
             "features", (size, 1, 1), f"{size:,} features per text, pretrained and frozen"
         ),

@@ -14,8 +14,7 @@ from labelaudit.features.timm_networks import TIMM_PREFIX
 from labelaudit.features.weights import DEFAULT_WEIGHTS, first_line
 
 # The first one whose weights are on this machine reads the photos. The first two come from a package,
-# so whoever has them wanted them; they are also the fastest ones on a CPU for what they find
-# (benchmarks/networks.md).
+# so whoever has them wanted them.
 AT_HAND = (
     "timm:tf_efficientnet_lite2",
     "timm:tf_efficientnet_lite0",

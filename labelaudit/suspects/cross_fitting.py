@@ -32,6 +32,7 @@ from labelaudit.suspects.feature_classifiers import (
 from labelaudit.suspects.nearest import MAX_REFERENCE, draw
 from labelaudit.suspects.noise_model import fit_noise_model
 
+CPU = torch.device("cpu")
 ROUNDS = 2
 # Mixing weights of the vote that are tried, and the number of samples and of probabilities they are
 # tried on at most; with many classes, at least the last number of samples.
@@ -83,7 +84,6 @@ def cross_fit_classifiers(
     *,
     seed: int,
     neighbors: np.ndarray | None = None,
-    device: torch.device | None = None,
     verified: Verified | None = None,
     bars: Bars | None = None,
 ) -> OutOfSample:
@@ -100,9 +100,7 @@ def cross_fit_classifiers(
     seed
         Seed of the folds, and of the draw of samples where there are very many.
     neighbors
-        ``(L, k)`` int64 in 0..L-1, from `find_neighbors`; by default they are searched.
-    device
-        Where neighbors are searched; by default the CPU.
+        ``(L, k)`` int64 in 0..L-1, from `find_neighbors`; by default they are searched on the CPU.
     verified
         Which of the L labels are verified; they are trusted fully.
     bars
@@ -124,8 +122,7 @@ def cross_fit_classifiers(
     max_weight = min(MAX_MIXING_WEIGHT, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
     bars = bars or Bars.silent()
     if neighbors is None:
-        cpu = torch.device("cpu")
-        neighbors = find_neighbors(features, rows, num_classes, seed=seed, device=device or cpu)
+        neighbors = find_neighbors(features, rows, num_classes, seed=seed, device=CPU)
     classifiers = prepare_linear(features, rows, num_classes, seed=seed)
     probs: ClassProbs = base_probs
     mixing_weight = 0.0
@@ -188,7 +185,7 @@ def classifiers_suffice(
     if classifiers is None:
         return False
     trusted = np.ones(len(rows))
-    neighbors = find_neighbors(sample, every, num_classes, seed=seed, device=torch.device("cpu"))
+    neighbors = find_neighbors(sample, every, num_classes, seed=seed, device=CPU)
     votes = _votes(neighbors, labels, num_classes, trusted)
     probs, _ = mix_classifiers(classifiers.predict(labels, trusted), votes, labels, seed=seed)
     model = fit_noise_model(probs, labels, seed=seed)

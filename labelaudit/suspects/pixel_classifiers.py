@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
 from labelaudit.sources.manifest import Verified
@@ -192,10 +193,7 @@ def sharpen(probs: np.ndarray, exponent: float) -> np.ndarray:
     """Return ``(L, C)`` float32: class probabilities raised to a power, and normalized."""
     result = np.empty(probs.shape, dtype=np.float32)
     for part in blocks_of(probs):
-        logits = exponent * log_of(probs[part])
-        logits -= logits.max(axis=1, keepdims=True)
-        powers = np.exp(logits)
-        result[part] = powers / powers.sum(axis=1, keepdims=True)
+        result[part] = softmax(exponent * log_of(probs[part]), axis=1)
     return result
 
 
