@@ -351,6 +351,7 @@ def evaluate(
                 download=download,
                 device=options["device"],
                 jobs=jobs,
+                curves=curves,
                 reporter=progress,
             )
             Console().print("\n".join(lines), highlight=False, soft_wrap=True)

@@ -51,7 +51,15 @@ class Bar(Protocol):
 
 
 class Reporter:
-    """Receives progress and warnings and shows nothing. Base class of reporters that show them."""
+    """Receives progress and warnings and shows nothing. Base class of reporters that show them.
+
+    Attributes
+    ----------
+    one_bar_at_a_time
+        Whether no bar may be shown while another one is.
+    """
+
+    one_bar_at_a_time: bool = False
 
     def say(self, text: str) -> None:
         """Show one line."""
@@ -115,6 +123,7 @@ class ConsoleReporter(Reporter):
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
         self.console, self.clock = console, clock
+        self.one_bar_at_a_time = is_interactive(console)
 
     def say(self, text: str) -> None:
         """See `Reporter.say`."""

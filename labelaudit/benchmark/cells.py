@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from labelaudit.benchmark.corruptions import realised_matrix
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.noise import Corruption, Noise, corrupt, keep_labels
 from labelaudit.benchmark.systems import METHODS
+from labelaudit.benchmark.unfinished import UnfinishedCell
 from labelaudit.errors import OptionError
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult, Task
@@ -89,19 +90,24 @@ class CellResult:
     rows
         Rows for results.csv: the system at its own threshold first, then its variants.
     curve
-        Test error after each epoch, if requested.
+        Test error after each epoch by its number, from 1, if requested.
     scores
         One row per labeled sample, with the columns sample_id, suspect_score, is_label_issue and
         is_wrong; wrong_prob too where the system gives probabilities.
     """
 
     rows: list[dict[str, Any]]
-    curve: list[float]
+    curve: dict[int, float]
     scores: pd.DataFrame
 
 
 def run_cell(
-    cell: Cell, dataset: Dataset, *, curve: bool = False, reporter: Reporter | None = None
+    cell: Cell,
+    dataset: Dataset,
+    *,
+    curve: bool = False,
+    reporter: Reporter | None = None,
+    state: Path | None = None,
 ) -> CellResult:
     """Run a system on a corrupted data set and score its result against the truth.
 
@@ -115,6 +121,9 @@ def run_cell(
         Measure the test error after every epoch, which costs one pass over the test set each time.
     reporter
         Shows progress.
+    state
+        Folder for the state of the cell until it is finished. A cell that finds one there continues
+        its training, if its system can (`System.resumable`).
 
     Raises
     ------
@@ -122,13 +131,13 @@ def run_cell(
         If the system cannot be run on this data set.
     """
     system = METHODS[cell.method]()
+    unfinished = UnfinishedCell.open(state if system.resumable else None)
     device = choose_device(cell.device)
     choice = choose_reading(dataset, cell.encoder, device.type)
     corruption = corrupt(dataset, cell.noise, cell.num_labeled, cell.seed)
-    errors: list[float] = []
 
-    def watch(_: int, probs: np.ndarray) -> None:
-        errors.append(float((probs.argmax(axis=1) != dataset.test_labels).mean()))
+    def watch(epoch: int, predict: Callable[[], np.ndarray | None]) -> None:
+        unfinished.keep(epoch, _test_error(predict(), dataset) if curve else None)
 
     test_inputs = dataset.test_inputs
     task = Task(
@@ -144,15 +153,15 @@ def run_cell(
         flip=cell.flip,
         noise_rate=float(corruption.wrong.mean()) if system.needs_noise_rate else None,
         trusted=_trusted(dataset, corruption, cell.seed) if system.needs_trusted else None,
-        watch=watch if curve and dataset.test_labels is not None else None,
+        watch=watch,
+        state=unfinished.folder,
         reporter=reporter or Reporter(),
     )
-    started = time.monotonic()
     result = system.audit(task)
-    seconds = time.monotonic() - started
+    seconds = unfinished.seconds_so_far()
     measured = {
         "f1_at_true_count": f1_at_true_count(result.suspect_score, corruption.wrong),
-        "test_error": _test_error(result, dataset),
+        "test_error": _test_error(result.test_probs, dataset),
         "seconds": round(seconds, 2),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "num_labeled": len(corruption.labeled),
@@ -172,7 +181,8 @@ def run_cell(
     )
     if result.wrong_prob is not None:
         scores["wrong_prob"] = result.wrong_prob
-    return CellResult(_rows(cell, dataset, system, result, corruption, measured), errors, scores)
+    rows = _rows(cell, dataset, system, result, corruption, measured)
+    return CellResult(rows, unfinished.test_error, scores)
 
 
 def choose_reading(dataset: Dataset, encoder: str, device_type: str) -> EncoderChoice:
@@ -232,10 +242,10 @@ def _calibration(result: AuditResult, wrong: np.ndarray) -> dict[str, float | No
     }
 
 
-def _test_error(result: AuditResult, dataset: Dataset) -> float | None:
-    if result.test_probs is None or dataset.test_labels is None:
+def _test_error(test_probs: np.ndarray | None, dataset: Dataset) -> float | None:
+    if test_probs is None or dataset.test_labels is None:
         return None
-    return float((result.test_probs.argmax(axis=1) != dataset.test_labels).mean())
+    return float((test_probs.argmax(axis=1) != dataset.test_labels).mean())
 
 
 def _trusted(dataset: Dataset, corruption: Corruption, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -183,6 +183,7 @@ def run_protocol(
     rates: Sequence[float] | None = None,
     epochs: int | None = None,
     dataset: Dataset | None = None,
+    curves: bool = False,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> tuple[EvalResult, list[str]]:
@@ -198,6 +199,8 @@ def run_protocol(
         First of the protocol's own number of seeds, if `seeds` is not given.
     dataset
         Used in place of the protocol's own data set.
+    curves
+        Measure the test error after every epoch, also where the protocol does not.
     reporter
         Shows progress and warnings.
     **settings
@@ -231,7 +234,7 @@ def run_protocol(
                 epochs=epochs or protocol.epochs,
                 batch_size=protocol.batch_size,
                 out=out / f"{labels}-labels" if several else out,
-                curves=protocol.curves,
+                curves=curves or protocol.curves,
                 reporter=reporter,
                 **{name: value for name, value in settings.items() if name != "limit"},
             )

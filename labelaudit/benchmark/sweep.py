@@ -3,7 +3,8 @@
 The folder of a sweep holds settings.json, results.csv with one row per data set, noise, rate, seed and
 method, curves.csv and failures.csv. scores/ holds the score of each sample by each system, and
 corruptions/ has the corrupted labels and the realized transition matrices. A cell that fails is
-reported and does not end the sweep. The next run tries it again.
+reported and does not end the sweep. The next run tries it again. unfinished/ holds the state of the
+cells that are being trained, and the next run continues them if their system can.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import torch
 
 from labelaudit.benchmark.cells import Cell, CellResult, run_cell, write_corruption
 from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.unfinished import CellReporter, UnfinishedCell
 from labelaudit.errors import LabelauditError, OutputError
 from labelaudit.files import atomic_write, remove_partial_files
-from labelaudit.progress import Reporter
+from labelaudit.progress import Bar, Reporter
 from labelaudit.reporting.tables import read_csv, write_csv, write_parquet
 from labelaudit.typed_json import to_plain
 
@@ -112,8 +114,8 @@ class Sweep:
             curve = pd.DataFrame(
                 {
                     **dict(zip(KEY, cell.key, strict=True)),
-                    "epoch": np.arange(1, len(result.curve) + 1),
-                    "test_error": result.curve,
+                    "epoch": list(result.curve),
+                    "test_error": list(result.curve.values()),
                 }
             )
             self.curves = _append(self.curves, curve)
@@ -122,6 +124,11 @@ class Sweep:
         scores.mkdir(exist_ok=True)
         write_parquet(result.scores, scores / f"{cell.stem}-{cell.method}.parquet")
         write_csv(self.results, self.folder / "results.csv")
+        UnfinishedCell(self.state(cell)).remove()
+
+    def state(self, cell: Cell) -> Path:
+        """Return the folder for the state of a cell until it is finished."""
+        return self.folder / "unfinished" / f"{cell.stem}-{cell.method}"
 
 
 def _append(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
@@ -150,9 +157,13 @@ def run_sweep(
         reporter.say(f"{len(cells) - len(waiting)} of {len(cells)} cells are finished already.")
     for cell in {(c.noise, c.seed): c for c in waiting}.values():
         write_corruption(sweep.folder / "corruptions", dataset, cell)
+    for cell in waiting:
+        epoch = UnfinishedCell.open(sweep.state(cell)).epoch
+        if epoch:
+            reporter.say(f"{cell}: continues, {epoch} epochs were trained before.")
     failures: list[tuple[Cell, str]] = []
     with reporter.bar("evaluating", total=len(waiting)) as bar:
-        for cell, result in _outcomes(waiting, dataset, jobs, curves):
+        for cell, result in _outcomes(waiting, dataset, _How(sweep, curves, reporter, bar), jobs):
             if isinstance(result, CellResult):
                 sweep.add(cell, result)
                 reporter.say(f"{cell}: {_format_row(result.rows[0])}")
@@ -182,25 +193,40 @@ def _write_failures(path: Path, failures: list[tuple[Cell, str]]) -> None:
         path.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class _How:
+    """How cells are run, and where their progress is kept and shown."""
+
+    sweep: Sweep
+    curves: bool
+    reporter: Reporter
+    bar: Bar
+
+    def attempt(self, cell: Cell, dataset: Dataset) -> CellResult | str:
+        """Run a cell in this process, with its progress shown."""
+        reporter = CellReporter(self.reporter, self.bar, str(cell))
+        return _attempt(cell, dataset, self.curves, self.sweep.state(cell), reporter)
+
+
 def _outcomes(
-    cells: list[Cell], dataset: Dataset, jobs: int, curves: bool
+    cells: list[Cell], dataset: Dataset, how: _How, jobs: int
 ) -> Iterator[tuple[Cell, CellResult | str]]:
     """Run cells; yield each with its result, or with the error message, as it ends."""
     if jobs <= 1:
         for cell in cells:
-            yield cell, _attempt(cell, dataset, curves)
+            yield cell, how.attempt(cell, dataset)
         return
     # Processes are spawned, because neither CUDA nor OpenMP survives a fork.
     threads = max(1, (os.cpu_count() or 1) // jobs)
     pool = ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_set_up, initargs=(dataset, curves, threads)
+        jobs, get_context("spawn"), initializer=_set_up, initargs=(dataset, how.curves, threads)
     )
     with pool:
         devices = torch.cuda.device_count()
         futures = {}
         for number, cell in enumerate(cells):
             device = f"cuda:{number % devices}" if devices > 1 and cell.device == "auto" else None
-            futures[pool.submit(_work, cell, device)] = cell
+            futures[pool.submit(_work, cell, device, how.sweep.state(cell))] = cell
         for future in as_completed(futures):
             try:
                 yield futures[future], future.result()
@@ -208,9 +234,11 @@ def _outcomes(
                 yield futures[future], traceback.format_exc()
 
 
-def _attempt(cell: Cell, dataset: Dataset, curves: bool) -> CellResult | str:
+def _attempt(
+    cell: Cell, dataset: Dataset, curves: bool, state: Path, reporter: Reporter | None = None
+) -> CellResult | str:
     try:
-        return run_cell(cell, dataset, curve=curves)
+        return run_cell(cell, dataset, curve=curves, reporter=reporter, state=state)
     except LabelauditError as error:
         return str(error)
     except Exception:  # reported with the cell, and the sweep continues
@@ -239,7 +267,7 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _work(cell: Cell, device: str | None) -> CellResult | str:
+def _work(cell: Cell, device: str | None, state: Path) -> CellResult | str:
     if device is not None:
         cell = replace(cell, device=device)
-    return _attempt(cell, _worker["dataset"], _worker["curves"])
+    return _attempt(cell, _worker["dataset"], _worker["curves"], state)

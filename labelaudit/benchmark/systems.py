@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
+from labelaudit.audit.fitting import RunFiles
 from labelaudit.auditor import LabelAuditor
-from labelaudit.errors import UntrustedResultWarning
 from labelaudit.methods.aum import AUMAudit
 from labelaudit.methods.confident_learning import ConfidentLearning
 from labelaudit.methods.linear_probe import LinearProbe, StrongLinearProbe
@@ -18,7 +16,7 @@ from labelaudit.methods.neighbors_vote import NeighborsVote
 from labelaudit.methods.reweight import ReweightAudit
 from labelaudit.methods.supervised import SmallLoss, Supervised, SupervisedResNet101
 from labelaudit.methods.system import System
-from labelaudit.methods.task import AuditResult, Task, predict_probs, predict_test
+from labelaudit.methods.task import CHECKPOINT, AuditResult, Task, predict_test
 from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.feature_tables import FeatureSource, features_of_rows
 from labelaudit.sources.manifest import Source
@@ -26,6 +24,8 @@ from labelaudit.sources.manifest import Source
 
 class UncertaintyMining(System):
     """UMN, by the `LabelAuditor` that `labelaudit scan` fits too."""
+
+    resumable = True
 
     def audit(self, task: Task) -> AuditResult:
         """Fit a `LabelAuditor` on the task."""
@@ -39,13 +39,17 @@ class UncertaintyMining(System):
         )
 
         def watch(auditor: LabelAuditor, epoch: int) -> None:
-            if task.watch is not None and task.test_inputs is not None:
-                task.watch(epoch, predict_probs(auditor.method_, task.test_inputs, task))
+            if task.watch is not None:
+                task.watch(epoch, lambda: predict_test(auditor.method_, task))
 
-        with warnings.catch_warnings():
-            # The metrics show whether the result could be trusted.
-            warnings.simplefilter("ignore", UntrustedResultWarning)
-            auditor.fit(source_of(task), reporter=task.reporter, on_epoch=watch)
+        files = RunFiles()
+        if task.state is not None:
+            files = RunFiles(task.state / "epsilon", task.state / CHECKPOINT)
+        # As `fit` does, but without a warning: the metrics show whether the result can be trusted.
+        plan = auditor.prepare(source_of(task), task.reporter)
+        auditor.fit_plan(plan, files, task.reporter, on_epoch=watch)
+        if auditor.status_ == "interrupted":
+            raise KeyboardInterrupt
         rank = np.empty(len(task.noisy_labels))
         rank[auditor.ranking_] = np.arange(len(auditor.ranking_), 0, -1)
         rows = task.labeled

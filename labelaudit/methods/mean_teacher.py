@@ -173,6 +173,8 @@ class MeanTeacher(CrossEntropy):
 class MeanTeacherAudit(System):
     """Mean Teacher on the encoder that all systems share."""
 
+    resumable = True
+
     config: MeanTeacherConfig = MeanTeacherConfig()
 
     def audit(self, task: Task) -> AuditResult:

@@ -297,6 +297,7 @@ class LearnedMentorNet(MentorNet):
 class MentorNetAudit(System):
     """MentorNet with the predefined mentor, on the encoder that all systems share."""
 
+    resumable = True
     by_default = False
 
     config: MentorNetConfig = MentorNetConfig()
@@ -314,6 +315,7 @@ class MentorNetAudit(System):
 class LearnedMentorNetAudit(System):
     """MentorNet with the learned mentor, on the encoder that all systems share."""
 
+    resumable = True
     needs_trusted = True
     by_default = False
 

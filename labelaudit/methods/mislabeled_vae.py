@@ -56,6 +56,7 @@ class MislabeledVAE(UMN):
 class KnownRateVAE(System):
     """Mislabeled-VAE with the true noise rate, which is not known in practice."""
 
+    resumable = True
     needs_noise_rate = True
 
     def audit(self, task: Task) -> AuditResult:

@@ -137,6 +137,7 @@ class Reweight(SampleMeans):
 class ReweightAudit(System):
     """Reweight on the encoder that all systems share."""
 
+    resumable = True
     needs_trusted = True
     by_default = False
 

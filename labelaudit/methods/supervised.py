@@ -200,6 +200,8 @@ class Supervised(System):
     Features are read by their own encoder.
     """
 
+    resumable = True
+
     config: SupervisedConfig = SupervisedConfig()
 
     def encoder(self, task: Task) -> EncoderName:

@@ -26,6 +26,9 @@ class System(ABC):
         Whether `Task.noise_rate` must be set: the true share of wrong labels.
     by_default
         Whether a comparison includes the system when the user names no methods.
+    resumable
+        Whether a single training by `labelaudit.methods.task.train_on`, or by a `LabelAuditor`, decides
+        the result. It is then continued from `Task.state` after an interruption.
     best_variant
         Name of the row in the results for the best of `AuditResult.variants`, chosen by the truth.
         Empty if there is no such row.
@@ -37,6 +40,7 @@ class System(ABC):
     needs_trusted: ClassVar[bool] = False
     needs_noise_rate: ClassVar[bool] = False
     by_default: ClassVar[bool] = True
+    resumable: ClassVar[bool] = False
     best_variant: ClassVar[str] = ""
     library: ClassVar[str] = ""
 

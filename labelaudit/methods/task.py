@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,13 @@ from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.progress import Reporter
 from labelaudit.sources.manifest import are_few
 from labelaudit.training.batches import BatchPlan, TrainingImages, plan_batches
+from labelaudit.training.checkpoint import Checkpoints
 from labelaudit.training.device import seeded
 from labelaudit.training.loop import fit, predict_all
 from labelaudit.training.method import Method
+
+# File of a training's state in `Task.state`.
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,11 @@ class Task:
         Rows of `inputs` whose labels are known, and these correct labels, ``(T,)`` int64 each. Only
         for systems that set `System.needs_trusted`.
     watch
-        Called after each epoch with its number and the test probabilities ``(M, C)``.
+        Called after each epoch with its number and a function that returns the test probabilities
+        ``(M, C)``, or None where there are no test samples.
+    state
+        Folder for the state of a training that is not finished. A training that finds one there
+        continues it. Only for systems that set `System.resumable`.
     reporter
         Shows progress and warnings.
     """
@@ -71,7 +80,8 @@ class Task:
     flip: bool = False
     noise_rate: float | None = None
     trusted: tuple[np.ndarray, np.ndarray] | None = None
-    watch: Callable[[int, np.ndarray], None] | None = None
+    watch: Callable[[int, Callable[[], np.ndarray | None]], None] | None = None
+    state: Path | None = None
     reporter: Reporter = field(default_factory=Reporter)
 
     @property
@@ -170,7 +180,8 @@ def train_on(
     Parameters
     ----------
     task
-        The data. `task.watch` is called after every epoch.
+        The data. `task.watch` is called after every epoch. If `task.state` holds the state of an
+        earlier training, it is continued.
     build
         Makes the method with fresh weights.
     plan
@@ -179,6 +190,11 @@ def train_on(
         Number of epochs, unless the task sets it.
     on_epoch
         Called after each epoch with the method and the epoch's number, from 1.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If interrupted, because the result of a part of the training would be that of another system.
     """
     with seeded(task.device, task.seed, 0):
         method = build()
@@ -186,10 +202,10 @@ def train_on(
     def after(epoch: int) -> None:
         if on_epoch is not None:
             on_epoch(method, epoch)
-        if task.watch is not None and task.test_inputs is not None:
-            task.watch(epoch, predict_probs(method, task.test_inputs, task))
+        if task.watch is not None:
+            task.watch(epoch, lambda: predict_test(method, task))
 
-    fit(
+    training = fit(
         method,
         task.training_images(),
         plan,
@@ -197,7 +213,10 @@ def train_on(
         seed=task.seed,
         on_epoch=after,
         reporter=task.reporter,
+        checkpoints=None if task.state is None else Checkpoints(task.state / CHECKPOINT),
     )
+    if training.status == "interrupted":
+        raise KeyboardInterrupt
     return method
 
 

@@ -299,12 +299,13 @@ class _Training:
                 saved = checkpoints.load(where, self.reporter)
         saved = distributed.share(saved)
         if saved is not None:
+            path = "the checkpoint" if checkpoints is None else checkpoints.path
             try:
                 self.method.load_state_dict(saved.state)
             except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:
                 raise OutputError(
-                    "the checkpoint of this run was written by another version of labelaudit and"
-                    " does not fit its networks; start again with `force=True`"
+                    f"{path} was written by another version of labelaudit and does not fit"
+                    " its networks; delete it, or start again with `force=True`"
                 ) from error
             self.done, self.seconds = saved.epoch, saved.seconds
             self.slowed_in = saved.slowed_in

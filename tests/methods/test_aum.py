@@ -133,7 +133,7 @@ def test_test_images_are_predicted_by_a_network_that_never_saw_what_is_flagged(n
     task = digits_task(
         noisy_digits,
         test_inputs=pixels[:50],
-        watch=lambda epoch, probs: told.append((epoch, probs.shape)),
+        watch=lambda epoch, predict: told.append((epoch, predict().shape)),
     )
     verdict = AUMAudit().audit(task)
     assert verdict.test_probs.shape == (50, 10)  # the real classes

@@ -131,7 +131,7 @@ def test_test_images_are_predicted_by_one_more_training_on_all(cleanlab, noisy_d
     few = np.where(np.arange(600) < 300, noisy, -1)
     task = Task(
         pixels, few, 10, "mlp", CPU, 0, test_inputs=pixels[300:350],
-        watch=lambda epoch, probs: told.append((epoch, probs.shape)),
+        watch=lambda epoch, predict: told.append((epoch, predict().shape)),
     )  # fmt: skip
     verdict = ConfidentLearning().audit(task)
     assert verdict.suspect_score.shape == (300,)

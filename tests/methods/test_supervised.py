@@ -62,7 +62,7 @@ def test_unlabeled_images_are_neither_trained_on_nor_judged(noisy_task):
     told = []
     part = Task(
         task.inputs, few, 10, "mlp", CPU, 0, test_inputs=task.test_inputs, epochs=2,
-        watch=lambda epoch, probs: told.append((epoch, probs.shape)),
+        watch=lambda epoch, predict: told.append((epoch, predict().shape)),
     )  # fmt: skip
     alone = Task(task.inputs[:200], few[:200], 10, "mlp", CPU, 0, epochs=2)
     verdict = Supervised().audit(part)

@@ -1,0 +1,122 @@
+import io
+import json
+import signal
+
+import pytest
+from rich.console import Console
+
+from labelaudit.benchmark.cells import Cell, run_cell
+from labelaudit.benchmark.datasets import load_dataset
+from labelaudit.benchmark.evaluation import limited
+from labelaudit.benchmark.noise import Noise
+from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.benchmark.systems import METHODS
+from labelaudit.benchmark.unfinished import CellReporter, UnfinishedCell
+from labelaudit.methods import task as task_module
+from labelaudit.progress import ConsoleReporter, Reporter
+from labelaudit.training import loop
+from labelaudit.training.checkpoint import load_checkpoint
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return limited(load_dataset("digits"), 300)
+
+
+@pytest.fixture(autouse=True)
+def checkpoint_after_every_epoch(monkeypatch):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)
+
+
+class StopAfter(Reporter):
+    """Presses Ctrl-C when an epoch begins, and keeps what is said."""
+
+    def __init__(self, epoch: int) -> None:
+        self.text, self.said = f"epoch {epoch}/", []
+
+    def say(self, text):
+        self.said.append(text)
+
+    def bar(self, *_, **__):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def advance(self, steps=1):
+        pass
+
+    reach = advance
+
+    def describe(self, text):
+        if self.text in text:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [name for name, system in METHODS.items() if system.resumable and "resnet" not in name],
+)
+def test_a_stopped_cell_continues_and_ends_like_an_uninterrupted_one(method, digits, tmp_path):
+    cell = Cell(method, Noise("symmetric", 0.2), 3, 60, epochs=4, device="cpu")
+    whole = run_cell(cell, digits, curve=True)
+    sweep = Sweep(tmp_path / "sweep", {"epochs": 4})
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(sweep, [cell], digits, curves=True, reporter=StopAfter(3))
+    assert sweep.results.empty  # a part of a training is no result
+    state = sweep.state(cell)
+    assert json.loads((state / "progress.json").read_text())["epoch"] == 2
+    again = StopAfter(99)
+    assert run_sweep(sweep, [cell], digits, curves=True, reporter=again) == []
+    assert f"{cell}: continues, 2 epochs were trained before." in again.said
+    assert not state.exists()
+    assert sweep.curves["epoch"].tolist() == [1, 2, 3, 4]
+    assert sweep.curves["test_error"].tolist() == list(whole.curve.values())
+    for name in ("f1", "auroc", "test_error", "epochs"):
+        assert sweep.results[name].tolist() == [row[name] for row in whole.rows]
+
+
+def test_a_system_of_several_trainings_begins_again(digits, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "labelaudit.methods.supervised.train_on",
+        lambda task, *rest: seen.append(task.state) or task_module.train_on(task, *rest),
+    )
+    cell = Cell("small-loss", Noise("symmetric", 0.2), 3, epochs=1, device="cpu")
+    run_cell(cell, digits, state=tmp_path / "state")
+    assert seen == [None]
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_time_of_earlier_processes_counts(tmp_path):
+    UnfinishedCell(tmp_path / "state", seconds=100.0).keep(2, 0.25)
+    found = UnfinishedCell.open(tmp_path / "state")
+    assert found.epoch == 2
+    assert found.test_error == {2: 0.25}
+    assert found.seconds_so_far() >= 100.0
+    found.remove()
+    assert UnfinishedCell.open(tmp_path / "state").seconds_so_far() < 100.0
+
+
+def test_the_state_is_of_the_last_epoch(digits, tmp_path):
+    cell = Cell("supervised", Noise("symmetric", 0.2), 3, epochs=3, device="cpu")
+    run_cell(cell, digits, state=tmp_path)
+    assert load_checkpoint(tmp_path / "checkpoint.pt", "cpu").epoch == 3
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_cell_shows_its_progress(terminal):
+    text, now = io.StringIO(), [0.0]
+    console = Console(file=text, force_terminal=terminal, width=120)
+    reporter = ConsoleReporter(console, lambda: now[0])
+    with reporter.bar("evaluating", total=1) as outer:
+        cell = CellReporter(reporter, outer, "umn, symmetric 0.1, seed 0")
+        with cell.bar("training", 1000) as bar:
+            bar.describe("epoch 1/350")
+            for done in (1, 2, 3):
+                now[0] += 30
+                bar.reach(done)
+    assert "umn, symmetric 0.1, seed 0: epoch 1/350" in text.getvalue()
