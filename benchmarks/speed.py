@@ -14,9 +14,12 @@ Sections:
 - decoding: images per second
 - flops: operations per image and step; on a GPU also as a share of the measured rate of bfloat16 matrix
   products
+- parts: milliseconds of each part of a step of 100 images on one core (step_parts.py)
 
 All figures are kept in benchmarks/results/speed.csv, and benchmarks/speed.md is written from them. A
-section that runs again replaces its figures. Run it on an idle machine. benchmarks/scale.py measures
+section that runs again replaces its figures; `parts` replaces those of its own commit only, and keeps
+other commits for comparison. Run it on an idle machine. To measure the package of another commit, check
+that commit out elsewhere, and set PYTHONPATH to it and `--of` to its name. benchmarks/scale.py measures
 memory by the number of images.
 """
 
@@ -38,6 +41,7 @@ from finished_rows import read_rows
 from PIL import Image
 from provenance import commit, hardware
 from sklearn.metrics import f1_score
+from step_parts import parts
 from torch.utils.flop_counter import FlopCounterMode
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
@@ -308,7 +312,10 @@ SECTIONS: dict[str, Callable[[Bench], Rows]] = {
     "classes": classes,
     "decoding": decoding,
     "flops": flops,
+    "parts": lambda bench: parts(*bench.digits),
 }
+# Their figures of other commits are kept.
+COMPARED = ("parts",)
 
 
 def report() -> str:
@@ -339,6 +346,7 @@ def main() -> None:
     parser.add_argument("--section", action="append", choices=list(SECTIONS))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seeds", type=int, default=3, help="number of audits of each system")
+    parser.add_argument("--of", default=commit(), help="commit of the package that is measured")
     parser.add_argument("--report-only", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.mnist, torch.device(options.device), options.seeds)
@@ -348,10 +356,13 @@ def main() -> None:
         for what, figure, unit in SECTIONS[section](bench):
             print(f"{section}: {what}: {figure:.3g} {unit}", flush=True)
             rows.append({"section": section, "what": what, "figure": figure, "unit": unit,
-                         "commit": commit(), "hardware": where})  # fmt: skip
+                         "commit": options.of, "hardware": where})  # fmt: skip
         done = read_rows(RESULTS) if RESULTS.exists() else pd.DataFrame(rows[:0])
         if len(done):
-            done = done[(done["section"] != section) | (done["hardware"] != where)]
+            kept = (done["section"] != section) | (done["hardware"] != where)
+            if section in COMPARED:
+                kept |= done["commit"] != options.of
+            done = done[kept]
         pd.concat([done, pd.DataFrame(rows)]).to_csv(RESULTS, index=False)
     (HERE / "speed.md").write_text(report(), encoding="utf-8")
 

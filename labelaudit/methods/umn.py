@@ -131,11 +131,14 @@ class UMN:
     def compile(self, backend: str | Callable[..., Any] = "inductor") -> None:
         """Compile the loss with torch.compile from now on. If that fails, warn and continue without.
 
-        A compiled loss draws other random numbers.
+        On a GPU a compiled loss draws other random numbers. On a CPU torch draws them, because the
+        compiler's own draws are slow there.
         """
         options: dict[str, Any] = {"backend": backend}
-        if self.device.type == "cuda" and backend == "inductor":
+        if backend == "inductor" and self.device.type == "cuda":
             options["mode"] = "reduce-overhead"  # CUDA graphs
+        elif backend == "inductor":
+            options["options"] = {"fallback_random": True}
         self.compiled = CompiledLoss(self.loss, options)
 
     def distribute(self) -> None:

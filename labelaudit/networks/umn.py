@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from labelaudit.networks.autoencoder import Encoder, ImageShape
 from labelaudit.networks.encoders import ENCODERS, EncoderName
-from labelaudit.networks.layers import LEAKY_SLOPE, as_they_come, mlp
+from labelaudit.networks.layers import LEAKY_SLOPE, as_they_come, mlp, relu
 from labelaudit.networks.standardize import PixelStatistics, Standardize, evenly_spaced
 
 LOG_2PI = math.log(2 * math.pi)
@@ -170,13 +170,13 @@ class ConditionalMLP(ConditionalVAE):
     def encode(self, za: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ConditionalVAE.encode`."""
         hidden = self.encode_za(za)[:, None] + _of_classes(self.encode_y, classes)  # (B, K, hidden)
-        mean, logvar = self.encode_out(F.relu(hidden)).chunk(2, dim=-1)
+        mean, logvar = self.encode_out(relu(hidden)).chunk(2, dim=-1)
         return mean, bounded(logvar)
 
     def decode(self, zb: Tensor, classes: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """See `ConditionalVAE.decode`."""
         hidden = self.decode_zb(zb) + _of_classes(self.decode_y, classes)  # (B, K, hidden)
-        mean, logvar = self.decode_out(F.relu(hidden)).chunk(2, dim=-1)
+        mean, logvar = self.decode_out(relu(hidden)).chunk(2, dim=-1)
         return mean, bounded(logvar)
 
 

@@ -8,6 +8,7 @@ from torch import distributions as D
 from torch.nn import functional as F
 
 from labelaudit.networks.conv13 import Conv13Encoder
+from labelaudit.networks.layers import relu
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import (
     Classifier,
@@ -196,6 +197,22 @@ def test_entropy_in_closed_form_is_the_mean_of_minus_log_q():
     za = rsample(mean.expand(100_000, -1), logvar.expand(100_000, -1))
     monte_carlo = -gaussian_log_prob(za, mean, logvar).sum(1).mean()
     assert monte_carlo.item() == pytest.approx(gaussian_entropy(logvar).sum().item(), abs=0.02)
+
+
+def test_the_compilers_relu_is_torchs_with_its_gradient(monkeypatch):
+    values = torch.tensor([-2.0, -0.0, 0.0, 1e-30, 3.0], requires_grad=True)
+    scale = torch.arange(1.0, 6.0)
+    plain = relu(values)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    compiled = relu(values)
+    for ours, theirs in zip(
+        torch.autograd.grad((scale * compiled).sum(), values),
+        torch.autograd.grad((scale * plain).sum(), values),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+    assert torch.equal(compiled, plain)
+    assert compiled.grad_fn.name() != plain.grad_fn.name()
 
 
 def test_conditional_mlp_equals_an_mlp_on_the_concatenation():
