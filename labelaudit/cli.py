@@ -315,6 +315,9 @@ def evaluate(
         _check_least(0, first_seed=first_seed)
         _check_least(1, epochs=options["epochs"])
         _check_least(2, batch_size=options["batch_size"])
+        for name, value in (("noise", noise), ("scores", scores)):
+            if protocol is not None and value:
+                raise OptionError(f"`{name}` does not go with `protocol`; leave one of them out")
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
         with loading(progress):
@@ -338,21 +341,23 @@ def evaluate(
                 reporter=progress,
             )
         if protocol is not None:
+            if limit is not None:
+                options["limit"] = limit
             result, lines = evaluation.run_protocol(
                 protocol,
                 methods=methods,
                 seeds=chosen,
                 first_seed=first_seed,
                 rates=shares,
-                epochs=options["epochs"],
+                num_labeled=num_labeled,
+                curves=curves,
                 dataset=data,
                 out=out,
                 data_dir=data_dir,
                 download=download,
-                device=options["device"],
                 jobs=jobs,
-                curves=curves,
                 reporter=progress,
+                **options,
             )
             Console().print("\n".join(lines), highlight=False, soft_wrap=True)
             _end_of_eval(result)

@@ -164,6 +164,7 @@ def run_cell(
         "test_error": _test_error(result.test_probs, dataset),
         "seconds": round(seconds, 2),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "num_samples": len(dataset.inputs),
         "num_labeled": len(corruption.labeled),
         "num_wrong": int(corruption.wrong.sum()),
         "num_trusted": result.num_trusted,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from rich.table import Table
 from scipy import stats
 from sklearn.metrics import precision_recall_curve
 
-from labelaudit.benchmark.protocols import Protocol
 from labelaudit.files import atomic_write
 
 MEASURES = (
@@ -34,6 +34,7 @@ CONFIDENCE = 0.95
 # Okabe and Ito's palette, which color-blind people can distinguish, and then line styles.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 STYLES = ("-", "--", ":")
+NOTE_CHARACTERS_PER_INCH = 13
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
@@ -123,43 +124,11 @@ def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequenc
         partial.write_text("\n".join(lines), encoding="utf-8")
 
 
-def protocol_table(summary: pd.DataFrame, protocol: Protocol, epochs: int | None) -> list[str]:
-    """Compare our numbers with the paper's, as lines of Markdown.
+def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1", note: str = "") -> None:
+    """Plot a measure by noise rate, with one line per method and one panel per kind of noise.
 
-    `epochs` is the number of epochs if it differs from the paper's, else None.
+    `note` is written above the panels.
     """
-    measure = protocol.measure
-    varied = "num_labeled" if len(protocol.num_labeled) > 1 else "rate"
-    values = protocol.num_labeled if varied == "num_labeled" else protocol.rates
-    heads = [f"{v:,}" if varied == "num_labeled" else f"{v:.0%}" for v in values]
-    lines = [f"# {protocol.title}", ""]
-    if epochs is not None and epochs != protocol.epochs:
-        lines += [f"**{epochs} epochs instead of the paper's {protocol.epochs}.**", ""]
-    if protocol.remark:
-        lines += [protocol.remark, ""]
-    seeds = int(summary["seeds"].max()) if len(summary) else 0
-    if seeds < protocol.runs:
-        lines += [f"Each cell has at most {seeds} of the paper's {protocol.runs} runs.", ""]
-    lines += [
-        f"| {TITLES[measure]} | | " + " | ".join(heads) + " |",
-        "|---" * (len(heads) + 2) + "|",
-    ]
-    for method in dict.fromkeys([*protocol.methods, *summary.get("method", [])]):
-        mine = summary[summary["method"] == method]
-        cells = []
-        for value in values:
-            row = mine[np.isclose(mine[varied].astype(float), value)]
-            cells.append(format_mean(row.iloc[0], measure) if len(row) else "–")
-        lines.append(f"| {method} | ours | " + " | ".join(cells) + " |")
-        if method in protocol.paper:
-            paper = protocol.paper[method]
-            theirs = [f"{paper[v]:.3f}" if v in paper else "–" for v in values]
-            lines.append("| | paper | " + " | ".join(theirs) + " |")
-    return [*lines, ""]
-
-
-def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None:
-    """Plot a measure by noise rate, with one line per method and one panel per kind of noise."""
     kinds = list(dict.fromkeys(summary["noise"]))
     figure, axes = _panels(len(kinds), width=5.2, height=4.2)
     methods = [m for m in dict.fromkeys(summary["method"]) if ": " not in m]
@@ -176,12 +145,16 @@ def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1") -> None
         axis.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
         axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[0].set_ylabel(TITLES[measure])
-    figure.suptitle(f"{TITLES[measure]} by noise rate: higher is better", x=0.01, ha="left")
+    better = "lower" if measure in ("test_error", "seconds") else "higher"
+    _set_title(figure, f"{TITLES[measure]} by noise rate: {better} is better", note)
     _save(figure, axes, path)
 
 
-def plot_curves(curves: pd.DataFrame, path: Path) -> None:
-    """Plot test error by epoch, with one line per method and one panel per rate (Figure 3)."""
+def plot_curves(curves: pd.DataFrame, path: Path, note: str = "") -> None:
+    """Plot test error by epoch, with one line per method and one panel per rate (Figure 3).
+
+    `note` is written above the panels.
+    """
     cells = list(curves.groupby(["noise", "rate"], sort=False, dropna=False))
     figure, axes = _panels(len(cells), width=4.6, height=4.0)
     methods = list(dict.fromkeys(curves["method"]))
@@ -191,7 +164,7 @@ def plot_curves(curves: pd.DataFrame, path: Path) -> None:
             axis.plot(mine.index, mine.to_numpy(), label=method, **_line(number))
         axis.set(title=f"{noise} {rate:.0%}" if rate == rate else noise, xlabel="epoch")
     axes[0].set_ylabel("test error (mean over seeds)")
-    figure.suptitle("Test error over epochs: a rising line is overfitting", x=0.01, ha="left")
+    _set_title(figure, "Test error over epochs: a rising line is overfitting", note)
     _save(figure, axes, path)
 
 
@@ -227,6 +200,13 @@ def _panels(number: int, width: float, height: float) -> tuple[Figure, list[Axes
     figure = Figure(figsize=(width * number + 2.2, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, number, squeeze=False, sharey=True)[0])
+
+
+def _set_title(figure: Figure, title: str, note: str) -> None:
+    """Write a title above the panels, and a note below it in lines that fit the figure."""
+    characters = round(NOTE_CHARACTERS_PER_INCH * figure.get_figwidth())
+    lines = "\n".join([title, *textwrap.wrap(note, characters)])
+    figure.suptitle(lines, x=0.01, ha="left", fontsize="medium" if note else None)
 
 
 def _line(number: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,7 +18,6 @@ from labelaudit.benchmark.comparison import (
     plot_by_rate,
     plot_curves,
     plot_precision_recall_of,
-    protocol_table,
     summarize,
     write_markdown,
 )
@@ -30,13 +29,15 @@ from labelaudit.benchmark.datasets import (
     load_dataset,
 )
 from labelaudit.benchmark.noise import Noise, corrupt
-from labelaudit.benchmark.protocols import PROTOCOLS
-from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.benchmark.paper_table import protocol_table, protocol_title
+from labelaudit.benchmark.protocols import PROTOCOLS, Protocol
+from labelaudit.benchmark.sweep import COLUMNS, Sweep, run_sweep
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.errors import OptionError
+from labelaudit.files import atomic_write
 from labelaudit.methods.system import InputKind, System
 from labelaudit.progress import Reporter
-from labelaudit.reporting.tables import write_csv
+from labelaudit.reporting.tables import read_csv, write_csv
 from labelaudit.training.device import choose_device
 
 DEFAULT_RATES = (0.2, 0.4)
@@ -85,6 +86,7 @@ def evaluate(
     download: bool = False,
     jobs: int = 1,
     curves: bool = False,
+    experiment: Protocol | None = None,
     reporter: Reporter | None = None,
 ) -> EvalResult:
     """Corrupt known labels, run every method on them, and compare the results.
@@ -127,6 +129,8 @@ def evaluate(
         Number of cells to run at the same time.
     curves
         Measure the test error after every epoch.
+    experiment
+        The experiment of the paper that this is a part of. The reports say where it differs.
     reporter
         Shows progress and warnings.
 
@@ -167,9 +171,13 @@ def evaluate(
         "flip": flip or None,  # None as in sweeps from before there was such a setting
     }
     sweep = Sweep(Path(out or f"labelaudit-eval-{data.name}"), settings)
-    failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
+    try:
+        failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
+    except KeyboardInterrupt:
+        write_reports(sweep, summarize(sweep.results), data, experiment)
+        raise
     summary = summarize(sweep.results)
-    write_reports(sweep, summary, data)
+    write_reports(sweep, summary, data, experiment)
     failed = [(str(cell), reason) for cell, reason in failures]
     return EvalResult(sweep.results, summary, failed, sweep.folder)
 
@@ -182,6 +190,9 @@ def run_protocol(
     first_seed: int = 0,
     rates: Sequence[float] | None = None,
     epochs: int | None = None,
+    num_labeled: int | None = None,
+    batch_size: int | None = None,
+    encoder: str = "auto",
     dataset: Dataset | None = None,
     curves: bool = False,
     reporter: Reporter | None = None,
@@ -193,8 +204,9 @@ def run_protocol(
     ----------
     name
         A key of `labelaudit.benchmark.protocols.PROTOCOLS`.
-    methods, seeds, rates, epochs
-        Override the protocol, to run a part of it or to shorten it. The table says so.
+    methods, seeds, rates, epochs, num_labeled, batch_size, encoder
+        Override the protocol, to run a part of it or to shorten it. The table, the reports and the
+        plots say so in their titles.
     first_seed
         First of the protocol's own number of seeds, if `seeds` is not given.
     dataset
@@ -204,7 +216,7 @@ def run_protocol(
     reporter
         Shows progress and warnings.
     **settings
-        `out`, `limit`, `data_dir`, `download`, `device`, `jobs` of `evaluate`.
+        `out`, `limit`, `data_dir`, `download`, `device`, `jobs`, `flip` of `evaluate`.
 
     Returns
     -------
@@ -220,31 +232,53 @@ def run_protocol(
         raise OptionError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
     protocol = PROTOCOLS[name]
     out = Path(settings.pop("out", None) or f"labelaudit-eval-{name}")
-    parts = []
-    for labels in protocol.num_labeled:
-        several = len(protocol.num_labeled) > 1
-        parts.append(
-            evaluate(
+    several = len(protocol.num_labeled) > 1
+    numbers = protocol.num_labeled if num_labeled is None else (num_labeled,)
+    folders = {labels: out / f"{labels}-labels" if several else out for labels in numbers}
+    batch_size = batch_size or protocol.batch_size
+    changed = {"batch_size": batch_size, "flip": settings.get("flip")}
+    failures = []
+    try:
+        for labels, folder in folders.items():
+            part = evaluate(
                 dataset or protocol.dataset,
                 methods=methods or protocol.methods,
                 rates=rates or protocol.rates,
                 seeds=seeds or range(first_seed, first_seed + protocol.runs),
                 num_labeled=labels,
                 limit=settings.get("limit", protocol.limit),
+                encoder=protocol.encoder if encoder == "auto" else encoder,
                 epochs=epochs or protocol.epochs,
-                batch_size=protocol.batch_size,
-                out=out / f"{labels}-labels" if several else out,
+                batch_size=batch_size,
+                out=folder,
                 curves=curves or protocol.curves,
+                experiment=protocol,
                 reporter=reporter,
                 **{name: value for name, value in settings.items() if name != "limit"},
             )
-        )
-    results = pd.concat([part.results for part in parts], ignore_index=True)
-    summary = summarize(results)
-    table = protocol_table(summary, protocol, epochs)
-    (out / "protocol.md").write_text("\n".join(table), encoding="utf-8")
-    failures = [failure for part in parts for failure in part.failures]
-    return EvalResult(results, summary, failures, out), table
+            failures += part.failures
+    except KeyboardInterrupt:
+        _write_table(out, protocol_table(_results_in(folders.values()), protocol, changed))
+        raise
+    results = _results_in(folders.values())
+    table = protocol_table(results, protocol, changed)
+    _write_table(out, table)
+    return EvalResult(results, summarize(results), failures, out), table
+
+
+def _write_table(out: Path, lines: list[str]) -> None:
+    if out.exists():  # it does not if a sweep was interrupted before it began
+        with atomic_write(out / "protocol.md") as partial:
+            partial.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _results_in(folders: Iterable[Path]) -> pd.DataFrame:
+    """Return the finished rows of sweeps."""
+    paths = [folder / "results.csv" for folder in folders]
+    found = [read_csv(path) for path in paths if path.exists()]
+    if not found:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(found, ignore_index=True)
 
 
 def open_dataset(
@@ -382,11 +416,20 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
     )
 
 
-def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None:
-    """Write results.md, summary.csv and the plots of a sweep."""
+def write_reports(
+    sweep: Sweep, summary: pd.DataFrame, dataset: Dataset, experiment: Protocol | None = None
+) -> None:
+    """Write results.md, summary.csv and the plots of a sweep.
+
+    All of them say where the sweep differs from the paper's experiment, if it is a part of one.
+    """
     if summary.empty:
         return
     folder = sweep.folder
+    measure, note = "f1", ""
+    if experiment is not None:
+        measure = experiment.measure
+        note = protocol_title(sweep.results, experiment, sweep.settings)
     write_csv(summary, folder / "summary.csv")
     settings = ", ".join(f"{k} {v}" for k, v in sweep.settings.items() if v is not None)
     write_markdown(
@@ -394,6 +437,7 @@ def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None
         summary,
         f"Finding planted label errors in {dataset.name}",
         [
+            *([f"**{note}**"] if note else []),
             f"Settings: {settings}. F1, precision and recall are at each method's own threshold.",
             *(
                 f"`{name} ({system.best_variant})` was chosen by the truth, which users do not have."
@@ -402,9 +446,9 @@ def write_reports(sweep: Sweep, summary: pd.DataFrame, dataset: Dataset) -> None
             ),
         ],
     )
-    plot_by_rate(summary, folder / "plots" / "f1_by_rate.png")
+    plot_by_rate(summary, folder / "plots" / f"{measure}_by_rate.png", measure, note)
     if not sweep.curves.empty:
-        plot_curves(sweep.curves, folder / "plots" / "test_error.png")
+        plot_curves(sweep.curves, folder / "plots" / "test_error.png", note)
     for _, cell in sweep.results.groupby(CELL, sort=False, dropna=False):
         first = cell.iloc[0]
         rate = None if pd.isna(first["rate"]) else float(first["rate"])

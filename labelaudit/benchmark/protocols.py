@@ -28,6 +28,10 @@ class Protocol:
         Shares of wrong labels.
     batch_size, epochs, runs
         The paper's values.
+    num_samples
+        The paper's number of training images.
+    network
+        The paper's encoder, under our name.
     limit
         Number of training images to use; None uses all.
     methods
@@ -49,12 +53,19 @@ class Protocol:
     batch_size: int
     epochs: int
     runs: int
+    num_samples: int
+    network: str
     limit: int | None
     methods: tuple[str, ...]
     measure: str
     paper: Mapping[str, Mapping[float, float]]
     curves: bool = False
     remark: str = ""
+
+    @property
+    def encoder(self) -> str:
+        """The encoder to ask for. "auto" takes the paper's network for MNIST's images anywhere."""
+        return "auto" if self.network == "mlp" else self.network
 
 
 def _by_rate(*percent: float) -> dict[float, float]:
@@ -76,6 +87,8 @@ PROTOCOLS: dict[str, Protocol] = {
         batch_size=100,
         epochs=350,
         runs=5,
+        num_samples=50_000,
+        network="mlp",
         limit=50_000,
         methods=MNIST_METHODS,
         measure="test_error",
@@ -97,6 +110,8 @@ PROTOCOLS: dict[str, Protocol] = {
         batch_size=100,
         epochs=350,
         runs=5,
+        num_samples=73_257,
+        network="conv13",
         limit=None,
         methods=TABLE1_METHODS,
         measure="test_error",
@@ -118,6 +133,8 @@ PROTOCOLS: dict[str, Protocol] = {
         batch_size=100,
         epochs=350,
         runs=5,
+        num_samples=50_000,
+        network="conv13",
         limit=None,
         methods=TABLE1_METHODS,
         measure="test_error",
@@ -143,6 +160,8 @@ PROTOCOLS: dict[str, Protocol] = {
         batch_size=100,
         epochs=350,
         runs=5,
+        num_samples=73_257,
+        network="conv13",
         limit=None,
         methods=("umn", "mentornet"),
         measure="test_error",
@@ -164,6 +183,8 @@ PROTOCOLS: dict[str, Protocol] = {
         batch_size=100,
         epochs=350,
         runs=5,
+        num_samples=50_000,
+        network="mlp",
         limit=50_000,
         methods=("umn",),
         measure="f1",
@@ -183,6 +204,8 @@ PROTOCOLS: dict[str, Protocol] = {
         batch_size=100,
         epochs=350,
         runs=1,
+        num_samples=73_257,
+        network="conv13",
         limit=None,
         methods=TABLE1_METHODS,
         measure="test_error",

@@ -37,7 +37,7 @@ COLUMNS = (
     "dataset", "noise", "rate", "seed", "method", "precision", "recall", "f1", "f1_at_true_count",
     "auroc", "average_precision", "test_error", "seconds", "device", "num_labeled", "num_wrong",
     "num_trusted", "epochs", "encoder", "expected_wrong", "expected_low", "expected_high",
-    "calibration_error",
+    "calibration_error", "num_samples",
 )  # fmt: skip
 KEY = ["noise", "rate", "seed", "method"]
 

@@ -109,12 +109,47 @@ def test_a_protocol_prints_ours_beside_the_papers(tmp_path):
         limit=None,
     )
     text = "\n".join(lines)
-    assert "2 epochs instead of the paper's 350" in text
+    differs = (
+        "(not as in the paper: 2 epochs instead of 350, 1 run instead of 5, 20% wrong labels only,"
+        " 400 training images instead of 50,000)"
+    )
+    assert differs in lines[0]
+    assert differs in (tmp_path / "p" / "results.md").read_text(encoding="utf-8")
     assert "0.670" in text
     assert result.results["num_labeled"].eq(100).all()
     assert (tmp_path / "p" / "protocol.md").read_text(encoding="utf-8") == text
     with pytest.raises(OptionError, match="table1-mnist"):
         run_protocol("table9")
+
+
+def test_an_interrupted_protocol_reports_what_is_finished(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(METHODS["mentornet"], "audit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_protocol(
+            "table1-mnist",
+            methods=("supervised", "mentornet"),
+            dataset=limited(load_dataset("digits"), 100),
+            rates=(0.2,),
+            epochs=1,
+            limit=None,
+            out=tmp_path / "p",
+            device="cpu",
+        )
+    table = (tmp_path / "p" / "protocol.md").read_text(encoding="utf-8")
+    assert "| supervised | ours, 1 epoch, 1 seed | – | 0." in table
+    assert "| mentornet | not run |" in table
+    names = {path.name for path in (tmp_path / "p").rglob("*.*")}
+    assert {"results.csv", "results.md", "summary.csv", "test_error_by_rate.png"} <= names
+
+
+def test_options_that_a_protocol_would_ignore_are_refused(tmp_path):
+    for option in (["--noise", "pair"], ["--scores", str(tmp_path)]):
+        told = RUNNER.invoke(app, ["eval", "--protocol", "table3", *option])
+        assert told.exit_code == 2
+        assert f"{option[0]} does not go with --protocol" in " ".join(told.output.split())
 
 
 def test_unknown_names_are_refused_before_anything_runs(tmp_path):
