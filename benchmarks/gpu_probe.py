@@ -49,7 +49,7 @@ from labelaudit.training.loop import predict_all
 
 NUM_CLASSES, RATE, SEED = 10, 0.2, 0
 MATRIX_SIDE = 8192
-TINY_IMAGES, TINY_BATCH = 60, 20
+TINY_IMAGES, TINY_BATCH = 30, 20
 COMPARED_IMAGES = 64
 WATCHED_EPOCHS = (1, 2, 4, 8)
 
