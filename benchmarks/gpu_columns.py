@@ -167,6 +167,7 @@ class Board:
 
     settings: Settings
     shown: int = field(default=0, init=False)
+    commit: str = field(default_factory=commit, init=False)
 
     def update(self) -> None:
         """Print the rows that are new, and write the table anew if there are any."""
@@ -187,7 +188,7 @@ class Board:
         changed = {"batch_size": int(TINY[-1])} if settings.tiny else {}
         lines = protocol_table(results, protocol, changed)
         lines += [
-            f"`python benchmarks/gpu_columns.py {settings.column} FOLDER OUT`, commit {commit()}.",
+            f"`python benchmarks/gpu_columns.py {settings.column} FOLDER OUT`, commit {self.commit}.",
             "",
         ]
         with atomic_write(settings.folder / "table.md") as path:

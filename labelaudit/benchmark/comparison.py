@@ -34,7 +34,7 @@ CONFIDENCE = 0.95
 # Okabe and Ito's palette, which color-blind people can distinguish, and then line styles.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#333333")
 STYLES = ("-", "--", ":")
-NOTE_CHARACTERS_PER_INCH = 13
+LEGEND_INCHES, NOTE_CHARACTERS_PER_INCH = 2.2, 14
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
@@ -197,14 +197,14 @@ def plot_precision_recall_of(scores: dict[str, pd.DataFrame], title: str, path: 
 
 def _panels(number: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
     """Return a figure with panels in a row, and room for a legend on the right; in inches."""
-    figure = Figure(figsize=(width * number + 2.2, height), layout="constrained")
+    figure = Figure(figsize=(width * number + LEGEND_INCHES, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, number, squeeze=False, sharey=True)[0])
 
 
 def _set_title(figure: Figure, title: str, note: str) -> None:
-    """Write a title above the panels, and a note below it in lines that fit the figure."""
-    characters = round(NOTE_CHARACTERS_PER_INCH * figure.get_figwidth())
+    """Write a title above the panels, and a note below it in lines as wide as the panels."""
+    characters = round(NOTE_CHARACTERS_PER_INCH * (figure.get_figwidth() - LEGEND_INCHES))
     lines = "\n".join([title, *textwrap.wrap(note, characters)])
     figure.suptitle(lines, x=0.01, ha="left", fontsize="medium" if note else None)
 
