@@ -16,7 +16,8 @@ wherever that is affordable.
 OUT/COLUMN/table.md sets our numbers beside the paper's. It is written anew whenever a cell is finished.
 When the seconds are over, the running command is stopped as by Ctrl-C. Call the script again with the
 same OUT to go on: finished cells stay, and a stopped training continues from its checkpoint. The exit
-status is 0 if everything is finished, 3 if time is up, and 1 if something failed.
+status is 0 if everything is finished, 3 if time is up or the script was stopped, and 1 if something
+failed.
 
 With `--tiny` a few images are used, so that a CPU can rehearse a column.
 """
@@ -126,7 +127,6 @@ class Settings:
     seed: int
     device: str
     tiny: bool
-    jobs: int
 
     @property
     def folder(self) -> Path:
@@ -142,7 +142,7 @@ class Settings:
             *("--protocol", self.column, "--rate", f"{rate:g}"),
             *(word for method in part.methods for word in ("--method", method)),
             *("--epochs", str(part.trained(self.tiny))),
-            *("--seeds", "1", "--first-seed", str(self.seed), "--jobs", str(self.jobs)),
+            *("--seeds", "1", "--first-seed", str(self.seed)),
             *("--device", self.device, "--out", str(self.folder / part.folder(self.tiny))),
             *(TINY if self.tiny else ()),
         ]
@@ -289,7 +289,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, default=560, help="stop after this time")
     parser.add_argument("--seed", type=int, default=100)
-    parser.add_argument("--jobs", type=int, default=1, help="cells at the same time on the GPU")
     parser.add_argument("--device", default="cuda")
     parser.add_argument(
         "--tiny", action="store_true", help="a rehearsal on a few images at one rate"
@@ -306,12 +305,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.seed,
         options.device,
         options.tiny,
-        options.jobs,
     )
     # A background job of a shell ignores Ctrl-C, and so would the commands that it starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, interrupt)
-    return run_column(settings, options.seconds)
+    try:
+        return run_column(settings, options.seconds)
+    except KeyboardInterrupt:
+        print(f"Interrupted: {settings.folder} has what is finished. The same command continues.")
+        return TIME_IS_UP
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def gpu_columns():
 
 
 def settings_of(gpu_columns, tmp_path, column="table1-cifar10", rates=(0.2, 0.4), tiny=False):
-    return gpu_columns.Settings(column, tmp_path, tmp_path / "out", rates, 100, "cpu", tiny, 1)
+    return gpu_columns.Settings(column, tmp_path, tmp_path / "out", rates, 100, "cpu", tiny)
 
 
 def finish(settings, part, rate, **columns):
