@@ -56,6 +56,7 @@ SHORTEST = 40.0
 GRACE = 30.0
 WATCH = 2.0
 TINY = ("--num-labeled", "10", "--limit", "20", "--batch-size", "10")
+CELL = ("rate", "num_labeled", "epochs", "seed", "method")
 TIME_IS_UP, BAD_INPUT, FAILED, FINISHED = 3, 2, 1, 0
 
 
@@ -166,21 +167,22 @@ class Board:
     """The table of a column and its plot, kept up to date while its cells run."""
 
     settings: Settings
-    shown: int = field(default=0, init=False)
+    shown: set[tuple[object, ...]] = field(default_factory=set, init=False)
     commit: str = field(default_factory=commit, init=False)
 
     def update(self) -> None:
         """Print the rows that are new, and write the table anew if there are any."""
         results = results_in(self.settings.folder)
-        if len(results) == self.shown:
-            return
-        for row in results.iloc[self.shown :].to_dict("records"):
+        rows = {tuple(row[name] for name in CELL): row for row in results.to_dict("records")}
+        new = [key for key in rows if key not in self.shown]
+        for row in map(rows.__getitem__, new):
             if ": " not in row["method"]:
                 trained = f"{row['num_labeled']} labels, epochs {row['epochs']}"
                 measured = f"test error {row['test_error']:.4f}, {row['seconds']:.0f} s"
                 print(f"{row['rate']:.0%} {row['method']}, {trained}: {measured}", flush=True)
-        self.shown = len(results)
-        self.write(results)
+        self.shown.update(new)
+        if new:
+            self.write(results)
 
     def write(self, results: pd.DataFrame) -> None:
         """Write table.md, and test_error.png if there are curves."""

@@ -114,7 +114,12 @@ def test_what_is_finished_is_not_run_again(gpu_columns, tmp_path, monkeypatch, c
     assert began == [0.2] * 4 + [0.4] * 4  # a whole rate before the next one
     assert gpu_columns.run_column(settings, 600) == gpu_columns.FINISHED
     assert len(began) == 8
-    assert "20% umn, 4000 labels, epochs 30: test error 0.4000" in capsys.readouterr().out
+    told = [line for line in capsys.readouterr().out.splitlines() if "labels" in line]
+    assert told[0] == "20% umn, 4000 labels, epochs 30: test error 0.4000, 0 s"
+    assert [line.split()[:2] for line in told[:12]] == [  # each cell once, as it is finished
+        [rate, f"{method},"]
+        for rate in ("20%", "40%") for part in parts for method in part.methods
+    ]  # fmt: skip
     table = (settings.folder / "table.md").read_text(encoding="utf-8")
     assert "(not as in the paper: 30 to 350 epochs instead of 350, 1 run instead of 5," in table
     assert "| umn | ours, 30 epochs, 1 seed | – | 0.400 | – | 0.400 | – |" in table
