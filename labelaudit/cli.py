@@ -307,9 +307,7 @@ def evaluate(
     **options: Any,
 ) -> None:
     """Make labels wrong on purpose and compare how well each method finds them."""
-    with for_people(
-        interrupted="Interrupted. The same command continues after the last whole run."
-    ):
+    with for_people(interrupted="Interrupted. The same command continues."):
         check_exist([scores] if scores is not None else [], "the scores")
         _check_least(1, seeds=seeds, num_labeled=num_labeled, limit=limit, jobs=jobs)
         _check_least(0, first_seed=first_seed)

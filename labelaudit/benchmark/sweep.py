@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -221,17 +221,31 @@ def _outcomes(
     pool = ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_set_up, initargs=(dataset, how.curves, threads)
     )
+    others = active_children()
     with pool:
-        devices = torch.cuda.device_count()
-        futures = {}
-        for number, cell in enumerate(cells):
-            device = f"cuda:{number % devices}" if devices > 1 and cell.device == "auto" else None
-            futures[pool.submit(_work, cell, device, how.sweep.state(cell))] = cell
-        for future in as_completed(futures):
-            try:
-                yield futures[future], future.result()
-            except Exception:  # the worker process died, for example for lack of memory
-                yield futures[future], traceback.format_exc()
+        try:
+            yield from _as_they_end(pool, cells, how)
+        except BaseException:  # Ctrl-C; the pool would run the cells that its workers have next
+            for process in active_children():
+                if process not in others:
+                    process.kill()  # what is kept of a cell is written atomically
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _as_they_end(
+    pool: ProcessPoolExecutor, cells: list[Cell], how: _How
+) -> Iterator[tuple[Cell, CellResult | str]]:
+    devices = torch.cuda.device_count()
+    futures = {}
+    for number, cell in enumerate(cells):
+        device = f"cuda:{number % devices}" if devices > 1 and cell.device == "auto" else None
+        futures[pool.submit(_work, cell, device, how.sweep.state(cell))] = cell
+    for future in as_completed(futures):
+        try:
+            yield futures[future], future.result()
+        except Exception:  # the worker process died, for example for lack of memory
+            yield futures[future], traceback.format_exc()
 
 
 def _attempt(

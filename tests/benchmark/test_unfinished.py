@@ -1,6 +1,10 @@
 import io
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from rich.console import Console
@@ -120,3 +124,18 @@ def test_a_long_cell_shows_its_progress(terminal):
                 now[0] += 30
                 bar.reach(done)
     assert "umn, symmetric 0.1, seed 0: epoch 1/350" in text.getvalue()
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_jobs_at_once(tmp_path):
+    out = tmp_path / "sweep"
+    command = f"{sys.executable} -m labelaudit eval digits --method umn --rate 0.1,0.2,0.3,0.4"
+    command += f" --jobs 2 --epochs 2000 --num-labeled 100 --device cpu --out {out}"
+    process = subprocess.Popen(command.split(), start_new_session=True, stderr=subprocess.PIPE)
+    while len(list(out.glob("unfinished/*/progress.json"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=60)  # each cell would take minutes
+    assert process.returncode == 130
+    assert said.decode().endswith("Interrupted. The same command continues.\n")
