@@ -4,6 +4,8 @@ Paper: Langevin et al. 2018, "A Deep Generative Model for Semi-Supervised Classi
 Labels" (https://arxiv.org/abs/1809.05957), as the UMN paper describes it in Eqs. 6-8. ε is fixed to the
 known noise rate, so that all labels have the same weight f(ε), right or wrong. There is no guider.
 
+Labels are judged by the posterior of the same model, by Bayes' rule with the channel of Eq. 6.
+
 Deviations: docs/methods/mislabeled_vae.md.
 """
 
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,6 +56,22 @@ class MislabeledVAE(UMN):
         return Predictions(probs, probs, embedding)
 
 
+def is_likelier_wrong(suspect_score: np.ndarray, rate: float, num_classes: int) -> np.ndarray:
+    """Return whether P(y ≠ ỹ | x, ỹ) is above 1/2, ``(L,)`` bool.
+
+    Parameters
+    ----------
+    suspect_score
+        1 - q(ỹ|x), ``(L,)`` in [0, 1].
+    rate
+        ρ in [0, 1].
+    num_classes
+        C.
+    """
+    wrong = rate / (num_classes - 1) * suspect_score
+    return np.asarray(wrong > (1.0 - rate) * (1.0 - suspect_score))
+
+
 class KnownRateVAE(System):
     """Mislabeled-VAE with the true noise rate, which is not known in practice."""
 
@@ -61,6 +80,8 @@ class KnownRateVAE(System):
 
     def audit(self, task: Task) -> AuditResult:
         """Train on all samples; rank labels by the probability of any other class.
+
+        They are flagged by the posterior of the model, which knows the noise rate.
 
         Raises OptionError if the task does not give the noise rate.
         """
@@ -72,4 +93,6 @@ class KnownRateVAE(System):
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)
-        return flag_by_prediction(method, task, epochs)
+        result = flag_by_prediction(method, task, epochs)
+        flagged = is_likelier_wrong(result.suspect_score, rate, task.num_classes)
+        return replace(result, flagged=flagged)

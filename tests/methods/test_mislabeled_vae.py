@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from labelaudit.errors import OptionError
-from labelaudit.methods.mislabeled_vae import KnownRateVAE, MislabeledVAE
+from labelaudit.methods.mislabeled_vae import KnownRateVAE, MislabeledVAE, is_likelier_wrong
 from labelaudit.methods.task import Task
 from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.networks.standardize import PixelStatistics
@@ -85,6 +85,16 @@ def test_told_the_rate_it_finds_wrong_digits(noisy_digits):
     assert roc_auc_score(noisy != clean, verdict.suspect_score) > 0.9
     assert verdict.flagged.dtype == bool
     assert verdict.test_probs.shape == (50, 10)
+
+
+def test_a_label_is_flagged_where_bayes_rule_calls_it_wrong_at_the_known_rate():
+    suspect_score = np.array([0.0, 0.5, 0.95, 0.99, 1.0])
+    for rate, flagged in ((0.1, [0, 0, 0, 1, 1]), (0.5, [0, 0, 1, 1, 1]), (0.0, [0, 0, 0, 0, 0])):
+        posterior = np.array(
+            [rate / 9 * u / (rate / 9 * u + (1 - rate) * (1 - u) + 1e-300) for u in suspect_score]
+        )
+        assert (posterior > 0.5).tolist() == flagged
+        assert is_likelier_wrong(suspect_score, rate, 10).tolist() == flagged
 
 
 def test_unlabeled_images_are_trained_on_and_not_judged(noisy_digits):
