@@ -13,7 +13,7 @@ percentile of the batch losses. There are two mentors:
 
 - learned (`LearnedMentorNetAudit`): v_i = 1 in the burn-in, then a small network's
 
-      v_i = sigmoid(g(BiLSTM(ℓ_i, d_i), embedding of ỹ_i, embedding of the epoch))
+      v_i = sigmoid(g(BiLSTM(ℓ_i, d_i), embedding of the epoch))
 
   trained by cross-entropy on trusted labels: v*_i = 1 where the given label is the true one.
 
@@ -118,7 +118,7 @@ class MentorNet(CrossEntropy):
             logits = self.model(batch.images)
         losses = F.cross_entropy(logits, batch.noisy_labels, reduction="none")
         self.move_threshold(losses.detach())
-        weights = self.weigh(losses.detach(), batch.noisy_labels, batch.indices)
+        weights = self.weigh(losses.detach(), batch.indices)
         early = self.progress < self.config.burn_in
         share = self.config.early_dropout if early else self.config.late_dropout
         loss = (leave_out(weights, share) * losses).mean()
@@ -135,15 +135,15 @@ class MentorNet(CrossEntropy):
         decay = self.config.average_decay
         self.threshold = decay * old + (1.0 - decay) * percentile
 
-    def weigh(self, losses: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+    def weigh(self, losses: Tensor, indices: Tensor) -> Tensor:
         """Return the mentor's weights of a batch, ``(B,)`` in [0, 1].
 
         Parameters
         ----------
         losses
             ``(B,)`` in nats, without gradient.
-        labels, indices
-            ``(B,)`` int64, the given labels and their rows among the labeled samples.
+        indices
+            ``(B,)`` int64, their rows among the labeled samples.
         """
         return predefined_weights(losses - self.threshold, self.progress, self.config)
 
@@ -164,7 +164,7 @@ class LearnedMentorNetConfig(MentorNetConfig):
 
     Attributes
     ----------
-    lstm_size, label_size, epoch_size, hidden
+    lstm_size, epoch_size, hidden
         Sizes of the mentor's layers. From the authors' code, which has an LSTM of one unit.
     updates
         Shares of the training at which the mentor is trained. The first one ends the burn-in.
@@ -174,7 +174,6 @@ class LearnedMentorNetConfig(MentorNetConfig):
     """
 
     lstm_size: int = 1
-    label_size: int = 2
     epoch_size: int = 5
     hidden: int = 20
     updates: tuple[float, ...] = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -183,24 +182,27 @@ class LearnedMentorNetConfig(MentorNetConfig):
 
 
 class Mentor(nn.Module):
-    """The learned mentor, from loss, distance, label and epoch to the logit of a weight."""
+    """The learned mentor, from loss, distance and epoch to the logit of a weight.
 
-    def __init__(self, num_classes: int, config: LearnedMentorNetConfig) -> None:
+    It does not read the label, as in the authors' code, which gives all labels as 0. With one trusted
+    sample per class it would learn whether this one is right, and judge the whole class by it.
+    """
+
+    def __init__(self, config: LearnedMentorNetConfig) -> None:
         super().__init__()
-        self.label_embedding = nn.Embedding(num_classes, config.label_size)
         self.epoch_embedding = nn.Embedding(EPOCH_BINS, config.epoch_size)
         self.lstm = nn.LSTM(2, config.lstm_size, batch_first=True, bidirectional=True)
-        inputs = 2 * config.lstm_size + config.label_size + config.epoch_size
+        inputs = 2 * config.lstm_size + config.epoch_size
         self.head = nn.Sequential(
             nn.Linear(inputs, config.hidden), nn.Tanh(), nn.Linear(config.hidden, 1)
         )
 
-    def forward(self, losses: Tensor, differences: Tensor, labels: Tensor, epoch: int) -> Tensor:
+    def forward(self, losses: Tensor, differences: Tensor, epoch: int) -> Tensor:
         """Return logits ``(B,)`` from values ``(B,)`` at an epoch in hundredths of the training."""
         features = torch.stack([losses, differences], dim=1)[:, None]  # (B, 1, 2), one time step
         states, _ = self.lstm(features)  # (B, 1, 2 · lstm_size)
-        epochs = torch.full_like(labels, min(epoch, EPOCH_BINS - 1))
-        known = [states[:, 0], self.label_embedding(labels), self.epoch_embedding(epochs)]
+        epochs = torch.full_like(losses, min(epoch, EPOCH_BINS - 1), dtype=torch.int64)
+        known = [states[:, 0], self.epoch_embedding(epochs)]
         logits: Tensor = self.head(torch.cat(known, dim=1))
         return logits.squeeze(1)
 
@@ -228,9 +230,8 @@ class LearnedMentorNet(MentorNet):
     ) -> None:
         super().__init__(task, config, total_steps)
         self.settings = config
-        self.mentor = Mentor(task.num_classes, config).to(task.device)
+        self.mentor = Mentor(config).to(task.device)
         self.trusted = torch.from_numpy(trusted).to(task.device)
-        self.trusted_labels = torch.from_numpy(task.noisy_labels[trusted]).to(task.device)
         self.target = torch.from_numpy(right).float().to(task.device)
         # The student's last values for each sample, in train mode; NaN before the first.
         self.losses = torch.full((len(task.noisy_labels),), torch.nan, device=task.device)
@@ -238,7 +239,7 @@ class LearnedMentorNet(MentorNet):
         self.updates = 0
         self.epoch = 0  # of the last update, in hundredths
 
-    def weigh(self, losses: Tensor, labels: Tensor, indices: Tensor) -> Tensor:
+    def weigh(self, losses: Tensor, indices: Tensor) -> Tensor:
         """See `MentorNet.weigh`."""
         differences = losses - self.threshold
         self.losses[indices] = losses
@@ -249,7 +250,7 @@ class LearnedMentorNet(MentorNet):
         if self.updates == 0:
             return torch.ones_like(losses)
         with torch.no_grad():
-            logits: Tensor = self.mentor(losses, differences, labels, self.epoch)
+            logits: Tensor = self.mentor(losses, differences, self.epoch)
             return logits.sigmoid()
 
     def update_mentor(self) -> None:
@@ -264,9 +265,7 @@ class LearnedMentorNet(MentorNet):
             self.mentor.parameters(), lr=self.settings.mentor_learning_rate
         )
         for _ in range(self.settings.mentor_steps):
-            logits = self.mentor(
-                losses[seen], differences[seen], self.trusted_labels[seen], self.epoch
-            )
+            logits = self.mentor(losses[seen], differences[seen], self.epoch)
             loss = F.binary_cross_entropy_with_logits(logits, self.target[seen])
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
+from torch import nn
 from torch.nn import functional as F
 
 from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.demo import digits
+from labelaudit.methods import mean_teacher
 from labelaudit.methods.mean_teacher import (
     MeanTeacher,
     MeanTeacherAudit,
@@ -34,9 +36,22 @@ def make_batch(labels=(0, 1, 2, 0, -1, -1), seed: int = 1) -> Batch:
     return Batch(torch.rand(len(labels), 1, 8, 8), torch.tensor(labels), rows, num_labeled)
 
 
-def make_method(total_steps: int = 100, seed: int = 0, **settings) -> MeanTeacher:
+def make_method(
+    total_steps: int = 100, seed: int = 0, task: Task | None = None, **settings
+) -> MeanTeacher:
     torch.manual_seed(seed)
-    return MeanTeacher(make_task(), MeanTeacherConfig(**settings), total_steps)
+    settings = {"dropout": 0.0, **settings}
+    return MeanTeacher(task or make_task(), MeanTeacherConfig(**settings), total_steps)
+
+
+def few_labels(side: int, kept: int = 20) -> Task:
+    images, labels = make_task().inputs, make_task().noisy_labels.copy()
+    labels[kept:] = -1
+    return replace(
+        make_task(),
+        inputs=np.repeat(images, side // 8, 2).repeat(side // 8, 3),
+        noisy_labels=labels,
+    )
 
 
 def test_the_ramp_is_the_papers():
@@ -101,6 +116,60 @@ def test_student_and_teacher_have_noise_of_their_own():
     assert torch.equal(conv.perturb(images), images)  # its encoder adds noise itself
 
 
+def test_the_hidden_units_of_an_mlp_drop_out_as_the_papers_do_and_those_of_noisy_encoders_as_theirs():
+    method, images = make_method(dropout=0.5, input_noise=0.0), make_batch().images
+    first, second = (method.predict_teacher(images) for _ in range(2))
+    assert not torch.allclose(first, second)
+    dropped = [part.p for part in method.model.modules() if isinstance(part, nn.Dropout)]
+    assert dropped == [0.5, 0.5]
+    method.predict(images)
+    assert torch.equal(*(method.predict(images).guider_probs for _ in range(2)))
+    conv = replace(make_task(), encoder="resnet18")
+    plain, asked = (make_method(task=conv, dropout=share) for share in (0.0, 0.5))
+    assert asked.model.state_dict().keys() == plain.model.state_dict().keys()
+
+
+@pytest.mark.parametrize(("side", "shift"), [(8, 0), (32, 2)])
+def test_images_are_shifted_apart_for_student_and_teacher_also_where_few_have_labels(
+    monkeypatch, side, shift
+):
+    seen = []
+    monkeypatch.setattr(mean_teacher, "translate", lambda images, by: seen.append(by) or images)
+    task = few_labels(side)
+    method = make_method(task=task)
+    batch = task.training_images().batch(np.arange(20))
+    method.step(batch)
+    assert (task.max_shift, seen) == (0, [shift, shift] if shift else [])
+
+
+def test_a_label_is_judged_by_what_the_teacher_said_in_training_and_not_by_what_it_learned_by_heart():
+    method, batch = make_method(ramp_share=0.0), make_batch()
+    said = iter([[0.9, 0.2], [0.3, 0.4], [0.2, 0.1]])  # of the label, for two labeled images
+
+    def predict_teacher(images):
+        probs = torch.zeros(len(images), 10)
+        probs[:, 9] = 1.0
+        for row, prob in enumerate(next(said)):
+            probs[row, [9, row]] = torch.tensor([1 - prob, prob])
+        return probs
+
+    method.predict_teacher = predict_teacher
+    for _ in range(3):
+        method.step(replace(batch, num_labeled=2))
+    expected = torch.tensor([[3, 0.1 + 0.7 + 0.8, 2], [3, 0.8 + 0.6 + 0.9, 3]])
+    torch.testing.assert_close(method.looks[:2], expected)
+    assert not method.looks[2:].any()
+
+
+@pytest.mark.parametrize(("total_steps", "looks"), [(40, [0, 0, 1, 2]), (6, [1, 2, 3, 4])])
+def test_the_teacher_judges_from_the_end_of_the_ramp_if_an_epoch_follows_it(total_steps, looks):
+    method, seen = make_method(total_steps, ramp_share=2 / total_steps), []
+    for _ in range(4):
+        method.step(make_batch())
+        seen.append(int(method.looks[0, 0]))
+    assert seen == looks
+
+
 def test_consistency_falls_while_accuracy_rises():
     task = make_task(rate=0.2, size=400)
     clean = digits()[1][:400]
@@ -136,7 +205,7 @@ def test_unlabeled_images_move_the_student():
 
 
 def test_a_resumed_training_takes_the_next_step_exactly(tmp_path):
-    method, other = make_method(), make_method(seed=9)
+    method, other = (make_method(seed=seed, ramp_share=0.02) for seed in (0, 9))
     for _ in range(3):
         method.step(make_batch())
     save_checkpoint(tmp_path / "state.pt", Checkpoint(1, 0.0, method.state_dict()))
@@ -148,6 +217,8 @@ def test_a_resumed_training_takes_the_next_step_exactly(tmp_path):
     assert torch.equal(ours.learner_probs, theirs.learner_probs)
     assert torch.equal(ours.guider_probs, theirs.guider_probs)
     assert other.steps == 4
+    assert other.looks[0, 0] == 2  # after a ramp of two steps
+    assert torch.equal(other.looks, method.looks)
 
 
 def test_convolutional_encoders_run_with_batch_norm():

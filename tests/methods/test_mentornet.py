@@ -62,7 +62,7 @@ def test_the_hardest_share_of_a_batch_is_dropped(percentile, kept):
     method = make_method(percentile=percentile, burn_in=0.0)
     losses = torch.tensor([5.0, 1.0, 8.0, 2.0, 7.0, 3.0, 6.0, 4.0])
     method.move_threshold(losses)
-    weights = method.weigh(losses, torch.zeros(8).long(), torch.arange(8))
+    weights = method.weigh(losses, torch.arange(8))
     assert weights.tolist() == [float(loss <= kept) for loss in losses]
 
 
@@ -129,8 +129,7 @@ def test_the_learned_mentor_doubts_wrong_labels_that_it_was_not_told_of():
     method = methods[0]
     assert method.updates == len(config.updates)
     with torch.no_grad():
-        labels = torch.from_numpy(task.noisy_labels)
-        weights = method.mentor(method.losses, method.differences, labels, method.epoch)
+        weights = method.mentor(method.losses, method.differences, method.epoch)
     others = np.setdiff1d(np.arange(600), trusted)
     wrong = (task.noisy_labels != CLEAN)[others]
     weights = weights.sigmoid().numpy()[others]
