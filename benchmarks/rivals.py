@@ -35,7 +35,7 @@ FIRST_SEED, NUM_SEEDS = 100, 3
 NUM_IMAGES = 10_000  # of MNIST
 BASELINE = "supervised"
 METHODS = (
-    BASELINE, "mentornet", "mentornet-learned", "reweight", "mean-teacher", "mislabeled-vae",
+    BASELINE, "mentornet", "mean-teacher", "reweight", "mentornet-learned", "mislabeled-vae",
 )  # fmt: skip
 SETTINGS = (("digits", 100), ("digits", 1500), ("mnist", 100))
 SETTING = ["data", "labels", "rate"]

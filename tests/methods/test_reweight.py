@@ -163,6 +163,11 @@ def test_the_audit_finds_planted_errors(rate):
     assert verdict.num_trusted == 50
 
 
+def test_few_labels_are_not_trained_on_until_the_trusted_ones_are_known_by_heart():
+    few, all_of_them = (make_task(epochs=None).only_labeled(np.arange(n)) for n in (100, 600))
+    assert [ReweightConfig().epochs_on(task) for task in (few, all_of_them)] == [30, 30]
+
+
 def test_trusted_images_may_be_unlabeled():
     task = make_task(epochs=1)
     task.noisy_labels[TRUSTED] = -1
