@@ -1,0 +1,350 @@
+"""Figures 3, 4 and 5 of the paper on MNIST, as pictures in docs/img.
+
+    labelaudit eval MNIST --test test --protocol table1-mnist --curves --rates 0.2,0.3,0.4 --out SWEEP
+    python benchmarks/paper_figures.py figure3 SWEEP [SWEEP ...]
+    python benchmarks/paper_figures.py figure4 MNIST --work WORK
+    python benchmarks/paper_figures.py figure5 MNIST --work WORK
+
+MNIST is a folder of parquet shards with a test split. Figure 3 is drawn from sweeps of `labelaudit
+eval`, whatever methods, rates and numbers of epochs they hold. For Figures 4 and 5, networks are
+trained. What they learned is kept in WORK, so that no finished training is repeated. A stopped one
+continues. Each command writes pictures, and its numbers into docs/explanation/paper-figures.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from paper_pictures import Space, draw_epsilon, draw_spaces, map_to_plane
+from paper_trainings import SUPERVISED_EPOCHS, Approach, Trained, Training, train
+from provenance import commit
+from sklearn.metrics import roc_auc_score, silhouette_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from labelaudit.benchmark.comparison import plot_curves
+from labelaudit.benchmark.datasets import Dataset
+from labelaudit.benchmark.evaluation import limited, open_dataset
+from labelaudit.benchmark.systems import METHODS
+from labelaudit.errors import LabelauditError, SourceError
+from labelaudit.files import atomic_write
+from labelaudit.progress import Reporter
+from labelaudit.reporting.history import spread_epochs
+from labelaudit.reporting.tables import read_csv
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, PICTURES = DOCS / "explanation" / "paper-figures.md", DOCS / "img"
+FIRST_SEED = 100  # smaller seeds chose the settings
+POINTS, NEIGHBORS, SHOWN_EPOCHS = 3_000, 10, 5
+TITLES: dict[Approach, str] = {
+    "supervised": "Supervised",
+    "semi-supervised": "Semi-supervised: ε = 0",
+    "umn": "UMN",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """The size of the trainings, and where they are kept."""
+
+    mnist: Path
+    work: Path
+    images: int
+    epochs: int
+    seeds: int
+
+    def dataset(self) -> Dataset:
+        """Read the images."""
+        return limited(open_dataset(str(self.mnist), test="test"), self.images)
+
+    def trained(self, dataset: Dataset, approach: Approach, rate: float) -> Iterator[Trained]:
+        """Yield the result of each seed's training."""
+        for seed in range(FIRST_SEED, FIRST_SEED + self.seeds):
+            training = Training(approach, rate, self.images, self.epochs, seed)
+            print(training.stem, flush=True)
+            yield train(training, dataset, self.work, Reporter())
+
+    def words(self, rate: float) -> str:
+        """Describe the trainings."""
+        return (
+            f"MNIST: {self.images:,} training images, 100 labels, {rate:.0%} of them wrong,"
+            f" {self.epochs} epochs"
+        )
+
+
+# --- Figure 3 -----------------------------------------------------------------------------------
+
+
+def figure3(folders: Sequence[Path], rates: Sequence[float]) -> None:
+    """Draw test error over epochs from sweeps."""
+    curves = read_sweeps(folders)
+    curves = curves[np.isclose(curves["rate"].to_numpy()[:, None], rates).any(axis=1)]
+    if curves.empty:
+        raise SourceError(f"the sweeps hold no curves at the rates {rates}; run them with --curves")
+    title = "Test error over epochs, MNIST, 100 labels: a rising line is overfitting"
+    plot_curves(curves, PICTURES / "paper-figure3.png", title)
+    write_numbers("figure 3", curve_table(curves))
+
+
+def read_sweeps(folders: Iterable[Path]) -> pd.DataFrame:
+    """Return the curves of all sweeps, with the number of training images of each.
+
+    Of a method and a rate, only the seeds with the longest curves are kept, so that a mean is over the
+    same seeds in every epoch. Raises SourceError if a folder holds no curves.
+    """
+    longest: dict[tuple[str, float], dict[int, pd.DataFrame]] = {}
+    for folder in folders:
+        if not (folder / "curves.csv").is_file():
+            raise SourceError(f"{folder} holds no curves.csv; run the sweep with --curves")
+        settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        curves = read_csv(folder / "curves.csv").assign(images=settings["limit"])
+        for (method, rate, seed), curve in curves.groupby(["method", "rate", "seed"]):
+            seeds = longest.setdefault((method, rate), {})
+            length = max(map(len, seeds.values()), default=0)
+            if len(curve) > length:
+                seeds.clear()
+            if len(curve) >= length:
+                seeds[seed] = curve
+    order = list(METHODS)  # UMN first, so that methods have the same colors in every picture
+    cells = sorted(longest, key=lambda cell: (cell[1], order.index(cell[0])))
+    return pd.concat(
+        [curve for cell in cells for curve in longest[cell].values()], ignore_index=True
+    )
+
+
+def curve_table(curves: pd.DataFrame) -> list[str]:
+    """Return one row per method: the error at the end, and the lowest one on the way."""
+    rates = sorted(curves["rate"].unique())
+    heads = [f"{rate:.0%}: last epoch, lowest" for rate in rates]
+    lines = [
+        f"| method | epochs | images | seeds | {' | '.join(heads)} |",
+        "|---" * (4 + len(rates)) + "|",
+    ]
+    for method, mine in curves.groupby("method", sort=False):
+        cells = []
+        for rate in rates:
+            mean = mine[mine["rate"] == rate].groupby("epoch")["test_error"].mean()
+            words = f"{mean.iloc[-1]:.3f}, {mean.min():.3f}" if len(mean) else "–"
+            cells.append(words)
+        images = ", ".join(f"{int(size):,}" for size in mine["images"].dropna().unique())
+        lines.append(
+            f"| {method} | {mine['epoch'].max()} | {images or 'all'} | {mine['seed'].nunique()} |"
+            f" {' | '.join(cells)} |"
+        )
+    return lines
+
+
+# --- Figures 4 and 5 ----------------------------------------------------------------------------
+
+
+def figure4(request: Request) -> None:
+    """Draw the test images in z_a with and without ε, and how ε moves over the epochs."""
+    dataset = request.dataset()
+    labels, rows = drawn_test_rows(dataset)
+    spaces, lines = [], space_heads("test error")
+    for approach, name in (("semi-supervised", "Without ε: it is 0"), ("umn", "With ε: UMN")):
+        measured = []
+        for number, seen in enumerate(request.trained(dataset, approach, 0.3)):
+            measured.append(
+                {**measure_space(seen.test_embeddings[rows], labels), **test_error(seen, dataset)}
+            )
+            if number == 0:
+                places = map_to_plane(seen.test_embeddings[rows], FIRST_SEED)
+                given = np.full(len(rows), -1)
+                spaces.append(Space(name, note_of(measured[0]), places, labels, given))
+        lines.append(space_line(name, measured))
+    title = f"z_a of {len(rows):,} test images (t-SNE)"
+    draw_spaces(spaces, title, request.words(0.3), PICTURES / "paper-figure4a.png")
+    write_numbers("figure 4a", lines)
+    figure4b(request, dataset)
+
+
+def figure4b(request: Request, dataset: Dataset) -> None:
+    """Draw the distribution of ε of right and of wrong labels over the epochs."""
+    trained = list(request.trained(dataset, "umn", 0.2))
+    wrong = np.concatenate([seen.corruption.wrong for seen in trained])
+    epochs = trained[0].history.epochs
+    auroc = np.array([[roc_auc_score(seen.corruption.wrong, seen.history.read(epoch)["epsilon"])
+                       for epoch in epochs] for seen in trained])  # fmt: skip
+    shown = {
+        epoch: np.concatenate([seen.history.read(epoch)["epsilon"] for seen in trained])
+        for epoch in spread_epochs(epochs, SHOWN_EPOCHS)
+    }
+    seeds = "1 seed" if len(trained) == 1 else f"{len(trained)} seeds"
+    note = f"{request.words(0.2)}, {seeds}"
+    draw_epsilon(shown, wrong, auroc.mean(axis=0), note, PICTURES / "paper-figure4b.png")
+    lines = [
+        "| epoch | AUROC of ε, mean (range) | median ε of right labels | of wrong labels |"
+        " right labels with ε > 0.01 | wrong labels |",
+        "|---|---|---|---|---|---|",
+    ]
+    for epoch, epsilon in shown.items():
+        column = auroc[:, epochs.index(epoch)]
+        values = [np.median(epsilon[~wrong]), np.median(epsilon[wrong])]
+        shares = [(epsilon[~wrong] > 0.01).mean(), (epsilon[wrong] > 0.01).mean()]
+        lines.append(
+            f"| {epoch} | {spread(column, 2)} | {values[0]:.1g} | {values[1]:.1g} |"
+            f" {shares[0]:.0%} | {shares[1]:.0%} |"
+        )
+    write_numbers("figure 4b", lines)
+
+
+def figure5(request: Request) -> None:
+    """Draw training images in the spaces of three approaches."""
+    dataset = request.dataset()
+    spaces = []
+    lines = space_heads("test error", "wrong labels believed", "right labels believed")
+    for approach, name in TITLES.items():
+        measured = []
+        for number, seen in enumerate(request.trained(dataset, approach, 0.5)):
+            rows = drawn_training_rows(seen)
+            labels, given = dataset.clean_labels[rows], seen.corruption.noisy_labels[rows]
+            measured.append(
+                {
+                    **measure_space(seen.train_embeddings[rows], labels),
+                    **test_error(seen, dataset),
+                    **measure_belief(seen),
+                }
+            )
+            if number == 0:
+                places = map_to_plane(seen.train_embeddings[rows], FIRST_SEED)
+                spaces.append(Space(name, note_of(measured[0]), places, labels, given))
+        lines.append(space_line(name, measured))
+    title = f"Learned spaces of {POINTS:,} training images (t-SNE)"
+    note = f"{request.words(0.5)} (supervised: {SUPERVISED_EPOCHS} epochs of the labeled images)"
+    draw_spaces(spaces, title, note, PICTURES / "paper-figure5.png")
+    write_numbers("figure 5", lines)
+
+
+def drawn_test_rows(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes of some test images, the same for every training, and their rows."""
+    assert dataset.test_labels is not None
+    total = len(dataset.test_labels)
+    rows = np.sort(np.random.default_rng(FIRST_SEED).permutation(total)[:POINTS])
+    return dataset.test_labels[rows], rows
+
+
+def drawn_training_rows(seen: Trained) -> np.ndarray:
+    """Return the rows of the labeled training images, and of some others."""
+    unlabeled = np.flatnonzero(seen.corruption.noisy_labels < 0)
+    others = np.random.default_rng(FIRST_SEED).permutation(unlabeled)
+    labeled = seen.corruption.labeled
+    return np.sort(np.concatenate([labeled, others[: POINTS - len(labeled)]]))
+
+
+def measure_space(embeddings: np.ndarray, classes: np.ndarray) -> dict[str, float]:
+    """Measure, in the space itself, how well ``(P, d)`` embeddings separate ``(P,)`` classes.
+
+    Returns
+    -------
+    dict
+        "neighbors": share of images whose class most of their ten nearest others have. "silhouette": of
+        the right classes, in [-1, 1].
+    """
+    vote = KNeighborsClassifier(NEIGHBORS).fit(embeddings, classes)
+    near = classes[vote.kneighbors(return_distance=False)]  # of the others, (P, K)
+    counts = (near[:, :, None] == np.arange(classes.max() + 1)).sum(axis=1)
+    return {
+        "neighbors": float((counts.argmax(axis=1) == classes).mean()),
+        "silhouette": float(silhouette_score(embeddings, classes)),
+    }
+
+
+def test_error(seen: Trained, dataset: Dataset) -> dict[str, float]:
+    """Return the share of the test images that are predicted wrongly."""
+    return {"test error": float((seen.test_probs.argmax(axis=1) != dataset.test_labels).mean())}
+
+
+def measure_belief(seen: Trained) -> dict[str, float]:
+    """Return the shares of the wrong and of the right given labels that the network predicts."""
+    rows, wrong = seen.corruption.labeled, seen.corruption.wrong
+    believed = seen.train_probs[rows].argmax(axis=1) == seen.corruption.noisy_labels[rows]
+    return {
+        "wrong labels believed": float(believed[wrong].mean()),
+        "right labels believed": float(believed[~wrong].mean()),
+    }
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+NAMES = {"neighbors": "10 nearest agree on the right class", "silhouette": "silhouette"}
+
+
+def note_of(measured: dict[str, float]) -> str:
+    """Return the line above a panel."""
+    return (
+        f"nearest neighbors right: {measured['neighbors']:.1%}; silhouette"
+        f" {measured['silhouette']:.2f}"
+    )
+
+
+def space_heads(*others: str) -> list[str]:
+    """Return the head of a table of spaces."""
+    names = [*NAMES.values(), *others]
+    return [f"| space | seeds | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
+
+
+def space_line(name: str, measured: Sequence[dict[str, float]]) -> str:
+    """Return a row of a table of spaces: means over the seeds, and ranges."""
+    values = [spread(np.array([one[key] for one in measured]), 3) for key in measured[0]]
+    return f"| {name} | {len(measured)} | {' | '.join(values)} |"
+
+
+def spread(values: np.ndarray, digits: int) -> str:
+    """Return "mean (least to most)", or the value if there is one."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}f}"
+    return f"{values.mean():.{digits}f} ({values.min():.{digits}f} to {values.max():.{digits}f})"
+
+
+def write_numbers(name: str, lines: Sequence[str]) -> None:
+    """Replace a block of the page by new lines, and the command and the commit that made them."""
+    command = shlex.join(["python", "benchmarks/paper_figures.py", *map(short, sys.argv[1:])])
+    text = PAGE.read_text(encoding="utf-8")
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+    head, _, rest = text.partition(begin)
+    _, _, tail = rest.partition(end)
+    block = "\n".join([*lines, "", f"`{command}`, commit {commit()}.", ""])
+    with atomic_write(PAGE) as partial:
+        partial.write_text(f"{head}{begin}{block}{end}{tail}", encoding="utf-8")
+
+
+def short(argument: str) -> str:
+    """Leave out the folder of a path, which is another one on every machine."""
+    return Path(argument).name if "/" in argument else argument
+
+
+def main() -> None:
+    """Draw one of the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="figure", required=True)
+    third = commands.add_parser("figure3", help="test error over epochs")
+    third.add_argument("sweeps", type=Path, nargs="+", help="folders that labelaudit eval wrote")
+    third.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.3, 0.4])
+    for name, words in (("figure4", "z_a, and ε over epochs"), ("figure5", "learned spaces")):
+        trained = commands.add_parser(name, help=words)
+        trained.add_argument("mnist", type=Path)
+        trained.add_argument("--work", type=Path, required=True, help="folder of the trainings")
+        trained.add_argument("--images", type=int, default=10_000, help="the paper: 50,000")
+        trained.add_argument("--epochs", type=int, default=40, help="the paper: 350")
+        trained.add_argument("--seeds", type=int, default=1, help="number of seeds, from 100")
+    options = vars(parser.parse_args())
+    figure = options.pop("figure")
+    try:
+        if figure == "figure3":
+            figure3(options["sweeps"], options["rates"])
+        else:
+            {"figure4": figure4, "figure5": figure5}[figure](Request(**options))
+    except LabelauditError as error:
+        sys.exit(f"{parser.prog}: {error}")
+
+
+if __name__ == "__main__":
+    main()
