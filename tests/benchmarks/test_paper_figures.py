@@ -67,8 +67,9 @@ def test_spaces_are_measured_by_other_images(figures):
     assert abs(mixed["silhouette"]) < 0.1
 
 
-def test_pictures_are_drawn(figures, tmp_path):
+def test_pictures_are_drawn(figures, tmp_path, monkeypatch):
     pictures = importlib.import_module("paper_pictures")
+    monkeypatch.setattr(pictures, "DPI", 30)  # for speed
     rng = np.random.default_rng(0)
     classes = np.repeat(np.arange(10), 6)
     given = np.where(np.arange(60) % 3, -1, np.where(np.arange(60) % 2, classes, 9 - classes))
