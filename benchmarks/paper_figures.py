@@ -2,7 +2,8 @@
 
     labelaudit eval MNIST --test test --protocol table1-mnist --curves --rates 0.2,0.3,0.4 --out SWEEP
     python benchmarks/paper_figures.py figure3 SWEEP [SWEEP ...]
-    python benchmarks/paper_figures.py figure4 MNIST --work WORK
+    python benchmarks/paper_figures.py figure4a MNIST --work WORK
+    python benchmarks/paper_figures.py figure4b MNIST --work WORK
     python benchmarks/paper_figures.py figure5 MNIST --work WORK
 
 MNIST is a folder of parquet shards with a test split. Figure 3 is drawn from sweeps of `labelaudit
@@ -17,7 +18,7 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +44,11 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURES = DOCS / "explanation" / "paper-figures.md", DOCS / "img"
 FIRST_SEED = 100  # smaller seeds chose the settings
 POINTS, NEIGHBORS, SHOWN_EPOCHS = 3_000, 10, 5
-TITLES: dict[Approach, str] = {
-    "supervised": "Supervised",
-    "semi-supervised": "Semi-supervised: ε = 0",
-    "umn": "UMN",
-}
+SPACE_HEADS = (
+    "| space | seeds | nearest neighbors right | silhouette | test error | wrong labels believed |"
+    " right labels believed |",
+    "|---|---|---|---|---|---|---|",
+)
 
 
 @dataclass(frozen=True)
@@ -144,31 +145,63 @@ def curve_table(curves: pd.DataFrame) -> list[str]:
 # --- Figures 4 and 5 ----------------------------------------------------------------------------
 
 
-def figure4(request: Request) -> None:
-    """Draw the test images in z_a with and without ε, and how ε moves over the epochs."""
-    dataset = request.dataset()
-    labels, rows = drawn_test_rows(dataset)
-    spaces, lines = [], space_heads("test error")
-    for approach, name in (("semi-supervised", "Without ε: it is 0"), ("umn", "With ε: UMN")):
-        measured = []
-        for number, seen in enumerate(request.trained(dataset, approach, 0.3)):
-            measured.append(
-                {**measure_space(seen.test_embeddings[rows], labels), **test_error(seen, dataset)}
+@dataclass(frozen=True, eq=False)
+class View:
+    """The images of a picture as a trained network sees them; see `Space`."""
+
+    embeddings: np.ndarray
+    classes: np.ndarray
+    given: np.ndarray
+
+
+def explore(
+    name: str, trained: Iterable[Trained], dataset: Dataset, view: Callable[[Trained], View]
+) -> tuple[Space, str]:
+    """Lay out the space of the first seed, and measure the spaces of all seeds for a row of a table."""
+    measured, space = [], None
+    for seen in trained:
+        images = view(seen)
+        found = measure_space(images.embeddings, images.classes)
+        measured.append({**found, **measure_belief(seen, dataset)})
+        if space is None:
+            note = (
+                f"nearest neighbors right: {found['neighbors']:.1%}; silhouette"
+                f" {found['silhouette']:.2f}"
             )
-            if number == 0:
-                places = map_to_plane(seen.test_embeddings[rows], FIRST_SEED)
-                given = np.full(len(rows), -1)
-                spaces.append(Space(name, note_of(measured[0]), places, labels, given))
-        lines.append(space_line(name, measured))
+            places = map_to_plane(images.embeddings, FIRST_SEED)
+            space = Space(name, note, places, images.classes, images.given)
+    assert space is not None
+    values = [spread(np.array([one[key] for one in measured]), 3) for key in measured[0]]
+    return space, f"| {name} | {len(measured)} | {' | '.join(values)} |"
+
+
+def figure4a(request: Request) -> None:
+    """Draw the test images in z_a with and without ε."""
+    dataset = request.dataset()
+    assert dataset.test_labels is not None
+    total = len(dataset.test_labels)
+    rows = np.sort(np.random.default_rng(FIRST_SEED).permutation(total)[:POINTS])
+    classes = dataset.test_labels[rows]
+
+    def view(seen: Trained) -> View:
+        return View(seen.test_embeddings[rows], classes, np.full(len(rows), -1))
+
+    approaches: dict[Approach, str] = {
+        "semi-supervised": "Without ε (ε = 0)", "umn": "With ε (UMN)"
+    }  # fmt: skip
+    found = [
+        explore(name, request.trained(dataset, approach, 0.3), dataset, view)
+        for approach, name in approaches.items()
+    ]
     title = f"z_a of {len(rows):,} test images (t-SNE)"
-    draw_spaces(spaces, title, request.words(0.3), PICTURES / "paper-figure4a.png")
-    write_numbers("figure 4a", lines)
-    figure4b(request, dataset)
+    path = PICTURES / "paper-figure4a.png"
+    draw_spaces([space for space, _ in found], title, request.words(0.3), path)
+    write_numbers("figure 4a", [*SPACE_HEADS, *(line for _, line in found)])
 
 
-def figure4b(request: Request, dataset: Dataset) -> None:
+def figure4b(request: Request) -> None:
     """Draw the distribution of ε of right and of wrong labels over the epochs."""
-    trained = list(request.trained(dataset, "umn", 0.2))
+    trained = list(request.trained(request.dataset(), "umn", 0.2))
     wrong = np.concatenate([seen.corruption.wrong for seen in trained])
     epochs = trained[0].history.epochs
     auroc = np.array([[roc_auc_score(seen.corruption.wrong, seen.history.read(epoch)["epsilon"])
@@ -181,8 +214,8 @@ def figure4b(request: Request, dataset: Dataset) -> None:
     note = f"{request.words(0.2)}, {seeds}"
     draw_epsilon(shown, wrong, auroc.mean(axis=0), note, PICTURES / "paper-figure4b.png")
     lines = [
-        "| epoch | AUROC of ε, mean (range) | median ε of right labels | of wrong labels |"
-        " right labels with ε > 0.01 | wrong labels |",
+        "| epoch | AUROC of ε | median ε, right labels | median ε, wrong labels |"
+        " ε > 0.01, right labels | ε > 0.01, wrong labels |",
         "|---|---|---|---|---|---|",
     ]
     for epoch, epsilon in shown.items():
@@ -199,44 +232,27 @@ def figure4b(request: Request, dataset: Dataset) -> None:
 def figure5(request: Request) -> None:
     """Draw training images in the spaces of three approaches."""
     dataset = request.dataset()
-    spaces = []
-    lines = space_heads("test error", "wrong labels believed", "right labels believed")
-    for approach, name in TITLES.items():
-        measured = []
-        for number, seen in enumerate(request.trained(dataset, approach, 0.5)):
-            rows = drawn_training_rows(seen)
-            labels, given = dataset.clean_labels[rows], seen.corruption.noisy_labels[rows]
-            measured.append(
-                {
-                    **measure_space(seen.train_embeddings[rows], labels),
-                    **test_error(seen, dataset),
-                    **measure_belief(seen),
-                }
-            )
-            if number == 0:
-                places = map_to_plane(seen.train_embeddings[rows], FIRST_SEED)
-                spaces.append(Space(name, note_of(measured[0]), places, labels, given))
-        lines.append(space_line(name, measured))
+
+    def view(seen: Trained) -> View:
+        unlabeled = np.flatnonzero(seen.corruption.noisy_labels < 0)
+        others = np.random.default_rng(FIRST_SEED).permutation(unlabeled)
+        labeled = seen.corruption.labeled
+        rows = np.concatenate([labeled, others[: POINTS - len(labeled)]])
+        labels = dataset.clean_labels[rows], seen.corruption.noisy_labels[rows]
+        return View(seen.train_embeddings[rows], *labels)
+
+    approaches: dict[Approach, str] = {
+        "supervised": "Supervised", "semi-supervised": "Semi-supervised (ε = 0)", "umn": "UMN"
+    }  # fmt: skip
+    found = [
+        explore(name, request.trained(dataset, approach, 0.5), dataset, view)
+        for approach, name in approaches.items()
+    ]
     title = f"Learned spaces of {POINTS:,} training images (t-SNE)"
     note = f"{request.words(0.5)} (supervised: {SUPERVISED_EPOCHS} epochs of the labeled images)"
-    draw_spaces(spaces, title, note, PICTURES / "paper-figure5.png")
-    write_numbers("figure 5", lines)
-
-
-def drawn_test_rows(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes of some test images, the same for every training, and their rows."""
-    assert dataset.test_labels is not None
-    total = len(dataset.test_labels)
-    rows = np.sort(np.random.default_rng(FIRST_SEED).permutation(total)[:POINTS])
-    return dataset.test_labels[rows], rows
-
-
-def drawn_training_rows(seen: Trained) -> np.ndarray:
-    """Return the rows of the labeled training images, and of some others."""
-    unlabeled = np.flatnonzero(seen.corruption.noisy_labels < 0)
-    others = np.random.default_rng(FIRST_SEED).permutation(unlabeled)
-    labeled = seen.corruption.labeled
-    return np.sort(np.concatenate([labeled, others[: POINTS - len(labeled)]]))
+    path = PICTURES / "paper-figure5.png"
+    draw_spaces([space for space, _ in found], title, note, path)
+    write_numbers("figure 5", [*SPACE_HEADS, *(line for _, line in found)])
 
 
 def measure_space(embeddings: np.ndarray, classes: np.ndarray) -> dict[str, float]:
@@ -257,44 +273,18 @@ def measure_space(embeddings: np.ndarray, classes: np.ndarray) -> dict[str, floa
     }
 
 
-def test_error(seen: Trained, dataset: Dataset) -> dict[str, float]:
-    """Return the share of the test images that are predicted wrongly."""
-    return {"test error": float((seen.test_probs.argmax(axis=1) != dataset.test_labels).mean())}
-
-
-def measure_belief(seen: Trained) -> dict[str, float]:
-    """Return the shares of the wrong and of the right given labels that the network predicts."""
+def measure_belief(seen: Trained, dataset: Dataset) -> dict[str, float]:
+    """Return the test error, and the shares of wrong and of right labels that the network predicts."""
     rows, wrong = seen.corruption.labeled, seen.corruption.wrong
     believed = seen.train_probs[rows].argmax(axis=1) == seen.corruption.noisy_labels[rows]
     return {
+        "test error": float((seen.test_probs.argmax(axis=1) != dataset.test_labels).mean()),
         "wrong labels believed": float(believed[wrong].mean()),
         "right labels believed": float(believed[~wrong].mean()),
     }
 
 
 # --- numbers ------------------------------------------------------------------------------------
-
-NAMES = {"neighbors": "10 nearest agree on the right class", "silhouette": "silhouette"}
-
-
-def note_of(measured: dict[str, float]) -> str:
-    """Return the line above a panel."""
-    return (
-        f"nearest neighbors right: {measured['neighbors']:.1%}; silhouette"
-        f" {measured['silhouette']:.2f}"
-    )
-
-
-def space_heads(*others: str) -> list[str]:
-    """Return the head of a table of spaces."""
-    names = [*NAMES.values(), *others]
-    return [f"| space | seeds | {' | '.join(names)} |", "|---" * (2 + len(names)) + "|"]
-
-
-def space_line(name: str, measured: Sequence[dict[str, float]]) -> str:
-    """Return a row of a table of spaces: means over the seeds, and ranges."""
-    values = [spread(np.array([one[key] for one in measured]), 3) for key in measured[0]]
-    return f"| {name} | {len(measured)} | {' | '.join(values)} |"
 
 
 def spread(values: np.ndarray, digits: int) -> str:
@@ -321,6 +311,9 @@ def short(argument: str) -> str:
     return Path(argument).name if "/" in argument else argument
 
 
+TRAINED = {"figure4a": figure4a, "figure4b": figure4b, "figure5": figure5}
+
+
 def main() -> None:
     """Draw one of the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -328,8 +321,8 @@ def main() -> None:
     third = commands.add_parser("figure3", help="test error over epochs")
     third.add_argument("sweeps", type=Path, nargs="+", help="folders that labelaudit eval wrote")
     third.add_argument("--rates", type=float, nargs="+", default=[0.2, 0.3, 0.4])
-    for name, words in (("figure4", "z_a, and ε over epochs"), ("figure5", "learned spaces")):
-        trained = commands.add_parser(name, help=words)
+    for name, draw in TRAINED.items():
+        trained = commands.add_parser(name, help=(draw.__doc__ or "").rstrip("."))
         trained.add_argument("mnist", type=Path)
         trained.add_argument("--work", type=Path, required=True, help="folder of the trainings")
         trained.add_argument("--images", type=int, default=10_000, help="the paper: 50,000")
@@ -341,7 +334,7 @@ def main() -> None:
         if figure == "figure3":
             figure3(options["sweeps"], options["rates"])
         else:
-            {"figure4": figure4, "figure5": figure5}[figure](Request(**options))
+            TRAINED[figure](Request(**options))
     except LabelauditError as error:
         sys.exit(f"{parser.prog}: {error}")
 
