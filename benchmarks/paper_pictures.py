@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
 from sklearn.manifold import TSNE
 
@@ -26,7 +26,7 @@ DIGIT_COLORS = (
     "#009E73", "#7A4A2B", "#D6C400", "#5A5F66", "#6A3D9A",
 )  # fmt: skip
 HALO = [withStroke(linewidth=3, foreground="white")]
-BINS, SMALLEST_EPSILON = 24, 1e-6  # of a histogram of ε; smaller ones lie in its first bin
+EPSILON_EDGES = np.geomspace(1e-6, 1, 25)  # of the histograms; smaller ε lie in the first bin
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +129,13 @@ def _middle(places: np.ndarray) -> np.ndarray:
     return np.asarray(places[np.linalg.norm(places - median, axis=1).argmin()])
 
 
+def epsilon_shares(epsilon: np.ndarray) -> np.ndarray:
+    """Return the share of ``(L,)`` ε in each bin of `EPSILON_EDGES`; the shares add up to 1."""
+    # float32's 1e-6 lies below the first edge.
+    values = np.clip(epsilon.astype(np.float64), EPSILON_EDGES[0], EPSILON_EDGES[-1])
+    return np.asarray(np.histogram(values, EPSILON_EDGES)[0] / len(values))
+
+
 def draw_epsilon(
     epsilon: Mapping[int, np.ndarray],
     wrong: np.ndarray,
@@ -154,17 +161,15 @@ def draw_epsilon(
     title = "Label uncertainty ε of right and of wrong labels over the epochs"
     figure = _figure((10.4, 6.0), title, note)
     grid = figure.add_gridspec(2, len(epsilon), height_ratios=(1.25, 1))
-    edges = np.geomspace(SMALLEST_EPSILON, 1, BINS + 1)
     first: Axes | None = None
     for column, (epoch, values) in enumerate(epsilon.items()):
         axis = figure.add_subplot(grid[0, column], sharex=first, sharey=first)
         first = first or axis
         style_axes(axis)
         for mask, color, name in ((~wrong, CALM, "right labels"), (wrong, ALARM, "wrong labels")):
-            counts, _ = np.histogram(np.clip(values[mask], SMALLEST_EPSILON, 1), edges)
-            share = counts / mask.sum()
-            axis.stairs(share, edges, color=color, linewidth=1.8, label=name)
-            axis.stairs(share, edges, color=color, alpha=0.25, fill=True)
+            share = epsilon_shares(values[mask])
+            axis.stairs(share, EPSILON_EDGES, color=color, linewidth=1.8, label=name)
+            axis.stairs(share, EPSILON_EDGES, color=color, alpha=0.25, fill=True)
         axis.set_xscale("log")
         axis.set_title(f"epoch {epoch}", fontsize=11, color=INK)
         axis.set_xticks([1e-6, 1e-4, 1e-2, 1], ["≤ 10⁻⁶", "10⁻⁴", "0.01", "1"])
@@ -181,11 +186,12 @@ def draw_epsilon(
     below.plot(np.arange(1, len(auroc) + 1), auroc, color=INK, linewidth=1.8)
     below.axhline(0.5, color=MUTED, linestyle="--", linewidth=1.2)
     below.annotate(
-        "by chance", (len(auroc), 0.5), xytext=(0, 4), textcoords="offset points", ha="right",
+        "by chance", (len(auroc), 0.5), xytext=(0, -14), textcoords="offset points", ha="right",
         fontsize=9.5, color=MUTED,
     )  # fmt: skip
     below.plot(list(epsilon), auroc[np.array(list(epsilon)) - 1], "o", color=INK, markersize=5)
     below.set(xlabel="epoch", ylabel="AUROC of ε", ylim=(0, 1.02), xlim=(0, len(auroc) + 1))
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     _save(figure, path)
 
 

@@ -84,6 +84,15 @@ def test_pictures_are_drawn(figures, tmp_path, monkeypatch):
         assert len(np.unique(image.reshape(-1, 3), axis=0)) > 10
 
 
+def test_every_epsilon_is_in_a_bin(figures):
+    pictures = importlib.import_module("paper_pictures")
+    epsilon = np.array([0, 1e-9, 1e-6, 0.6, 1], dtype=np.float32)
+    shares = pictures.epsilon_shares(epsilon)
+    assert shares.sum() == pytest.approx(1)
+    assert shares[0] == pytest.approx(0.6)
+    assert shares[-1] == pytest.approx(0.4)
+
+
 def test_numbers_go_into_their_block_of_the_page(figures, tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     text = "a\n<!-- figure 5 -->\nold\n<!-- end of figure 5 -->\nb\n"
