@@ -71,7 +71,7 @@ def draw_spaces(spaces: Sequence[Space], title: str, note: str, path: Path) -> N
     Images with a given label are larger and have the color of this label: circles where it is right,
     crosses where it is wrong. `title` names the picture and `note` says what was trained.
     """
-    figure = _figure((10.4, 10.4 / len(spaces) + 1.5), title, note)
+    figure = _figure((10.4, 10.4 / len(spaces) + 1.2), title, note)
     axes = figure.subplots(1, len(spaces), squeeze=False)[0]
     labeled = any((space.given >= 0).any() for space in spaces)
     for axis, space in zip(axes, spaces, strict=True):
@@ -83,11 +83,13 @@ def draw_spaces(spaces: Sequence[Space], title: str, note: str, path: Path) -> N
     ]
     words = "dots: images, in the color of their right class, which the digit names too"
     if labeled:
-        words = "colors: classes, which the digits name too; dots: images without a label"
+        words = (
+            "color of a dot: the right class of an unlabeled image; of a circle or cross: the label"
+        )
         entries += [
             Line2D([], [], marker="o", linestyle="", color=INK, markerfacecolor="white",
                    label="right label"),
-            Line2D([], [], marker="X", linestyle="", color=INK, label="wrong label, in its color"),
+            Line2D([], [], marker="X", linestyle="", color=INK, label="wrong label"),
         ]  # fmt: skip
     figure.legend(
         handles=entries, loc="outside lower center", ncols=len(entries), frameon=False,
