@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from paper_pictures import Space, draw_epsilon, draw_spaces, map_to_plane
+from paper_pictures import EPSILON_EDGES, Space, draw_epsilon, draw_spaces, map_to_plane
 from paper_trainings import SUPERVISED_EPOCHS, Approach, Trained, Training, train
 from provenance import commit
 from sklearn.metrics import roc_auc_score, silhouette_score
@@ -207,26 +207,39 @@ def figure4b(request: Request) -> None:
     auroc = np.array([[roc_auc_score(seen.corruption.wrong, seen.history.read(epoch)["epsilon"])
                        for epoch in epochs] for seen in trained])  # fmt: skip
     shown = {
-        epoch: np.concatenate([seen.history.read(epoch)["epsilon"] for seen in trained])
+        epoch: {
+            name: np.concatenate([seen.history.read(epoch)[name] for seen in trained])
+            for name in ("epsilon", "guider_prob")
+        }
         for epoch in spread_epochs(epochs, SHOWN_EPOCHS)
     }
     seeds = "1 seed" if len(trained) == 1 else f"{len(trained)} seeds"
     note = f"{request.words(0.2)}, {seeds}"
-    draw_epsilon(shown, wrong, auroc.mean(axis=0), note, PICTURES / "paper-figure4b.png")
+    epsilon = {epoch: values["epsilon"] for epoch, values in shown.items()}
+    draw_epsilon(epsilon, wrong, auroc.mean(axis=0), note, PICTURES / "paper-figure4b.png")
     lines = [
         "| epoch | AUROC of ε | median ε, right labels | median ε, wrong labels |"
-        " ε > 0.01, right labels | ε > 0.01, wrong labels |",
-        "|---|---|---|---|---|---|",
+        " ε > 0, right labels | ε > 0, wrong labels | ε ≤ 10⁻⁶, wrong labels |"
+        " of these, the guider believes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for epoch, epsilon in shown.items():
-        column = auroc[:, epochs.index(epoch)]
-        values = [np.median(epsilon[~wrong]), np.median(epsilon[wrong])]
-        shares = [(epsilon[~wrong] > 0.01).mean(), (epsilon[wrong] > 0.01).mean()]
+    for epoch, values in shown.items():
         lines.append(
-            f"| {epoch} | {spread(column, 2)} | {values[0]:.1g} | {values[1]:.1g} |"
-            f" {shares[0]:.0%} | {shares[1]:.0%} |"
+            f"| {epoch} | {spread(auroc[:, epochs.index(epoch)], 2)}"
+            f" | {' | '.join(epsilon_words(**values, wrong=wrong))} |"
         )
     write_numbers("figure 4b", lines)
+
+
+def epsilon_words(epsilon: np.ndarray, guider_prob: np.ndarray, wrong: np.ndarray) -> list[str]:
+    """Describe ε of right and of wrong labels after an epoch, ``(L,)`` each, for a row of a table."""
+    still = wrong & (epsilon <= EPSILON_EDGES[0])
+    return [
+        *(f"{np.median(epsilon[mask]):.1g}" for mask in (~wrong, wrong)),
+        *(f"{(epsilon[mask] > 0).mean():.0%}" for mask in (~wrong, wrong)),
+        f"{still.sum()} of {wrong.sum()}",
+        f"{(still & (guider_prob > 0.5)).sum()}",
+    ]
 
 
 def figure5(request: Request) -> None:

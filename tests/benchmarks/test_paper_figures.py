@@ -93,6 +93,14 @@ def test_every_epsilon_is_in_a_bin(figures):
     assert shares[-1] == pytest.approx(0.4)
 
 
+def test_small_epsilons_of_wrong_labels_are_told_apart(figures):
+    epsilon = np.array([0.4, 0.0, 0.0, 1e-7, 0.2], dtype=np.float32)
+    guider_prob = np.array([0.5, 1.0, 0.99, 0.01, 0.2], dtype=np.float32)
+    wrong = np.array([False, False, True, True, True])
+    words = figures.epsilon_words(epsilon, guider_prob, wrong)
+    assert words == ["0.2", "1e-07", "50%", "67%", "2 of 3", "1"]
+
+
 def test_numbers_go_into_their_block_of_the_page(figures, tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     text = "a\n<!-- figure 5 -->\nold\n<!-- end of figure 5 -->\nb\n"
