@@ -89,8 +89,9 @@ def figure3(folders: Sequence[Path], rates: Sequence[float]) -> None:
     curves = curves[np.isclose(curves["rate"].to_numpy()[:, None], rates).any(axis=1)]
     if curves.empty:
         raise SourceError(f"the sweeps hold no curves at the rates {rates}; run them with --curves")
-    title = "Test error over epochs, MNIST, 100 labels: a rising line is overfitting"
-    plot_curves(curves, PICTURES / "paper-figure3.png", title)
+    sizes = [f"{int(size):,}" for size in sorted(curves["images"].dropna().unique())]
+    note = f"MNIST: {' or '.join(sizes) or 'all'} training images, 100 labels"
+    plot_curves(curves, PICTURES / "paper-figure3.png", note)
     write_numbers("figure 3", curve_table(curves))
 
 
