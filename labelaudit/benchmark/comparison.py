@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from scipy import stats
@@ -153,16 +153,29 @@ def plot_by_rate(summary: pd.DataFrame, path: Path, measure: str = "f1", note: s
 def plot_curves(curves: pd.DataFrame, path: Path, note: str = "") -> None:
     """Plot test error by epoch, with one line per method and one panel per rate (Figure 3).
 
-    `note` is written above the panels.
+    Lines are means over the seeds, and bands reach from the lowest to the highest seed. The axis of the
+    epochs is logarithmic if the methods are trained for different numbers of epochs. `note` is written
+    above the panels.
     """
     cells = list(curves.groupby(["noise", "rate"], sort=False, dropna=False))
-    figure, axes = _panels(len(cells), width=4.6, height=4.0)
+    figure, axes = _panels(len(cells), width=4.6 if len(cells) < 3 else 3.1, height=4.0)
     methods = list(dict.fromkeys(curves["method"]))
+    lengths = curves.groupby("method")["epoch"].max()
     for axis, ((noise, rate), cell) in zip(axes, cells, strict=True):
         for number, method in enumerate(methods):
-            mine = cell[cell["method"] == method].groupby("epoch")["test_error"].mean()
-            axis.plot(mine.index, mine.to_numpy(), label=method, **_line(number))
+            mine = cell[cell["method"] == method].groupby("epoch")["test_error"]
+            style, seeds = _line(number), curves[curves["method"] == method]["seed"].nunique()
+            label = f"{method}\n{lengths[method]} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
+            axis.plot(mine.mean().index, mine.mean().to_numpy(), label=label, **style)
+            if seeds > 1:
+                axis.fill_between(
+                    mine.min().index, mine.min(), mine.max(), color=style["color"], alpha=0.15,
+                    linewidth=0,
+                )  # fmt: skip
         axis.set(title=f"{noise} {rate:.0%}" if rate == rate else noise, xlabel="epoch")
+        if lengths.min() < lengths.max():
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes[0].set_ylabel("test error (mean over seeds)")
     _set_title(figure, "Test error over epochs: a rising line is overfitting", note)
     _save(figure, axes, path)

@@ -83,8 +83,9 @@ def test_plots_are_drawn(tmp_path):
     )
     curves = pd.DataFrame(
         [
-            {"noise": "pair", "rate": rate, "seed": 0, "method": m, "epoch": e, "test_error": 1 / e}
-            for rate in (0.2, 0.3) for m in ("umn", "aum") for e in range(1, 6)
+            {"noise": "pair", "rate": rate, "seed": s, "method": m, "epoch": e, "test_error": 1 / e}
+            for rate in (0.2, 0.3) for m, epochs in (("umn", 6), ("aum", 9)) for s in (0, 1)
+            for e in range(1, epochs)
         ]
     )  # fmt: skip
     plot_curves(curves, tmp_path / "deep" / "curves.png")
