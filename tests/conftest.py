@@ -1,4 +1,5 @@
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -49,6 +50,17 @@ def _quick_maps() -> Iterator[None]:
 def lines() -> Lines:
     """A reporter that keeps what it is told."""
     return Lines()
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Let this process, and those that it starts, be interrupted.
+
+    A process that was started in the background ignores Ctrl-C.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

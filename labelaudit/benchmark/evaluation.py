@@ -86,7 +86,7 @@ def evaluate(
     download: bool = False,
     jobs: int = 1,
     curves: bool = False,
-    experiment: Protocol | None = None,
+    experiment: str | None = None,
     reporter: Reporter | None = None,
 ) -> EvalResult:
     """Corrupt known labels, run every method on them, and compare the results.
@@ -130,7 +130,8 @@ def evaluate(
     curves
         Measure the test error after every epoch.
     experiment
-        The experiment of the paper that this is a part of. The reports say where it differs.
+        Name of the paper's experiment that this is a part of; see `run_protocol`. The reports say
+        where it differs.
     reporter
         Shows progress and warnings.
 
@@ -161,6 +162,7 @@ def evaluate(
         raise OptionError(f"{data.name} holds features, and flip mirrors images; leave it out")
     for one in noises:
         corrupt(data, one, num_labeled, seeds[0])
+    protocol = None if experiment is None else _protocol(experiment)
     settings = {
         "dataset": data.name,
         "limit": limit,
@@ -174,10 +176,10 @@ def evaluate(
     try:
         failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
     except KeyboardInterrupt:
-        write_reports(sweep, summarize(sweep.results), data, experiment)
+        write_reports(sweep, summarize(sweep.results), data, protocol)
         raise
     summary = summarize(sweep.results)
-    write_reports(sweep, summary, data, experiment)
+    write_reports(sweep, summary, data, protocol)
     failed = [(str(cell), reason) for cell, reason in failures]
     return EvalResult(sweep.results, summary, failed, sweep.folder)
 
@@ -228,9 +230,7 @@ def run_protocol(
     OptionError, OutputError, SourceError
         As in `evaluate`.
     """
-    if name not in PROTOCOLS:
-        raise OptionError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[name]
+    protocol = _protocol(name)
     out = Path(settings.pop("out", None) or f"labelaudit-eval-{name}")
     several = len(protocol.num_labeled) > 1
     numbers = protocol.num_labeled if num_labeled is None else (num_labeled,)
@@ -252,7 +252,7 @@ def run_protocol(
                 batch_size=batch_size,
                 out=folder,
                 curves=curves or protocol.curves,
-                experiment=protocol,
+                experiment=name,
                 reporter=reporter,
                 **{name: value for name, value in settings.items() if name != "limit"},
             )
@@ -264,6 +264,12 @@ def run_protocol(
     table = protocol_table(results, protocol, changed)
     _write_table(out, table)
     return EvalResult(results, summarize(results), failures, out), table
+
+
+def _protocol(name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise OptionError(f"unknown protocol {name!r}: choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 def _write_table(out: Path, lines: list[str]) -> None:

@@ -57,7 +57,7 @@ class StopAfter(Reporter):
 
     def describe(self, text):
         if self.text in text:
-            signal.raise_signal(signal.SIGINT)
+            raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -127,6 +127,7 @@ def test_a_long_cell_shows_its_progress(terminal):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_all_jobs_at_once(tmp_path):
     out = tmp_path / "sweep"
     command = f"{sys.executable} -m labelaudit eval digits --method umn --rate 0.1,0.2,0.3,0.4"

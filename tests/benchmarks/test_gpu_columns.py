@@ -165,6 +165,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_command_is_stopped_as_by_ctrl_c_when_time_is_up(gpu_columns, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_columns, "WATCH", 0.02)
     settings = settings_of(gpu_columns, tmp_path)
@@ -186,6 +187,7 @@ def test_a_command_is_stopped_as_by_ctrl_c_when_time_is_up(gpu_columns, tmp_path
     assert gpu_columns.run(command, log, time.monotonic() + 60, board) == 7
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_script_stops_its_command_too(gpu_columns, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_columns, "WATCH", 0.02)
     settings = settings_of(gpu_columns, tmp_path)
