@@ -199,8 +199,9 @@ def report() -> str:
         " linear probe in five folds, at two regularizations, with the best of cleanlab's filters,"
         f" which the truth chooses. The vote is that of the {NEIGHBORS} nearest other samples by"
         " cosine similarity. Seconds are those of"
-        " the audit, without the extraction of features. Numbers are mean ± standard deviation over"
-        " seeds, from 101 on.",
+        " the audit, without the extraction of features. Rows of different commits were timed on"
+        " different days, on a machine that was not idle: compare times in [recipe.md](recipe.md)."
+        " Numbers are mean ± standard deviation over seeds, from 101 on.",
         "",
         f"Where another system's F1 is higher: {'; '.join(behind) or 'nowhere'}.",
         "",
