@@ -99,7 +99,7 @@ def test_a_step_learns_from_the_easy_samples_alone():
             torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_half_of_a_batch_is_left_out_in_the_burn_in_and_little_after_it(monkeypatch):
+def test_a_share_of_a_batch_is_left_out_in_the_burn_in_and_another_after_it(monkeypatch):
     shares: list[float] = []
 
     def listen(weights, share):
@@ -107,7 +107,7 @@ def test_half_of_a_batch_is_left_out_in_the_burn_in_and_little_after_it(monkeypa
         return leave_out(weights, share)
 
     monkeypatch.setattr(mentornet, "leave_out", listen)
-    method = make_method(total_steps=10)
+    method = make_method(total_steps=10, early_dropout=0.5)
     for _ in range(4):
         method.step(make_batch())
     assert shares == [0.5, 0.5, 0.05, 0.05]
