@@ -29,6 +29,7 @@ from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.unfinished import CellReporter, UnfinishedCell
 from labelaudit.errors import LabelauditError, OutputError
 from labelaudit.files import atomic_write, remove_partial_files
+from labelaudit.methods.task import CHECKPOINT
 from labelaudit.progress import Bar, Reporter
 from labelaudit.reporting.tables import read_csv, write_csv, write_parquet
 from labelaudit.typed_json import to_plain
@@ -159,8 +160,8 @@ def run_sweep(
         write_corruption(sweep.folder / "corruptions", dataset, cell)
     for cell in waiting:
         epoch = UnfinishedCell.open(sweep.state(cell)).epoch
-        if epoch:
-            reporter.say(f"{cell}: continues, {epoch} epochs were trained before.")
+        if (sweep.state(cell) / CHECKPOINT).exists():
+            reporter.say(f"{cell}: continues from its checkpoint; it had reached epoch {epoch}.")
     failures: list[tuple[Cell, str]] = []
     with reporter.bar("evaluating", total=len(waiting)) as bar:
         for cell, result in _outcomes(waiting, dataset, _How(sweep, curves, reporter, bar), jobs):

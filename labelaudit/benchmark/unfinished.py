@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from labelaudit.errors import OutputError
 from labelaudit.files import atomic_write
 from labelaudit.progress import Bar, Reporter, Rest
 
@@ -40,13 +41,21 @@ class UnfinishedCell:
 
     @classmethod
     def open(cls, folder: Path | None) -> UnfinishedCell:
-        """Read the progress of a cell that was stopped; without one, begin."""
+        """Read the progress of a cell that was stopped; without one, begin.
+
+        Raises OutputError if it cannot be read.
+        """
         path = None if folder is None else folder / PROGRESS
         if path is None or not path.exists():
             return cls(folder)
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        errors = {int(epoch): error for epoch, error in saved["test_error"].items()}
-        return cls(folder, saved["epoch"], saved["seconds"], errors)
+        try:
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            errors = {int(epoch): float(error) for epoch, error in saved["test_error"].items()}
+            return cls(folder, int(saved["epoch"]), float(saved["seconds"]), errors)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise OutputError(
+                f"{path} is damaged; delete {folder} to train this cell from its beginning"
+            ) from error
 
     def __post_init__(self) -> None:
         self._before, self._started = self.seconds, time.monotonic()

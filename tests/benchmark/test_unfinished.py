@@ -16,6 +16,7 @@ from labelaudit.benchmark.noise import Noise
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.benchmark.unfinished import CellReporter, UnfinishedCell
+from labelaudit.errors import OutputError
 from labelaudit.methods import task as task_module
 from labelaudit.progress import ConsoleReporter, Reporter
 from labelaudit.training import loop
@@ -75,7 +76,7 @@ def test_a_stopped_cell_continues_and_ends_like_an_uninterrupted_one(method, dig
     assert json.loads((state / "progress.json").read_text())["epoch"] == 2
     again = StopAfter(99)
     assert run_sweep(sweep, [cell], digits, curves=True, reporter=again) == []
-    assert f"{cell}: continues, 2 epochs were trained before." in again.said
+    assert f"{cell}: continues from its checkpoint; it had reached epoch 2." in again.said
     assert not state.exists()
     assert sweep.curves["epoch"].tolist() == [1, 2, 3, 4]
     assert sweep.curves["test_error"].tolist() == list(whole.curve.values())
@@ -103,6 +104,15 @@ def test_the_time_of_earlier_processes_counts(tmp_path):
     assert found.seconds_so_far() >= 100.0
     found.remove()
     assert UnfinishedCell.open(tmp_path / "state").seconds_so_far() < 100.0
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"epoch": 1, "seconds": 2, "test_error": [3]}'])
+def test_a_damaged_progress_is_named(text, tmp_path):
+    (tmp_path / "progress.json").write_text(text)
+    with pytest.raises(
+        OutputError, match=r"progress.json is damaged; delete .* to train this cell"
+    ):
+        UnfinishedCell.open(tmp_path)
 
 
 def test_the_state_is_of_the_last_epoch(digits, tmp_path):
