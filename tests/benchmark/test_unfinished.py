@@ -61,9 +61,13 @@ class StopAfter(Reporter):
             raise KeyboardInterrupt
 
 
+RESUMABLE = [name for name, one in METHODS.items() if one.resumable and "resnet" not in name]
+QUICKLY = ("umn", "mean-teacher", "mentornet-learned")  # the ones with the most state of their own
+
+
 @pytest.mark.parametrize(
     "method",
-    [name for name, system in METHODS.items() if system.resumable and "resnet" not in name],
+    [pytest.param(name, marks=[] if name in QUICKLY else pytest.mark.slow) for name in RESUMABLE],
 )
 def test_a_stopped_cell_continues_and_ends_like_an_uninterrupted_one(method, digits, tmp_path):
     cell = Cell(method, Noise("symmetric", 0.2), 3, 60, epochs=4, device="cpu")
