@@ -42,7 +42,7 @@ from provenance import commit
 from labelaudit.benchmark.comparison import plot_curves
 from labelaudit.benchmark.paper_table import protocol_table, protocol_title
 from labelaudit.benchmark.protocols import PROTOCOLS
-from labelaudit.benchmark.sweep import COLUMNS as RESULT_COLUMNS
+from labelaudit.benchmark.sweep import results_in
 from labelaudit.files import atomic_write
 from labelaudit.reporting.tables import read_csv
 
@@ -150,16 +150,15 @@ class Settings:
 
     def is_done(self, part: Part, rate: float) -> bool:
         """Return whether all cells of a part at a rate are finished."""
-        rows = results_in(self.folder / part.folder(self.tiny))
+        rows = results_below(self.folder / part.folder(self.tiny))
         rows = rows[np.isclose(rows["rate"].astype(float), rate) & (rows["seed"] == self.seed)]
         wanted = 1 if self.tiny else len(PROTOCOLS[self.column].num_labeled)
         return all((rows["method"] == method).sum() == wanted for method in part.methods)
 
 
-def results_in(folder: Path) -> pd.DataFrame:
+def results_below(folder: Path) -> pd.DataFrame:
     """Return the finished rows of all sweeps in a folder."""
-    found = [read_csv(path) for path in sorted(folder.rglob("results.csv"))]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=[*RESULT_COLUMNS])
+    return results_in(path.parent for path in sorted(folder.rglob("results.csv")))
 
 
 @dataclass
@@ -172,7 +171,7 @@ class Board:
 
     def update(self) -> None:
         """Print the rows that are new, and write the table anew if there are any."""
-        results = results_in(self.settings.folder)
+        results = results_below(self.settings.folder)
         rows = {tuple(row[name] for name in CELL): row for row in results.to_dict("records")}
         new = [key for key in rows if key not in self.shown]
         for row in map(rows.__getitem__, new):

@@ -1,6 +1,6 @@
 """Figures 3, 4 and 5 of the paper on MNIST, as pictures in docs/img.
 
-    labelaudit eval MNIST --test test --protocol table1-mnist --curves --rates 0.2,0.3,0.4 --out SWEEP
+    labelaudit eval MNIST --test test --protocol table1-mnist --curves --rate 0.2,0.3,0.4 --out SWEEP
     python benchmarks/paper_figures.py figure3 SWEEP [SWEEP ...]
     python benchmarks/paper_figures.py figure4a MNIST --work WORK
     python benchmarks/paper_figures.py figure4b MNIST --work WORK

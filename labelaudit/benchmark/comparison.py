@@ -166,12 +166,17 @@ def plot_curves(curves: pd.DataFrame, path: Path, note: str = "") -> None:
             mine = cell[cell["method"] == method].groupby("epoch")["test_error"]
             style, seeds = _line(number), curves[curves["method"] == method]["seed"].nunique()
             label = f"{method}\n{lengths[method]} epochs, {seeds} seed{'s' if seeds > 1 else ''}"
-            axis.plot(mine.mean().index, mine.mean().to_numpy(), label=label, **style)
+            mean = mine.mean()
+            axis.plot(mean.index, mean.to_numpy(), label=label, **style)
             if seeds > 1:
                 axis.fill_between(
-                    mine.min().index, mine.min(), mine.max(), color=style["color"], alpha=0.15,
+                    mean.index,
+                    mine.min(),
+                    mine.max(),
+                    color=style["color"],
+                    alpha=0.15,
                     linewidth=0,
-                )  # fmt: skip
+                )
         axis.set(title=f"{noise} {rate:.0%}" if rate == rate else noise, xlabel="epoch")
         if lengths.min() < lengths.max():
             axis.set_xscale("log")

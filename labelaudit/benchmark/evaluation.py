@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,13 +31,13 @@ from labelaudit.benchmark.datasets import (
 from labelaudit.benchmark.noise import Noise, corrupt
 from labelaudit.benchmark.paper_table import protocol_table, protocol_title
 from labelaudit.benchmark.protocols import PROTOCOLS, Protocol
-from labelaudit.benchmark.sweep import COLUMNS, Sweep, run_sweep
+from labelaudit.benchmark.sweep import Sweep, results_in, run_sweep
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.errors import OptionError
 from labelaudit.files import atomic_write
 from labelaudit.methods.system import InputKind, System
 from labelaudit.progress import Reporter
-from labelaudit.reporting.tables import read_csv, write_csv
+from labelaudit.reporting.tables import write_csv
 from labelaudit.training.device import choose_device
 
 DEFAULT_RATES = (0.2, 0.4)
@@ -258,9 +258,9 @@ def run_protocol(
             )
             failures += part.failures
     except KeyboardInterrupt:
-        _write_table(out, protocol_table(_results_in(folders.values()), protocol, changed))
+        _write_table(out, protocol_table(results_in(folders.values()), protocol, changed))
         raise
-    results = _results_in(folders.values())
+    results = results_in(folders.values())
     table = protocol_table(results, protocol, changed)
     _write_table(out, table)
     return EvalResult(results, summarize(results), failures, out), table
@@ -276,15 +276,6 @@ def _write_table(out: Path, lines: list[str]) -> None:
     if out.exists():  # it does not if a sweep was interrupted before it began
         with atomic_write(out / "protocol.md") as partial:
             partial.write_text("\n".join(lines), encoding="utf-8")
-
-
-def _results_in(folders: Iterable[Path]) -> pd.DataFrame:
-    """Return the finished rows of sweeps."""
-    paths = [folder / "results.csv" for folder in folders]
-    found = [read_csv(path) for path in paths if path.exists()]
-    if not found:
-        return pd.DataFrame(columns=list(COLUMNS))
-    return pd.concat(found, ignore_index=True)
 
 
 def open_dataset(

@@ -132,6 +132,15 @@ class Sweep:
         return self.folder / "unfinished" / f"{cell.stem}-{cell.method}"
 
 
+def results_in(folders: Iterable[Path]) -> pd.DataFrame:
+    """Return the finished rows of sweeps, with `COLUMNS` if there are none."""
+    paths = [folder / "results.csv" for folder in folders]
+    found = [read_csv(path) for path in paths if path.exists()]
+    if not found:
+        return pd.DataFrame(columns=list(COLUMNS))
+    return pd.concat(found, ignore_index=True)
+
+
 def _append(frame: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     return rows if frame.empty else pd.concat([frame, rows], ignore_index=True)
 
