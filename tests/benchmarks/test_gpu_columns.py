@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,16 +21,12 @@ from labelaudit.benchmark.systems import METHODS
 from labelaudit.cli import app
 from labelaudit.errors import OptionError
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def gpu_columns():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        import gpu_columns
+    import gpu_columns
 
-        yield gpu_columns
+    return gpu_columns
 
 
 def settings_of(gpu_columns, tmp_path, column="table1-cifar10", rates=(0.2, 0.4), tiny=False):

@@ -3,7 +3,6 @@
 import io
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +13,13 @@ from PIL import Image
 
 # Nothing can be learned from random images.
 pytestmark = pytest.mark.filterwarnings("ignore::labelaudit.errors.UntrustedResultWarning")
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture(scope="module")
 def gpu_probe():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(BENCHMARKS))
-        import gpu_probe
+    import gpu_probe
 
-        yield gpu_probe
+    return gpu_probe
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,10 @@ from PIL import Image
 
 from labelaudit.errors import SourceError
 
-ROOT = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="module")
 def figures():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "benchmarks"))
-        yield importlib.import_module("paper_figures")
+    return importlib.import_module("paper_figures")
 
 
 def write_sweep(folder: Path, epochs: int, seeds: tuple[int, ...], method: str = "umn") -> Path:

@@ -1,18 +1,14 @@
 """The comparison of UMN's rivals with supervised training."""
 
 import importlib
-from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def rivals(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(BENCHMARKS)
+def rivals() -> ModuleType:
     return importlib.import_module("rivals")
 
 

@@ -2,18 +2,14 @@
 
 import importlib
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture
-def step_parts(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(BENCHMARKS)
+def step_parts():
     return importlib.import_module("step_parts")
 
 
