@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from labelaudit.benchmark.cell_reporter import CellReporter
 from labelaudit.benchmark.cells import Cell, CellResult, run_cell, write_corruption
 from labelaudit.benchmark.datasets import Dataset
-from labelaudit.benchmark.unfinished import CellReporter, UnfinishedCell
+from labelaudit.benchmark.unfinished import UnfinishedCell
 from labelaudit.errors import LabelauditError, OutputError
 from labelaudit.files import atomic_write, remove_partial_files
 from labelaudit.methods.task import CHECKPOINT

@@ -9,13 +9,14 @@ import time
 import pytest
 from rich.console import Console
 
+from labelaudit.benchmark.cell_reporter import CellReporter
 from labelaudit.benchmark.cells import Cell, run_cell
 from labelaudit.benchmark.datasets import load_dataset
 from labelaudit.benchmark.evaluation import limited
 from labelaudit.benchmark.noise import Noise
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.benchmark.systems import METHODS
-from labelaudit.benchmark.unfinished import CellReporter, UnfinishedCell
+from labelaudit.benchmark.unfinished import UnfinishedCell
 from labelaudit.errors import OutputError
 from labelaudit.methods import task as task_module
 from labelaudit.progress import ConsoleReporter, Reporter
