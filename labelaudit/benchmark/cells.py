@@ -169,6 +169,7 @@ def run_cell(
         "num_wrong": int(corruption.wrong.sum()),
         "num_trusted": result.num_trusted,
         **_calibration(result, corruption.wrong),
+        "trustworthy": result.trustworthy,
         "epochs": result.epochs,
         "encoder": choice.name,
     }

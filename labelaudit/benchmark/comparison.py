@@ -44,14 +44,20 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     -------
     pd.DataFrame
         One row per cell and method, in the order of `results`. The columns are `CELL`, ``method``,
-        ``seeds``, and ``NAME``, ``NAME_std``, ``NAME_low``, ``NAME_high`` for each of `MEASURES`.
-        The interval is Student's t for the mean. With one seed, deviation and interval are NaN.
+        ``seeds``, ``not_trusted``, and ``NAME``, ``NAME_std``, ``NAME_low``, ``NAME_high`` for each
+        of `MEASURES`. ``not_trusted`` counts the seeds whose result the method itself does not
+        trust. The interval is Student's t for the mean. With one seed, deviation and interval are
+        NaN.
     """
     rows = []
     keys = [*CELL, "method"]
     for key, group in results.groupby(keys, sort=False, dropna=False):
         row: dict[str, Any] = dict(zip(keys, key, strict=True))
         row["seeds"] = len(group)
+        # A sweep from before it was recorded lacks the column.
+        row["not_trusted"] = (
+            int(group["trustworthy"].eq(False).sum()) if "trustworthy" in group else 0
+        )
         for name in MEASURES:
             values = group[name].astype(float).dropna().to_numpy()
             row[name] = values.mean() if len(values) else np.nan
@@ -82,6 +88,15 @@ def format_mean(row: pd.Series, name: str) -> str:
     return text
 
 
+def distrust_notes(summary: pd.DataFrame) -> list[str]:
+    """Return a sentence for each row of `summarize` whose method does not trust its own results."""
+    return [
+        f"{row['method']} does not trust its own result on {row['not_trusted']} of {row['seeds']}"
+        f" seed{'s' if row['seeds'] > 1 else ''}: {cell_title(row)}."
+        for _, row in summary[summary["not_trusted"] > 0].iterrows()
+    ]
+
+
 def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Table]:
     """Make one table per cell for the terminal, sorted by F1. Variants are only in results.md."""
     tables = []
@@ -100,6 +115,9 @@ def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Ta
             table.add_column(TITLES[name], justify="right", width=max(7, widest))
         for _, row in mine.sort_values("f1", ascending=False, kind="stable").iterrows():
             table.add_row(row["method"], *(format_mean(row, name) for name in measures))
+        if notes := distrust_notes(mine):
+            table.caption, table.caption_justify = "\n".join(notes), "left"
+            table.caption_style = "bold red"
         tables.append(table)
     return tables
 
@@ -120,6 +138,7 @@ def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequenc
             values = " | ".join(format_mean(row, name) for name in shown)
             lines.append(f"| {row['method']} | {values} | {interval} |")
         lines.append("")
+        lines += [f"**{note}**\n" for note in distrust_notes(cell)]
     with atomic_write(path) as partial:
         partial.write_text("\n".join(lines), encoding="utf-8")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from labelaudit.benchmark.comparison import TITLES, format_mean, summarize
+from labelaudit.benchmark.comparison import TITLES, distrust_notes, format_mean, summarize
 from labelaudit.benchmark.protocols import Protocol
 
 NOT_RUN = "–"
@@ -121,7 +121,8 @@ def protocol_table(
             paper = protocol.paper[method]
             theirs = [f"{paper[v]:.3f}" if v in paper else NOT_RUN for v in values]
             lines.append("| | paper | " + " | ".join(theirs) + " |")
-    return [*lines, ""]
+    doubts = distrust_notes(summarize(results)) if len(results) else []
+    return [*lines, "", *(f"**{note}**\n" for note in doubts)]
 
 
 def _ours(epochs: int, seeds: pd.Series, protocol: Protocol) -> str:

@@ -39,7 +39,7 @@ COLUMNS = (
     "dataset", "noise", "rate", "seed", "method", "precision", "recall", "f1", "f1_at_true_count",
     "auroc", "average_precision", "test_error", "seconds", "device", "num_labeled", "num_wrong",
     "num_trusted", "epochs", "encoder", "expected_wrong", "expected_low", "expected_high",
-    "calibration_error", "num_samples",
+    "calibration_error", "num_samples", "trustworthy",
 )  # fmt: skip
 KEY = ["noise", "rate", "seed", "method"]
 
@@ -193,7 +193,8 @@ def _format_row(row: dict[str, Any]) -> str:
         for name, key in (("F1", "f1"), ("AUROC", "auroc"), ("test error", "test_error"))
         if row[key] is not None
     ]
-    return ", ".join([*parts, f"{row['seconds']:.0f} s"])
+    doubt = ["it does not trust this result itself"] if row["trustworthy"] is False else []
+    return ", ".join([*parts, *doubt, f"{row['seconds']:.0f} s"])
 
 
 def _write_failures(path: Path, failures: list[tuple[Cell, str]]) -> None:

@@ -45,7 +45,7 @@ class UncertaintyMining(System):
         files = RunFiles()
         if task.state is not None:
             files = RunFiles(task.state / "epsilon", task.state / CHECKPOINT)
-        # As `fit` does, but without a warning: the metrics show whether the result can be trusted.
+        # As `fit` does, but without a warning: the reports mark results that are not trusted.
         plan = auditor.prepare(source_of(task), task.reporter)
         auditor.fit_plan(plan, files, task.reporter, on_epoch=watch)
         if auditor.status_ == "interrupted":
@@ -53,15 +53,16 @@ class UncertaintyMining(System):
         rank = np.empty(len(task.noisy_labels))
         rank[auditor.ranking_] = np.arange(len(auditor.ranking_), 0, -1)
         rows = task.labeled
-        scores = auditor.audited_.assessment.scores
+        assessment = auditor.audited_.assessment
         return AuditResult(
             suspect_score=rank[rows],  # the score itself has ties, because it rounds to 1
             flagged=auditor.is_label_issue_[rows],
             epochs=auditor.n_iter_,
             test_probs=predict_test(auditor.method_, task),
             variants={"epsilon > 0": auditor.epsilon_[rows] > 0},  # the paper's rule, section 4.3
-            wrong_prob=auditor.suspect_score_[rows] if scores.is_probability else None,
+            wrong_prob=auditor.suspect_score_[rows] if assessment.scores.is_probability else None,
             wrong_interval=auditor.expected_wrong_interval_,
+            trustworthy=assessment.trust.trustworthy,
         )
 
 

@@ -156,6 +156,8 @@ class AuditResult:
         ``(L,)`` in [0, 1], the probability that each label is wrong. None if the system has none.
     wrong_interval
         90% interval for the number of wrong labels. None if the system has none.
+    trustworthy
+        Whether the system itself trusts its result. None if it does not judge that.
     """
 
     suspect_score: np.ndarray
@@ -166,6 +168,7 @@ class AuditResult:
     num_trusted: int = 0
     wrong_prob: np.ndarray | None = None
     wrong_interval: tuple[float, float] | None = None
+    trustworthy: bool | None = None
 
 
 def train_on(

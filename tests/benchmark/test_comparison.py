@@ -5,6 +5,7 @@ from PIL import Image
 
 from labelaudit.benchmark.comparison import (
     comparison_tables,
+    distrust_notes,
     plot_by_rate,
     plot_curves,
     plot_precision_recall_of,
@@ -12,6 +13,7 @@ from labelaudit.benchmark.comparison import (
     write_markdown,
 )
 from labelaudit.benchmark.sweep import COLUMNS
+from labelaudit.reporting.tables import read_csv, write_csv
 
 
 def results(methods=("umn", "aum", "umn: epsilon > 0"), rates=(0.1, 0.2), seeds=(0, 1, 2)):
@@ -75,6 +77,23 @@ def test_markdown_has_every_method_and_the_interval(tmp_path):
     assert "test error" not in text  # nothing was measured
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in rows}) == 1
+
+
+def test_results_that_a_method_does_not_trust_are_marked_wherever_they_are_read(tmp_path):
+    frame = results(("umn", "aum"), rates=(0.2, 0.4))
+    frame["trustworthy"] = None  # aum does not judge its results
+    umn = frame["method"] == "umn"
+    frame.loc[umn, "trustworthy"] = ~(frame[umn]["rate"].eq(0.4) & frame[umn]["seed"].gt(0))
+    told = "umn does not trust its own result on 2 of 3 seeds: toy, symmetric 40%, 1,000 labeled."
+    write_csv(frame, tmp_path / "results.csv")
+    for rows in (frame, read_csv(tmp_path / "results.csv")):
+        summary = summarize(rows)
+        assert distrust_notes(summary) == [told]
+        assert [table.caption for table in comparison_tables(summary, ("f1",))] == [None, told]
+        write_markdown(tmp_path / "r.md", summary, "Title", [])
+        assert f"**{told}**" in (tmp_path / "r.md").read_text(encoding="utf-8")
+    before = frame.drop(columns="trustworthy")  # of a sweep that did not record it
+    assert distrust_notes(summarize(before)) == []
 
 
 def test_plots_are_drawn(tmp_path):

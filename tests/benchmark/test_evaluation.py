@@ -48,6 +48,9 @@ def test_methods_side_by_side_on_the_same_corruption(result):
         assert cell["num_wrong"].iloc[0] == pytest.approx(rate * 300, abs=5)
     assert (own["auroc"] > 0.6).all()
     assert own["test_error"].between(0, 1).all()
+    umn = own["method"] == "umn"
+    assert own[umn]["trustworthy"].notna().all()
+    assert own[~umn]["trustworthy"].isna().all()  # supervised training does not judge itself
 
 
 def test_what_lies_in_the_folder(result):

@@ -35,6 +35,14 @@ def test_ours_is_set_beside_the_papers():
     assert "Data: mnist. Device: cpu." in lines
 
 
+def test_results_that_umn_does_not_trust_are_named_under_the_table():
+    trusted = results(rates=(0.1, 0.2), trustworthy=True)
+    *_, last = lines_of(trusted)
+    assert last == ""
+    *_, last = lines_of(trusted, results(rates=(0.3,), trustworthy=False))
+    assert "umn does not trust its own result on 5 of 5 seeds: mnist, symmetric 30%" in last
+
+
 def test_a_shortened_run_says_so_in_its_title_and_in_its_lines():
     lines = lines_of(results(rates=(0.1, 0.2), seeds=(0, 1), epochs=20))
     assert lines[0] == (

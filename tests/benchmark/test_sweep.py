@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from labelaudit.benchmark.noise import Noise, corrupt, keep_labels
 from labelaudit.benchmark.sweep import Sweep, run_sweep
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult
+from labelaudit.progress import Reporter
 from labelaudit.reporting.tables import read_csv
 
 RNG = np.random.default_rng(0)
@@ -119,6 +121,20 @@ def test_a_cell_is_scored_against_the_truth():
     assert variant["precision"] == pytest.approx(15 / 60)
     assert result.scores["is_wrong"].sum() == 15
     assert result.scores["sample_id"][0] == "img/0.png"
+
+
+@pytest.mark.parametrize("trust", [True, False, None])
+def test_whether_a_system_trusts_its_result_is_kept(trust, monkeypatch, tmp_path):
+    audit, heard = Oracle.audit, []
+    monkeypatch.setattr(
+        Oracle, "audit", lambda self, task: replace(audit(self, task), trustworthy=trust)
+    )
+    reporter = Reporter()
+    monkeypatch.setattr(reporter, "say", heard.append)
+    sweep = Sweep(tmp_path / "sweep", {})
+    run_sweep(sweep, [cell()], make_dataset(), reporter=reporter)
+    assert sweep.results["trustworthy"].tolist() == [trust] * 2
+    assert ("does not trust this result" in " ".join(heard)) == (trust is False)
 
 
 def test_a_sweep_keeps_finished_cells_and_reports_broken_ones(tmp_path):
