@@ -89,11 +89,15 @@ def format_mean(row: pd.Series, name: str) -> str:
 
 
 def distrust_notes(summary: pd.DataFrame) -> list[str]:
-    """Return a sentence for each row of `summarize` whose method does not trust its own results."""
+    """Return a sentence for each row of `summarize` whose method does not trust its own results.
+
+    Variants share the result of their method, and are left out.
+    """
     return [
         f"{row['method']} does not trust its own result on {row['not_trusted']} of {row['seeds']}"
         f" seed{'s' if row['seeds'] > 1 else ''}: {cell_title(row)}."
         for _, row in summary[summary["not_trusted"] > 0].iterrows()
+        if ": " not in row["method"]
     ]
 
 
