@@ -19,6 +19,7 @@ from labelaudit import LabelAuditor
 from labelaudit.audit.fitting import RunFiles
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.noise import Corruption, Noise, corrupt
+from labelaudit.benchmark.systems import source_of
 from labelaudit.files import atomic_write
 from labelaudit.methods.mislabeled_vae import MislabeledVAE
 from labelaudit.methods.supervised import CrossEntropy, SupervisedConfig, train_classifier
@@ -26,7 +27,6 @@ from labelaudit.methods.task import Task
 from labelaudit.methods.umn import UMN
 from labelaudit.methods.umn_config import UMNConfig
 from labelaudit.progress import Reporter
-from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.training.batches import TrainingImages
 from labelaudit.training.device import choose_device
 from labelaudit.training.loop import predict_all
@@ -128,8 +128,19 @@ def train(training: Training, dataset: Dataset, work: Path, reporter: Reporter) 
     corruption = corrupt(dataset, Noise("symmetric", training.rate), NUM_LABELED, training.seed)
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        fit = _train_supervised if training.approach == "supervised" else _train_umn
-        method = fit(training, dataset, corruption, folder, reporter)
+        supervised = training.approach == "supervised"
+        task = Task(
+            inputs=dataset.inputs,
+            noisy_labels=corruption.noisy_labels,
+            num_classes=len(dataset.class_names),
+            encoder="mlp",
+            device=choose_device("auto"),
+            seed=training.seed,
+            epochs=SUPERVISED_EPOCHS if supervised else training.epochs,
+            batch_size=BATCH_SIZE,
+            reporter=reporter,
+        )
+        method = _train_supervised(task) if supervised else _train_umn(training, task, folder)
         arrays = {}
         assert dataset.test_inputs is not None
         for name, inputs in (("train", dataset.inputs), ("test", dataset.test_inputs)):
@@ -143,45 +154,22 @@ def train(training: Training, dataset: Dataset, work: Path, reporter: Reporter) 
         )
 
 
-def _train_umn(
-    training: Training,
-    dataset: Dataset,
-    corruption: Corruption,
-    folder: Path,
-    reporter: Reporter,
-) -> Method:
+def _train_umn(training: Training, task: Task, folder: Path) -> Method:
     """Fit a `LabelAuditor`, which trains UMN or, without ε, its stand-in."""
-    images = np.moveaxis(dataset.inputs, 1, 3)  # (N, C, H, W) to (N, H, W, C)
-    source = source_from_arrays(
-        images, corruption.noisy_labels, class_names=list(dataset.class_names)
-    )
     auditor = LabelAuditor(
         epochs=training.epochs, batch_size=BATCH_SIZE, seed=training.seed, verbose=False
     )
-    plan = auditor.prepare(source, reporter)
+    plan = auditor.prepare(source_of(task), task.reporter)
     if training.approach == "semi-supervised":
         plan = replace(plan, build=without_epsilon)
     files = RunFiles(history=folder / "history", checkpoint=folder / "checkpoint.pt")
-    auditor.fit_plan(plan, files, reporter)
+    auditor.fit_plan(plan, files, task.reporter)
     if auditor.status_ == "interrupted":
         raise KeyboardInterrupt  # the checkpoint is kept
     return auditor.method_
 
 
-def _train_supervised(
-    training: Training, dataset: Dataset, corruption: Corruption, _: Path, reporter: Reporter
-) -> Method:
+def _train_supervised(task: Task) -> Method:
     """Train encoder and classifier on the labeled images alone, as the system "supervised" does."""
-    task = Task(
-        inputs=dataset.inputs,
-        noisy_labels=corruption.noisy_labels,
-        num_classes=len(dataset.class_names),
-        encoder="mlp",
-        device=choose_device("auto"),
-        seed=training.seed,
-        epochs=SUPERVISED_EPOCHS,
-        batch_size=BATCH_SIZE,
-        reporter=reporter,
-    ).only_labeled()
-    config = SupervisedConfig()
+    task, config = task.only_labeled(), SupervisedConfig()
     return train_classifier(task, config, lambda _: CrossEntropy(task, config))[0]
