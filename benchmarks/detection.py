@@ -265,8 +265,9 @@ def report(out: Path, command: str) -> str:
         " each with its own defaults. Confident learning uses five folds and the best of cleanlab's"
         " filters, which the truth chooses. AUM uses its own threshold samples. Numbers are mean ±"
         " standard deviation over seeds. Times are in [speed.md](speed.md)."
-        " [detection_paired.md](detection_paired.md) compares the label model with the rule before it"
-        " on two seeds.",
+        " UMN's rows are of an earlier rule. [detection_paired.md](detection_paired.md) compares it"
+        " with the label model on two seeds, and [pixels.md](pixels.md) shows what the classifier of"
+        " the pixels changes.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),

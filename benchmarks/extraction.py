@@ -5,11 +5,11 @@
     python benchmarks/extraction.py --work FOLDER --lite0 lite0.pth --quality CIFAR10.parquet
     python benchmarks/extraction.py --work FOLDER --lite0 lite0.pth --runtimes
 
-The first measures images per second, from encoded images to features, and beside them in the same run
+The second command measures images per second, from encoded images to features, and beside them in the same run
 the network alone on random tensors: with the same threads, batch and precision. `--before` names a
 checkout of another commit (`git worktree add`), which is measured alternately. CPU milliseconds of each
-part are those of one thread. The second measures what precision and reduced decoding cost: the accuracy
-of neighbors and of a linear probe on images of CIFAR-10 as camera JPEGs. The third measures the network
+part are those of one thread. The third measures what precision and reduced decoding cost: the accuracy
+of neighbors and of a linear probe on images of CIFAR-10 as camera JPEGs. The fourth measures the network
 in ONNX Runtime and OpenVINO, which must be installed.
 
 Finished rows are kept in benchmarks/results/extraction.csv, and benchmarks/extraction.md is written
@@ -221,7 +221,12 @@ def measure_speed(
 
 def report(done: pd.DataFrame) -> str:
     """Return the results as Markdown."""
-    lines = ["# Extraction of features", "", *__doc__.split("\n\n")[2].splitlines(), ""]
+    lines = [
+        "# Extraction of features",
+        "",
+        *"\n\n".join(__doc__.split("\n\n")[1:3]).splitlines(),
+        "",
+    ]
     speed = done[done["section"] == "speed"]
     lines += [SPEED_HEADER, "|" + "---|" * (SPEED_HEADER.count("|") - 1)]
     numbers = ("before_rate", "now_rate", "bare_rate", "share", "before_cpu_ms", "now_cpu_ms")

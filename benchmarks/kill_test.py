@@ -394,8 +394,9 @@ def page(
     lines = [
         "# Killed at random moments",
         "",
-        f"`python benchmarks/kill_test.py`, commit {commit()}, {hardware()}. The files are compared"
-        " byte by byte with those of a run that nothing interrupted, without the times in them.",
+        f"`python benchmarks/kill_test.py --work FOLDER --write`, commit {commit()}, {hardware()}. The"
+        " files are compared byte by byte with those of a run that nothing interrupted, without the"
+        " times in them.",
         "",
         "| killed while | trials | identical, and no file left over |",
         "|---|---|---|",

@@ -332,7 +332,8 @@ def report(command: str) -> str:
         f"`{command}`; {hardware()}. Commits: {commits(table, names)}.",
         "",
         "Confident learning is cleanlab's. Its best filter is chosen by the truth, which users do not"
-        " have. Systems that only rank labels have no F1 at a threshold of their own.",
+        " have. Systems that only rank labels have no F1 at a threshold of their own. The method on"
+        " features has changed since: [recipe.md](recipe.md) has a later audit of the same features.",
     ]
     texts = {
         "predictions": (

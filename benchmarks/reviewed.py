@@ -125,7 +125,9 @@ def report() -> None:
     lines = [
         "# What verified labels change",
         "",
-        "Written by `python benchmarks/reviewed.py`, which describes the method. Rows of several seeds",
+        "Written by `python benchmarks/reviewed.py people` and `python benchmarks/reviewed.py"
+        " predictions --pred-probs FOLDER`,",
+        "which describes the method. Rows of several seeds",
         "are means. “Alone” stands for verified labels whose first labels are not known. If all",
         "suspects were reviewed, F1 before is 0, because all labels flagged at first are verified.",
         "",

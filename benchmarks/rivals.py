@@ -146,7 +146,8 @@ def report(rows: pd.DataFrame) -> str:
         "",
         f"Beside {BASELINE} (a setting is a data set, a number of labels and a rate; only seeds that"
         " both have are compared; a gain is the difference of the means, above 0 where the method is"
-        " better):",
+        ' better; "as good" counts the settings whose gain is at least 0, and brackets hold the least'
+        " and the greatest gain of a setting):",
         "",
         "| method | test error as good | gain | F1 as good | gain | AUROC as good | gain |",
         "|---|---|---|---|---|---|---|",

@@ -332,7 +332,8 @@ def report() -> str:
     for (section, revision, where), rows in done.groupby(
         ["section", "commit", "hardware"], sort=False
     ):
-        lines += [f"## {section}", "", f"Commit {revision}; {where}.", ""]
+        title = f"{section}, at {revision}" if section in COMPARED else section
+        lines += [f"## {title}", "", f"Commit {revision}; {where}.", ""]
         lines += ["| what | figure |", "|---|---|"]
         lines += [f"| {row.what} | {row.figure:.3g} {row.unit} |" for row in rows.itertuples()]
         lines.append("")

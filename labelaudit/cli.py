@@ -12,6 +12,7 @@ from rich.table import Table
 
 from labelaudit.cli_review import add_review_commands
 from labelaudit.errors import OptionError
+from labelaudit.networks.encoders import ENCODER_NAMES
 from labelaudit.progress import plain
 from labelaudit.scan_summary import show_scan
 from labelaudit.terminal import check_exist, for_people, loading, reporter, takes_scan_options
@@ -200,7 +201,7 @@ def demo(
 
 
 @app.command(name="eval")
-@takes_scan_options("encoder", "epochs", "batch_size", "flip", "device")
+@takes_scan_options("epochs", "batch_size", "flip", "device")
 def evaluate(
     dataset: Annotated[
         str | None,
@@ -304,6 +305,14 @@ def evaluate(
     curves: Annotated[
         bool, typer.Option("--curves", help="Record the test error after each epoch.")
     ] = False,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help=f"Network that every method trains on the images: auto,"
+            f" {', '.join(ENCODER_NAMES[:-1])} or {ENCODER_NAMES[-1]}. For a pretrained network and"
+            " for texts, write features with `labelaudit embed` and give them with --features."
+        ),
+    ] = "auto",
     **options: Any,
 ) -> None:
     """Make labels wrong on purpose and compare how well each method finds them."""
@@ -349,6 +358,7 @@ def evaluate(
                 rates=shares,
                 num_labeled=num_labeled,
                 curves=curves,
+                encoder=encoder,
                 dataset=data,
                 out=out,
                 data_dir=data_dir,
@@ -387,6 +397,7 @@ def evaluate(
             out=out,
             jobs=jobs,
             curves=curves,
+            encoder=encoder,
             reporter=progress,
             **options,
         )

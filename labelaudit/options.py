@@ -203,9 +203,9 @@ class AuditOptions:
         False,
         "Try torch.compile on the training step and keep it if it is faster. It suits long runs,"
         " above all on a GPU.",
-        details="Compiling takes about a minute. A compiled step draws other random numbers, so the"
-        " same seed may give another result. If compiling fails, a warning says so and training goes"
-        " on without. It works in one process only.",
+        details="Compiling takes about a minute. On a GPU a compiled step draws other random numbers,"
+        " so the same seed may give another result. If compiling fails, a warning says so and training"
+        " goes on without. It works in one process only.",
     )
     score: str = option(
         "auto",

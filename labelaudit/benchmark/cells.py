@@ -19,7 +19,7 @@ from labelaudit.benchmark.unfinished import UnfinishedCell
 from labelaudit.errors import OptionError
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult, Task
-from labelaudit.networks.encoders import EncoderChoice, choose_encoder
+from labelaudit.networks.encoders import ENCODER_NAMES, EncoderChoice, choose_encoder
 from labelaudit.progress import Reporter
 from labelaudit.reporting.tables import write_csv
 from labelaudit.suspects.metrics import (
@@ -194,6 +194,12 @@ def choose_reading(dataset: Dataset, encoder: str, device_type: str) -> EncoderC
     """
     channels, height, width = dataset.inputs.shape[1:]
     if dataset.kind == "pixels":
+        if encoder not in ("auto", *ENCODER_NAMES):
+            raise OptionError(
+                f"eval trains every method on the images, and encoder {encoder!r} is none of auto,"
+                f" {', '.join(ENCODER_NAMES)}; for a pretrained network, write features with"
+                " `labelaudit embed` and give them as `features`"
+            )
         shape = (channels, height, width)
         return choose_encoder(encoder, shape, len(dataset.inputs), device_type)
     if encoder not in ("auto", "features"):

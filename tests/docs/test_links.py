@@ -88,7 +88,7 @@ def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     missing = []
     for page in PAGES:
-        if page.startswith("docs/"):
+        if page.startswith(("docs/", "benchmarks/")):
             name = page.removeprefix("docs/").split(".")[0]
             whole_folder = f": {name.rpartition('/')[0]}/*"
             if name not in navigation and whole_folder not in navigation:
