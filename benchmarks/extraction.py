@@ -5,12 +5,12 @@
     python benchmarks/extraction.py --work FOLDER --lite0 lite0.pth --quality CIFAR10.parquet
     python benchmarks/extraction.py --work FOLDER --lite0 lite0.pth --runtimes
 
-The second command measures images per second, from encoded images to features, and beside them in the same run
-the network alone on random tensors: with the same threads, batch and precision. `--before` names a
-checkout of another commit (`git worktree add`), which is measured alternately. CPU milliseconds of each
-part are those of one thread. The third measures what precision and reduced decoding cost: the accuracy
-of neighbors and of a linear probe on images of CIFAR-10 as camera JPEGs. The fourth measures the network
-in ONNX Runtime and OpenVINO, which must be installed.
+The second command measures images per second, from encoded images to features, and beside them in the
+same run the network alone on random tensors: with the same threads, batch and precision. `--before`
+names a checkout of another commit (`git worktree add`), which is measured alternately. CPU milliseconds
+of each part are those of one thread. The third measures what precision and reduced decoding cost: the
+accuracy of neighbors and of a linear probe on images of CIFAR-10 as camera JPEGs. The fourth measures
+the network in ONNX Runtime and OpenVINO, which must be installed.
 
 Finished rows are kept in benchmarks/results/extraction.csv, and benchmarks/extraction.md is written
 from them; --again measures them again. Run it on an idle machine.

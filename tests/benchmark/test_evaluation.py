@@ -164,7 +164,7 @@ def test_unknown_names_are_refused_before_anything_runs(tmp_path):
         limited(load_dataset("digits"), 10**6)
     with pytest.raises(OptionError, match="column"):
         evaluate("digits", noise=["column:worker"], out=tmp_path / "s", **QUICK)
-    with pytest.raises(OptionError, match="'timm:vit'.*labelaudit embed"):
+    with pytest.raises(OptionError, match=r"'timm:vit'.*labelaudit embed"):
         evaluate("digits", encoder="timm:vit", out=tmp_path / "s", **QUICK)
     assert list(tmp_path.iterdir()) == []
 
