@@ -35,7 +35,7 @@ from labelaudit.methods.task import (
 from labelaudit.networks.classifier import PlainClassifier
 from labelaudit.networks.encoders import CONV13_SMALLEST, EncoderName
 from labelaudit.training.batches import BatchPlan, memory_format
-from labelaudit.training.device import autocast
+from labelaudit.training.device import autocast, load_adam
 from labelaudit.training.method import Batch, Method, Predictions
 
 MIN_PROB = 1e-12
@@ -142,7 +142,7 @@ class CrossEntropy(Method):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See `Method.load_state_dict`."""
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_adam(self.optimizer, state["optimizer"])
 
 
 class SampleMeans(CrossEntropy):

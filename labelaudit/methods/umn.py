@@ -42,7 +42,7 @@ from labelaudit.networks.umn import NetworkConfig, Recognizer, UMNNetwork
 from labelaudit.training import distributed
 from labelaudit.training.batches import memory_format
 from labelaudit.training.compiled import CompiledLoss
-from labelaudit.training.device import autocast
+from labelaudit.training.device import autocast, load_adam
 from labelaudit.training.guider import make_guider, noisy_eval
 from labelaudit.training.method import Batch, Predictions
 
@@ -327,9 +327,4 @@ class UMN:
         """See `Method.load_state_dict`."""
         self.network.load_state_dict(state["network"])
         self.guider.load_state_dict(state["guider"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        for weight, moments in self.optimizer.state.items():
-            for name in ("exp_avg", "exp_avg_sq"):
-                # Adam reads weights and moments in the order of memory, which may have been another
-                # one on the device where they were saved.
-                moments[name] = torch.empty_like(weight).copy_(moments[name])
+        load_adam(self.optimizer, state["optimizer"])

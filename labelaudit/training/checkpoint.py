@@ -39,6 +39,9 @@ class Checkpoint:
         Number of batches per epoch; None for that of the plan.
     slowed_in
         The epoch that diverged, after which the learning rate was lowered; None if none did.
+    losses
+        What `labelaudit.training.divergence.LossWatch` knows of the epochs before; None if an earlier
+        version of labelaudit wrote the checkpoint.
     """
 
     epoch: int
@@ -47,6 +50,7 @@ class Checkpoint:
     records: Mapping[int, str] | None = field(default_factory=dict)
     steps: int | None = None
     slowed_in: int | None = None
+    losses: tuple[float, float] | None = None
 
 
 class DamagedError(OutputError):
@@ -65,26 +69,34 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, before: Path | None = No
             path.replace(before)
 
 
-def load_checkpoint(path: Path, device: torch.device) -> Checkpoint:
-    """Read a checkpoint.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint to the CPU.
 
     Raises
     ------
     DamagedError
         If its bytes have changed since it was written.
     OutputError
-        If it cannot be read.
+        If it cannot be read, for example for lack of memory.
     """
     try:
         intact = is_intact(path)
         if intact is False:
             raise DamagedError(f"{path} is damaged: its checksum does not fit")
-        saved = torch.load(path, map_location=device, weights_only=True)
+        saved = torch.load(path, map_location="cpu", weights_only=True)
         found = Checkpoint(**{"records": None} | saved)
     except OutputError:
         raise
+    except (OSError, MemoryError) as error:
+        reason = f"{error}" or "the memory is full"
+        raise OutputError(f"{path} cannot be read now: {reason}. It is kept") from error
     except Exception as error:
         # Of a file that is not a checkpoint, torch's reader raises nearly any exception.
+        if intact:
+            raise OutputError(
+                f"{path} was written by another version of labelaudit or of torch; delete it, or start"
+                " again with `force=True`"
+            ) from error
         raise DamagedError(f"{path} cannot be read as a checkpoint") from error
     if found.records is not None and intact is None:
         raise DamagedError(f"{path} is damaged")
@@ -113,10 +125,11 @@ class Checkpoints:
         """Write a checkpoint, and keep the one before. Raises OutputError if that is not possible."""
         save_checkpoint(self.path, checkpoint, self.before)
 
-    def load(self, device: torch.device, reporter: Reporter) -> Checkpoint | None:
+    def load(self, reporter: Reporter) -> Checkpoint | None:
         """Return the newest checkpoint that is intact, or None. Damage is reported.
 
-        Damaged checkpoints are deleted, because the next one would be kept beside them.
+        Damaged checkpoints are deleted, because the next one would be kept beside them. Raises
+        OutputError if an intact one cannot be read.
         """
         damage: list[str] = []
         found = None
@@ -124,7 +137,7 @@ class Checkpoints:
             if not path.exists():
                 continue
             try:
-                found = load_checkpoint(path, device)
+                found = load_checkpoint(path)
             except DamagedError as error:
                 damage.append(str(error))
                 path.unlink()

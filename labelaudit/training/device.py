@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +56,18 @@ def seeded(device: torch.device, seed: int, epoch: int) -> Iterator[None]:
         entropy = np.random.SeedSequence([seed, epoch, *process]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(entropy >> np.uint64(1)))
         yield
+
+
+def load_adam(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
+    """Load the state of an optimizer that may have been saved on another kind of device.
+
+    Adam reads weights and moments in the order of memory. That of the moments is therefore made that
+    of the weights here: convolutional weights are laid out in another order on a GPU than on a CPU.
+    """
+    optimizer.load_state_dict(state)
+    for weight, moments in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            moments[name] = torch.empty_like(weight).copy_(moments[name])
 
 
 def wait_for(device: torch.device) -> None:

@@ -13,18 +13,28 @@ class DivergedError(Exception):
 
 
 class LossWatch:
-    """Compares the mean loss of each epoch with those of the epochs before."""
+    """Compares the mean loss of each epoch with those of the epochs before.
 
-    def __init__(self) -> None:
-        self._least = math.inf
-        self._size = 1.0
+    Parameters
+    ----------
+    seen
+        The attribute of this name of the watch that is continued; None for a new training.
+
+    Attributes
+    ----------
+    seen
+        The smallest mean loss so far, and the largest size of one, at least 1.
+    """
+
+    def __init__(self, seen: tuple[float, float] | None = None) -> None:
+        self.seen = seen or (math.inf, 1.0)
 
     def check(self, loss: float) -> str | None:
         """Return what is wrong with the mean loss of an epoch, in words, or None."""
+        least, size = self.seen
         if not math.isfinite(loss):
             return "the loss is not finite"
-        if loss > self._least + EXPLOSION * self._size:
-            return f"the loss rose from {self._least:.3g} to {loss:.3g}"
-        self._least = min(self._least, loss)
-        self._size = max(self._size, abs(loss))
+        if loss > least + EXPLOSION * size:
+            return f"the loss rose from {least:.3g} to {loss:.3g}"
+        self.seen = min(least, loss), max(size, abs(loss))
         return None

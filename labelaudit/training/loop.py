@@ -251,8 +251,8 @@ def fit(
         if training.done == 0 or distributed.size() > 1:
             raise
         status = "interrupted"
-    else:
-        save()
+        training.go_back()  # the results belong to the last epoch that was recorded
+    save()
     seconds = before + time.monotonic() - started
     return FitResult(training.done, seconds, status, training.plan, training.slowed_in)
 
@@ -294,9 +294,7 @@ class _Training:
         saved = None
         with distributed.together():
             if checkpoints is not None:
-                # Through the CPU, because the other processes use other GPUs.
-                where = self.images.device if distributed.size() == 1 else torch.device("cpu")
-                saved = checkpoints.load(where, self.reporter)
+                saved = checkpoints.load(self.reporter)
         saved = distributed.share(saved)
         if saved is not None:
             path = "the checkpoint" if checkpoints is None else checkpoints.path
@@ -310,6 +308,7 @@ class _Training:
             self.done, self.seconds = saved.epoch, saved.seconds
             self.slowed_in = saved.slowed_in
             self._records = None if saved.records is None else dict(saved.records)
+            self._watch = LossWatch(saved.losses)
             while saved.steps is not None and self.plan.steps < saved.steps:
                 self.plan = halve_batches(self.plan)
         self._good = copied(self.method.state_dict())
@@ -317,8 +316,18 @@ class _Training:
     def checkpoint(self) -> Checkpoint:
         """Return the state after the last good epoch."""
         return Checkpoint(
-            self.done, self.seconds, self._good, self._records, self.plan.steps, self.slowed_in
+            self.done,
+            self.seconds,
+            self._good,
+            self._records,
+            self.plan.steps,
+            self.slowed_in,
+            self._watch.seen,
         )
+
+    def go_back(self) -> None:
+        """Take up the state after the last good epoch again."""
+        self.method.load_state_dict(self._good)
 
     def try_epoch(self, progress: TrainingProgress, on_epoch: Callable[[int], str | None]) -> bool:
         """Train and record an epoch. If that fails, go back to the state before it."""
@@ -381,7 +390,7 @@ class _Training:
                 f"{what}, even with a tenth of the learning rate. The ranking uses the {self.done}"
                 " epochs before"
             )
-        self.method.load_state_dict(self._good)
+        self.go_back()
 
     def _halve_batches(self, epoch: int) -> None:
         """Go back to the last good state, with batches of half the size."""
@@ -391,7 +400,7 @@ class _Training:
             f"the memory of the GPU was full in epoch {epoch}. Training continues with batches of"
             f" {self.plan.largest} samples"
         )
-        self.method.load_state_dict(self._good)
+        self.go_back()
 
 
 class _GPUIsFullError(Exception):

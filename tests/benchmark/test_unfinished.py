@@ -123,7 +123,7 @@ def test_a_damaged_progress_is_named(text, tmp_path):
 def test_the_state_is_of_the_last_epoch(digits, tmp_path):
     cell = Cell("supervised", Noise("symmetric", 0.2), 3, epochs=3, device="cpu")
     run_cell(cell, digits, state=tmp_path)
-    assert load_checkpoint(tmp_path / "checkpoint.pt", "cpu").epoch == 3
+    assert load_checkpoint(tmp_path / "checkpoint.pt").epoch == 3
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -209,7 +209,7 @@ def test_a_resumed_training_takes_the_next_step_exactly(tmp_path):
     for _ in range(3):
         method.step(make_batch())
     save_checkpoint(tmp_path / "state.pt", Checkpoint(1, 0.0, method.state_dict()))
-    other.load_state_dict(load_checkpoint(tmp_path / "state.pt", CPU).state)
+    other.load_state_dict(load_checkpoint(tmp_path / "state.pt").state)
     for each in (method, other):
         batch = make_batch(seed=6)  # seeds the noise as well
         each.step(batch)

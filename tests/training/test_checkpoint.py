@@ -43,43 +43,63 @@ def flip(path, position=-3000):
 def test_every_flipped_byte_of_a_checkpoint_is_noticed(tmp_path):
     path = tmp_path / "state.pt"
     state = {"weight": torch.arange(20.0), "steps": 3}
-    save_checkpoint(path, Checkpoint(4, 1.5, state, {1: "ab"}, 7, 2))
+    save_checkpoint(path, Checkpoint(4, 1.5, state, {1: "ab"}, 7, 2, (0.5, 3.0)))
     whole = path.read_bytes()
-    found = load_checkpoint(path, CPU)
+    found = load_checkpoint(path)
     assert (found.epoch, found.seconds, found.steps, found.slowed_in) == (4, 1.5, 7, 2)
+    assert found.losses == (0.5, 3.0)
     assert torch.equal(found.state["weight"], state["weight"])
     for position in range(0, len(whole), 7):
         content = bytearray(whole)
         content[position] ^= 0x10
         path.write_bytes(content)
         with pytest.raises(DamagedError):
-            load_checkpoint(path, CPU)
+            load_checkpoint(path)
     for size in (0, 10, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
         with pytest.raises(DamagedError):
-            load_checkpoint(path, CPU)
+            load_checkpoint(path)
 
 
 def test_the_checkpoint_before_is_used_where_the_last_is_damaged(tmp_path):
     files, reporter = Checkpoints(tmp_path / "state.pt"), Warnings()
     for epoch in (1, 2, 3):
         files.save(Checkpoint(epoch, 0.0, {}))
-    assert files.load(CPU, reporter).epoch == 3
+    assert files.load(reporter).epoch == 3
     assert reporter.texts == []
     flip(files.path, -200)
-    assert files.load(CPU, reporter).epoch == 2
+    assert files.load(reporter).epoch == 2
     assert "goes back to epoch 2" in reporter.texts[-1]
     assert not files.path.exists()
     flip(files.before, -200)
-    assert files.load(CPU, reporter) is None
+    assert files.load(reporter) is None
     assert "begins again" in reporter.texts[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error"), KeyError("x")])
+def test_a_checkpoint_that_cannot_be_read_now_is_kept(error, tmp_path, monkeypatch):
+    files, reporter = Checkpoints(tmp_path / "state.pt"), Warnings()
+    for epoch in (1, 2):
+        files.save(Checkpoint(epoch, 0.0, {}))
+
+    def fail(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "load", fail)
+        with pytest.raises(
+            OutputError, match=r"state\.pt (cannot be read now|was written by another)"
+        ):
+            files.load(reporter)
+    assert reporter.texts == []
+    assert files.load(reporter).epoch == 2
 
 
 def test_a_checkpoint_without_checksums_is_used_with_a_word(tmp_path):
     files, reporter = Checkpoints(tmp_path / "state.pt"), Warnings()
     torch.save({"epoch": 2, "seconds": 1.0, "state": {}}, files.path)  # as version 0.1 wrote it
-    found = files.load(CPU, reporter)
+    found = files.load(reporter)
     assert (found.epoch, found.records) == (2, None)
     assert "no checksums" in reporter.texts[-1]
 

@@ -112,6 +112,20 @@ def test_a_loss_that_explodes_is_noticed_and_a_usual_one_is_not():
     assert "not finite" in watch.check(float("inf"))
 
 
+def test_a_resumed_run_remembers_the_losses_before(tmp_path):
+    files = Checkpoints(tmp_path / "state.pt")
+    run(Descent(), epochs=2, checkpoints=files)
+
+    class Explodes(Descent):
+        def step(self, batch):
+            return {"loss": super().step(batch)["loss"] + 1e9}
+
+    reporter = Warnings()
+    result = run(Explodes(), reporter, checkpoints=files)
+    assert (result.epochs, result.status) == (2, "diverged")
+    assert "diverged in epoch 3: the loss rose from" in reporter.texts[0]
+
+
 def test_a_full_gpu_halves_the_batch_and_says_so():
     method, reporter, recorded = Descent(full=lambda images: len(images) > 3), Warnings(), []
     result = run(method, reporter, on_epoch=recorded.append, epochs=2)

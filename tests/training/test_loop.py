@@ -8,8 +8,8 @@ from labelaudit import OptionError
 from labelaudit.progress import Reporter
 from labelaudit.training import loop
 from labelaudit.training.batches import TrainingImages, plan_batches
-from labelaudit.training.checkpoint import Checkpoints
-from labelaudit.training.device import choose_device, seeded
+from labelaudit.training.checkpoint import Checkpoints, copied
+from labelaudit.training.device import choose_device, load_adam, seeded
 from labelaudit.training.loop import fit, measure_step, predict
 from labelaudit.training.method import Predictions
 
@@ -104,10 +104,17 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path):
                 raise KeyboardInterrupt
             return super().step(batch)
 
+    whole, walk = Walk(), Impatient()
+    run(whole)
     seen: list[int] = []
-    result = run(Impatient(), seen.append)
+    result = run(walk, seen.append, checkpoints=Checkpoints(tmp_path / "cut.pt"))
     assert seen == [1, 2]
     assert (result.epochs, result.status) == (2, "interrupted")
+    assert walk.steps == 8  # the weights are those of the last epoch that was recorded
+    resumed = Walk()
+    assert run(resumed, seen.append, checkpoints=Checkpoints(tmp_path / "cut.pt")).epochs == 4
+    assert seen == [1, 2, 3, 4]  # no finished epoch is trained again
+    assert torch.equal(resumed.position, whole.position)
 
 
 def test_ctrl_c_before_the_first_epoch_ends_is_raised():
@@ -161,6 +168,31 @@ def test_predict_covers_every_row_once_in_order(monkeypatch):
 def test_measure_step_gives_seconds():
     images, plan = data()
     assert 0 < measure_step(Walk(), images, plan, seed=0) < 1
+
+
+def test_moments_of_adam_take_the_order_of_the_weights():
+    def layer(order):
+        torch.manual_seed(0)
+        return torch.nn.Conv2d(3, 4, 3).to(memory_format=order)
+
+    def steps(module, optimizer, count):
+        for seed in range(count):
+            images = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+            optimizer.zero_grad()
+            module(images).square().mean().backward()
+            optimizer.step()
+
+    def adam(module):
+        return torch.optim.Adam(module.parameters(), lr=0.1, fused=True)
+
+    one, other = layer(torch.contiguous_format), layer(torch.channels_last)
+    first, second = adam(one), adam(other)
+    steps(one, first, 3)
+    other.load_state_dict(one.state_dict())
+    load_adam(second, copied(first.state_dict()))
+    steps(one, first, 3)
+    steps(other, second, 3)
+    torch.testing.assert_close(other.weight, one.weight)
 
 
 def test_unknown_devices_are_refused():
