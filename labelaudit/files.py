@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -31,6 +32,8 @@ LEAST_ROOM = 1 << 20  # bytes; a disk with less is full
 # Begin of the messages of torch's writer, which raises a RuntimeError if the disk is full.
 TORCH_WRITER = "inline_container"
 LOCK_SECONDS = 10.0  # how long to wait for another process that writes the same file
+FOLDER_LOCK = ".labelaudit.lock"  # in a folder, if no file can be made beside it
+LONGEST_LOCKED_NAME = 200  # bytes of a folder's name in the name of its lock
 
 
 @contextmanager
@@ -224,6 +227,19 @@ class Lock:
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
         self._held = None
+
+
+def folder_lock(folder: Path) -> Lock:
+    """Return the lock of a folder: a file beside it, so that the folder need not exist yet.
+
+    If no file can be made beside it, as on a mounted volume, the lock is the file `FOLDER_LOCK` in it.
+    """
+    if folder.is_dir() and not os.access(folder.parent, os.W_OK):
+        return Lock(folder / FOLDER_LOCK)
+    name = folder.name
+    if len(os.fsencode(name)) > LONGEST_LOCKED_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return Lock(folder.with_name(f".{name}.lock"))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ CIFAR10_NAMES = (
 
 # The digits come without a test set. This split is fixed, so that no benchmark seed changes it.
 DIGITS_TEST_SIZE, DIGITS_SPLIT_SEED = 297, 0
+DIGEST_ROWS = 1024  # read at a time, because features may be mapped from a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,20 @@ class Dataset:
     def kind(self) -> InputKind:
         """The kind of the inputs."""
         return "pixels" if self.inputs.dtype == np.uint8 else "features"
+
+    def digest(self) -> str:
+        """Return a checksum of samples, labels, classes, ids and test set, without `extra_labels`."""
+        found = hashlib.sha256()
+        for array in (self.inputs, self.clean_labels, self.test_inputs, self.test_labels):
+            if array is None:
+                found.update(b"none")
+                continue
+            found.update(repr((array.dtype.str, array.shape)).encode())
+            for start in range(0, len(array), DIGEST_ROWS):
+                found.update(array[start : start + DIGEST_ROWS].tobytes())
+        names = "\0".join([*self.class_names, *map(str, self.sample_ids)])
+        found.update(names.encode("utf-8", "surrogatepass"))
+        return found.hexdigest()[:16]
 
 
 # --- known by name -----------------------------------------------------------------------------

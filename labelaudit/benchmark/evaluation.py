@@ -31,7 +31,7 @@ from labelaudit.benchmark.datasets import (
 from labelaudit.benchmark.noise import Noise, corrupt
 from labelaudit.benchmark.paper_table import protocol_table, protocol_title
 from labelaudit.benchmark.protocols import PROTOCOLS, Protocol
-from labelaudit.benchmark.sweep import Sweep, results_in, run_sweep
+from labelaudit.benchmark.sweep import DIGEST, Sweep, only_writer, results_in, run_sweep
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.errors import OptionError
 from labelaudit.files import atomic_write
@@ -171,15 +171,18 @@ def evaluate(
         "epochs": epochs,
         "batch_size": batch_size,
         "flip": flip or None,  # None as in sweeps from before there was such a setting
+        DIGEST: data.digest(),
     }
-    sweep = Sweep(Path(out or f"labelaudit-eval-{data.name}"), settings)
-    try:
-        failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
-    except KeyboardInterrupt:
-        write_reports(sweep, summarize(sweep.results), data, protocol)
-        raise
-    summary = summarize(sweep.results)
-    write_reports(sweep, summary, data, protocol)
+    folder = Path(out or f"labelaudit-eval-{data.name}")
+    with only_writer(folder):
+        sweep = Sweep(folder, settings)
+        try:
+            failures = run_sweep(sweep, cells, data, jobs=jobs, curves=curves, reporter=reporter)
+        except KeyboardInterrupt:
+            write_reports(sweep, summarize(sweep.results), data, protocol)
+            raise
+        summary = summarize(sweep.results)
+        write_reports(sweep, summary, data, protocol)
     failed = [(str(cell), reason) for cell, reason in failures]
     return EvalResult(sweep.results, summary, failed, sweep.folder)
 
@@ -428,7 +431,8 @@ def write_reports(
         measure = experiment.measure
         note = protocol_title(sweep.results, experiment, sweep.settings)
     write_csv(summary, folder / "summary.csv")
-    settings = ", ".join(f"{k} {v}" for k, v in sweep.settings.items() if v is not None)
+    given = {k: v for k, v in sweep.settings.items() if v is not None and k != DIGEST}
+    settings = ", ".join(f"{k} {v}" for k, v in given.items())
     write_markdown(
         folder / "results.md",
         summary,

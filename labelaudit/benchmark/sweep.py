@@ -15,6 +15,8 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
@@ -29,7 +31,8 @@ from labelaudit.benchmark.cells import Cell, CellResult, run_cell, write_corrupt
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.unfinished import UnfinishedCell
 from labelaudit.errors import LabelauditError, OutputError
-from labelaudit.files import atomic_write, remove_partial_files
+from labelaudit.files import FOLDER_LOCK, atomic_write, folder_lock, remove_partial_files
+from labelaudit.images.visits import usable_cores
 from labelaudit.methods.task import CHECKPOINT
 from labelaudit.progress import Bar, Reporter
 from labelaudit.reporting.tables import read_csv, write_csv, write_parquet
@@ -42,6 +45,7 @@ COLUMNS = (
     "calibration_error", "num_samples", "trustworthy",
 )  # fmt: skip
 KEY = ["noise", "rate", "seed", "method"]
+DIGEST = "data_sha256"  # the setting that identifies the data
 
 
 @dataclass
@@ -69,15 +73,22 @@ class Sweep:
     def __post_init__(self) -> None:
         settings = to_plain(self.settings)
         path = self.folder / "settings.json"
-        if self.folder.exists() and not path.exists() and any(self.folder.iterdir()):
+        held = {child.name for child in self.folder.iterdir()} if self.folder.exists() else set()
+        if held - {FOLDER_LOCK} and not path.exists():
             raise OutputError(
                 f"{self.folder} exists and holds no sweep of labelaudit; choose another folder (out)"
             )
         if path.exists():
             before = json.loads(path.read_text(encoding="utf-8"))
+            before.setdefault(DIGEST, settings.get(DIGEST))  # a sweep from before it was recorded
             changed = sorted(
                 name for name in {*before, *settings} if before.get(name) != settings.get(name)
             )
+            if changed == [DIGEST]:
+                raise OutputError(
+                    f"{self.folder} holds a sweep of other data of the same name; choose another folder"
+                    " (out)"
+                )
             if changed:
                 raise OutputError(
                     f"{self.folder} holds a sweep with other settings ({', '.join(changed)}); give"
@@ -131,6 +142,32 @@ class Sweep:
     def state(self, cell: Cell) -> Path:
         """Return the folder for the state of a cell until it is finished."""
         return self.folder / "unfinished" / f"{cell.stem}-{cell.method}"
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Let one process at a time write to the folder of a sweep, which need not exist yet.
+
+    Raises OutputError if another one does, or if no file can be made there.
+    """
+    here = folder.resolve()
+    lock = folder_lock(here)
+    try:
+        here.parent.mkdir(parents=True, exist_ok=True)
+        taken = lock.acquire()
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror or error}); choose another folder (out)"
+        ) from error
+    if not taken:
+        raise OutputError(
+            f"another labelaudit is writing to {folder}; wait until it has ended, or choose another"
+            " folder (out)"
+        )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def results_in(folders: Iterable[Path]) -> pd.DataFrame:
@@ -228,8 +265,31 @@ def _outcomes(
         for cell in cells:
             yield cell, how.attempt(cell, dataset)
         return
+    waiting = list(cells)
+    while waiting:
+        ended = set()
+        try:
+            for cell, result in _side_by_side(waiting, dataset, how, jobs):
+                ended.add(cell)
+                yield cell, result
+            return
+        except BrokenProcessPool:
+            # Cells begin in their order, so one of the first was in the process that died.
+            left = [cell for cell in waiting if cell not in ended]
+            for cell in left[:jobs]:
+                yield (
+                    cell,
+                    f"a process died, perhaps for lack of memory; try fewer than {jobs} jobs",
+                )
+            waiting = left[jobs:]
+
+
+def _side_by_side(
+    cells: list[Cell], dataset: Dataset, how: _How, jobs: int
+) -> Iterator[tuple[Cell, CellResult | str]]:
+    """Run cells in several processes. Raises BrokenProcessPool if one of them dies."""
     # Processes are spawned, because neither CUDA nor OpenMP survives a fork.
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, usable_cores() // jobs)
     pool = ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_set_up, initargs=(dataset, how.curves, threads)
     )
@@ -256,7 +316,9 @@ def _as_they_end(
     for future in as_completed(futures):
         try:
             yield futures[future], future.result()
-        except Exception:  # the worker process died, for example for lack of memory
+        except BrokenProcessPool:
+            raise
+        except Exception:  # a result that could not be sent, for example
             yield futures[future], traceback.format_exc()
 
 

@@ -7,7 +7,6 @@ one finds in the folder what is to be done; see `RunFolder`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,16 @@ from types import TracebackType
 from typing import Any, Self
 
 from labelaudit.errors import LabelauditError, OutputError, WriteError
-from labelaudit.files import FULL_DISK, PARTIAL, Lock, atomic_write, cannot_write, is_utf8
+from labelaudit.files import (
+    FOLDER_LOCK,
+    FULL_DISK,
+    PARTIAL,
+    Lock,
+    atomic_write,
+    cannot_write,
+    folder_lock,
+    is_utf8,
+)
 from labelaudit.progress import Reporter
 from labelaudit.reporting.run_files import (
     BEFORE_FILE,
@@ -44,9 +52,7 @@ from labelaudit.typed_json import to_plain
 
 __all__ = ["BEFORE_FILE", "CORRECTIONS_FILE", "MARKER", "RunFolder", "refuse_inputs"]
 
-LOCK = ".labelaudit.lock"  # in the folder, if no file can be made beside it
 FOLLOW_DATA = {"features", "image_shape", "umn"}  # settings that change because the data did
-LONGEST_NAME = 200  # bytes of the folder's name in the name of its lock
 
 
 class RunFolder:
@@ -166,15 +172,10 @@ class RunFolder:
         )
 
     def _take_lock(self) -> Lock:
-        """Lock the folder, if possible by a file beside it, so that it need not exist yet."""
-        name = self._here.name
-        if len(os.fsencode(name)) > LONGEST_NAME:
-            name = hashlib.sha256(os.fsencode(name)).hexdigest()
-        lock = self._lock = Lock(self._here.with_name(f".{name}.lock"))
+        """Lock the folder, which need not exist yet."""
+        lock = self._lock = folder_lock(self._here)
         try:
             self._make_folders(self._here.parent)
-            if self._here.is_dir() and not os.access(self._here.parent, os.W_OK):
-                lock = Lock(self._here / LOCK)  # a volume that is mounted, for example
             taken = lock.acquire()
         except OSError as error:
             self.close()
@@ -462,7 +463,7 @@ class RunFolder:
         if marker is None and _has_marker(self._earlier):
             marker = read_marker(self._earlier)
         names = {one.name for one in here.iterdir() if not PARTIAL.fullmatch(one.name)}
-        if marker is None and names - {LOCK}:
+        if marker is None and names - {FOLDER_LOCK}:
             raise OutputError(
                 f"the folder {self.path} exists and was not written by labelaudit, because {MARKER} is"
                 " missing; choose another `out`"

@@ -1,16 +1,19 @@
 import json
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from labelaudit import OptionError, OutputError
+from labelaudit import OptionError, OutputError, evaluate
 from labelaudit.benchmark import cells as cells_module
+from labelaudit.benchmark import sweep as sweep_module
 from labelaudit.benchmark.cells import Cell, resized, run_cell
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.noise import Noise, corrupt, keep_labels
-from labelaudit.benchmark.sweep import Sweep, run_sweep
+from labelaudit.benchmark.sweep import Sweep, only_writer, run_sweep
 from labelaudit.methods.system import System
 from labelaudit.methods.task import AuditResult
 from labelaudit.progress import Reporter
@@ -165,6 +168,78 @@ def test_a_sweep_keeps_finished_cells_and_reports_broken_ones(tmp_path):
     assert (labels["given_label"] != labels["clean_label"]).sum() == 15
     scores = pd.read_parquet(tmp_path / "s" / "scores" / "symmetric-0.25-seed1-umn.parquet")
     assert len(scores) == 60
+
+
+def test_other_data_of_the_same_name_are_refused(tmp_path):
+    def run(data, **settings):
+        return evaluate(data, methods=["umn"], rates=[0.25], out=tmp_path / "s", **settings)
+
+    data = make_dataset()
+    run(data)
+    run(replace(data, extra_labels={"annotator": data.clean_labels}))  # more kinds of noise
+    others = (
+        {"inputs": data.inputs + 1},
+        {"clean_labels": 2 - data.clean_labels},
+        {"test_labels": 2 - data.clean_labels[:12]},
+        {"test_inputs": None, "test_labels": None},
+        {"sample_ids": data.sample_ids[::-1]},
+        {"class_names": ("a", "b", "z")},
+    )
+    for changed in others:
+        with pytest.raises(OutputError, match="other data of the same name"):
+            run(replace(data, **changed))
+    settings = tmp_path / "s" / "settings.json"
+    known = json.loads(settings.read_text())
+    del known["data_sha256"]  # as in a sweep from before it was recorded
+    settings.write_text(json.dumps(known))
+    run(data)
+    assert Oracle.asked == 1
+
+
+def test_one_process_at_a_time_writes_to_a_sweep(tmp_path):
+    folder = tmp_path / "new" / "s"
+    with only_writer(folder):
+        with pytest.raises(OutputError, match="another labelaudit is writing"):
+            evaluate(make_dataset(), methods=["umn"], rates=[0.25], out=folder)
+        assert not folder.exists()
+    evaluate(make_dataset(), methods=["umn"], rates=[0.25], out=folder)
+    assert [path.name for path in folder.parent.iterdir()] == ["s"]
+
+
+def test_cells_beside_one_that_kills_its_process_are_run(tmp_path, monkeypatch):
+    class Pool:
+        """Runs what is submitted at once; breaks where real processes would die."""
+
+        def __init__(self, *_, initargs, **__):
+            sweep_module._worker.update(dataset=initargs[0], curves=initargs[1])
+            self.broken = False
+
+        def submit(self, work, cell, *others):
+            future = Future()
+            self.broken = self.broken or cell.seed == 2
+            if self.broken:
+                future.set_exception(BrokenProcessPool("a process ended"))
+            else:
+                future.set_result(work(cell, *others))
+            return future
+
+        def shutdown(self, **_):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(sweep_module, "ProcessPoolExecutor", Pool)
+    sweep = Sweep(tmp_path / "s", {})
+    cells = [cell(seed=seed) for seed in range(6)]
+    failures = run_sweep(sweep, cells, make_dataset(), jobs=2)
+    # Either of two cells may have been in the process that died.
+    assert {one.seed for one, _ in failures} == {2, 3}
+    assert "fewer than 2 jobs" in failures[0][1]
+    assert sorted(set(sweep.results["seed"])) == [0, 1, 4, 5]
 
 
 def test_a_folder_with_other_settings_or_other_files_is_refused(tmp_path):
