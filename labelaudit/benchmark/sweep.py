@@ -313,13 +313,18 @@ def _as_they_end(
     for number, cell in enumerate(cells):
         device = f"cuda:{number % devices}" if devices > 1 and cell.device == "auto" else None
         futures[pool.submit(_work, cell, device, how.sweep.state(cell))] = cell
+    broken = None
     for future in as_completed(futures):
         try:
-            yield futures[future], future.result()
-        except BrokenProcessPool:
-            raise
+            result = future.result()
+        except BrokenProcessPool as error:
+            broken = error  # the results of cells that had ended are still to come
         except Exception:  # a result that could not be sent, for example
             yield futures[future], traceback.format_exc()
+        else:
+            yield futures[future], result
+    if broken is not None:
+        raise broken
 
 
 def _attempt(
