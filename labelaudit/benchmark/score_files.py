@@ -44,7 +44,8 @@ def score_file(
     Raises
     ------
     SourceError
-        If the file cannot be read or does not score every labeled sample.
+        If the file cannot be read, does not score every labeled sample, or has a column given_label
+        with other labels than those of the corruption.
     """
     scores = _read_scores(Path(path))
     corruption = corrupt(dataset, noise, num_labeled, seed)
@@ -56,6 +57,16 @@ def score_file(
             f"{path} has no score for {int(missing.sum()):,} of {len(ids):,} labeled samples, for"
             f" example {ids[missing.to_numpy()][0]!r}; give a score for every labeled sample"
         )
+    if "given_label" in aligned:
+        names = np.asarray(dataset.class_names, dtype=object)
+        noisy = names[corruption.noisy_labels[corruption.labeled]]
+        others = int((aligned["given_label"].astype(str).to_numpy() != noisy).sum())
+        if others:
+            raise SourceError(
+                f"the given labels in {path} differ from those of this corruption for {others:,} of"
+                f" {len(ids):,} samples; name the noise, the rate and the seed of the labels that were"
+                " scored"
+            )
     values = aligned["suspect_score"].to_numpy(dtype=np.float64)
     flagged = None
     if threshold is not None:

@@ -9,6 +9,7 @@ import difflib
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -188,9 +189,7 @@ def apply_corrections(
     if not dry_run:
         read = [opened.path, *(file.path for file in opened.files), *read]
         _check_targets(opened, target, [*targets, changes_path], read, force)
-        for file, write in zip(targets, plans, strict=True):
-            _write(file, write)
-        write_csv(edited.changes, changes_path)
+        _write_all(targets, plans, changes_path, edited.changes)
     return Applied(
         out=None if dry_run else target,
         changes=edited.changes,
@@ -417,6 +416,22 @@ def _are_same(one: Path, other: Path) -> bool:
     if one.resolve() == other.resolve():
         return True
     return one.exists() and other.exists() and one.samefile(other)
+
+
+def _write_all(
+    targets: Sequence[Path], plans: Sequence[Write], changes_path: Path, changes: pd.DataFrame
+) -> None:
+    """Write all files. If one cannot be written, remove those that did not exist before."""
+    new = [path for path in (*targets, changes_path) if not path.exists()]
+    try:
+        for file, write in zip(targets, plans, strict=True):
+            _write(file, write)
+        write_csv(changes, changes_path)
+    except BaseException:
+        for file in new:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
+        raise
 
 
 def _write(file: Path, write: Write) -> None:

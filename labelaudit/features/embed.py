@@ -37,6 +37,7 @@ from labelaudit.sources.texts import TextSource, are_texts, read_texts, texts_of
 from labelaudit.training.device import choose_device
 
 ROW_GROUP = 4096
+COLUMNS = ["sample_id", "features"]
 
 
 def embed(
@@ -80,7 +81,8 @@ def embed(
         Side of the square that the network reads, in pixels. The default is the size for which its
         weights were made.
     out
-        A parquet file to write. It is replaced if it exists. None returns the table.
+        A parquet file to write. A file that an earlier `embed` wrote is replaced, any other file is
+        refused. None returns the table.
     device
         "auto", "cpu", "cuda", "cuda:1" or "mps".
     cache_dir
@@ -245,6 +247,10 @@ def _writable(path: Path) -> Path:
         if path.is_dir() or not folder.is_dir():
             reason = "it is a folder" if path.is_dir() else "its folder does not exist"
             raise OutputError(f"cannot write {path}: {reason}; choose another output file")
+        if path.exists() and not _holds_features(path):
+            raise OutputError(
+                f"{path} exists, and `labelaudit embed` did not write it; choose another output file"
+            )
         remove_partial_files(folder)
         # Permissions alone do not show that a file system is read-only, so this tries to write.
         with tempfile.TemporaryFile(dir=folder):
@@ -254,6 +260,15 @@ def _writable(path: Path) -> Path:
             f"cannot write {path}: {error.strerror}; choose another output file"
         ) from error
     return path
+
+
+def _holds_features(path: Path) -> bool:
+    """Return whether a file is one that `embed` wrote."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, ValueError):
+        return False
+    return schema.names == COLUMNS and b"labelaudit" in (schema.metadata or {})
 
 
 def _returned(
@@ -276,7 +291,7 @@ def _write(
     kind = pa.list_(pa.float32(), values.shape[1])
     settings = json.dumps({"encoder": encoder})
     schema = pa.schema(
-        [("sample_id", pa.string()), ("features", kind)], metadata={"labelaudit": settings}
+        zip(COLUMNS, (pa.string(), kind), strict=True), metadata={"labelaudit": settings}
     )
     with (
         atomic_write(path) as temporary,

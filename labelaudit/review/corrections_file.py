@@ -16,18 +16,20 @@ from labelaudit.corrections.table import (
     DECISIONS,
     GIVEN_LABEL,
     RELABEL,
-    write_corrections,
 )
 from labelaudit.errors import SourceError
 from labelaudit.files import locked
-from labelaudit.reporting.tables import read_csv
+from labelaudit.reporting.tables import read_csv, write_csv
 
 MOST_LETTERS = 10_000  # length of a label or a note
+COLUMNS = (*CORRECTION_COLUMNS, GIVEN_LABEL)
 Stamp = tuple[int, int, int]
 
 
 class CorrectionsFile:
     """The corrections.csv of a run folder. Every change rewrites the whole file.
+
+    Columns that people have added are kept.
 
     Parameters
     ----------
@@ -48,13 +50,14 @@ class CorrectionsFile:
         self._lock = threading.Lock()
         self._seen: Stamp | None = None
         self._rows: dict[str, dict[str, str]] = {}
+        self._others: list[str] = []  # columns that people have added
         self._read()
 
     def rows(self) -> list[dict[str, str]]:
         """Return all rows, with the columns `CORRECTION_COLUMNS` and `GIVEN_LABEL`."""
         with self._lock:
             self._read()
-            return list(self._rows.values())
+            return [{name: row[name] for name in COLUMNS} for row in self._rows.values()]
 
     def update(
         self,
@@ -99,14 +102,20 @@ class CorrectionsFile:
                 sample = entry["sample_id"]
                 if entry["decision"] not in (ACCEPT, RELABEL):
                     entry["corrected_label"] = ""
-                if entry["decision"] or entry["note"]:
+                others = {name: rows.get(sample, {}).get(name, "") for name in self._others}
+                if entry["decision"] or entry["note"] or any(others.values()):
                     signature = {"reviewer": reviewer, "reviewed_at": now}
-                    rows[sample] = {**entry, **signature, GIVEN_LABEL: self._given[sample]}
+                    rows[sample] = {
+                        **entry,
+                        **signature,
+                        GIVEN_LABEL: self._given[sample],
+                        **others,
+                    }
                 else:
                     rows.pop(sample, None)
-            columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
+            columns = [*COLUMNS, *self._others]
             frame = pd.DataFrame(list(rows.values()), columns=columns, dtype="str").fillna("")
-            write_corrections(frame, self.path)
+            write_csv(frame, self.path)
             self._rows = rows
             self._seen = stamp(self.path)
         return sum(row["decision"] != "" for row in rows.values()), refused
@@ -128,7 +137,7 @@ class CorrectionsFile:
         state = stamp(self.path)
         if state == self._seen:
             return
-        self._rows = {}
+        self._rows, self._others = {}, []
         if state is not None:
             frame = read_csv(self.path)
             missing = [name for name in CORRECTION_COLUMNS if name not in frame]
@@ -138,8 +147,8 @@ class CorrectionsFile:
                     " away"
                 )
             frame[GIVEN_LABEL] = frame.get(GIVEN_LABEL, pd.Series("", index=frame.index))
-            columns = [*CORRECTION_COLUMNS, GIVEN_LABEL]
-            for row in frame[columns].fillna("").astype(str).to_dict("records"):
+            self._others = [str(name) for name in frame.columns if name not in COLUMNS]
+            for row in frame.fillna("").astype(str).to_dict("records"):
                 entry = {str(name): text for name, text in row.items()}
                 entry["decision"] = entry["decision"].strip().lower()  # a person may have typed it
                 self._rows[entry["sample_id"]] = entry

@@ -55,7 +55,7 @@ class Threshold:
                 valid = 0.0 <= value <= 1.0
             else:
                 valid, value = False, math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             valid, value = False, math.nan
         if not valid:
             raise OptionError(
@@ -94,11 +94,12 @@ class Decision:
     expected_wrong_interval: tuple[float, float] | None
 
 
-def decide(scores: Scores, threshold: str = "auto") -> Decision:
-    """Flag labels by a rule; see `Threshold.parse`.
+def decide(scores: Scores, threshold: str | float = "auto") -> Decision:
+    """Flag labels by a rule; see `Threshold.parse`. A number is a score.
 
     Raises OptionError if the rule is not understood.
     """
+    threshold = str(threshold)
     rule = Threshold.parse(threshold)
     total = len(scores.suspect_score)
     if rule.kind in ("top", "rate"):

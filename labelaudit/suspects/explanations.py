@@ -137,6 +137,8 @@ def average_explanations(
     sharp: dict[float, Floats] = {}
     soft: dict[float, Floats] = {}
     for one in explanations:
+        if one.weight == 0.0:  # too small for a float
+            continue
         if one.sharpness not in sharp:
             bias = one.class_bias.astype(kind)
             sharp[one.sharpness] = np.exp(kind.type(one.sharpness) * centered + bias)

@@ -232,7 +232,7 @@ def cross_fit_mlp(
     np.ndarray
         ``(L, C)`` float32, rows sum to 1.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**64)  # torch takes no larger one
     size = len(rows)
     fold = np.empty(size, dtype=np.int64)
     fold[torch.randperm(size, generator=generator).numpy()] = np.arange(size) % FOLDS

@@ -92,6 +92,12 @@ def test_scores_of_others_are_judged_on_the_same_corruption(result, tmp_path):
     assert metrics["f1"] is None  # nobody said what is flagged
     assert score_file(tmp_path / "truth.csv", data, noise, seed=0, threshold=0.5)["f1"] == 1
 
+    names = np.asarray(data.class_names, dtype=object)[corruption.noisy_labels]
+    write_csv(truth.assign(given_label=names), tmp_path / "given.csv")
+    assert score_file(tmp_path / "given.csv", data, noise, seed=0)["auroc"] == 1
+    with pytest.raises(SourceError, match=r"given labels .* differ from those of this corruption"):
+        score_file(tmp_path / "given.csv", data, noise, seed=1)
+
     write_csv(truth[:-1], tmp_path / "short.csv")
     with pytest.raises(SourceError, match="no score for 1 of 300"):
         score_file(tmp_path / "short.csv", data, noise, seed=0)

@@ -1076,6 +1076,24 @@ def test_damaged_parquet_leaves_nothing_behind(tmp_path: Path) -> None:
 # --- shards ------------------------------------------------------------------------------------
 
 
+def test_a_full_disk_leaves_no_shards_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tmp_path / "data"
+    for number in range(2):
+        huggingface(data / f"train-0000{number}-of-00002.parquet", [0, 1, 0])
+
+    def fail(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("labelaudit.corrections.apply.write_csv", fail)
+        with pytest.raises(OutputError, match="full"):
+            apply_corrections(data, decided({"train-00000-of-00002:1": "=cat"}))
+    assert list((tmp_path / "data.fixed").iterdir()) == []
+    assert apply_corrections(data, decided({"train-00000-of-00002:1": "=cat"})).out is not None
+
+
 def test_shards(tmp_path: Path) -> None:
     data = tmp_path / "data"
     huggingface(data / "train-00000-of-00002.parquet", [0, 1, 0])

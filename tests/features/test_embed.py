@@ -89,7 +89,8 @@ def test_what_is_written_is_the_same_again(
     out = tmp_path / "features.parquet"
     embed(photos, photos / "labels.csv", out=out, **options)
     first = out.read_bytes()
-    out.write_bytes(b"old")
+    table = pq.read_table(out)
+    pq.write_table(table.slice(0, 1), out)  # the features of fewer images, from an earlier call
     embed(photos, photos / "labels.csv", out=out, **options)
     assert out.read_bytes() == first
     assert [p.name for p in tmp_path.iterdir() if "partial" in p.name] == []
@@ -104,6 +105,13 @@ def test_what_cannot_be_done_is_said_before_the_work(
     ):
         with pytest.raises(OutputError, match=message):
             embed(photos, photos / "labels.csv", out=out, **options)
+    mine = tmp_path / "mine.parquet"
+    for content in ({"sample_id": ["a"], "features": [[1.0]]}, {"text": ["precious"]}):
+        pd.DataFrame(content).to_parquet(mine)
+        before = mine.read_bytes()
+        with pytest.raises(OutputError, match="`labelaudit embed` did not write it"):
+            embed(photos, photos / "labels.csv", out=mine, **options)
+        assert mine.read_bytes() == before
     with pytest.raises(SourceError, match="does not exist"):
         embed(tmp_path / "none", **options)
     with pytest.raises(OptionError, match="torchvision has no network 'mlp'"):

@@ -46,11 +46,31 @@ def test_rules_flag_what_they_say(rule, flagged):
 
 
 @pytest.mark.parametrize(
-    "rule", ["", "1.5", "-0.1", "nan", "top", "top:", "top:-1", "top:1.5", "rate:2", "best:3", "x"]
+    "rule",
+    [
+        "",
+        "1.5",
+        "-0.1",
+        "nan",
+        "top",
+        "top:",
+        "top:-1",
+        "top:1.5",
+        "rate:2",
+        "best:3",
+        "x",
+        "top:" + "9" * 400,
+    ],
 )
 def test_other_rules_are_refused_in_words(rule):
     with pytest.raises(OptionError, match="top:K"):
         Threshold.parse(rule)
+
+
+def test_a_number_is_a_score_and_the_rule_a_text():
+    decision = decide(scores(), 0.5)
+    assert decision.rule == "0.5"  # as summary.json holds it
+    assert (decision.is_label_issue == decide(scores(), "0.5").is_label_issue).all()
 
 
 def test_expected_wrong_is_the_sum_of_probabilities():

@@ -115,6 +115,20 @@ def test_an_average_is_bayes_rule_within_each_explanation_and_weights_between() 
     np.testing.assert_allclose(np.exp(got.log_wrong), 1 - right, rtol=1e-9)
 
 
+def test_explanations_whose_weight_is_too_small_for_a_float_say_nothing() -> None:
+    rng = np.random.default_rng(0)
+    log_probs = np.log(rng.dirichlet(np.ones(3), 20))
+    given = rng.integers(0, 3, 20)
+    one, other = (
+        Explanation(weight, 1.5, 0.0, rng.normal(size=3), rng.uniform(0.2, 4, (3, 3)), -1.0)
+        for weight in (1.0, 0.0)
+    )
+    found = average_explanations((one, other), log_probs, given)
+    alone = average_explanations((one,), log_probs, given)
+    np.testing.assert_array_equal(found.log_wrong, alone.log_wrong)
+    np.testing.assert_array_equal(found.clean_probs, alone.clean_probs)
+
+
 def test_the_channel_sums_as_written_with_pairs_apart_or_not() -> None:
     rng = np.random.default_rng(3)
     alike = rng.uniform(size=(6, 4))

@@ -56,6 +56,7 @@ def test_a_label_has_no_influence_on_its_own_prediction():
     first = fit(pixels, right)
     assert (first.argmax(1) == right).mean() > 0.7
     np.testing.assert_allclose(first.sum(1), 1.0, rtol=1e-5)
+    assert fit(pixels, right, seed=2**200).shape == first.shape  # as large as options allow
     changed = right.copy()
     changed[17] = (right[17] + 1) % CLASSES
     second = fit(pixels, changed)
