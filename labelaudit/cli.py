@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,8 @@ from labelaudit.version import installed_version
 
 if TYPE_CHECKING:
     from labelaudit.benchmark.evaluation import EvalResult
+
+DEMO_FOLDER = Path("labelaudit-demo-digits")
 
 app = typer.Typer(
     name="labelaudit",
@@ -155,11 +158,11 @@ def embed(
 
 
 @app.command()
-@takes_scan_options("seed")
+@takes_scan_options("force", "seed")
 def demo(
     out: Annotated[
-        Path, typer.Option(help="Folder for the results. An earlier demo there is replaced.")
-    ] = Path("labelaudit-demo-digits"),
+        Path, typer.Option(help="Folder for the results. A run in the default folder is replaced.")
+    ] = DEMO_FOLDER,
     rate: Annotated[
         float, typer.Option(help="Share of the labels in each class that are made wrong.")
     ] = 0.2,
@@ -181,11 +184,11 @@ def demo(
             from labelaudit.benchmark.demo import corrupted_digits, write_digits
             from labelaudit.pipeline import scan as run_scan
 
-        seed = options["seed"]
+        seed, force = options["seed"], options["force"] or out == DEMO_FOLDER
         _check_least(0, seed=seed)
         if data is None:
             source = corrupted_digits(rate, seed)
-            show_scan(run_scan(source, out=out, force=True, seed=seed, reporter=progress))
+            show_scan(run_scan(source, out=out, force=force, seed=seed, reporter=progress))
             return
         images, labels = write_digits(data, rate, seed)
         result = run_scan(
@@ -193,7 +196,7 @@ def demo(
             labels,
             clean_label_column="true_label",
             out=out,
-            force=True,
+            force=force,
             seed=seed,
             reporter=progress,
         )
@@ -322,9 +325,17 @@ def evaluate(
         _check_least(0, first_seed=first_seed)
         _check_least(1, epochs=options["epochs"])
         _check_least(2, batch_size=options["batch_size"])
-        for name, value in (("noise", noise), ("scores", scores)):
-            if protocol is not None and value:
-                raise OptionError(f"`{name}` does not go with `protocol`; leave one of them out")
+        given = {"noise": noise, "scores": scores, "features": features, "test": test}
+        given["label_column"] = label_column
+        if protocol is not None:
+            # Those of the data are for data of the user's own.
+            _refuse_beside("protocol", given, ("noise", "scores") if dataset else tuple(given))
+        if scores is not None:
+            trained = {"methods": methods, "seeds": seeds, "out": out, "curves": curves}
+            trained |= {name: options[name] for name in ("epochs", "batch_size", "flip")}
+            trained |= {"jobs": jobs != 1, "encoder": encoder != "auto"}
+            trained["device"] = options["device"] != "auto"
+            _refuse_beside("scores", trained, tuple(trained))
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
         with loading(progress):
@@ -404,6 +415,13 @@ def evaluate(
         _end_of_eval(result)
 
 
+def _refuse_beside(option: str, given: Mapping[str, object], names: Collection[str]) -> None:
+    """Raise OptionError if one of the options is given that have no meaning beside another one."""
+    for name in names:
+        if given[name]:
+            raise OptionError(f"`{name}` does not go with `{option}`; leave one of them out")
+
+
 def _check_least(least: int, **numbers: int | None) -> None:
     """Raise OptionError if a number that is given is too small."""
     for name, number in numbers.items():
@@ -434,7 +452,10 @@ def _end_of_eval(result: EvalResult) -> None:
     for cell, reason in result.failures:
         last = reason.splitlines()[-1]
         console.print(f"[red]failed:[/red] {plain(cell)}: {plain(last)}", highlight=False)
-    console.print(f"All measures: {plain(str(result.folder / 'results.md'))}", soft_wrap=True)
+    if len(result.summary):
+        console.print(f"All measures: {plain(str(result.folder / 'results.md'))}", soft_wrap=True)
+    if result.failures:
+        raise typer.Exit(1)
 
 
 def _show_metrics(metrics: dict[str, float | None]) -> None:

@@ -218,7 +218,7 @@ class Lock:
         if self._held is None:
             return
         if sys.platform != "win32":
-            # Deleted while it is held. A process that waits for it notices, and makes a new one.
+            # Deleted while it is held. A process that waits opens the path anew at each attempt.
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
             self._held.release()

@@ -78,9 +78,8 @@ def _explanations(summary: Summary) -> Iterator[str]:
         yield summary.checked.explanation
     if summary.review.explanation:
         yield summary.review.explanation
-    if count := summary.num_conflicting_duplicates:
-        pairs = "1 pair of samples is" if count == 1 else f"{count:,} pairs of samples are"
-        yield f"{pairs} the same, or nearly, and labeled differently."
+    if summary.duplicates:
+        yield f"{summary.duplicates} the same, or nearly, and labeled differently."
     metrics = summary.metrics
     if metrics.precision is not None:
         known = [(name, getattr(metrics, name)) for name in ("precision", "recall", "f1", "auroc")]

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -168,6 +169,16 @@ def test_demo_scores_itself_against_the_truth_and_may_be_run_again(tmp_path, mon
         assert done.exit_code == 0, done.output
         assert "Against the truth (359 labels are wrong)" in done.output
     assert [p.name for p in tmp_path.iterdir()] == ["labelaudit-demo-digits"]
+
+
+def test_demo_replaces_no_other_run(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "labelaudit.json").write_text(
+        json.dumps({"labelaudit": "0.1.0", "status": "complete", "files": {}}), encoding="utf-8"
+    )
+    done = RUNNER.invoke(app, ["demo", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 2
+    assert "--force" in done.output
 
 
 def test_python_m_and_version_and_help_do_not_load_torch():

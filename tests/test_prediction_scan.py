@@ -43,6 +43,18 @@ def audit(files, name, **options):
     return labelaudit.scan(files / "labels.csv", pred_probs=files / name, **options)
 
 
+def test_probabilities_that_look_like_whole_numbers_at_first_are_read(files, monkeypatch):
+    probs = np.load(files / "p.npy").astype(np.float64)
+    probs /= probs.sum(axis=1, keepdims=True)
+    probs[:200] = np.eye(3)[probs[:200].argmax(axis=1)]
+    np.save(files / "whole.npy", probs)
+    lines = [f"0{i},{','.join(f'{value:.17g}' for value in row)}" for i, row in enumerate(probs)]
+    (files / "whole.csv").write_text("\n".join(["sample_id,ant,bee,cat", *lines]) + "\n")
+    monkeypatch.setattr("labelaudit.sources.prediction_files.CSV_BLOCK", 1000)
+    by_row, by_id = (audit(files, name).samples for name in ("whole.npy", "whole.csv"))
+    pd.testing.assert_series_equal(by_id["suspect_score"], by_row["suspect_score"])
+
+
 def test_every_format_gives_the_same_and_agrees_with_find_label_issues(files) -> None:
     results = {name: audit(files, name) for name in ("p.npy", "p.parquet", "p.csv", "p.tsv")}
     labels = pd.read_csv(files / "labels.csv", dtype=str)["label"]

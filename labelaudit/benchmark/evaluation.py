@@ -142,11 +142,20 @@ def evaluate(
     """
     reporter = reporter or Reporter()
     if isinstance(dataset, Dataset):
+        _refuse_beside_known(dataset.name, labels=labels, features=features)
         data = dataset
-    elif isinstance(dataset, str) and dataset in DATASET_NAMES:
-        data = load_dataset(dataset, data_dir, download)
     else:
-        data = open_dataset(dataset, labels, features=features, noise=noise, reporter=reporter)
+        data = open_dataset(
+            dataset,
+            labels,
+            features=features,
+            data_dir=data_dir,
+            download=download,
+            noise=noise,
+            reporter=reporter,
+        )
+    if not len(seeds) or min(seeds) < 0:
+        raise OptionError("`seeds` must be at least one number, 0 or more")
     data = limited(data, limit)
     names = choose_methods(methods, data.kind, reporter)
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
@@ -323,6 +332,9 @@ def open_dataset(
         name = str(source)
         # A known name wins over a folder of that name, which `labelaudit demo --data digits` makes.
         if source in DATASET_NAMES:
+            _refuse_beside_known(
+                name, labels=labels, features=features, test=test, label_column=label_column
+            )
             return load_dataset(name, data_dir, download)
         if not Path(name).exists():
             raise OptionError(
@@ -343,6 +355,13 @@ def open_dataset(
         extra_columns=[kind.partition(":")[2] for kind in noise if kind.startswith("column:")],
         reporter=reporter,
     )
+
+
+def _refuse_beside_known(name: str, **given: object) -> None:
+    """Raise OptionError if parts of a data set are given that has them already."""
+    for option, value in given.items():
+        if value is not None:
+            raise OptionError(f"{name} has its own labels and samples; leave `{option}` out")
 
 
 def choose_methods(

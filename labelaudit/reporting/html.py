@@ -179,7 +179,7 @@ def render_page(
         script=Markup(page_script()),
         summary=summary,
         verdict=_verdict(summary),
-        duplicates=_duplicates(summary.num_conflicting_duplicates),
+        duplicates=_duplicates(summary.duplicates),
         unfinished=_unfinished(summary.status, epochs),
         metrics=_metrics(summary.metrics),
         checked=checked,
@@ -250,15 +250,13 @@ def _png_data_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
 
 
-def _duplicates(count: int) -> str:
+def _duplicates(pairs: str) -> str:
     """Return a sentence about samples that occur twice with different labels, "" if there are none."""
-    if not count:
+    if not pairs:
         return ""
-    pairs = "one pair" if count == 1 else f"{count:,} pairs"
     return (
-        f"In addition, there {'is' if count == 1 else 'are'} {pairs} of samples that are equal, or"
-        " nearly equal, and have different labels; see duplicates.csv. In each pair at least one label"
-        " is most likely wrong."
+        f"In addition, {pairs} equal, or nearly equal, but labeled differently; see duplicates.csv. In"
+        " each pair at least one label is most likely wrong."
     )
 
 

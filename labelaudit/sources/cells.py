@@ -76,7 +76,7 @@ class Columns:
         for option, value in asked.items():
             if value is not None:
                 raise SourceError(
-                    f'{option} is "{value}", but {why}, without a table; give the table as well'
+                    f'`{option}` is "{value}", but {why}, without a table; give the table as well'
                 )
 
 

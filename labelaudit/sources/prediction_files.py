@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -335,6 +335,17 @@ def _by_id(
     return values, extra
 
 
+def _csv_reader(
+    stream: IO[bytes], names: list[str], delimiter: str, types: Mapping[str, pa.DataType]
+) -> pc.CSVStreamingReader:
+    return pc.open_csv(
+        stream,
+        read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
+        parse_options=pc.ParseOptions(delimiter=delimiter),
+        convert_options=pc.ConvertOptions(column_types=dict(types), strings_can_be_null=False),
+    )
+
+
 def _id_column(names: Sequence[str]) -> str:
     """Return the column of ids: one with a usual name, else the index of pandas, else the first."""
     lowered = {name.strip().lower(): name for name in reversed(names)}
@@ -364,18 +375,20 @@ def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.R
         with readable(path), open_text(path, newline="") as text, long_cells():
             names = next(csv.reader(text, delimiter=delimiter), [])
         _refuse_few(names, path)
+        # An id such as 007 or NA is text and must not be converted.
+        types = {_id_column(names): pa.string()}
         with (
             readable(path),
             open_binary(path) as stream,
-            pc.open_csv(
-                stream,
-                read_options=pc.ReadOptions(column_names=names, skip_rows=1, block_size=CSV_BLOCK),
-                parse_options=pc.ParseOptions(delimiter=delimiter),
-                # An id such as 007 or NA is text and must not be converted.
-                convert_options=pc.ConvertOptions(
-                    column_types={_id_column(names): pa.string()}, strings_can_be_null=False
-                ),
-            ) as reader,
+            _csv_reader(stream, names, delimiter, types) as reader,
+        ):
+            schema = reader.schema
+        # Arrow takes the type of a column from the first block, where a probability may be only 0 or 1.
+        types |= {one.name: pa.float64() for one in schema if pa.types.is_integer(one.type)}
+        with (
+            readable(path),
+            open_binary(path) as stream,
+            _csv_reader(stream, names, delimiter, types) as reader,
         ):
             yield names, iter(partial(_next_batch, reader), None)
     except (pa.ArrowException, csv.Error) as error:

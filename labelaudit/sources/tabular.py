@@ -51,8 +51,7 @@ _MARKS = """na n/a #n/a #na <na> n.a. nan -nan 1.#ind -1.#ind 1.#qnan -1.#qnan n
 MISSING_MARKS = {*_MARKS.split(), "#n/a n/a"}
 # Numbers beyond it, or below its inverse, are scaled before they are standardized.
 SQUARABLE = 1e100
-# Largest number of columns that are read.
-MAX_COLUMNS = 10_000
+MAX_COLUMNS = 10_000  # largest number of columns of which features are made
 
 
 @dataclass(frozen=True)
@@ -86,16 +85,22 @@ def read_tabular(
     Raises
     ------
     SourceError
-        The table cannot be read, has no column to make features of, or has fewer than two classes.
+        The table cannot be read, has no column or too many columns to make features of, or has fewer
+        than two classes.
     """
     given = as_frame(table) if is_frame(table) else Path(table)
     columns = Columns(
-        id_column, label_column, clean_label_column, MAX_COLUMNS, verified_column, label_columns
+        id_column, label_column, clean_label_column, MAX_COLUMNS + 1, verified_column, label_columns
     )
     read = read_table(given, columns, ID_COLUMNS, images_needed=False, split=split)
     rows = source_from_table(read, by_row=True, id_column=id_column, split=split)
     labels = rows.source.manifest.noisy_labels
     names = [str(name) for name in rows.details]
+    if len(names) > MAX_COLUMNS:
+        raise SourceError(
+            f"the table has more than {MAX_COLUMNS:,} columns besides the label; drop some, or give"
+            " them as an array with `features`"
+        )
     left_out = {
         name: "left out: it is equivalent to the label"
         for name in names

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 
 from labelaudit.suspects.nearest import BLOCK_VALUES, Axes, nearest
+from labelaudit.suspects.summary import MAX_PAIRS
 
-MAX_PAIRS = 1000
 # A pair is almost the same if two conditions hold. Its distance is at most this share of the median
 # distance between a sample and its nearest neighbor,
 NEAR_SHARE = 0.5

@@ -11,6 +11,7 @@ from labelaudit.suspects.checked import CheckedScores
 from labelaudit.suspects.trust import Trust
 from labelaudit.typed_json import MismatchError, from_plain, to_plain
 
+MAX_PAIRS = 1000  # of conflicting duplicates, so many are listed at most
 FORMAT_VERSION = 1
 
 
@@ -265,7 +266,8 @@ class Summary(AuditSummary):
     config
         All settings that decide the outcome.
     num_conflicting_duplicates
-        Number of pairs that are the same sample, or nearly, with different labels.
+        Number of pairs that are the same sample, or nearly, with different labels; `MAX_PAIRS` if there
+        are as many or more.
     format_version
         Version of the format. It increases when a key changes its meaning or is removed.
     """
@@ -281,3 +283,11 @@ class Summary(AuditSummary):
     config: dict[str, Any]
     num_conflicting_duplicates: int = 0
     format_version: int = FORMAT_VERSION
+
+    @property
+    def duplicates(self) -> str:
+        """Conflicting duplicates in words, such as "5 pairs of samples are"; "" if there are none."""
+        count = self.num_conflicting_duplicates
+        if count < 2:
+            return "1 pair of samples is" if count else ""
+        return f"{count:,} pairs{' or more' if count >= MAX_PAIRS else ''} of samples are"

@@ -65,16 +65,26 @@ def plan_batches(num_labeled: int, num_unlabeled: int, batch_size: int) -> Batch
         Number of images of each kind; at least one is labeled.
     batch_size
         Number of images per batch, at least 2. Batches of about the same size may be a little smaller.
+        No batch has a single image, of which batch norm can make no statistics, unless there is only
+        one image.
     """
     total = num_labeled + num_unlabeled
     if num_unlabeled == 0:
-        return BatchPlan(max(1, math.ceil(total / batch_size)), num_labeled, 0, num_labeled)
+        plan = BatchPlan(math.ceil(total / batch_size), num_labeled, 0, num_labeled)
+        return _without_single_images(plan)
     share = max(MIN_LABELED_SHARE, num_labeled / total)
     labeled = min(max(1, round(batch_size * share)), batch_size - 1, num_labeled)
     steps = max(
         math.ceil(num_unlabeled / (batch_size - labeled)), math.ceil(num_labeled / batch_size)
     )
-    return BatchPlan(steps, max(num_labeled, steps * labeled), num_unlabeled, num_labeled)
+    draws = max(num_labeled, steps * labeled)
+    return _without_single_images(BatchPlan(steps, draws, num_unlabeled, num_labeled))
+
+
+def _without_single_images(plan: BatchPlan) -> BatchPlan:
+    while plan.steps > 1 and plan.smallest < 2:
+        plan = replace(plan, steps=plan.steps - 1)
+    return plan
 
 
 def halve_batches(plan: BatchPlan) -> BatchPlan:

@@ -285,10 +285,13 @@ class EpsilonRecorder:
     def record(self, epoch: int, samples: Iterable[tuple[Tensor, Tensor, Sequence[str]]]) -> Path:
         """Predict every labeled sample without dropout, and write the file of the epoch.
 
+        Each module of the model keeps its mode, training or evaluation.
+
         Parameters
         ----------
         epoch
-            Number of the epoch, from 1. An existing file of this epoch is replaced.
+            Number of the epoch, from 1. An existing file of this epoch is replaced. Files of later
+            epochs are of an earlier training, and are removed.
         samples
             Batches of inputs without augmentation, labels ``(B,)`` int64 in 0..C-1, and sample ids, in
             the same order for each epoch.
@@ -303,7 +306,18 @@ class EpsilonRecorder:
         SourceError
             If there are no samples, or a label is not in 0..C-1.
         """
-        was_training = self.model.training
+        modes = [(module, module.training) for module in self.model.modules()]
+        try:
+            path = self._record(epoch, samples)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        for later in EpsilonHistory(self.folder).epochs:
+            if later > epoch:
+                part_path(self.folder, later).unlink()
+        return path
+
+    def _record(self, epoch: int, samples: Iterable[tuple[Tensor, Tensor, Sequence[str]]]) -> Path:
         self.model.eval()
         self.guider.eval()
         device = next(self.model.parameters()).device
@@ -323,7 +337,6 @@ class EpsilonRecorder:
             learner_parts.append(learner_probs.gather(1, index).squeeze(1).float().cpu().numpy())
             guider_parts.append(guider_probs.gather(1, index).squeeze(1).float().cpu().numpy())
             ids.extend(str(i) for i in sample_ids)
-        self.model.train(was_training)
         if not ids:
             raise SourceError("there were no samples to record; pass (inputs, labels, ids) batches")
         return write_part(

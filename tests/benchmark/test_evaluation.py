@@ -175,6 +175,44 @@ def test_unknown_names_are_refused_before_anything_runs(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "options",
+    ["--features f.npy", "--test t", "--label-column y", "--protocol table3 --features f.npy",
+     "--scores s.csv --method umn", "--scores s.csv --epochs 3", "--scores s.csv --jobs 2"],
+)  # fmt: skip
+def test_options_that_would_be_ignored_are_refused(options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.csv").touch()
+    data = [] if "protocol" in options else ["digits"]
+    done = RUNNER.invoke(app, ["eval", *data, *options.split()])
+    assert done.exit_code == 2
+    assert options.split()[-2] in done.output
+
+
+def test_data_that_a_known_name_has_already_are_refused(tmp_path):
+    for more in (
+        {"labels": [0, 1]},
+        {"features": np.zeros((2, 2))},
+        {"seeds": ()},
+        {"seeds": (-1,)},
+    ):
+        with pytest.raises(OptionError, match=next(iter(more))):
+            evaluate("digits", out=tmp_path / "s", **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cell_that_fails_shows_in_the_exit_code(tmp_path, monkeypatch):
+    def fail(self, task):
+        raise OptionError("it does not fit")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(METHODS["supervised"], "audit", fail)
+    done = RUNNER.invoke(app, ["eval", "--method", "supervised", "--rate", "0.2", "--limit", "60"])
+    assert done.exit_code == 1
+    assert "it does not fit" in done.output
+    assert "results.md" not in done.output
+
+
 def test_a_known_name_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # `labelaudit demo --data digits` leaves such a folder
     (tmp_path / "digits").mkdir()

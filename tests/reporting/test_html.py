@@ -346,7 +346,12 @@ def test_what_kind_of_mistakes_these_are_and_what_is_assumed_is_said(
 
 @pytest.mark.parametrize(
     ("count", "words"),
-    [(0, ""), (1, "there is one pair of samples"), (1234, "there are 1,234 pairs of samples")],
+    [
+        (0, ""),
+        (1, "1 pair of samples is equal"),
+        (999, "999 pairs of samples are equal"),
+        (1000, "1,000 pairs or more of samples are"),
+    ],
 )
 def test_conflicting_duplicates_are_said(write_page: WritePage, count: int, words: str) -> None:
     page = write_page(num_conflicting_duplicates=count)

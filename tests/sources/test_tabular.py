@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from labelaudit.errors import SourceError
+from labelaudit.sources import tabular
 from labelaudit.sources.tabular import read_tabular, tabular_features
 
 ROWS = 300
@@ -212,6 +213,20 @@ def test_copies_of_the_label_and_the_truth_are_no_features(tmp_path: Path, write
     np.testing.assert_allclose(read.features, tabular_features(columns())[0], atol=1e-4)
     assert read.source.clean_labels is not None
     assert read.source.clean_labels.tolist() == truth.tolist()
+
+
+def test_a_table_with_too_many_columns_is_refused(
+    tmp_path: Path, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tabular, "MAX_COLUMNS", 3)
+    rows: list[dict[str, object]] = [
+        {"label": c, **{f"x{n}": i * n for n in range(3)}} for i, c in enumerate("abab")
+    ]
+    assert len(read_tabular(write.table(tmp_path / "t.csv", rows)).features) == 4
+    for row in rows:
+        row["x3"] = 1
+    with pytest.raises(SourceError, match="more than 3 columns besides the label"):
+        read_tabular(write.table(tmp_path / "u.csv", rows))
 
 
 def test_tables_that_cannot_be_read(tmp_path: Path, write: Any) -> None:

@@ -69,6 +69,26 @@ def test_recorded_passes_have_no_dropout(tmp_path):
     np.testing.assert_array_equal(history.read(1)["learner_prob"], history.read(2)["learner_prob"])
 
 
+def test_recording_leaves_each_module_in_its_mode(tmp_path):
+    model = make_model().train()
+    model[1].eval()  # batch norm that is frozen
+    recorder = EpsilonRecorder(tmp_path, model)
+    inputs, _, batches = samples()
+    recorder.record(1, batches)
+    modes = [module.training for module in model]
+    assert modes == [True, False, True, True, True]
+    with pytest.raises(SourceError):
+        recorder.record(1, [(inputs, torch.full((5,), 7), IDS)])
+    assert [module.training for module in model] == modes
+
+
+def test_epochs_of_an_earlier_training_are_not_mixed_in(tmp_path):
+    recorder = EpsilonRecorder(tmp_path, make_model())
+    for epoch in (1, 2, 3, 1, 2):
+        recorder.record(epoch, samples()[2])
+    assert list(recorder.history().epochs) == [1, 2]
+
+
 def test_guider_averages_parameters_and_running_statistics(tmp_path):
     model = make_model()
     recorder = EpsilonRecorder(tmp_path, model, ema_decay=0.75)
