@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from labelaudit.files import atomic_write
+
 
 def read_rows(file: Path, *columns: str) -> pd.DataFrame:
     """Return the rows so far. If there are none, the table has these columns.
@@ -29,4 +31,5 @@ def keep_row(file: Path, row: dict[str, Any]) -> None:
     """Print a row, and add it to the file."""
     print(row, flush=True)
     done, new = read_rows(file), pd.DataFrame([row])
-    (new if done.empty else pd.concat([done, new])).to_csv(file, index=False)
+    with atomic_write(file) as partial:
+        (new if done.empty else pd.concat([done, new])).to_csv(partial, index=False)

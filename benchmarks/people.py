@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from features import BACKBONE, SIDE, cifar10
-from finished_rows import read_rows
+from finished_rows import is_done, keep_row, read_rows
 from provenance import commit, hardware
 from scipy.special import logsumexp, softmax
 from sklearn.exceptions import ConvergenceWarning
@@ -42,9 +42,8 @@ from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "people.csv"
 FILTERS = "confident learning, "
-PROBE_STRENGTHS = (0.001, 0.01)  # C of the linear probes
 NAME = "labelaudit"
-PROBE_STRENGTHS = (0.001, 0.01)  # scikit-learn's C
+PROBE_STRENGTHS = (0.001, 0.01)  # scikit-learn's C of the linear probes
 Row = dict[str, Any]
 
 
@@ -269,20 +268,12 @@ def keep(cell: Row, name: str, run: Callable[[], Row]) -> None:
 
 def add(row: Row) -> None:
     """Add a row to the results."""
-    row = row | {"commit": commit()}
-    print({key: value for key, value in row.items() if value is not None}, flush=True)
-    table = pd.DataFrame([row])
-    if RESULTS.exists():
-        table = pd.concat([read_rows(RESULTS), table])
-    table.to_csv(RESULTS, index=False)
+    keep_row(RESULTS, row | {"commit": commit()})
 
 
 def done(cell: Row) -> bool:
     """Whether a row is in the results."""
-    if not RESULTS.exists():
-        return False
-    table = read_rows(RESULTS)
-    return bool(np.logical_and.reduce([table[key] == value for key, value in cell.items()]).any())
+    return is_done(RESULTS, cell)
 
 
 COLUMNS = ("F1", "F1 at the true count", "AUROC", "AP", "flagged", "expected wrong, interval")

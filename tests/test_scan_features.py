@@ -207,7 +207,7 @@ def test_conflicting_duplicates_are_written(gaussians, tmp_path, monkeypatch) ->
         ]
         assert written["kind"].tolist() == ["exact"]
         assert result.summary["num_conflicting_duplicates"] == len(result.duplicates) == 1
-        assert "there is one pair of samples" in (out / "report.html").read_text(encoding="utf-8")
+        assert "1 pair of samples is equal" in (out / "report.html").read_text(encoding="utf-8")
 
 
 def test_conflicting_duplicates_are_found_in_pixels_too(noisy_digits, tmp_path) -> None:

@@ -27,7 +27,14 @@ from labelaudit.images.containers import NoImages
 from labelaudit.images.decode import decode_source
 from labelaudit.images.gray_range import GrayRange, describe_ranges, few_levels_warning
 from labelaudit.images.plan import ImagePlan, plan_images
-from labelaudit.images.store import PREFIX, keep_rows, make_store, map_file, writable
+from labelaudit.images.store import (
+    PREFIX,
+    copy_rows,
+    keep_rows,
+    make_store,
+    map_file,
+    writable,
+)
 from labelaudit.networks.encoders import ENCODERS, EncoderChoice, choose_encoder
 from labelaudit.networks.standardize import PixelStatistics
 from labelaudit.networks.umn import NetworkConfig
@@ -39,6 +46,7 @@ from labelaudit.training import distributed
 # Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
 HASHED_ROWS = 4096
+SCALED_ROWS = 4096
 # Largest feature that is used as it is. Squares of larger ones, summed, may be infinite in 32 bits.
 MOST = 1e15
 
@@ -388,9 +396,11 @@ def in_range(features: np.ndarray) -> np.ndarray:
     odd = np.flatnonzero((largest > MOST) | ((largest < 1 / MOST) & (largest > 0)))
     if not len(odd):
         return features
-    scaled = np.array(features)
+    scaled = copy_rows(features, np.arange(len(features)))
     _, exponents = np.frexp(largest[odd])
-    scaled[:, odd] = np.ldexp(features[:, odd], -exponents)
+    for start in range(0, len(scaled), SCALED_ROWS):
+        block = scaled[start : start + SCALED_ROWS]
+        block[:, odd] = np.ldexp(block[:, odd], -exponents)
     return scaled
 
 

@@ -85,6 +85,24 @@ def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.D
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
+def copy_rows(array: Store, chosen: npt.NDArray[Any]) -> Store:
+    """Return a copy of some rows: in memory if it is small, else memory-mapped.
+
+    Parameters
+    ----------
+    array
+        ``(N, ...)``, which may be memory-mapped. It is read in blocks, so that it need not fit in
+        memory.
+    chosen
+        ``(M,)`` indices, or an ``(N,)`` mask.
+    """
+    rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+    made = make_store((len(rows), *array.shape[1:]), array.dtype)
+    for start in range(0, len(rows), MOVED_ROWS):
+        made[start : start + MOVED_ROWS] = array[rows[start : start + MOVED_ROWS]]
+    return made
+
+
 def keep_rows(store: Store, keep: np.ndarray) -> Store:
     """Move the rows to keep to the front, in their order, and return a view of them.
 

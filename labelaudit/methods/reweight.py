@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -125,13 +124,6 @@ class Reweight(SampleMeans):
         """Draw a batch of trusted samples without replacement, augmented like all others."""
         rows = torch.randperm(len(self.trusted))[: self.trusted_batch_size]
         return self.trusted.batch(rows.numpy())
-
-    def mean_weights(self) -> np.ndarray:
-        """Return the mean weight of each training sample so far, ``(N,)`` float64.
-
-        The weight is 1 where all samples of a batch have the same weight.
-        """
-        return self.sample_means()
 
 
 @dataclass

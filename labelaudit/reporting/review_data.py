@@ -186,12 +186,11 @@ def _index(
         for name in shown["clean_label"].dropna().unique():
             codes.setdefault(str(name), len(codes))
         truth = _codes(shown["clean_label"], codes)
+    here = folder.resolve()
     columns: dict[str, Any] = {
         "rank": shown["rank"].astype(int).tolist(),
         "id": [str(sample) for sample in shown["sample_id"]],
-        "link": [_link(str(path), folder) for path in shown["path"].fillna("")]
-        if pictured
-        else None,
+        "link": [_link(str(path), here) for path in shown["path"].fillna("")] if pictured else None,
         "given": _codes(shown["given_label"], codes),
         "suggested": _codes(shown["suggested_label"], codes),
         "score": [round(float(x), 6) for x in shown["suspect_score"]],
@@ -199,8 +198,8 @@ def _index(
         "ambiguity": _numbers(shown, "ambiguity"),
         "truth": truth,
         "details": [
-            [shorten(value, MAX_DETAIL_LENGTH) for value in details.iloc[row]]
-            for row in rows.tolist()
+            [shorten(value, MAX_DETAIL_LENGTH) for value in cells]
+            for cells in details.to_numpy(dtype=object)[rows]
         ]
         if len(details.columns)
         else None,
@@ -241,12 +240,15 @@ def _numbers(table: pd.DataFrame, name: str) -> list[float | None]:
     return [round(float(x), 5) if np.isfinite(x) else None for x in table[name]]
 
 
-def _link(text: str, folder: Path) -> str:
-    """Return the address of an image file relative to the page; "" if browsers cannot show it."""
+def _link(text: str, here: Path) -> str:
+    """Return the address of an image file relative to the page's folder, which is resolved.
+
+    Returns "" if browsers cannot show the file.
+    """
     if suffix_of(text) not in SHOWN_BY_BROWSERS:
         return ""
     try:
-        relative = os.path.relpath(Path(text).resolve(), folder.resolve())
+        relative = os.path.relpath(Path(text).resolve(), here)
         # `quote` also escapes colons, which could look like the end of a protocol's name.
         return quote(Path(relative).as_posix(), safe="/")
     except (OSError, RuntimeError, ValueError):  # circular links, another drive, or no Unicode

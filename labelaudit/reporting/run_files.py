@@ -63,7 +63,8 @@ class Marker:
     labelaudit
         Version of labelaudit.
     status
-        One of `UNFINISHED`; or "complete", "interrupted" or "out of time" when the results are there.
+        One of `UNFINISHED`; or "complete", "interrupted", "out of time" or "diverged" when the results
+        are there.
     fingerprint, config
         The data, and the settings that must be the same for a run to be continued.
     files

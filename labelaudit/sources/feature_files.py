@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
             block = _batch_features(file, batch, columns, names[start : start + len(batch)])
             if values is None:
                 refuse_wide(str(file), block.shape[1])
-                values = np.zeros((len(ids), block.shape[1]), np.float32)
+                values = make_store((len(ids), block.shape[1]), np.float32)
             elif block.shape[1] != values.shape[1]:
                 raise SourceError(
                     f'"{names[start]}" in {file} has {block.shape[1]} features; all rows need'
@@ -228,23 +229,34 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
     return values, found
 
 
-def positions_of(names: Sequence[str], ids: "pd.Index[str]") -> Indices:
-    """Return which sample each name means, (R,) int64; -1 where it means none.
+class SampleNames:
+    """Finds samples by names in files.
 
     A name in another Unicode form means the same: file systems write "é" as one character or as two.
-    Names and ids are unique.
+
+    Parameters
+    ----------
+    ids
+        ``(N,)`` unique ids of the samples.
     """
-    position: Indices = ids.get_indexer(pd.Index(names)).astype(np.int64)
-    left = [row for row in np.flatnonzero(position < 0).tolist() if not names[row].isascii()]
-    if not left:
+
+    def __init__(self, ids: Texts) -> None:
+        self._ids = pd.Index(ids)
+
+    @cached_property
+    def _composed(self) -> "pd.Index[str]":
+        return pd.Index([unicodedata.normalize("NFC", str(text)) for text in self._ids])
+
+    def find(self, names: Sequence[str]) -> Indices:
+        """Return the sample of each of R unique names, (R,) int64; -1 where there is none."""
+        position: Indices = self._ids.get_indexer(pd.Index(names)).astype(np.int64)
+        left = [row for row in np.flatnonzero(position < 0).tolist() if not names[row].isascii()]
+        if left and self._composed.is_unique:
+            others = pd.Index([unicodedata.normalize("NFC", names[row]) for row in left])
+            found = self._composed.get_indexer(others).astype(np.int64)
+            free = ~np.isin(found, position) & ~others.duplicated()
+            position[left] = np.where(free, found, -1)
         return position
-    composed = pd.Index([unicodedata.normalize("NFC", str(text)) for text in ids])
-    if composed.is_unique:
-        others = pd.Index([unicodedata.normalize("NFC", names[row]) for row in left])
-        found = composed.get_indexer(others).astype(np.int64)
-        free = ~np.isin(found, position) & ~others.duplicated()
-        position[left] = np.where(free, found, -1)
-    return position
 
 
 def _positions(file: Path, names: list[str], ids: Texts) -> Indices:
@@ -252,7 +264,7 @@ def _positions(file: Path, names: list[str], ids: Texts) -> Indices:
     repeated = pd.Index(names)[pd.Index(names).duplicated()].unique().tolist()
     if repeated:
         raise SourceError(f"ids in {file} repeat: {some(repeated)}; keep one row of each")
-    position = positions_of(names, pd.Index(ids))
+    position = SampleNames(ids).find(names)
     if not (position >= 0).any():
         there = f"e.g. {some(names[:1])}" if names else "no row"
         raise SourceError(

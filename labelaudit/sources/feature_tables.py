@@ -16,6 +16,7 @@ import pandas as pd
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
 from labelaudit.images.containers import Indices, NoImages
+from labelaudit.images.store import copy_rows
 from labelaudit.sources.cells import ID_COLUMNS, Columns
 from labelaudit.sources.classes import make_source, text_array
 from labelaudit.sources.feature_files import (
@@ -62,7 +63,7 @@ class FeatureSource:
         """Return the samples that `keep` selects: (M,) indices or an (N,) mask."""
         return FeatureSource(
             self.source.subset(keep),
-            self.features[keep],
+            copy_rows(self.features, keep),
             self.details.iloc[keep].reset_index(drop=True),
             self.notes,
         )
@@ -130,7 +131,7 @@ def read_labels_with_features(
     else:
         values = read_rows(features, table)
     if len(read.table_rows) < len(values):
-        values = values[read.table_rows]
+        values = copy_rows(values, read.table_rows)
     return FeatureSource(read.source, values, details)
 
 
@@ -270,7 +271,8 @@ def _without_lacking(
     reason = f"it has no features in {file.name}"
     lacking = {int(row): reason for row in np.flatnonzero(~found)}
     source = read.source.without_unreadable(lacking, "left out, because they have no features")
-    return FeatureSource(source, values[found], read.details[found].reset_index(drop=True))
+    details = read.details[found].reset_index(drop=True)
+    return FeatureSource(source, copy_rows(values, found), details)
 
 
 def _trouble_with_ids(table: LabelTable, ids: Sequence[str], rows: Indices) -> str:

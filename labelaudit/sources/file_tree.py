@@ -157,14 +157,6 @@ class FileTree:
         directory, _, name = file.rpartition("/")
         return name in self._files_in(directory)
 
-    def any_image(self) -> str | None:
-        """Return one of the images seen, as an example for a message."""
-        for directory in sorted({"", *self._files}):
-            for name in sorted(self._files_in(directory)):
-                if suffix_of(name) in IMAGE_SUFFIXES:
-                    return f"{directory}/{name}" if directory else name
-        return None
-
     def find(self, file: str) -> tuple[str, str]:
         """Return the file that a relative path in a table refers to; or "" and the reason."""
         if file in self:

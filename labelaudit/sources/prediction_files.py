@@ -19,14 +19,14 @@ import pyarrow.csv as pc
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular, suffix_of
 from labelaudit.images.containers import Indices
-from labelaudit.images.store import make_store
+from labelaudit.images.store import copy_rows, make_store
 from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN, Columns
 from labelaudit.sources.feature_files import (
     PANDAS_INDEX,
+    SampleNames,
     as_numpy,
     is_number,
     open_npy,
-    positions_of,
 )
 from labelaudit.sources.feature_tables import (
     SHOWN_COLUMNS,
@@ -75,9 +75,9 @@ class PredictionSource:
         """Return the samples that `keep`, an (N,) mask, selects."""
         return PredictionSource(
             self.source.subset(keep),
-            tuple(model[keep] for model in self.models),
+            tuple(copy_rows(model, keep) for model in self.models),
             self.details[keep].reset_index(drop=True),
-            None if self.features is None else self.features[keep],
+            None if self.features is None else copy_rows(self.features, keep),
         )
 
 
@@ -293,7 +293,7 @@ def _by_id(
         passed_over = {id_column, *(lowered.get(name) for name in (*LABEL_COLUMNS, SPLIT_COLUMN))}
         passed_over |= {"", PANDAS_INDEX}
         extra = [name for name in names if name not in given and name not in passed_over]
-        place = pd.Index(manifest.sample_ids)
+        samples = SampleNames(manifest.sample_ids)
         values: Floats = make_store((manifest.num_samples, len(given) + len(extra)), np.float32)
         found = np.zeros(manifest.num_samples, dtype=bool)
         seen = 0
@@ -308,7 +308,7 @@ def _by_id(
                 )
             seen += len(ids)
             example = example or (ids[0] if ids else "")
-            where = positions_of(ids, place)
+            where = samples.find(ids)
             kept = where >= 0
             once = pd.Series(where[kept])
             if found[where[kept]].any() or once.duplicated().any():
@@ -324,7 +324,7 @@ def _by_id(
                 )[kept]
     if not seen:
         raise SourceError(f"{path} has no rows below its header; check that it was written whole")
-    found |= place.isin(unneeded)
+    found |= pd.Index(manifest.sample_ids).isin(unneeded)
     if not found.all():
         lacking = manifest.sample_ids[~found].tolist()
         raise SourceError(

@@ -3,7 +3,7 @@ import pytest
 
 from labelaudit.errors import SourceError
 from labelaudit.images import store
-from labelaudit.images.store import keep_rows, make_store
+from labelaudit.images.store import copy_rows, keep_rows, make_store
 
 
 def test_a_small_store_is_in_memory_and_a_large_one_is_a_file_without_a_name(tmp_path, monkeypatch):
@@ -37,3 +37,17 @@ def test_rows_are_left_out_in_place(share, monkeypatch):
     kept = keep_rows(values, keep)
     np.testing.assert_array_equal(kept, expected)
     assert kept.size == 0 or np.shares_memory(kept, values)
+
+
+def test_chosen_rows_are_copied_in_blocks_and_a_large_copy_is_mapped(monkeypatch):
+    values = np.arange(60, dtype=np.float32).reshape(20, 3)
+    monkeypatch.setattr(store, "MOVED_ROWS", 4)
+    chosen = np.array([19, 0, 7, 7, 3])
+    mask = values[:, 0] > 20
+    for largest, kind in ((10**6, np.ndarray), (10, np.memmap)):
+        monkeypatch.setattr(store, "LARGEST_IN_MEMORY", largest)
+        for rows in (chosen, mask):
+            copy = copy_rows(values, rows)
+            assert type(copy) is kind
+            np.testing.assert_array_equal(copy, values[rows])
+            assert not np.shares_memory(copy, values)

@@ -123,10 +123,10 @@ def test_planted_errors_weigh_less_than_clean_labels():
     train_on(task, lambda: method, task.plan(100), 10)
     wrong = task.noisy_labels != CLEAN
     others = np.setdiff1d(np.arange(600), TRUSTED)
-    weights, wrong = method.mean_weights()[others], wrong[others]
+    weights, wrong = method.sample_means()[others], wrong[others]
     assert weights[wrong].mean() < 0.5 * weights[~wrong].mean()
     # In units of an even share: the mean is 1 unless a batch weighed nothing.
-    assert method.mean_weights().mean() == pytest.approx(1.0, abs=0.02)
+    assert method.sample_means().mean() == pytest.approx(1.0, abs=0.02)
 
 
 def test_a_resumed_training_takes_the_next_step_exactly(tmp_path):
