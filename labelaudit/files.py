@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labelaudit.errors import OutputError, SourceError, WriteError
+from labelaudit.memory import in_words
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -139,17 +140,9 @@ def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise WriteError(
-            f"at least {_size(needed)} will be written, but {folder} has only {_size(free)} left; make"
+            f"at least {in_words(needed)} will be written, but {folder} has only {in_words(free)} left; make"
             " room, or write to another disk with `out`"
         )
-
-
-def _size(number: int) -> str:
-    """Return a number of bytes in words, such as "3.2 GiB"."""
-    value, unit = number / 2**20, "MiB"
-    if value >= 1024:
-        value, unit = value / 1024, "GiB"
-    return f"{value:,.1f} {unit}"
 
 
 def remove_partial_files(folder: Path) -> None:

@@ -69,7 +69,7 @@ def numeric_columns(cells: Cells) -> list[str]:
     found = []
     for name, texts in cells.texts.items():
         there = [text for text in texts[:TRIED_ROWS] if text.strip()]
-        if name.strip().lower() not in passed_over and there and all(map(_is_number, there)):
+        if name.strip().lower() not in passed_over and there and all(map(writes_number, there)):
             found.append(name)
     return found
 
@@ -88,7 +88,8 @@ def columns_of_texts(cells: Cells) -> list[str]:
     return sorted(found, key=lambda name: -found[name])
 
 
-def _is_number(text: str) -> bool:
+def writes_number(text: str) -> bool:
+    """Return whether a cell holds a number."""
     try:
         float(text)
     except ValueError:

@@ -34,6 +34,7 @@ from labelaudit.sources.shard_labels import relabel
 from labelaudit.sources.shards import ids_of_rows
 from labelaudit.sources.splits import choose_split, shard_splits
 from labelaudit.sources.table_formats import TABLE_FORMATS, read_cells
+from labelaudit.sources.table_kinds import writes_number
 from labelaudit.sources.values import as_frame, is_frame, is_list
 from labelaudit.sources.wording import some
 
@@ -326,19 +327,11 @@ def _check_column(cells: Cells, columns: Columns) -> None:
     column = find_column(cells, columns.text, (), "the texts", "text_column")
     assert column is not None
     tried = [text for text in cells.texts[column] if text.strip()][:TRIED_ROWS]
-    if tried and all(map(_is_number, tried)):
+    if tried and all(map(writes_number, tried)):
         raise SourceError(
             f'the column "{column}" of {cells.file} holds numbers such as {tried[0]}, not texts; name'
             " the column of texts with `text_column`, or audit columns of numbers with `tabular`"
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _of_rows(rows: TableSource, columns: Columns, where: str) -> TextSource:
