@@ -140,8 +140,8 @@ def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise WriteError(
-            f"at least {in_words(needed)} will be written, but {folder} has only {in_words(free)} left; make"
-            " room, or write to another disk with `out`"
+            f"at least {in_words(needed)} will be written, but {folder} has only {in_words(free)} left;"
+            " make room, or write to another disk with `out`"
         )
 
 
