@@ -1,7 +1,7 @@
 """Kill ``labelaudit`` at random moments, and fill its disk, and compare what is resumed with a twin.
 
     python benchmarks/kill_test.py --work FOLDER
-    python benchmarks/kill_test.py --work FOLDER --kills 500 --seed 1
+    python benchmarks/kill_test.py --work FOLDER --kills 500 --seed 1 --write
 
 Each trial starts a command in a process of its own, kills it by SIGKILL at a random moment of a phase,
 continues it as the message of labelaudit says, and compares all files with those of a run that nothing
@@ -16,7 +16,8 @@ before the scan is switched off, as if another program had filled the disk meanw
 
 Last, two scans start at once on one folder: one must succeed, and the other must be told.
 
-Needs Linux or macOS. benchmarks/kill_test.md is written from the results.
+Needs Linux or macOS. With ``--write``, benchmarks/kill_test.md is
+written from the results.
 """
 
 from __future__ import annotations

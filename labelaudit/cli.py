@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from labelaudit.cli_review import add_review_commands
-from labelaudit.errors import OptionError
+from labelaudit.errors import OptionError, OutputError
 from labelaudit.networks.encoders import ENCODER_NAMES
 from labelaudit.progress import plain
 from labelaudit.scan_summary import show_scan
@@ -133,7 +133,9 @@ def embed(
     ] = None,
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Parquet file to write. An existing one is replaced."),
+        typer.Option(
+            "--out", "-o", help="Parquet file to write. One that embed wrote before is replaced."
+        ),
     ] = Path("features.parquet"),
     **options: Any,
 ) -> None:
@@ -158,7 +160,7 @@ def embed(
 
 
 @app.command()
-@takes_scan_options("force", "seed")
+@takes_scan_options("force", "resume", "seed")
 def demo(
     out: Annotated[
         Path, typer.Option(help="Folder for the results. A run in the default folder is replaced.")
@@ -184,21 +186,24 @@ def demo(
             from labelaudit.benchmark.demo import corrupted_digits, write_digits
             from labelaudit.pipeline import scan as run_scan
 
-        seed, force = options["seed"], options["force"] or out == DEMO_FOLDER
+        seed, resume = options["seed"], options["resume"]
+        force = not resume and (options["force"] or out == DEMO_FOLDER)
+        how: dict[str, Any] = {"out": out, "force": force, "resume": resume, "seed": seed}
         _check_least(0, seed=seed)
         if data is None:
-            source = corrupted_digits(rate, seed)
-            show_scan(run_scan(source, out=out, force=force, seed=seed, reporter=progress))
+            show_scan(run_scan(corrupted_digits(rate, seed), reporter=progress, **how))
             return
+        if not force and not resume and out.is_dir() and any(out.iterdir()):
+            raise OutputError(
+                f"{out} already exists; replace it with `force=True`, or choose another `out`"
+            )
         images, labels = write_digits(data, rate, seed)
         result = run_scan(
             images,
             labels,
             clean_label_column="true_label",
-            out=out,
-            force=force,
-            seed=seed,
             reporter=progress,
+            **how,
         )
         show_scan(result)
 

@@ -227,7 +227,7 @@ def folder_lock(folder: Path) -> Lock:
 
     If no file can be made beside it, as on a mounted volume, the lock is the file `FOLDER_LOCK` in it.
     """
-    if folder.is_dir() and not os.access(folder.parent, os.W_OK):
+    if not folder.name or (folder.is_dir() and not os.access(folder.parent, os.W_OK)):
         return Lock(folder / FOLDER_LOCK)
     name = folder.name
     if len(os.fsencode(name)) > LONGEST_LOCKED_NAME:

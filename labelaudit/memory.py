@@ -54,7 +54,9 @@ def check_memory(
 
 def in_words(number: int) -> str:
     """Return a number of bytes in words, such as "3.2 GiB"."""
-    return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number / 2**20:,.0f} MiB"
+    if number >= 2**30:
+        return f"{number / 2**30:,.1f} GiB"
+    return f"{number / 2**20:,.{0 if number >= 10 * 2**20 else 1}f} MiB"
 
 
 def _free_on_machine() -> int | None:

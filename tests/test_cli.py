@@ -176,9 +176,11 @@ def test_demo_replaces_no_other_run(tmp_path, monkeypatch):
     (tmp_path / "run" / "labelaudit.json").write_text(
         json.dumps({"labelaudit": "0.1.0", "status": "complete", "files": {}}), encoding="utf-8"
     )
-    done = RUNNER.invoke(app, ["demo", "--out", str(tmp_path / "run")])
-    assert done.exit_code == 2
-    assert "--force" in done.output
+    for more in ([], ["--data", str(tmp_path / "digits")]):
+        done = RUNNER.invoke(app, ["demo", "--out", str(tmp_path / "run"), *more])
+        assert done.exit_code == 2
+        assert "--force" in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_python_m_and_version_and_help_do_not_load_torch():

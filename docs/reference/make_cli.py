@@ -29,6 +29,7 @@ Results are printed to standard output. Progress, warnings and errors are printe
 | exit code | meaning |
 |---|---|
 | 0 | The command has finished. |
+| 1 | `eval` has finished, but some cells failed. |
 | 2 | The input cannot be used. One line says what is wrong, where, and how to mend it. |
 | 130 | The command was interrupted. If an epoch had ended, the ranking so far was written. |
 

@@ -11,6 +11,7 @@ from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.noise import Noise, corrupt
 from labelaudit.errors import SourceError
 from labelaudit.reporting.tables import read_csv
+from labelaudit.sources.name_matching import match_names, renamed
 from labelaudit.suspects.metrics import detection_metrics, f1_at_true_count
 
 
@@ -58,9 +59,11 @@ def score_file(
             f" example {ids[missing.to_numpy()][0]!r}; give a score for every labeled sample"
         )
     if "given_label" in aligned:
-        names = np.asarray(dataset.class_names, dtype=object)
-        noisy = names[corruption.noisy_labels[corruption.labeled]]
-        others = int((aligned["given_label"].astype(str).to_numpy() != noisy).sum())
+        written = aligned["given_label"].astype(object).fillna("").astype(str).tolist()
+        classes = dataset.class_names
+        given = renamed(written, match_names(written, classes, classes))
+        noisy = [classes[label] for label in corruption.noisy_labels[corruption.labeled].tolist()]
+        others = sum(one != other for one, other in zip(given, noisy, strict=True))
         if others:
             raise SourceError(
                 f"the given labels in {path} differ from those of this corruption for {others:,} of"

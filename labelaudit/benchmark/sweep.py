@@ -265,23 +265,22 @@ def _outcomes(
         for cell in cells:
             yield cell, how.attempt(cell, dataset)
         return
-    waiting = list(cells)
+    waiting, idle = list(cells), False
     while waiting:
-        ended = set()
+        ended: set[Cell] = set()
         try:
             for cell, result in _side_by_side(waiting, dataset, how, jobs):
                 ended.add(cell)
                 yield cell, result
             return
-        except BrokenProcessPool:
-            # Cells begin in their order, so one of the first was in the process that died.
+        except BrokenProcessPool as error:
             left = [cell for cell in waiting if cell not in ended]
-            for cell in left[:jobs]:
-                yield (
-                    cell,
-                    f"a process died, perhaps for lack of memory; try fewer than {jobs} jobs",
-                )
-            waiting = left[jobs:]
+            # Cells begin in their order, so one of the first was in the process that died. If none
+            # ends in two rounds, no process can work here.
+            number = len(left) if idle and not ended else jobs
+            for cell in left[:number]:
+                yield cell, f"{error}\na process died, perhaps for lack of memory (jobs: {jobs})"
+            waiting, idle = left[number:], not ended
 
 
 def _side_by_side(

@@ -85,8 +85,16 @@ def map_file(file: IO[bytes], folder: Path, shape: tuple[int, ...], dtype: npt.D
     return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
 
 
+def make_copy(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Store:
+    """Make an array of zeros as `make_store` does, but in memory if the disk has no space for it."""
+    try:
+        return make_store(shape, dtype)
+    except SourceError:
+        return np.zeros(shape, dtype)
+
+
 def copy_rows(array: Store, chosen: npt.NDArray[Any]) -> Store:
-    """Return a copy of some rows: in memory if it is small, else memory-mapped.
+    """Return a copy of some rows: in memory if it is small, else memory-mapped; see `make_copy`.
 
     Parameters
     ----------
@@ -97,7 +105,7 @@ def copy_rows(array: Store, chosen: npt.NDArray[Any]) -> Store:
         ``(M,)`` indices, or an ``(N,)`` mask.
     """
     rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
-    made = make_store((len(rows), *array.shape[1:]), array.dtype)
+    made = make_copy((len(rows), *array.shape[1:]), array.dtype)
     for start in range(0, len(rows), MOVED_ROWS):
         made[start : start + MOVED_ROWS] = array[rows[start : start + MOVED_ROWS]]
     return made

@@ -165,13 +165,15 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
         file.writelines(",".join(cells) + "\n" for cells in zip(*columns, strict=True))
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, *, as_text: bool = False) -> pd.DataFrame:
     """Read a table that `write_csv` wrote, even if a spreadsheet program has saved it again.
 
     Parameters
     ----------
     path : Path
         A UTF-8 file with a header row, with or without a byte order mark, and with any line ends.
+    as_text : bool
+        Return every cell as the text that the file holds, "" where it is empty.
 
     Returns
     -------
@@ -189,7 +191,7 @@ def read_csv(path: Path) -> pd.DataFrame:
         column of numbers holds something else.
     """
     path = Path(path)
-    return parse_csv(read_text(path), path)
+    return parse_csv(read_text(path), path, as_text=as_text)
 
 
 def read_text(path: Path) -> str:
@@ -217,7 +219,7 @@ def separator_of(text: str) -> str:
     return next((sign for sign in "\t;," if sign in header), ",")
 
 
-def parse_csv(text: str, path: Path) -> pd.DataFrame:
+def parse_csv(text: str, path: Path, *, as_text: bool = False) -> pd.DataFrame:
     """Parse the text of a table, separated by commas, as `read_csv` does; `path` is for messages.
 
     Raises SourceError as `read_csv`.
@@ -229,7 +231,10 @@ def parse_csv(text: str, path: Path) -> pd.DataFrame:
     columns = {}
     for position, name in enumerate(names):
         cells = [row[position] for row in rows[1:]]
-        columns[position] = _convert_column(name, cells, path)
+        if as_text:
+            columns[position] = _text_column([cell for cell, _ in cells], missing="")
+        else:
+            columns[position] = _convert_column(name, cells, path)
     frame = pd.DataFrame(columns)
     frame.columns = pd.Index(names)
     return frame

@@ -139,7 +139,10 @@ class CorrectionsFile:
             return
         self._rows, self._others = {}, []
         if state is not None:
-            frame = read_csv(self.path)
+            frame = read_csv(self.path, as_text=True)
+            if not frame.columns.is_unique:
+                twice = frame.columns[frame.columns.duplicated()][0]
+                raise SourceError(f"{self.path} has two columns {twice!r}; rename one of them")
             missing = [name for name in CORRECTION_COLUMNS if name not in frame]
             if missing:
                 raise SourceError(
@@ -148,7 +151,7 @@ class CorrectionsFile:
                 )
             frame[GIVEN_LABEL] = frame.get(GIVEN_LABEL, pd.Series("", index=frame.index))
             self._others = [str(name) for name in frame.columns if name not in COLUMNS]
-            for row in frame.fillna("").astype(str).to_dict("records"):
+            for row in frame.to_dict("records"):
                 entry = {str(name): text for name, text in row.items()}
                 entry["decision"] = entry["decision"].strip().lower()  # a person may have typed it
                 self._rows[entry["sample_id"]] = entry

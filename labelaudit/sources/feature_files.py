@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from labelaudit.errors import SourceError
 from labelaudit.files import check_regular
 from labelaudit.images.containers import Indices
-from labelaudit.images.store import make_store
+from labelaudit.images.store import make_copy, make_store
 from labelaudit.sources.cells import ID_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMN
 from labelaudit.sources.label_tables import LabelTable
 from labelaudit.sources.manifest import Texts
@@ -213,7 +213,7 @@ def read_by_id(file: Path, ids: Texts) -> tuple[Floats, npt.NDArray[np.bool_]]:
             block = _batch_features(file, batch, columns, names[start : start + len(batch)])
             if values is None:
                 refuse_wide(str(file), block.shape[1])
-                values = make_store((len(ids), block.shape[1]), np.float32)
+                values = make_copy((len(ids), block.shape[1]), np.float32)
             elif block.shape[1] != values.shape[1]:
                 raise SourceError(
                     f'"{names[start]}" in {file} has {block.shape[1]} features; all rows need'

@@ -11,7 +11,7 @@ from labelaudit.suspects.checked import CheckedScores
 from labelaudit.suspects.trust import Trust
 from labelaudit.typed_json import MismatchError, from_plain, to_plain
 
-MAX_PAIRS = 1000  # of conflicting duplicates, so many are listed at most
+MAX_PAIRS = 1000  # largest number of pairs of conflicting duplicates that are listed
 FORMAT_VERSION = 1
 
 
@@ -290,4 +290,4 @@ class Summary(AuditSummary):
         count = self.num_conflicting_duplicates
         if count < 2:
             return "1 pair of samples is" if count else ""
-        return f"{count:,} pairs{' or more' if count >= MAX_PAIRS else ''} of samples are"
+        return f"{count:,} {'or more ' if count >= MAX_PAIRS else ''}pairs of samples are"

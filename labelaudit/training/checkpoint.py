@@ -87,15 +87,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         found = Checkpoint(**{"records": None} | saved)
     except OutputError:
         raise
-    except (OSError, MemoryError) as error:
-        reason = f"{error}" or "the memory is full"
-        raise OutputError(f"{path} cannot be read now: {reason}. It is kept") from error
     except Exception as error:
         # Of a file that is not a checkpoint, torch's reader raises nearly any exception.
+        full = isinstance(error, MemoryError) or "allocate memory" in str(error)
+        if full or isinstance(error, OSError):
+            reason = "the memory is full" if full else str(error)
+            raise OutputError(f"{path} cannot be read now, and is kept: {reason}") from error
         if intact:
             raise OutputError(
-                f"{path} was written by another version of labelaudit or of torch; delete it, or start"
-                " again with `force=True`"
+                f"{path} was written by another version of labelaudit or of torch; delete it to start"
+                " again"
             ) from error
         raise DamagedError(f"{path} cannot be read as a checkpoint") from error
     if found.records is not None and intact is None:

@@ -68,6 +68,8 @@ def load_adam(optimizer: torch.optim.Adam, state: dict[str, Any]) -> None:
     for weight, moments in optimizer.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
             moments[name] = torch.empty_like(weight).copy_(moments[name])
+        # Otherwise later steps would count on in the state that is loaded here.
+        moments["step"] = moments["step"].clone()
 
 
 def wait_for(device: torch.device) -> None:

@@ -348,8 +348,8 @@ class _Training:
             return False
         if self._records is not None and record is not None:
             self._records[epoch] = record
-        self.done = epoch
-        self._good = copied(self.method.state_dict())
+        good = copied(self.method.state_dict())
+        self._good, self.done = good, epoch  # together, whenever Ctrl-C comes
         return True
 
     def _take_steps(self, epoch: int, progress: TrainingProgress) -> None:

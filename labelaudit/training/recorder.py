@@ -312,9 +312,7 @@ class EpsilonRecorder:
         finally:
             for module, mode in modes:
                 module.training = mode
-        for later in EpsilonHistory(self.folder).epochs:
-            if later > epoch:
-                part_path(self.folder, later).unlink()
+        remove_parts(self.folder, after=epoch)
         return path
 
     def _record(self, epoch: int, samples: Iterable[tuple[Tensor, Tensor, Sequence[str]]]) -> Path:

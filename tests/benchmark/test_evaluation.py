@@ -93,8 +93,9 @@ def test_scores_of_others_are_judged_on_the_same_corruption(result, tmp_path):
     assert score_file(tmp_path / "truth.csv", data, noise, seed=0, threshold=0.5)["f1"] == 1
 
     names = np.asarray(data.class_names, dtype=object)[corruption.noisy_labels]
-    write_csv(truth.assign(given_label=names), tmp_path / "given.csv")
-    assert score_file(tmp_path / "given.csv", data, noise, seed=0)["auroc"] == 1
+    for written in (names, names.astype(float)):
+        write_csv(truth.assign(given_label=written), tmp_path / "given.csv")
+        assert score_file(tmp_path / "given.csv", data, noise, seed=0)["auroc"] == 1
     with pytest.raises(SourceError, match=r"given labels .* differ from those of this corruption"):
         score_file(tmp_path / "given.csv", data, noise, seed=1)
 

@@ -2,6 +2,7 @@ import json
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -206,40 +207,54 @@ def test_one_process_at_a_time_writes_to_a_sweep(tmp_path):
     assert [path.name for path in folder.parent.iterdir()] == ["s"]
 
 
-def test_cells_beside_one_that_kills_its_process_are_run(tmp_path, monkeypatch):
-    class Pool:
-        """Runs what is submitted at once; breaks where real processes would die."""
+class BreakingPool:
+    """Runs what is submitted at once; breaks where real processes would die."""
 
-        def __init__(self, *_, initargs, **__):
-            sweep_module._worker.update(dataset=initargs[0], curves=initargs[1])
-            self.broken = False
+    deadly: ClassVar[set[int]] = set()
+    made = 0
 
-        def submit(self, work, cell, *others):
-            future = Future()
-            self.broken = self.broken or cell.seed == 2
-            if self.broken:
-                future.set_exception(BrokenProcessPool("a process ended"))
-            else:
-                future.set_result(work(cell, *others))
-            return future
+    def __init__(self, *_, initargs, **__):
+        sweep_module._worker.update(dataset=initargs[0], curves=initargs[1])
+        self.broken = False
+        type(self).made += 1
 
-        def shutdown(self, **_):
-            pass
+    def submit(self, work, cell, *others):
+        future = Future()
+        self.broken = self.broken or cell.seed in self.deadly
+        if self.broken:
+            future.set_exception(BrokenProcessPool("a process ended"))
+        else:
+            future.set_result(work(cell, *others))
+        return future
 
-        def __enter__(self):
-            return self
+    def shutdown(self, **_):
+        pass
 
-        def __exit__(self, *_):
-            pass
+    def __enter__(self):
+        return self
 
-    monkeypatch.setattr(sweep_module, "ProcessPoolExecutor", Pool)
+    def __exit__(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("deadly", "failed", "rounds"),
+    [({2}, {2, 3}, 2), ({0, 5}, {0, 1, 5}, 2), (set(range(6)), set(range(6)), 2)],
+)
+def test_cells_beside_one_that_kills_its_process_are_run(
+    deadly, failed, rounds, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sweep_module, "ProcessPoolExecutor", BreakingPool)
+    monkeypatch.setattr(BreakingPool, "deadly", deadly)
+    monkeypatch.setattr(BreakingPool, "made", 0)
     sweep = Sweep(tmp_path / "s", {})
     cells = [cell(seed=seed) for seed in range(6)]
     failures = run_sweep(sweep, cells, make_dataset(), jobs=2)
     # Either of two cells may have been in the process that died.
-    assert {one.seed for one, _ in failures} == {2, 3}
-    assert "fewer than 2 jobs" in failures[0][1]
-    assert sorted(set(sweep.results["seed"])) == [0, 1, 4, 5]
+    assert {one.seed for one, _ in failures} == failed
+    assert all("a process died" in reason and "ended" in reason for _, reason in failures)
+    assert set(sweep.results["seed"]) == set(range(6)) - failed
+    assert BreakingPool.made == rounds  # if no process can work, that is noticed soon
 
 
 def test_a_folder_with_other_settings_or_other_files_is_refused(tmp_path):

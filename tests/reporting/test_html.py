@@ -350,7 +350,7 @@ def test_what_kind_of_mistakes_these_are_and_what_is_assumed_is_said(
         (0, ""),
         (1, "1 pair of samples is equal"),
         (999, "999 pairs of samples are equal"),
-        (1000, "1,000 pairs or more of samples are"),
+        (1000, "1,000 or more pairs of samples are"),
     ],
 )
 def test_conflicting_duplicates_are_said(write_page: WritePage, count: int, words: str) -> None:

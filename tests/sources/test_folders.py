@@ -515,7 +515,7 @@ def test_labels_for_a_source_that_is_a_file(folder: Path, tmp_path: Path, write:
 def test_columns_asked_for_without_a_table(tmp_path: Path, write: Any) -> None:
     write.images(tmp_path, "cat/1.png", "dog/2.png")
     for option in ("image_column", "label_column", "clean_label_column"):
-        with pytest.raises(SourceError, match=rf'{option} is "x".*without a table'):
+        with pytest.raises(SourceError, match=rf'`{option}` is "x".*without a table'):
             read_source(tmp_path, **{option: "x"})
 
 
@@ -626,5 +626,5 @@ def test_rows_of_one_image_must_agree_on_the_mark(tmp_path: Path, write: Any) ->
 
 def test_folders_have_no_column_of_verified_labels(tmp_path: Path, write: Any) -> None:
     write.images(tmp_path, "cat/1.png", "dog/2.png")
-    with pytest.raises(SourceError, match='verified_column is "done", but'):
+    with pytest.raises(SourceError, match='`verified_column` is "done", but'):
         read_source(tmp_path, verified_column="done")

@@ -130,7 +130,7 @@ def test_a_table_that_needs_more_memory_than_there_is(
     many = pd.concat([ROWS] * 1000)
     WRITERS[suffix](many, file)
     monkeypatch.setattr(memory, "free_bytes", lambda: 100)
-    with pytest.raises(SourceError, match=r"of memory, but only 0 MiB are free; (split|check)"):
+    with pytest.raises(SourceError, match=r"of memory, but only 0.0 MiB are free; (split|check)"):
         read_samples(file, tabular=True)
 
 

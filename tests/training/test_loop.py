@@ -189,10 +189,12 @@ def test_moments_of_adam_take_the_order_of_the_weights():
     first, second = adam(one), adam(other)
     steps(one, first, 3)
     other.load_state_dict(one.state_dict())
-    load_adam(second, copied(first.state_dict()))
+    saved = copied(first.state_dict())
+    load_adam(second, saved)
     steps(one, first, 3)
     steps(other, second, 3)
     torch.testing.assert_close(other.weight, one.weight)
+    assert saved["state"][0]["step"] == 3  # later steps do not change what was saved
 
 
 def test_unknown_devices_are_refused():
