@@ -1186,7 +1186,7 @@ def test_a_folder_of_classes_becomes_a_table(tmp_path: Path) -> None:
     assert source.first_labels.tolist() == ["", "dog", "dog", ""]
     with pytest.raises(OptionError, match=r"written as .csv"):
         apply_corrections(photos, corrections, tmp_path / "new.parquet")
-    with pytest.raises(SourceError, match='label_column is "x"'):
+    with pytest.raises(SourceError, match='`label_column` is "x"'):
         apply_corrections(photos, corrections, label_column="x")
     with pytest.raises(SourceError, match='no class "dgo"'):
         apply_corrections(photos, decided({"loose.png": "=dgo"}))
