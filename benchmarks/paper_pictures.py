@@ -26,7 +26,10 @@ DIGIT_COLORS = (
     "#009E73", "#7A4A2B", "#D6C400", "#5A5F66", "#6A3D9A",
 )  # fmt: skip
 HALO = [withStroke(linewidth=3, foreground="white")]
-EPSILON_EDGES = np.geomspace(1e-6, 1, 25)  # of the histograms; smaller ε lie in the first bin
+# Edges of the histograms of ε. The smallest number above 0 of 32 bits is 1.4e-45, so the first bin
+# holds the labels whose ε is 0.
+EPSILON_EDGES = np.array([1e-48, *np.geomspace(1e-45, 1, 31)])
+EPSILON_TICKS = {3e-47: "0", 1e-40: "10⁻⁴⁰", 1e-20: "10⁻²⁰", 1: "1"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +177,8 @@ def draw_epsilon(
             axis.stairs(share, EPSILON_EDGES, color=color, alpha=0.25, fill=True)
         axis.set_xscale("log")
         axis.set_title(f"epoch {epoch}", fontsize=11, color=INK)
-        axis.set_xticks([1e-6, 1e-4, 1e-2, 1], ["≤ 10⁻⁶", "10⁻⁴", "0.01", "1"])
+        axis.set_xticks(list(EPSILON_TICKS), list(EPSILON_TICKS.values()))
+        axis.minorticks_off()
         axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         axis.tick_params(labelleft=column == 0)
         if column == 0:

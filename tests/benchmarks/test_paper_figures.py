@@ -82,19 +82,21 @@ def test_pictures_are_drawn(figures, tmp_path, monkeypatch):
 
 def test_every_epsilon_is_in_a_bin(figures):
     pictures = importlib.import_module("paper_pictures")
-    epsilon = np.array([0, 1e-9, 1e-6, 0.6, 1], dtype=np.float32)
+    epsilon = np.array([0, 1.5e-45, 1e-44, 0.6, 1], dtype=np.float32)
     shares = pictures.epsilon_shares(epsilon)
     assert shares.sum() == pytest.approx(1)
-    assert shares[0] == pytest.approx(0.6)
+    assert shares[0] == pytest.approx(0.2)  # only what is exactly 0
+    assert shares[1] == pytest.approx(0.4)
     assert shares[-1] == pytest.approx(0.4)
 
 
-def test_small_epsilons_of_wrong_labels_are_told_apart(figures):
+def test_epsilon_is_described_by_right_and_wrong_labels(figures):
     epsilon = np.array([0.4, 0.0, 0.0, 1e-7, 0.2], dtype=np.float32)
     guider_prob = np.array([0.5, 1.0, 0.99, 0.01, 0.2], dtype=np.float32)
     wrong = np.array([False, False, True, True, True])
     words = figures.epsilon_words(epsilon, guider_prob, wrong)
-    assert words == ["0.2", "1e-07", "50%", "67%", "2 of 3", "1"]
+    # Three labels are flagged by the rule, two of them rightly, and one wrong label is missed.
+    assert words == ["0.2", "1e-07", "50%", "67%", "0.67", "33%"]
 
 
 def test_numbers_go_into_their_block_of_the_page(figures, tmp_path, monkeypatch):
