@@ -71,7 +71,7 @@ class OpenedLabels:
     def of_file(self, number: int, edits: Mapping[int, Edit]) -> dict[int, Edit]:
         """Return the edits of one file, by the rows of this file."""
         start, end = self.starts[number : number + 2]
-        return {row - start: edit for row, edit in edits.items() if start <= row < end}
+        return {row - start: edits[row] for row in range(start, end) if row in edits}
 
     def columns(self) -> list[list[str]]:
         """Return the columns that may identify rows, each with one cell per row of all files."""

@@ -123,7 +123,8 @@ def _with_values(
     column: pa.ChunkedArray, kind: pa.DataType, values: Mapping[int, object], rows: range
 ) -> pa.ChunkedArray:
     """Return a column of the rows `rows` with new values in some of them."""
-    here = {row - rows.start: value for row, value in values.items() if row in rows}
+    # By row, not by value: there may be many row groups, and many values.
+    here = {row - rows.start: values[row] for row in rows if row in values}
     if not here:
         return column if column.type == kind else column.cast(kind)
     if not pa.types.is_dictionary(kind):
