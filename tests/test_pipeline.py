@@ -313,7 +313,7 @@ def test_one_class_is_refused_and_nothing_is_written(noisy_digits, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("encoder", ["conv13", "resnet18"])
+@pytest.mark.parametrize("encoder", [pytest.param("conv13", marks=pytest.mark.slow), "resnet18"])
 def test_convolutional_encoders_train(encoder):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (24, 32, 32, 3)).astype(np.uint8)

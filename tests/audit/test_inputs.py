@@ -90,8 +90,9 @@ def test_what_embed_wrote_goes_with_its_source_in_any_order(photos: Path, weight
     for source, labels in ((photos, photos / "table.csv"), (photos / "table.csv", None)):
         embed(source, labels, encoder="resnet18", weights=weights, image_size=32, out=features)
         table = pd.read_parquet(features)
-        table.sample(frac=1, random_state=0).to_parquet(features)
-        found = read_samples(source, labels, features=str(features))
+        shuffled = photos.parent / "shuffled.parquet"
+        table.sample(frac=1, random_state=0).to_parquet(shuffled)
+        found = read_samples(source, labels, features=str(shuffled))
         assert isinstance(found, FeatureSource)
         ids = found.source.manifest.sample_ids.tolist()
         assert ids == [f"{row}.png" for row in (0, 1, 2, 3, 5)]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
+import pytest
 
 TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 CODE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -19,6 +20,7 @@ def run(cells: list[str]) -> dict:
     return names
 
 
+@pytest.mark.slow  # the scripts in examples/ do nearly the same, and are quicker
 def test_the_notebook_finds_planted_mistakes(monkeypatch):
     mpl.use("agg")
     monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)

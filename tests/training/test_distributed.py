@@ -146,6 +146,7 @@ def test_parts_come_together_and_errors_are_everybody_s(tmp_path):
     assert done.stdout.splitlines() == ["first says: found by the second", "not the second"]
 
 
+@pytest.mark.slow
 def test_what_one_process_alone_finds_wrong_is_told(tmp_path):
     (tmp_path / "wrong.py").write_text(ALONE_WRONG)
     done = torchrun("wrong.py", folder=tmp_path)
