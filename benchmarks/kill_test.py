@@ -16,8 +16,7 @@ before the scan is switched off, as if another program had filled the disk meanw
 
 Last, two scans start at once on one folder: one must succeed, and the other must be told.
 
-Needs Linux or macOS. With ``--write``, benchmarks/kill_test.md is
-written from the results.
+Needs Linux or macOS. With ``--write``, benchmarks/kill_test.md is written from the results.
 """
 
 from __future__ import annotations

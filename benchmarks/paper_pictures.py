@@ -136,7 +136,6 @@ def _middle(places: np.ndarray) -> np.ndarray:
 
 def epsilon_shares(epsilon: np.ndarray) -> np.ndarray:
     """Return the share of ``(L,)`` ε in each bin of `EPSILON_EDGES`; the shares add up to 1."""
-    # float32's 1e-6 lies below the first edge.
     values = np.clip(epsilon.astype(np.float64), EPSILON_EDGES[0], EPSILON_EDGES[-1])
     return np.asarray(np.histogram(values, EPSILON_EDGES)[0] / len(values))
 

@@ -4,13 +4,30 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 # A sealed file ends with this text and the sha256 (hex) of all bytes before it. Readers of zip files
 # and of NumPy arrays ignore bytes after the content.
 SEAL = b"\nlabelaudit sha256 "
 SEAL_BYTES = len(SEAL) + 64
 BLOCK_BYTES = 1 << 20
+BLOCK_ROWS = 4096
+
+
+class Digest(Protocol):
+    """What hashlib's functions return."""
+
+    def update(self, data: bytes | memoryview, /) -> None:
+        """Add bytes."""
+
+
+def add_rows(digest: Digest, array: npt.NDArray[Any]) -> None:
+    """Add an array ``(N, ...)`` to a digest, in blocks, because it may be mapped from a file."""
+    for start in range(0, len(array), BLOCK_ROWS):
+        digest.update(np.ascontiguousarray(array[start : start + BLOCK_ROWS]).data)
 
 
 def file_digest(path: Path) -> str:

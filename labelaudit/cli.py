@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -330,17 +329,24 @@ def evaluate(
         _check_least(0, first_seed=first_seed)
         _check_least(1, epochs=options["epochs"])
         _check_least(2, batch_size=options["batch_size"])
-        given = {"noise": noise, "scores": scores, "features": features, "test": test}
-        given["label_column"] = label_column
         if protocol is not None:
-            # Those of the data are for data of the user's own.
-            _refuse_beside("protocol", given, ("noise", "scores") if dataset else tuple(given))
+            _refuse_beside("protocol", noise=noise, scores=scores)
+            if dataset is None:  # these are for data of the user's own
+                _refuse_beside("protocol", features=features, test=test, label_column=label_column)
         if scores is not None:
-            trained = {"methods": methods, "seeds": seeds, "out": out, "curves": curves}
-            trained |= {name: options[name] for name in ("epochs", "batch_size", "flip")}
-            trained |= {"jobs": jobs != 1, "encoder": encoder != "auto"}
-            trained["device"] = options["device"] != "auto"
-            _refuse_beside("scores", trained, tuple(trained))
+            _refuse_beside(
+                "scores",
+                methods=methods,
+                seeds=seeds,
+                out=out,
+                curves=curves,
+                epochs=options["epochs"],
+                batch_size=options["batch_size"],
+                flip=options["flip"],
+                jobs=jobs != 1,
+                encoder=encoder != "auto",
+                device=options["device"] != "auto",
+            )
         progress = reporter(f"evaluating on {protocol or dataset or 'digits'}")
 
         with loading(progress):
@@ -420,10 +426,10 @@ def evaluate(
         _end_of_eval(result)
 
 
-def _refuse_beside(option: str, given: Mapping[str, object], names: Collection[str]) -> None:
-    """Raise OptionError if one of the options is given that have no meaning beside another one."""
-    for name in names:
-        if given[name]:
+def _refuse_beside(option: str, **given: object) -> None:
+    """Raise OptionError if an option is given that has no meaning beside another one."""
+    for name, value in given.items():
+        if value:
             raise OptionError(f"`{name}` does not go with `{option}`; leave one of them out")
 
 

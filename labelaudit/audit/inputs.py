@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from labelaudit.checksums import add_rows
 from labelaudit.features import embed as embedding
 from labelaudit.features.backbones import Backbone
 from labelaudit.images.containers import NoImages
@@ -45,7 +46,6 @@ from labelaudit.training import distributed
 
 # Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
-HASHED_ROWS = 4096
 SCALED_ROWS = 4096
 # Largest feature that is used as it is. Squares of larger ones, summed, may be infinite in 32 bits.
 MOST = 1e15
@@ -436,6 +436,5 @@ def as_images(features: np.ndarray) -> np.ndarray:
 def _digest(features: np.ndarray) -> str:
     """Return a hash of features (N, D), by which a resumed run recognizes them."""
     digest = hashlib.blake2b(str(features.shape).encode(), digest_size=16)
-    for start in range(0, len(features), HASHED_ROWS):
-        digest.update(np.ascontiguousarray(features[start : start + HASHED_ROWS]).data)
+    add_rows(digest, features)
     return digest.hexdigest()

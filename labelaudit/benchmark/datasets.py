@@ -15,6 +15,7 @@ from sklearn.model_selection import train_test_split
 from torchvision import datasets as torchvision_datasets
 
 from labelaudit.benchmark.demo import digits
+from labelaudit.checksums import add_rows
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.features.cache import default_cache_dir
 from labelaudit.files import suffix_of
@@ -37,7 +38,6 @@ CIFAR10_NAMES = (
 
 # The digits come without a test set. This split is fixed, so that no benchmark seed changes it.
 DIGITS_TEST_SIZE, DIGITS_SPLIT_SEED = 297, 0
-DIGEST_ROWS = 1024  # read at a time, because features may be mapped from a file
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +87,7 @@ class Dataset:
                 found.update(b"none")
                 continue
             found.update(repr((array.dtype.str, array.shape)).encode())
-            for start in range(0, len(array), DIGEST_ROWS):
-                found.update(array[start : start + DIGEST_ROWS].tobytes())
+            add_rows(found, array)
         names = "\0".join([*self.class_names, *map(str, self.sample_ids)])
         found.update(names.encode("utf-8", "surrogatepass"))
         return found.hexdigest()[:16]

@@ -141,6 +141,8 @@ def evaluate(
         If a setting or the data cannot be used. Nothing is run then.
     """
     reporter = reporter or Reporter()
+    if not len(seeds) or min(seeds) < 0:
+        raise OptionError("`seeds` must be at least one number, 0 or more")
     if isinstance(dataset, Dataset):
         _refuse_beside_known(dataset.name, labels=labels, features=features)
         data = dataset
@@ -154,8 +156,6 @@ def evaluate(
             noise=noise,
             reporter=reporter,
         )
-    if not len(seeds) or min(seeds) < 0:
-        raise OptionError("`seeds` must be at least one number, 0 or more")
     data = limited(data, limit)
     names = choose_methods(methods, data.kind, reporter)
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
