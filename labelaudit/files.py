@@ -211,7 +211,7 @@ class Lock:
         if self._held is None:
             return
         if sys.platform != "win32":
-            # Deleted while it is held. A process that waits opens the path anew at each attempt.
+            # Deleted while it is held. A process that waits notices that, and opens the path anew.
             with suppress(OSError):
                 self.path.unlink(missing_ok=True)
             self._held.release()

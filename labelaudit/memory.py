@@ -1,7 +1,8 @@
-"""The memory that is free on this machine, and errors that name a size before it is too late."""
+"""The memory that is free on this machine, errors before it is too late, and work in blocks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from labelaudit.errors import SourceError
@@ -50,6 +51,28 @@ def check_memory(
             f"{what} would take at least {in_words(needed)} of memory, but only {in_words(free)} are"
             f" free; {advice}"
         )
+
+
+def row_blocks(num_rows: int, row_values: int, most_values: int) -> Iterator[slice]:
+    """Cut rows into blocks, for work that must not hold them all in memory.
+
+    Parameters
+    ----------
+    num_rows
+        Number of rows; 0 gives no blocks.
+    row_values
+        Number of values per row, at least 1.
+    most_values
+        Largest number of values in a block. A block has at least one row, however long it is.
+
+    Yields
+    ------
+    slice
+        The rows of a block. Blocks are in order, and their stops are at most `num_rows`.
+    """
+    rows = max(1, most_values // row_values)
+    for start in range(0, num_rows, rows):
+        yield slice(start, min(start + rows, num_rows))
 
 
 def in_words(number: int) -> str:

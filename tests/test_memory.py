@@ -6,6 +6,7 @@ import torch
 
 import labelaudit
 from labelaudit import OptionError, SourceError, memory
+from labelaudit.memory import row_blocks
 from labelaudit.methods.umn import UMN
 
 FEATURES, LABELS = np.random.default_rng(0).normal(size=(60, 4)), np.arange(60) % 3
@@ -76,3 +77,11 @@ def test_a_gpu_that_is_full_for_any_batch_is_told_in_one_line(tmp_path, monkeypa
     with pytest.raises(OptionError, match="not have enough free memory, even for batches of"):
         labelaudit.scan(FEATURES, LABELS, out=tmp_path / "run", **SETTINGS)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("row_values", [1, 3, 10, 11, 1000])
+def test_blocks_have_every_row_once_in_order_and_no_more_values_than_they_may(row_values) -> None:
+    blocks = list(row_blocks(23, row_values, 10))
+    assert np.concatenate([np.arange(23)[block] for block in blocks]).tolist() == list(range(23))
+    assert all(1 <= block.stop - block.start <= max(1, 10 // row_values) for block in blocks)
+    assert not list(row_blocks(0, row_values, 10))

@@ -115,8 +115,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     return parse_csv(text, path) if sign == "," else _parse_texts(text, sign, path)
 
 
-def _parse_texts(text: str, sign: str, path: Path) -> pd.DataFrame:
-    """Read the columns of decisions as text. Numbers, which may have decimal commas, are skipped."""
+def read_texts(path: Path) -> pd.DataFrame:
+    """Read all columns of a corrections.csv as text, "" where a cell is empty.
+
+    Raises SourceError if the file cannot be read, or is not CSV.
+    """
+    text = read_text(path)
+    sign = separator_of(text)
+    if sign == ",":
+        return parse_csv(text, path, as_text=True)
+    return _parse_texts(text, sign, path, every=True)
+
+
+def _parse_texts(text: str, sign: str, path: Path, *, every: bool = False) -> pd.DataFrame:
+    """Read every column as text, or those of decisions; numbers may have decimal commas."""
     try:
         header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     except csv.Error as error:
@@ -124,7 +136,7 @@ def _parse_texts(text: str, sign: str, path: Path) -> pd.DataFrame:
     wanted = {
         place: name.strip()
         for place, name in enumerate(header)
-        if name.strip() in (*CORRECTION_COLUMNS, GIVEN_LABEL, "suggested_label")
+        if every or name.strip() in (*CORRECTION_COLUMNS, GIVEN_LABEL, "suggested_label")
     }
     # Some programs leave out the empty cells at the end of a row.
     cells = [

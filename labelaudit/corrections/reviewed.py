@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from labelaudit.corrections.additions import Additions
 from labelaudit.corrections.reading import file_of_decisions, read_corrections
 from labelaudit.corrections.run import SUMMARY_FILE, Run, is_half_written, read_run
 from labelaudit.corrections.table import (
@@ -164,11 +165,14 @@ class Review:
         The scores of the last of these runs.
     standing : Decisions
         The decisions about the run that is in the output folder already.
+    added : Additions
+        What else people have written into the corrections.csv of that run.
     """
 
     decisions: Decisions = field(default_factory=Decisions)
     last: DecidedScores | None = None
     standing: Decisions = field(default_factory=Decisions)
+    added: Additions = field(default_factory=Additions)
 
     @property
     def excluded(self) -> frozenset[str]:
@@ -191,11 +195,12 @@ class Review:
         Raises OutputError if the file cannot be written.
         """
         file = folder / CORRECTIONS_FILE
-        if len(self.standing.corrections) and not file.exists():
-            write_corrections(self.standing.table, file)
+        kept = self.added.beside(self.standing.table, self.added.rows["sample_id"])
+        if len(kept) and not file.exists():
+            write_corrections(kept, file)
 
     def carry_over(self, samples: pd.DataFrame, folder: Path, reporter: Reporter) -> None:
-        """Write all decisions into the new run folder.
+        """Write all decisions into the new run folder, with what people have added to them.
 
         Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
         folder is read again, because the review may have been continued meanwhile. Raises OutputError
@@ -212,23 +217,24 @@ class Review:
 
     def _write_decisions(self, samples: pd.DataFrame, folder: Path) -> Decisions:
         """Write all decisions into the new run folder; return those that no longer hold."""
-        standing = self.standing
-        if (folder / CORRECTIONS_FILE).exists():
-            here = read_corrections(folder / CORRECTIONS_FILE, _by_id(samples, "suggested_label"))
+        file, before = folder / CORRECTIONS_FILE, folder / BEFORE_FILE
+        standing, added = self.standing, self.added.followed_by(Additions.of(file))
+        if file.exists():
+            here = read_corrections(file, _by_id(samples, "suggested_label"))
             given = {**standing.given_labels, **_labels_decided_about(here)}
             standing = standing.followed_by(Decisions(here, given))
         holding, gone = standing.still_about(samples)
-        if len(gone.corrections):
-            before = [gone.table]
-            if (folder / BEFORE_FILE).exists():
-                before.insert(0, read_corrections(folder / BEFORE_FILE))
-            kept = pd.concat(before, ignore_index=True).drop_duplicates("sample_id", keep="last")
-            write_corrections(kept.fillna(""), folder / BEFORE_FILE)
-        all_of_them = self.decisions.followed_by(holding)
-        if len(all_of_them.corrections):
-            write_corrections(all_of_them.table, folder / CORRECTIONS_FILE)
-        elif (folder / CORRECTIONS_FILE).exists():
-            (folder / CORRECTIONS_FILE).unlink()
+        names = set(samples["sample_id"])
+        moved = added.beside(gone.table, set(added.rows["sample_id"]) - names)
+        if len(moved):
+            earlier = Additions.of(before).rows
+            kept = pd.concat([earlier, moved], ignore_index=True).fillna("")
+            write_corrections(kept.drop_duplicates("sample_id", keep="last"), before)
+        stays = added.beside(self.decisions.followed_by(holding).table, names)
+        if len(stays):
+            write_corrections(stays, file)
+        elif file.exists():
+            file.unlink()
         return gone
 
 
@@ -250,9 +256,9 @@ def open_review(
     SourceError
         A folder is not a run folder, has no decisions yet, or its corrections cannot be read.
     """
-    standing = Decisions() if out is None else _standing(out)
+    standing, added = (Decisions(), Additions()) if out is None else _standing(out)
     if reviewed is None:
-        return Review(standing=standing)
+        return Review(standing=standing, added=added)
     paths = [reviewed] if isinstance(reviewed, str | Path) else list(reviewed)
     decisions, last = Decisions(), None
     for path in paths:
@@ -260,23 +266,24 @@ def open_review(
         if not len(run.corrections):
             raise SourceError(f"{path} has no decisions yet; run `labelaudit review {path}` first")
         decisions, last = decisions.followed_by(Decisions.of(run)), DecidedScores.of(run)
-    return Review(decisions, last, standing)
+    return Review(decisions, last, standing, added)
 
 
-def _standing(out: Path) -> Decisions:
+def _standing(out: Path) -> tuple[Decisions, Additions]:
     """Read the decisions in a folder: about its run, or those carried over if it is unfinished."""
     try:
+        added = Additions.of(out / CORRECTIONS_FILE)
         file = file_of_decisions(out)
         if file is None:
-            return Decisions()
+            return Decisions(), added
         if (out / SUMMARY_FILE).exists() and not is_half_written(out):
-            return Decisions.of(read_run(out))
+            return Decisions.of(read_run(out)), added
         table = read_corrections(file)
     except SourceError as error:
         raise SourceError(
             f"{error}. Its decisions would be lost, so move {CORRECTIONS_FILE} away first"
         ) from error
-    return Decisions(table, _labels_decided_about(table))
+    return Decisions(table, _labels_decided_about(table)), added
 
 
 def take_review(data: Data, review: Review) -> Data:

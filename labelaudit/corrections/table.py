@@ -37,9 +37,12 @@ has it, a decision is not applied to a sample whose label has changed since."""
 def write_corrections(corrections: pd.DataFrame, path: Path) -> None:
     """Write corrections.csv, atomically, with text quoted as in suspects.csv.
 
-    Raises OutputError if the file cannot be written.
+    Columns that people have added come last. Raises OutputError if the file cannot be written.
     """
-    more = [GIVEN_LABEL] if GIVEN_LABEL in corrections else []
+    more = sorted(
+        (name for name in corrections if name not in CORRECTION_COLUMNS),
+        key=lambda name: name != GIVEN_LABEL,
+    )
     write_csv(corrections.loc[:, [*CORRECTION_COLUMNS, *more]], path)
 
 

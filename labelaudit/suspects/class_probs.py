@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from labelaudit.memory import row_blocks
+
 # Up to this number of probabilities, several arrays of them are held in memory, 256 MiB each. More are
 # calculated a block at a time, with this many in a block.
 MOST_VALUES, BLOCK_VALUES = 1 << 26, 1 << 23
@@ -62,5 +64,4 @@ def whole(probs: ClassProbs) -> np.ndarray:
 def blocks_of(probs: ClassProbs) -> Iterator[slice]:
     """Cut the rows into slices, each with about `BLOCK_VALUES` probabilities."""
     size, classes = probs.shape
-    step = max(1, BLOCK_VALUES // classes)
-    return (slice(start, start + step) for start in range(0, size, step))
+    return row_blocks(size, classes, BLOCK_VALUES)

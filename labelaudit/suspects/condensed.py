@@ -8,11 +8,13 @@ are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from labelaudit.memory import row_blocks
 
 Floats = npt.NDArray[np.floating]
 
@@ -120,7 +122,7 @@ def condense(
     columns = singles + len(sizes)
     log_probs = np.empty((len(rows), columns))
     classes = np.full((len(rows), columns), num_classes, dtype=np.int64)
-    for part in _parts(len(rows), num_classes):
+    for part in row_blocks(len(rows), num_classes, BLOCK_VALUES):
         block = read(rows[part])  # (B, C)
         every = np.arange(len(block))
         key = -block
@@ -151,8 +153,3 @@ def band_edges(num_classes: int) -> npt.NDArray[np.int64]:
     while 2 * edges[-1] < num_classes - 1:
         edges.append(2 * edges[-1])
     return np.array([*edges, num_classes - 1])
-
-
-def _parts(size: int, num_classes: int) -> Iterator[slice]:
-    step = max(1, BLOCK_VALUES // num_classes)
-    return (slice(start, start + step) for start in range(0, size, step))

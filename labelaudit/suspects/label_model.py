@@ -39,6 +39,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import softmax
 
+from labelaudit.memory import row_blocks
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.annotators import VoteEvidence
 from labelaudit.suspects.calibration import calibrating_exponent, softening_exponent
@@ -387,5 +388,4 @@ def condense_labels(
 
 def blocks(size: int, num_classes: int) -> Iterator[slice]:
     """Cut rows into slices, each with about `BLOCK_VALUES` probabilities ``(B, C)``."""
-    step = max(1, BLOCK_VALUES // num_classes)
-    return (slice(start, min(start + step, size)) for start in range(0, size, step))
+    return row_blocks(size, num_classes, BLOCK_VALUES)

@@ -19,6 +19,7 @@ from sklearn.model_selection import KFold
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from labelaudit.memory import row_blocks
 from labelaudit.suspects.nearest import BLOCK_VALUES
 
 # The inverse strength of the penalty falls with the number of training samples, to the first number at
@@ -146,8 +147,7 @@ class CrossFittedLinear:
 
     def _parts(self, size: int) -> Iterator[slice]:
         """Cut samples into slices, because features may lie in a file that is larger than memory."""
-        step = max(1, BLOCK_VALUES // self._features.shape[1])
-        return (slice(start, start + step) for start in range(0, size, step))
+        return row_blocks(size, self._features.shape[1], BLOCK_VALUES)
 
     def _read(self, samples: np.ndarray) -> Tensor:
         """Return features of some of the L samples, ``(B, D)`` float32."""
@@ -215,9 +215,7 @@ class FoldedProblem:
             value = 0.5 * float((pull * weights).sum())
             slope = torch.zeros_like(weights)
             slope_of_intercepts = torch.zeros_like(intercepts)
-            step = max(1, FITTED_VALUES // (folds * self.num_classes))
-            for first_row in range(0, len(self.points), step):
-                part = slice(first_row, first_row + step)
+            for part in row_blocks(len(self.points), folds * self.num_classes, FITTED_VALUES):
                 entropy, residual = self._residual(part, weights, intercepts + absent, share[part])
                 value += entropy
                 slope += (residual.flatten(1).T @ self.points[part]).view_as(slope)

@@ -14,6 +14,8 @@ import torch
 from sklearn.utils.extmath import randomized_svd
 from torch import Tensor
 
+from labelaudit.memory import row_blocks
+
 NUM_AXES = 128
 AXES_SAMPLE = 10_000
 # Up to this number of features, axes are exact. Their time grows with the cube of this number, so for
@@ -93,10 +95,9 @@ class Axes:
         """Project some rows onto the axes: ``(R, s)`` float32 on the device."""
         mean, basis = self.mean.to(device), self.basis.to(device)
         points = torch.empty(len(rows), basis.shape[1], device=device)
-        step = max(1, BLOCK_VALUES // embeddings.shape[1])
-        for start in range(0, len(rows), step):
-            block = _read(embeddings, rows[start : start + step], self.unit)
-            points[start : start + step] = (block.to(device) - mean) @ basis
+        for part in row_blocks(len(rows), embeddings.shape[1], BLOCK_VALUES):
+            block = _read(embeddings, rows[part], self.unit)
+            points[part] = (block.to(device) - mean) @ basis
         return points
 
 

@@ -31,6 +31,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.special import logsumexp
 
+from labelaudit.memory import row_blocks
 from labelaudit.suspects.calibration import log_of
 from labelaudit.suspects.class_probs import ClassProbs, whole
 from labelaudit.suspects.nearest import draw
@@ -110,9 +111,7 @@ class NoiseModel:
         log_channel = np.log(self.transition_matrix)
         log_odds, class_uncertainty = np.empty(total), np.empty(total)
         clean_probs = np.empty((total, classes), dtype=np.float32)
-        size = max(1, FIT_VALUES // classes)
-        for start in range(0, total, size):
-            part = slice(start, start + size)
+        for part in row_blocks(total, classes, FIT_VALUES):
             given = given_labels[part]
             rows = np.arange(len(given))
             joint = self.sharpness * log_of(oos_probs[part].astype(np.float64)) + self.class_bias

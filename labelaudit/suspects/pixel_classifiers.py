@@ -20,6 +20,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
+from labelaudit.memory import row_blocks
 from labelaudit.sources.manifest import Verified
 from labelaudit.suspects.calibration import log_of
 from labelaudit.suspects.class_probs import blocks_of
@@ -247,14 +248,13 @@ def cross_fit_mlp(
         generator,
     )
     probs = np.empty((size, num_classes), dtype=np.float32)
-    step = max(1, BLOCK_VALUES // images.shape[1])
-    for start in range(0, size, step):
-        block = torch.from_numpy(pixels[rows[start : start + step]].reshape(-1, images.shape[1]))
-        part = torch.from_numpy(fold[start : start + step])
+    for part in row_blocks(size, images.shape[1], BLOCK_VALUES):
+        block = torch.from_numpy(pixels[rows[part]].reshape(-1, images.shape[1]))
+        folds = torch.from_numpy(fold[part])
         for one in range(FOLDS):
-            mine = torch.nonzero(part == one).squeeze(1)
+            mine = torch.nonzero(folds == one).squeeze(1)
             predicted = networks.predict(block[mine].to(device), one)
-            probs[start : start + step][mine.numpy()] = predicted.cpu().numpy()
+            probs[part][mine.numpy()] = predicted.cpu().numpy()
     return probs
 
 

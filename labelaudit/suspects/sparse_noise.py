@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
+from labelaudit.memory import row_blocks
 from labelaudit.suspects.calibration import log_of
 from labelaudit.suspects.class_probs import ClassProbs
 from labelaudit.suspects.condensed import Condensed, Pairs, condense, num_columns
@@ -118,8 +119,7 @@ class SparseNoiseModel:
         """
         total, classes = oos_probs.shape
         wrong_prob, shares = np.empty(total), np.zeros(classes)
-        for start in range(0, total, self._step):
-            part = slice(start, start + self._step)
+        for part in row_blocks(total, classes, BLOCK_VALUES):
             given = given_labels[part]
             right, beside, wrong = self._joint(oos_probs[part], given)
             evidence = right + wrong
@@ -131,8 +131,7 @@ class SparseNoiseModel:
     def log_likelihood(self, oos_probs: ClassProbs, given_labels: npt.NDArray[np.int64]) -> float:
         """Return the mean of log P(ỹ | x), in nats; parameters as for `infer`."""
         total = 0.0
-        for start in range(0, len(given_labels), self._step):
-            part = slice(start, start + self._step)
+        for part in row_blocks(len(given_labels), len(self.class_bias), BLOCK_VALUES):
             right, _, wrong = self._joint(oos_probs[part], given_labels[part])
             total += float(np.log(right + wrong).sum())
         return total / len(given_labels)
@@ -140,10 +139,6 @@ class SparseNoiseModel:
     def best_log_likelihood(self, class_shares: Floats) -> float:
         """Return the mean of log P(ỹ | y), in nats, for shares ``(C,)`` of the right classes."""
         return float((class_shares * self.channel.negative_entropy()).sum())
-
-    @property
-    def _step(self) -> int:
-        return max(1, BLOCK_VALUES // len(self.class_bias))
 
     def _joint(self, probs: Floats, given: npt.NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
         """Return P(y = ỹ, ỹ | x) ``(B,)``, P(y = k, ỹ | x) of the others ``(B, C)``, and its sum."""

@@ -335,6 +335,41 @@ def test_a_run_that_is_replaced_keeps_its_decisions(labels, first) -> None:
     pd.testing.assert_frame_equal(read_corrections(first.run_dir)[columns], kept)
 
 
+def test_a_run_that_is_replaced_keeps_what_people_have_added_to_its_decisions(
+    labels, first
+) -> None:
+    file = first.run_dir / "corrections.csv"
+    decided = labelaudit.read_csv(file, as_text=True)
+    open_one, gone = first.suspects["sample_id"].tolist()[-1], "no such sample"
+    notes = table((open_one, ""), (gone, "")).assign(note="ask Ada")
+    mine = pd.concat([decided.assign(ticket="17", size="=1+1"), notes]).fillna("")
+    write_corrections(mine, file)
+    audit(labels, first.run_dir, force=True)
+    kept = labelaudit.read_csv(file, as_text=True).set_index("sample_id")
+    assert kept.columns[-2:].tolist() == ["ticket", "size"]
+    assert (kept.loc[decided["sample_id"], "ticket"] == "17").all()
+    assert (kept.loc[decided["sample_id"], "size"] == "=1+1").all()
+    assert kept.loc[open_one, ["decision", "note", "ticket"]].tolist() == ["", "ask Ada", ""]
+    assert len(kept) == len(decided) + 1
+    aside = labelaudit.read_csv(first.run_dir / "corrections.before.csv", as_text=True)
+    assert aside[["sample_id", "note"]].to_numpy().tolist() == [[gone, "ask Ada"]]
+    # They count as before, and a second time changes nothing.
+    assert len(read_corrections(file)) == len(decided)
+    before = file.read_bytes()
+    audit(labels, first.run_dir, force=True)
+    assert file.read_bytes() == before
+
+
+def test_columns_of_a_spreadsheet_with_semicolons_are_kept(labels, first) -> None:
+    file = first.run_dir / "corrections.csv"
+    sheet = labelaudit.read_csv(file, as_text=True).assign(ticket="1,5")
+    sheet.to_csv(file, sep=";", index=False)
+    audit(labels, first.run_dir, force=True)
+    kept = labelaudit.read_csv(file, as_text=True)
+    assert (kept["ticket"] == "1,5").all()
+    assert kept["decision"].tolist() == sheet["decision"].tolist()
+
+
 def test_a_replaced_run_that_was_killed_is_gone_on_with_and_keeps_its_decisions(
     gaussians, tmp_path, killed_in_third_epoch
 ) -> None:
