@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from labelaudit.corrections.audited import AuditedLabels
 from labelaudit.corrections.edits import plan_edits, refuse_format
 from labelaudit.corrections.label_files import Edit, LabelFile, Write
 from labelaudit.corrections.label_rows import Found, find_rows
 from labelaudit.corrections.opened_labels import OpenedLabels, open_labels
 from labelaudit.corrections.reading import corrections_path, read_corrections
-from labelaudit.corrections.run import suggestions_near
+from labelaudit.corrections.run import samples_near, suggestions_of
 from labelaudit.corrections.table import (
     EXCLUDE,
     GIVEN_LABEL,
@@ -155,13 +156,16 @@ def apply_corrections(
         `out` exists, is one of the input files, or cannot be written.
     """
     read = []  # input files, which must not be overwritten
+    samples = None
     if isinstance(corrections, pd.DataFrame):
         table = check_corrections(corrections, "the corrections", suggestions)
     else:
         file_of_corrections = corrections_path(corrections)
         read.append(file_of_corrections)
-        near = suggestions or suggestions_near(file_of_corrections)
-        table = read_corrections(file_of_corrections, near)
+        samples = samples_near(file_of_corrections)
+        if suggestions is None and samples is not None:
+            suggestions = suggestions_of(samples)
+        table = read_corrections(file_of_corrections, suggestions)
     decided: list[Decision] = [
         {str(name): str(value) for name, value in row.items()} for row in table.to_dict("records")
     ]
@@ -175,7 +179,13 @@ def apply_corrections(
     droppable = {
         row["sample_id"] for row in decided if drop_excluded and row["decision"] == EXCLUDE
     }
-    found = find_rows(opened, ids, droppable, by_id=id_column is not None)
+    found = find_rows(
+        opened,
+        ids,
+        droppable,
+        by_id=id_column is not None,
+        audited=AuditedLabels.of(samples, decided),
+    )
     new_classes = _new_classes(opened, decided, allow_new_classes)
     edited = _edit(opened, decided, found, drop_excluded)
     plans = [

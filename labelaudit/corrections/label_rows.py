@@ -1,17 +1,20 @@
 """Which rows of the label files belong to each sample.
 
 Samples are identified by ids, by the paths of their images, or by row numbers, as in a scan. Tables may
-write paths in other ways than sample ids do, so several ways of matching are tried.
+write paths in other ways than sample ids do, so several ways of matching are tried. Where the labels of
+all samples in the audit are known, only rows that have these labels are taken.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
+from labelaudit.corrections.audited import MOST_CHANGED, AuditedLabels
 from labelaudit.corrections.opened_labels import ABSOLUTE, OpenedLabels
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
@@ -59,9 +62,18 @@ class _Names:
 
 
 def find_rows(
-    opened: OpenedLabels, ids: Sequence[str], droppable: Collection[str], *, by_id: bool
+    opened: OpenedLabels,
+    ids: Sequence[str],
+    droppable: Collection[str],
+    *,
+    by_id: bool,
+    audited: AuditedLabels,
 ) -> Found:
     """Find the rows of each sample, in the first way of matching that finds all samples.
+
+    If the whole audit is known, these are all of its samples, and few may have other labels now. If
+    there is no such way, for example because rows were removed, it is enough to find `ids`. Then
+    they are not found by number, because numbers have become those of other rows.
 
     Parameters
     ----------
@@ -73,25 +85,32 @@ def find_rows(
         Samples that may be missing, because an earlier run may have dropped them.
     by_id : bool
         Whether rows are identified by ids only, and never by their numbers.
+    audited : AuditedLabels
+        The labels in the audit.
 
     Raises
     ------
     SourceError
-        A sample has no row, or is in several splits.
+        A sample has no row, or is in several splits, or the table is not the one that was audited.
     """
     if not ids:
         return {}
     columns = opened.columns()
     parts = _parts(opened)
     named = {split: [_Names(column, rows) for column in columns] for split, rows in parts.items()}
-    if not by_id:
+    if audited.are_complete:
+        found = _as_audited(opened, ids, parts, named, audited, by_id)
+        if found is not None and all(name in found for name in ids):
+            return {name: found[name] for name in ids}
+    by_number = not by_id and not audited.are_complete
+    if by_number:
         # As in a scan: if ids are missing or not unique, rows are identified by their number.
         numbered = {
             split: _by_number(opened, ids, rows)
             for split, rows in parts.items()
             if not (columns and named[split][0].are_unique)
         }
-        if found := _of_one_split(opened, numbered, ids):
+        if found := _of_one_split(opened, numbered, ids, audited):
             return found
     ways = _ways(opened, ids, extend=not droppable)
     needs = [list(ids)]
@@ -101,7 +120,7 @@ def find_rows(
     for needed in needs:
         for way in ways:
             tried = {split: _best(way, names, needed) for split, names in named.items()}
-            if found := _of_one_split(opened, tried, needed):
+            if found := _of_one_split(opened, tried, needed, audited):
                 return found
             best = max(best, *tried.values(), key=len)
     if opened.splits is not None and opened.split is None:
@@ -114,9 +133,80 @@ def find_rows(
     if not best and not by_id:
         rows = range(opened.starts[-1]) if opened.split is None else next(iter(parts.values()))
         best = _by_number(opened, ids, rows)
-        if len(best) == len(ids):
+        if len(best) == len(ids) and by_number:
             return _each_in_one_split(opened, best)
+        if len(best) == len(ids):
+            raise _other_table(opened, audited, rows)
     raise _unknown(opened, columns, [name for name in ids if name not in best], len(ids))
+
+
+def _as_audited(
+    opened: OpenedLabels,
+    ids: Sequence[str],
+    parts: Mapping[str, Sequence[int]],
+    named: Mapping[str, Sequence[_Names]],
+    audited: AuditedLabels,
+    by_id: bool,
+) -> Found | None:
+    """Find the rows of `ids` and of all samples with labels in an audit.
+
+    Return those of the way of matching in which fewest labels have changed.
+    """
+    labeled = list(audited.labels)
+    names = list(dict.fromkeys([*labeled, *ids]))
+
+    def by_number(unique: bool) -> dict[str, Found]:
+        return {
+            split: _by_number(opened, names, rows)
+            for split, rows in parts.items()
+            if not by_id and unique == bool(named[split] and named[split][0].are_unique)
+        }
+
+    def by(way: Way) -> dict[str, Found]:
+        return {split: _best(way, columns, labeled) for split, columns in named.items()}
+
+    ways = [partial(by, way) for way in _ways(opened, names, extend=True)]
+    best: tuple[tuple[int, bool], Found] | None = None
+    # As in a scan: if ids are missing or not unique, rows are identified by their number.
+    for tried in (partial(by_number, False), *ways, partial(by_number, True)):
+        fitting = {}
+        for split, found in tried().items():
+            changed = audited.changes(found, opened.labels)
+            if changed is None or changed > MOST_CHANGED * len(labeled):
+                continue
+            # Where rows have been added or removed, numbers are those of other rows.
+            numbered = tried.func is by_number
+            doubtful = numbered and not _reaches_the_end(opened, found, parts[split])
+            if changed == 0 or not doubtful:
+                fitting[split] = ((changed, doubtful), found)
+        alike = [
+            split
+            for split, one in fitting.items()
+            if one[0] == min(of[0] for of in fitting.values())
+        ]
+        if not alike or (best is not None and fitting[alike[0]][0] >= best[0]):
+            continue
+        if len(alike) > 1:
+            raise _in_several_splits(opened, names[0], sorted(alike))
+        best = fitting[alike[0]]
+        if best[0] == (0, False):
+            break
+    return None if best is None else best[1]
+
+
+def _reaches_the_end(opened: OpenedLabels, found: Found, rows: Sequence[int]) -> bool:
+    """Whether the last row of each file is that of a sample."""
+
+    def last_by_file(numbers: Iterable[int]) -> dict[int, int]:
+        last: dict[int, int] = {}
+        for row in numbers:
+            file = bisect_right(opened.starts, row)
+            last[file] = max(row, last.get(file, row))
+        return last
+
+    last = last_by_file(rows)
+    of_samples = last_by_file(row for places in found.values() for row in places)
+    return all(last[file] == row for file, row in of_samples.items())
 
 
 def _parts(opened: OpenedLabels) -> dict[str, Sequence[int]]:
@@ -137,14 +227,21 @@ def _parts(opened: OpenedLabels) -> dict[str, Sequence[int]]:
 
 
 def _of_one_split(
-    opened: OpenedLabels, tried: Mapping[str, Found], needed: Sequence[str]
+    opened: OpenedLabels,
+    tried: Mapping[str, Found],
+    needed: Sequence[str],
+    audited: AuditedLabels,
 ) -> Found | None:
-    """Return the rows in the one split that has all samples. As in a scan, train is preferred."""
+    """Return the rows in the one split that has all samples, with the labels that they had."""
     fitting = {split: found for split, found in tried.items() if _has_all(found, needed)}
-    for usual in ("train", "training"):
-        if usual in fitting:
-            return fitting[usual]
     if len(fitting) > 1:
+        same = [
+            split
+            for split, found in fitting.items()
+            if audited.changes(found, opened.labels, needed) == 0
+        ]
+        if len(same) == 1:
+            return fitting[same[0]]
         first = next(iter(next(iter(fitting.values()))))
         raise _in_several_splits(opened, first, sorted(fitting))
     return next(iter(fitting.values()), None)
@@ -296,6 +393,20 @@ def _by_number(opened: OpenedLabels, ids: Sequence[str], rows: Sequence[int]) ->
             if places:
                 found[name] = places
     return found
+
+
+def _other_table(opened: OpenedLabels, audited: AuditedLabels, rows: Sequence[int]) -> SourceError:
+    """Return the error about numbers that are not those of the rows of this table."""
+    total = len(audited.labels)
+    changed = audited.changes(_by_number(opened, list(audited.labels), rows), opened.labels)
+    if changed is None:
+        why = f"it has {len(rows):,} rows, and not one for each of {total:,} samples"
+    else:
+        why = f"{changed:,} of {total:,} labels differ"
+    return SourceError(
+        f"samples go by number, but the rows of {opened.name} are not those that were audited ({why});"
+        " give the labels that were scanned, name their column of ids with `id_column`, or scan again"
+    )
 
 
 def _unknown(

@@ -63,6 +63,11 @@ class OpenedLabels:
         """The first row of each file, followed by the total number of rows."""
         return list(accumulate((len(file.labels) for file in self.files), initial=0))
 
+    @cached_property
+    def labels(self) -> list[str]:
+        """The labels of all rows, "" where there is none."""
+        return [label for file in self.files for label in file.labels]
+
     @property
     def name(self) -> str:
         """Name of the labels in messages."""

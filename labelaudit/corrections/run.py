@@ -93,7 +93,7 @@ class Run:
     @cached_property
     def suggestions(self) -> dict[str, str]:
         """The suggested labels by sample id, of samples that have one."""
-        return _suggestions(self.samples)
+        return suggestions_of(self.samples)
 
     def image_files(self, frame: pd.DataFrame) -> list[str]:
         """Return the absolute paths of the image files of samples.
@@ -255,17 +255,18 @@ def _require_columns(path: Path, samples: pd.DataFrame) -> None:
             )
 
 
-def suggestions_near(corrections: Path) -> dict[str, str]:
-    """Return the suggested labels of the run folder that contains a file of corrections.
+def samples_near(corrections: Path) -> pd.DataFrame | None:
+    """Return the samples of the run folder that contains a file of corrections.
 
-    There are none if the file is not in a run folder.
+    None if the file is not in a run folder.
     """
     folder = corrections.parent
     if not (folder / MARKER).is_file() or not (folder / SAMPLES_FILE).is_file():
-        return {}
-    return _suggestions(_read_samples(folder / SAMPLES_FILE))
+        return None
+    return _read_samples(folder / SAMPLES_FILE)
 
 
-def _suggestions(samples: pd.DataFrame) -> dict[str, str]:
+def suggestions_of(samples: pd.DataFrame) -> dict[str, str]:
+    """Return the suggested labels by sample id, of samples that have one."""
     suggested = samples[samples["suggested_label"].notna()]
     return dict(zip(suggested["sample_id"], suggested["suggested_label"], strict=True))

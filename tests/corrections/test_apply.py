@@ -18,8 +18,10 @@ from PIL import Image
 
 from labelaudit.corrections.apply import CHANGE_COLUMNS, apply_corrections
 from labelaudit.corrections.csv_edits import csv_rows
+from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.errors import OptionError, OutputError, SourceError
+from labelaudit.reporting.run_files import MARKER
 from labelaudit.reporting.tables import read_csv, write_csv
 from labelaudit.sources.cells import ID_COLUMNS, Columns
 from labelaudit.sources.classes import as_text
@@ -64,7 +66,7 @@ def images(folder: Path, *names: str) -> Path:
     return folder
 
 
-def written(labels: Path, corrections: pd.DataFrame, **options: Any) -> bytes:
+def written(labels: Path, corrections: pd.DataFrame | Path, **options: Any) -> bytes:
     """Apply corrections, and again to what was written, which may change nothing more."""
     before = labels.read_bytes() if labels.is_file() else b""
     applied = apply_corrections(labels, corrections, **options)
@@ -78,6 +80,8 @@ def written(labels: Path, corrections: pd.DataFrame, **options: Any) -> bytes:
     assert again.out is not None
     assert again.out.read_bytes() == data
     assert again.changes.empty
+    if isinstance(corrections, Path):
+        corrections = read_corrections(corrections)
     assert again.num_unchanged == len(corrections) - again.num_unsure
     return data
 
@@ -541,7 +545,10 @@ def test_splits(tmp_path: Path) -> None:
     text = "id,split,label\n0,train,cat\n1,train,dog\n0,test,cat\n2,test,dog\n"
     labels = table(tmp_path, text)
     relabel = decided({"0": "=dog"})
-    assert b"0,train,dog,yes,cat\n1,train,dog,,\n0,test,cat,,\n" in written(labels, relabel)
+    with pytest.raises(SourceError, match=r'"0" is in several splits of .*: test, train; name'):
+        apply_corrections(labels, relabel)
+    data = written(labels, relabel, split="train")
+    assert b"0,train,dog,yes,cat\n1,train,dog,,\n0,test,cat,,\n" in data
     out = tmp_path / "test.csv"
     data = written(labels, relabel, split="test", out=out)
     assert b"0,train,cat,,\n1,train,dog,,\n0,test,dog,yes,cat\n" in data
@@ -562,6 +569,93 @@ def test_splits(tmp_path: Path) -> None:
     assert written(labels, decided({"1": "=cat"})).endswith(
         b"test,cat,,\ntrain,cat,yes,dog\ntrain,cat,,\n"
     )
+
+
+# --- beside a run, whose labels are known ------------------------------------------------------
+
+
+def run_of(folder: Path, samples: dict[str, str], corrections: pd.DataFrame) -> Path:
+    """A run folder as far as `apply` reads it: the audited samples with their labels, and decisions."""
+    run = folder / "run"
+    run.mkdir(exist_ok=True)
+    (run / MARKER).write_text("{}")
+    texts = dict.fromkeys(("path", "predicted_label", "suggested_label"), "")
+    numbers = dict.fromkeys(("suggested_prob", "suspect_score", "label_score", "ambiguity"), 0.5)
+    rows = [
+        {
+            "sample_id": name,
+            "given_label": label,
+            **texts,
+            **numbers,
+            "is_label_issue": True,
+            "rank": 1,
+        }
+        for name, label in samples.items()
+    ]
+    pd.DataFrame(rows).to_parquet(run / "samples.parquet")
+    columns = [*CORRECTION_COLUMNS, "given_label"]
+    whole = corrections.reindex(columns=columns, fill_value="")
+    write_corrections(whole, run / "corrections.csv")
+    return run
+
+
+def test_ids_of_rows_that_look_like_numbers(tmp_path: Path) -> None:
+    # The texts had no ids, so that they are numbers; the labels name them in another order.
+    labels = table(tmp_path, "id,label\n5,a\n4,a\n3,b\n3,b\n2,b\n1,a\n0,a\n")
+    audited = {"0": "a", "1": "a", "2": "b", "3": "b", "4": "a", "5": "a"}
+    run = run_of(tmp_path, audited, decided({"2": "=a"}).assign(given_label="b"))
+    assert b"3,b,,\n3,b,,\n2,a,yes,b\n1,a,,\n" in written(labels, run)
+
+
+@pytest.mark.parametrize("numbers", [range(1, 13), [*range(1, 12), 0]])
+def test_numbers_of_another_column_are_not_those_of_rows(tmp_path: Path, numbers) -> None:
+    names = ["cat", "dog"] * 6
+    rows = [f"f{n}.txt,{n},{name}" for n, name in zip(numbers, names, strict=True)]
+    labels = table(tmp_path, "path,uid,label\n" + "\n".join(rows) + "\n")
+    audited = {str(n): name for n, name in zip(numbers, names, strict=True)}
+    run = run_of(tmp_path, audited, decided({"4": "=cat"}).assign(given_label="dog"))
+    with pytest.raises(SourceError, match=r"samples go by number, but the rows of .*; give the"):
+        apply_corrections(labels, run)
+    assert b"f4.txt,4,cat,yes,dog" in written(labels, run, id_column="uid")
+
+
+def test_the_split_that_was_audited_is_corrected(tmp_path: Path) -> None:
+    train = {str(n): ["cat", "dog"][n % 2] for n in range(10)}
+    test = train | {"3": "cat", "5": "cat"}
+    rows = [
+        f"{split},{n},{name}"
+        for split, of in (("train", train), ("test", test))
+        for n, name in of.items()
+    ]
+    labels = table(tmp_path, "split,id,label\n" + "\n".join(rows) + "\n")
+    run = run_of(tmp_path, test, decided({"1": "=cat"}).assign(given_label="dog"))
+    data = written(labels, run)
+    assert b"train,1,dog,,\n" in data
+    assert b"test,1,cat,yes,dog\n" in data
+
+
+def test_rows_that_were_added_or_removed_since_the_audit(tmp_path: Path) -> None:
+    names = ["cat"] * 20 + ["dog"] * 20
+    text = "label\n" + "\n".join(names) + "\n"
+    audited = {str(n): name for n, name in enumerate(names)}
+    run = run_of(tmp_path, audited, decided({"3": "=dog"}).assign(given_label="cat"))
+    labels = table(tmp_path, text)
+    assert written(labels, run).decode().splitlines()[4] == "dog,yes,cat"
+    # Some labels that were changed meanwhile do not matter, but numbers of other rows do.
+    changed = table(tmp_path, text.replace("cat\n", "dog\n", 1))
+    assert written(changed, run, force=True).decode().splitlines()[4] == "dog,yes,cat"
+    for other in ("label\ncat\n" + text[6:], text.replace("cat\n", "", 1)):
+        with pytest.raises(SourceError, match="samples go by number, but the rows of"):
+            apply_corrections(table(tmp_path, other, "other.csv"), run)
+    # Rows that are named may come and go.
+    lines = [f"a{n},{name}" for n, name in enumerate(names)]
+    named = table(tmp_path, "id,label\n" + "\n".join(["new,cat", *lines[1:]]) + "\n", "named.csv")
+    run = run_of(
+        tmp_path,
+        {f"a{n}": name for n, name in enumerate(names)},
+        decided({"a3": "=dog"}).assign(given_label="cat"),
+    )
+    assert b"a2,cat,,\na3,dog,yes,cat\n" in written(named, run)
 
 
 # --- what is refused ---------------------------------------------------------------------------
