@@ -55,6 +55,11 @@ def review(
 
         name = _user() if reviewer is None else reviewer
         with ReviewServer(run, name, port) as server:
+            if server.taken_over is not None:
+                _tell(
+                    f"The decisions in suspects.csv are now in {server.corrections.path};"
+                    f" your table is kept as {server.taken_over.name}."
+                )
             _tell(f"Review at: {server.address}#review")
             _tell("Every decision is saved immediately. Press Ctrl-C to end the review.")
             # In a thread, because opening a browser may block until it is closed.

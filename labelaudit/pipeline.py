@@ -225,8 +225,10 @@ def _fit_and_write(
     if folder is None:
         return result
     reporter.say("Writing the results.")
-    result = result.written_to(folder, max_suspects=read_as["max_suspects"], reporter=reporter)
-    review.carry_over(result.samples, folder.path, reporter)
+    decisions = review.carry_over(result.samples, folder.path, reporter)
+    result = result.written_to(
+        folder, decisions=decisions, max_suspects=read_as["max_suspects"], reporter=reporter
+    )
     folder.finish(auditor.status_, reporter)
     return result
 

@@ -163,8 +163,10 @@ def scan_predictions(
     if folder.path.exists():
         review.keep_standing(folder.path)  # before anything is moved
     folder.claim(installed_version(), source.fingerprint(), config, reporter)
-    result = result.written_to(folder, max_suspects=max_suspects, reporter=reporter)
-    review.carry_over(samples, folder.path, reporter)
+    decisions = review.carry_over(samples, folder.path, reporter)
+    result = result.written_to(
+        folder, decisions=decisions, max_suspects=max_suspects, reporter=reporter
+    )
     folder.finish("complete", reporter)
     return result
 

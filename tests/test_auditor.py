@@ -15,6 +15,8 @@ from labelaudit import LabelAuditor, OptionError, OutputError, SourceError
 from labelaudit.benchmark.cells import Cell, run_cell
 from labelaudit.benchmark.evaluation import open_dataset
 from labelaudit.benchmark.noise import Noise, corrupt
+from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
+from labelaudit.reporting import blocks
 
 # `score` is an option of the auditor, the name of a ranking; scikit-learn calls a method of that name.
 SCORE_IS_AN_OPTION = {
@@ -223,8 +225,46 @@ def test_a_result_is_saved_as_scan_writes_it(fitted, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "scan" / name).read_bytes()
     with pytest.raises(OutputError, match="already exists"):
         fitted.result().save(tmp_path / "run")
+
+
+def test_a_saved_result_keeps_decisions_and_sets_aside_those_of_other_samples(fitted, tmp_path):
+    result = fitted.result()
+    result.save(tmp_path / "run")
+    rows = [
+        (name, "keep", "", "", "", "") for name in (result.suspects["sample_id"].iloc[0], "gone")
+    ]
+    decided = pd.DataFrame(rows, columns=list(CORRECTION_COLUMNS))
+    write_corrections(decided, tmp_path / "run" / "corrections.csv")
+    result.save(tmp_path / "run", force=True)
+    kept = labelaudit.read_csv(tmp_path / "run" / "corrections.csv")
+    before = labelaudit.read_csv(tmp_path / "run" / "corrections.before.csv")
+    assert kept["sample_id"].tolist() == [rows[0][0]]
+    assert before["sample_id"].tolist() == ["gone"]
+
+
+def test_a_page_alone_touches_no_other_file(fitted, tmp_path, monkeypatch):
+    mine = {
+        "plots/review.png": b"my plot",
+        "report-data/index.js": b"mine",
+        "notes-data/a.js": b"x",
+    }
+    for name, data in mine.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
     page = fitted.result().report(tmp_path / "elsewhere.html")
     assert "<html" in page.read_text()
+    found = {path for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {page, *(tmp_path / name for name in mine)}
+    assert all((tmp_path / name).read_bytes() == data for name, data in mine.items())
+    with pytest.raises(OutputError, match=r"notes-data holds a\.js, which is not of a report"):
+        fitted.result().report(tmp_path / "notes.html")
+    assert not (tmp_path / "notes.html").exists()
+    # Where the page does not hold all data itself, they are in a folder of its own.
+    monkeypatch.setattr(blocks, "INLINE_BYTES", 0)
+    for name in ("one", "other", "one"):
+        page = fitted.result().report(tmp_path / f"{name}.html")
+        assert f'data-folder="{name}-data"' in page.read_text()
+        assert (tmp_path / f"{name}-data" / "index.js").is_file()
 
 
 def test_what_cannot_be_used_is_said_in_one_line():

@@ -13,12 +13,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from urllib.parse import unquote
 
 from labelaudit.corrections.audited import MOST_CHANGED, AuditedLabels
 from labelaudit.corrections.opened_labels import ABSOLUTE, OpenedLabels
 from labelaudit.errors import SourceError
 from labelaudit.files import suffix_of
 from labelaudit.sources.file_tree import IMAGE_SUFFIXES
+from labelaudit.sources.path_matching import folded, is_absolute, path_of
 from labelaudit.sources.wording import some
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -59,6 +61,22 @@ class _Names:
         for text, rows in self.exact.items():
             found.setdefault(_plain(text), []).extend(rows)
         return found
+
+    def folded(self, *, absolute: bool) -> dict[str, list[int]]:
+        """Rows by the path in their cell, without case, Unicode form and percent-encoding.
+
+        Only absolute paths and addresses, or all. Forms that different paths share are left out.
+        """
+        meant: dict[str, str] = {}
+        for text in self.exact:
+            if is_absolute(text) or not absolute:
+                path = _plain(path_of(text))
+                for form in {folded(path), folded(unquote(path))}:
+                    meant[form] = "" if meant.get(form, path) != path else path
+        rows: dict[str, list[int]] = {}
+        for text, places in self.exact.items():
+            rows.setdefault(_plain(path_of(text)), []).extend(places)
+        return {form: rows[path] for form, path in meant.items() if path}
 
 
 def find_rows(
@@ -276,6 +294,8 @@ def _ways(opened: OpenedLabels, ids: Sequence[str], *, extend: bool) -> list[Way
         lambda names, needed: by_place(names, needed, False),
         lambda names, _: _distinct(_look_up(names, ids, stems=True)),
         lambda names, needed: by_place(names, needed, True),
+        lambda names, _: _distinct(_look_up_folded(names, ids)),
+        lambda names, _: _distinct(_by_end(names, ids)),
     ]
 
 
@@ -321,6 +341,31 @@ def _as_written(names: _Names, ids: Sequence[str]) -> Found:
 def _look_up(names: _Names, ids: Sequence[str], *, stems: bool) -> Found:
     found = {name: _rows_named(names, _plain(name), stems) for name in ids}
     return {name: rows for name, rows in found.items() if rows}
+
+
+def _look_up_folded(names: _Names, ids: Sequence[str]) -> Found:
+    """Find paths that differ in case, Unicode form or percent-encoding, as a scan matches them."""
+    forms = names.folded(absolute=False)
+    return {name: forms[form] for name in ids if (form := folded(_plain(name))) in forms}
+
+
+def _by_end(names: _Names, ids: Sequence[str]) -> Found:
+    """Find absolute paths and addresses of other machines by their ends, as a scan matches them."""
+    forms = names.folded(absolute=True)
+    by_name: dict[str, list[str]] = {}
+    for form in forms:
+        by_name.setdefault(form.rpartition("/")[2], []).append(form)
+    found: Found = {}
+    for name in ids:
+        end = folded(_plain(name))
+        fitting = [
+            form
+            for form in by_name.get(end.rpartition("/")[2], ())
+            if f"/{form}".endswith(f"/{end}")
+        ]
+        if len(fitting) == 1:
+            found[name] = forms[fitting[0]]
+    return found
 
 
 def _distinct(found: Found) -> Found:

@@ -28,6 +28,7 @@ from labelaudit.corrections.table import (
 )
 from labelaudit.errors import SourceError
 from labelaudit.reporting.tables import read_text, separator_of
+from labelaudit.sources.text_tables import long_cells
 
 LABEL_CONTROL = "label"
 # Its name is not "decision": the controls are columns of Label Studio's CSV, and a column of that name
@@ -97,7 +98,8 @@ def read_table(text: str, path: Path) -> pd.DataFrame:
     """
     sign = separator_of(text)
     try:
-        cells = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=sign, strict=True))
+        with long_cells():
+            cells = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=sign, strict=True))
     except csv.Error as error:
         raise SourceError(f"{path} is not CSV: {error}; export it again") from error
     _check_is_ours(cells[0] if cells else {"sample_id": ""}, path)

@@ -25,6 +25,7 @@ from labelaudit.reporting.tables import (
     separator_of,
     unescape,
 )
+from labelaudit.sources.text_tables import long_cells
 
 SUSPECTS_FILE = "suspects.csv"
 
@@ -130,7 +131,8 @@ def read_texts(path: Path) -> pd.DataFrame:
 def _parse_texts(text: str, sign: str, path: Path, *, every: bool = False) -> pd.DataFrame:
     """Read every column as text, or those of decisions; numbers may have decimal commas."""
     try:
-        header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
+        with long_cells():
+            header, *rows = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     except csv.Error as error:
         raise SourceError(f"{path} is not CSV: {error}") from error
     wanted = {

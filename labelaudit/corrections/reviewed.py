@@ -199,8 +199,10 @@ class Review:
         if len(kept) and not file.exists():
             write_corrections(kept, file)
 
-    def carry_over(self, samples: pd.DataFrame, folder: Path, reporter: Reporter) -> None:
+    def carry_over(self, samples: pd.DataFrame, folder: Path, reporter: Reporter) -> pd.DataFrame:
         """Write all decisions into the new run folder, with what people have added to them.
+
+        Return the rows that corrections.csv has now.
 
         Decisions about the replaced run that no longer hold are kept in `BEFORE_FILE`. The file in the
         folder is read again, because the review may have been continued meanwhile. Raises OutputError
@@ -208,15 +210,18 @@ class Review:
         """
         # A review that still runs waits, and then refuses decisions about the earlier run.
         with locked(folder / CORRECTIONS_FILE):
-            gone = self._write_decisions(samples, folder)
+            stays, gone = self._write_decisions(samples, folder)
         if number := len(gone.corrections):
             reporter.warn(
                 f"{number:,} earlier {'decision is' if number == 1 else 'decisions are'} about samples"
                 f" or labels that no longer exist; see {BEFORE_FILE} in the run folder"
             )
+        return stays
 
-    def _write_decisions(self, samples: pd.DataFrame, folder: Path) -> Decisions:
-        """Write all decisions into the new run folder; return those that no longer hold."""
+    def _write_decisions(
+        self, samples: pd.DataFrame, folder: Path
+    ) -> tuple[pd.DataFrame, Decisions]:
+        """Write all decisions into the new run folder; return its rows, and what no longer holds."""
         file, before = folder / CORRECTIONS_FILE, folder / BEFORE_FILE
         standing, added = self.standing, self.added.followed_by(Additions.of(file))
         if file.exists():
@@ -235,7 +240,7 @@ class Review:
             write_corrections(stays, file)
         elif file.exists():
             file.unlink()
-        return gone
+        return stays, gone
 
 
 def open_review(

@@ -2,14 +2,16 @@
 
 The block `INDEX` has one column for each property that is needed to list, search and sort the suspects.
 The blocks ``chunk-00001`` and so on hold the pictures and neighbors of some suspects each. All blocks
-are files in the folder `DATA_FOLDER` beside the page. They are scripts, because a page that is opened
-from disk may not read other files. The page also contains the first blocks itself, so that a small
-report can be sent as one file.
+are files in a folder beside the page, `DATA_FOLDER` in a run folder. They are scripts, because a page
+that is opened from disk may not read other files. The page also contains the first blocks itself, so
+that a small report can be sent as one file.
 """
 
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,34 @@ class InlineBlocks:
         self.full = self.full or self._left < 0
         if not self.full:
             self.blocks.append(block)
+
+
+def refuse_other_files(place: Path) -> None:
+    """Raise OutputError if a folder holds anything but blocks of an earlier report."""
+    if not os.path.lexists(place):
+        return
+    try:
+        for file in [place] if place.is_symlink() or not place.is_dir() else place.iterdir():
+            with file.open("rb") as opened:
+                start = opened.read(len(_BEFORE))
+            if file.suffix != ".js" or start != _BEFORE.encode():
+                raise OutputError(
+                    f"{place} holds {file.name}, which is not of a report; choose another name for the"
+                    " page, or move that folder away"
+                )
+    except OSError as error:
+        raise OutputError(
+            f"{place} is not a folder of a report ({error.strerror or error}); choose another name for"
+            " the page, or move it away"
+        ) from error
+
+
+def remove_data_folder(place: Path) -> None:
+    """Delete the folder of blocks that the page contains itself."""
+    with suppress(OSError):
+        for block in place.glob("*.js"):
+            block.unlink()
+        place.rmdir()
 
 
 def empty_data_folder(place: Path) -> None:

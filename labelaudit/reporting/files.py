@@ -12,6 +12,7 @@ import torch
 from labelaudit.files import cannot_write
 from labelaudit.images.containers import Images, NoImages
 from labelaudit.progress import Bars, Reporter
+from labelaudit.reporting.blocks import DATA_FOLDER, Block
 from labelaudit.reporting.evidence import Evidence, nearest_right_labeled, source_pictures
 from labelaudit.reporting.findings import Findings
 from labelaudit.reporting.html import render_page, write_page
@@ -58,6 +59,7 @@ def write_results(
     folder: RunFolder,
     result: Findings,
     *,
+    decisions: pd.DataFrame | None = None,
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
 ) -> None:
@@ -65,7 +67,14 @@ def write_results(
     folder.begin_results()
     with (reporter or Reporter()).bar("writing tables"):
         _write_values(folder, result)
-    write_report(folder.path / "report.html", result, max_suspects=max_suspects, reporter=reporter)
+    write_report(
+        folder.path / "report.html",
+        result,
+        plots=folder.path / "plots",
+        decisions=decisions,
+        max_suspects=max_suspects,
+        reporter=reporter,
+    )
 
 
 def _write_values(folder: RunFolder, result: Findings) -> None:
@@ -97,10 +106,16 @@ def write_report(
     path: Path,
     result: Findings,
     *,
+    plots: Path,
+    data_folder: str = DATA_FOLDER,
+    decisions: pd.DataFrame | None = None,
     max_suspects: int | None = None,
     reporter: Reporter | None = None,
-) -> None:
-    """Write the report page, with its plots and the data of the suspects in folders beside it."""
+) -> list[Block]:
+    """Write the report page, its plots, and the data of the suspects in a folder beside it.
+
+    Return the blocks of data that the page itself contains.
+    """
     reporter = reporter or Reporter()
     evidence = result.contents.evidence
     blocks = write_review_data(
@@ -112,21 +127,25 @@ def write_report(
         pred_probs=result.pred_probs,
         evidence=evidence,
         max_suspects=max_suspects,
+        data_folder=data_folder,
         reporter=reporter,
     )
     with reporter.bars() as bars:
-        plots = write_plots(path.parent / "plots", result, bars)
+        drawn = write_plots(plots, result, bars)
     listed = len(result.suspects)
     page = render_page(
         suspects=result.suspects,
         summary=result.summary,
-        plots=plots,
+        plots=drawn,
         blocks=blocks,
+        data_folder=data_folder,
+        decisions=[] if decisions is None else decisions.to_dict("records"),
         epochs=[] if result.history is None else list(result.history.epochs),
         noun="samples" if evidence.pictures is None else "images",
         num_listed=listed if max_suspects is None else min(max_suspects, listed),
     )
     write_page(path, page)
+    return blocks
 
 
 def write_plots(folder: Path, result: Findings, bars: Bars) -> dict[str, Path]:

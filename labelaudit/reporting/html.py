@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from labelaudit.files import atomic_write
 from labelaudit.reporting import formats
-from labelaudit.reporting.blocks import Block, block_text
+from labelaudit.reporting.blocks import DATA_FOLDER, Block, block_text
 from labelaudit.suspects.summary import KnownMetrics, Summary
 
 if TYPE_CHECKING:
@@ -123,10 +123,11 @@ def render_page(
     summary: Summary,
     plots: Mapping[str, Path],
     blocks: Sequence[Block] = (),
-    decisions: Sequence[Mapping[str, str]] = (),
+    decisions: Sequence[Mapping[Any, Any]] = (),
     epochs: Sequence[int] = (),
     noun: str = "images",
     num_listed: int | None = None,
+    data_folder: str = DATA_FOLDER,
     checked: CheckedScores | None = None,
     live: bool = False,
 ) -> str:
@@ -155,6 +156,8 @@ def render_page(
         "images", or "samples" where there are no pictures.
     num_listed : int, optional
         Number of suspects that the review lists. By default all of them.
+    data_folder : str
+        Name of the folder beside the page that holds the other blocks.
     checked : CheckedScores, optional
         The scores compared with the decisions of a person.
     live : bool
@@ -175,6 +178,7 @@ def render_page(
     carried = [*blocks, *([Block("decisions", block_text(decisions))] if decisions else [])]
     return page.render(
         live=live,
+        data_folder=data_folder,
         style=Markup(page_style()),
         script=Markup(page_script()),
         summary=summary,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -63,7 +64,7 @@ class ScanResult(Findings):
         folder
             The folder to write.
         force
-            Whether to replace a folder that labelaudit wrote.
+            Whether to replace a folder that labelaudit wrote. Decisions in it are kept.
         max_suspects
             Number of most suspect samples that the report shows. By default all.
 
@@ -76,13 +77,21 @@ class ScanResult(Findings):
         ------
         OutputError
             If the folder already exists or cannot be written.
+        SourceError
+            If the decisions in it cannot be read.
         """
+        from labelaudit.corrections.reviewed import open_review
+
         if self.history is not None and self.run_dir is not None:
             # The recorded epochs are read from there while they would be replaced.
             refuse_inputs(folder, {"of this result": self.run_dir / "summary.json"})
         with RunFolder(folder, force=force) as run:
+            review = open_review(None, run.path)
+            if run.path.exists():
+                review.keep_standing(run.path)
             run.claim(installed_version(), self.contents.fingerprint, dict(self.contents.settings))
-            saved = self.written_to(run, max_suspects=max_suspects)
+            decisions = review.carry_over(self.samples, run.path, Reporter())
+            saved = self.written_to(run, decisions=decisions, max_suspects=max_suspects)
             run.finish("complete")
         return saved
 
@@ -90,14 +99,20 @@ class ScanResult(Findings):
         self,
         folder: RunFolder,
         *,
+        decisions: pd.DataFrame | None = None,
         max_suspects: int | None = None,
         reporter: Reporter | None = None,
     ) -> ScanResult:
-        """Write all files into a claimed folder; return this result with `run_dir` set."""
+        """Write all files into a claimed folder; return this result with `run_dir` set.
+
+        The review in the page starts with the decisions, rows of corrections.csv.
+        """
         from labelaudit.reporting.files import write_results
 
         result = replace(self, run_dir=folder.path)
-        write_results(folder, result, max_suspects=max_suspects, reporter=reporter)
+        write_results(
+            folder, result, decisions=decisions, max_suspects=max_suspects, reporter=reporter
+        )
         return result
 
     def report(self, path: str | Path, *, max_suspects: int | None = None) -> Path:
@@ -106,7 +121,7 @@ class ScanResult(Findings):
         Parameters
         ----------
         path
-            The HTML file. An existing file is replaced.
+            The HTML file. An existing file is replaced. Its folder must exist.
         max_suspects
             Number of most suspect samples that the report shows. By default all.
 
@@ -114,12 +129,25 @@ class ScanResult(Findings):
         -------
         Path
             The page, which includes its plots and pictures. If there are many suspects, their data are
-            in the folder ``report-data`` beside it.
+            in a folder beside it: for ``audit.html`` this is ``audit-data``.
+
+        Raises
+        ------
+        OutputError
+            If the page cannot be written, or that folder holds files that are not of a report.
         """
+        from labelaudit.reporting.blocks import refuse_other_files, remove_data_folder
         from labelaudit.reporting.files import write_report
 
         page = Path(path)
-        write_report(page, self, max_suspects=max_suspects)
+        data = page.with_name(f"{page.stem}-data")
+        refuse_other_files(data)
+        with tempfile.TemporaryDirectory(prefix="labelaudit-") as plots:
+            blocks = write_report(
+                page, self, plots=Path(plots), data_folder=data.name, max_suspects=max_suspects
+            )
+        if len(blocks) == len(list(data.glob("*.js"))):
+            remove_data_folder(data)
         return page
 
     def __repr__(self) -> str:

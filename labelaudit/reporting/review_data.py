@@ -67,14 +67,15 @@ def write_review_data(
     pred_probs: NDArray[np.floating] | None,
     evidence: Evidence,
     max_suspects: int | None = None,
+    data_folder: str = DATA_FOLDER,
     reporter: Reporter | None = None,
 ) -> list[Block]:
-    """Write the blocks of all suspects into the folder `DATA_FOLDER` of a run folder.
+    """Write the blocks of all suspects into a folder beside the page.
 
     Parameters
     ----------
     folder : Path
-        The run folder.
+        The folder of the page.
     samples : DataFrame
         N rows in the data set's order.
     suspects : DataFrame
@@ -90,6 +91,8 @@ def write_review_data(
         Pictures, neighbors and details, with rows as in `samples`.
     max_suspects : int, optional
         How many of the most suspect samples are written. By default all of them.
+    data_folder : str
+        Name of the folder of the blocks.
     reporter : Reporter, optional
         Shows progress.
 
@@ -114,7 +117,7 @@ def write_review_data(
     if texts is not None and len(evidence.details.columns):
         details = _texts_first(details, evidence.details)
     with_votes = _with_votes(details, samples)
-    place = folder / DATA_FOLDER
+    place = folder / data_folder
     empty_data_folder(place)
     epochs = [] if history is None else spread_epochs(history.epochs, MAX_CURVE_EPOCHS)
     index = _index(

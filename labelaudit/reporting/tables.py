@@ -213,9 +213,10 @@ def read_text(path: Path) -> str:
 def separator_of(text: str) -> str:
     """Return the character that separates the cells of a table, given its header.
 
-    In languages with a decimal comma, spreadsheet programs write "CSV" files with semicolons.
+    In languages with a decimal comma, spreadsheet programs write "CSV" files with semicolons. Names in
+    quotes may hold any of these characters.
     """
-    header = text.partition("\n")[0]
+    header = re.sub(r'"[^"]*"', "", text.partition("\n")[0])
     return next((sign for sign in "\t;," if sign in header), ",")
 
 

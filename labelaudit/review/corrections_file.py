@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from labelaudit.corrections.reading import read_texts
 from labelaudit.corrections.table import (
     ACCEPT,
     CORRECTION_COLUMNS,
@@ -19,7 +20,7 @@ from labelaudit.corrections.table import (
 )
 from labelaudit.errors import SourceError
 from labelaudit.files import locked
-from labelaudit.reporting.tables import read_csv, write_csv
+from labelaudit.reporting.tables import write_csv
 
 MOST_LETTERS = 10_000  # length of a label or a note
 COLUMNS = (*CORRECTION_COLUMNS, GIVEN_LABEL)
@@ -37,6 +38,8 @@ class CorrectionsFile:
         The file; it need not exist yet.
     given_labels
         The given label, by sample id, of each sample that may be decided about.
+    suggestions
+        The suggested label by sample id, for rows of the file that accept it without naming it.
 
     Raises
     ------
@@ -44,9 +47,15 @@ class CorrectionsFile:
         The file exists and cannot be read.
     """
 
-    def __init__(self, path: Path, given_labels: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        given_labels: Mapping[str, str],
+        suggestions: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         self._given = dict(given_labels)
+        self._suggestions = dict(suggestions or {})
         self._lock = threading.Lock()
         self._seen: Stamp | None = None
         self._rows: dict[str, dict[str, str]] = {}
@@ -139,7 +148,7 @@ class CorrectionsFile:
             return
         self._rows, self._others = {}, []
         if state is not None:
-            frame = read_csv(self.path, as_text=True)
+            frame = read_texts(self.path)
             if not frame.columns.is_unique:
                 twice = frame.columns[frame.columns.duplicated()][0]
                 raise SourceError(f"{self.path} has two columns {twice!r}; rename one of them")
@@ -154,6 +163,10 @@ class CorrectionsFile:
             for row in frame.to_dict("records"):
                 entry = {str(name): text for name, text in row.items()}
                 entry["decision"] = entry["decision"].strip().lower()  # a person may have typed it
+                if not entry["decision"] and entry["corrected_label"]:
+                    entry["decision"] = RELABEL
+                if entry["decision"] == ACCEPT and not entry["corrected_label"]:
+                    entry["corrected_label"] = self._suggestions.get(entry["sample_id"], "")
                 self._rows[entry["sample_id"]] = entry
         self._seen = state
 

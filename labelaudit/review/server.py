@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from labelaudit.corrections.run import read_run
+from labelaudit.corrections.reading import file_of_decisions
+from labelaudit.corrections.run import Run, read_run
+from labelaudit.corrections.table import GIVEN_LABEL, write_corrections
 from labelaudit.errors import LabelauditError, OptionError, SourceError
-from labelaudit.files import remove_partial_files, suffix_of
+from labelaudit.files import cannot_write, remove_partial_files, suffix_of
 from labelaudit.reporting.blocks import (
     DATA_FOLDER,
     INDEX,
@@ -30,7 +32,7 @@ from labelaudit.reporting.blocks import (
     read_block,
 )
 from labelaudit.reporting.html import page_script, page_style, source_hash
-from labelaudit.reporting.run_folder import CORRECTIONS_FILE
+from labelaudit.reporting.run_files import CORRECTIONS_FILE, move_aside
 from labelaudit.review.corrections_file import CorrectionsFile, stamp
 from labelaudit.review.rerender import page_of
 
@@ -44,6 +46,9 @@ _KINDS = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "ico": "x-icon"}
 
 class ReviewServer(ThreadingHTTPServer):
     """Serves the page of one run folder on 127.0.0.1.
+
+    Decisions that are in suspects.csv are written to corrections.csv first. Then `taken_over` is the
+    new path of suspects.csv; otherwise it is None.
 
     Parameters
     ----------
@@ -69,6 +74,7 @@ class ReviewServer(ThreadingHTTPServer):
         self.reviewer = reviewer
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         found = read_run(run)
+        self.taken_over = _take_over(found)
         remove_partial_files(self.run)
         # Rendered here and not read from the folder, where it might have been changed.
         index = read_block(self.run, INDEX)
@@ -92,7 +98,7 @@ class ReviewServer(ThreadingHTTPServer):
                 f"{self.run} is damaged: its list of suspects cannot be read; scan again with"
                 " `force=True`"
             ) from error
-        self.corrections = CorrectionsFile(self.run / CORRECTIONS_FILE, given)
+        self.corrections = CorrectionsFile(self.run / CORRECTIONS_FILE, given, found.suggestions)
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
@@ -117,6 +123,27 @@ class ReviewServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print nothing if a browser closes its connection before the answer is complete."""
+
+
+def _take_over(run: Run) -> Path | None:
+    """Write decisions that somebody has made in suspects.csv to corrections.csv.
+
+    Two files with decisions would contradict each other, so suspects.csv is kept under another name.
+    Return its new path, or None if it holds no decisions. Raises OutputError if that is not possible.
+    """
+    file = file_of_decisions(run.path)
+    if file is None or file.name == CORRECTIONS_FILE:
+        return None
+    given = dict(zip(run.samples["sample_id"], run.samples["given_label"].fillna(""), strict=True))
+    decided = run.corrections
+    write_corrections(
+        decided.assign(**{GIVEN_LABEL: [given.get(name, "") for name in decided["sample_id"]]}),
+        run.path / CORRECTIONS_FILE,
+    )
+    try:
+        return move_aside(file)
+    except OSError as error:
+        raise cannot_write(file, error) from error
 
 
 def _policy() -> str:

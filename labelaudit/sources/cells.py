@@ -55,7 +55,8 @@ class Columns:
         first = () if self.verified is None else (FIRST_LABEL_COLUMN,)
         known = (*IMAGE_COLUMNS, *LABEL_COLUMNS, SPLIT_COLUMN, *first)
         asked = (self.image, self.label, self.clean, self.verified, self.text, *self.annotators)
-        return name in asked or name.strip().lower() in known
+        composed = {unicodedata.normalize("NFC", one) for one in asked if one is not None}
+        return unicodedata.normalize("NFC", name) in composed or name.strip().lower() in known
 
     def of_interest(self, names: Sequence[str]) -> frozenset[str]:
         """Return the columns of a table that are read."""

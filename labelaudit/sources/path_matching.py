@@ -76,7 +76,7 @@ def locate(paths: Sequence[str], folder: FileTree, images: Sequence[str] | None 
         if not path:
             search.missing[row] = ("", "it names no image")
         elif relative is None or _SCHEME.match(path):
-            search.foreign[row] = re.split(r"[?#]", path)[0] if _SCHEME.match(path) else path
+            search.foreign[row] = path_of(path)
         else:
             search.files[row], reason = folder.find(relative)
             if not reason:
@@ -114,6 +114,11 @@ def _take_respelled(search: _Search, paths: Sequence[str]) -> list[str]:
         f' form or percent-encoding, such as "{paths[matched[0]]}" from'
         f' "{search.files[matched[0]]}"; they were matched'
     ]
+
+
+def path_of(text: str) -> str:
+    """Return what an address says before its query; a path as it is."""
+    return re.split(r"[?#]", text)[0] if _SCHEME.match(text) else text
 
 
 def _plain(text: str) -> str:
@@ -157,7 +162,7 @@ class _OtherForms:
             places = [
                 f"{place}/{name}" if place else name
                 for place in places
-                for name in self._in(place).get(_form(part), [])
+                for name in self._in(place).get(folded(part), [])
             ]
         return places
 
@@ -170,7 +175,7 @@ class _OtherForms:
                 listed = []
             for name in listed:
                 if not name.startswith("."):
-                    names.setdefault(_form(name), []).append(name)
+                    names.setdefault(folded(name), []).append(name)
             self._names[directory] = names
         return self._names[directory]
 
@@ -179,7 +184,8 @@ def _composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def _form(text: str) -> str:
+def folded(text: str) -> str:
+    """Return a name without the differences of case and of Unicode form."""
     return _composed(_composed(text).casefold())
 
 
@@ -196,7 +202,7 @@ def _match_foreign(
     """
     by_name: dict[str, list[str]] = {}
     for file in images or ():
-        by_name.setdefault(_form(file.rpartition("/")[2]), []).append(file)
+        by_name.setdefault(folded(file.rpartition("/")[2]), []).append(file)
     ends: dict[int, tuple[str, int]] = {}  # the file of a row, and its number of common parts
     for row, path in search.foreign.items():
         parts = [part for part in path.split("/") if part]
@@ -222,7 +228,7 @@ def _match_foreign(
             search.files[row] = file
     for row in search.foreign.keys() - ends.keys() - search.missing.keys():
         path = search.foreign[row]
-        place = next((place for place in sizes if path.startswith(place)), None)
+        place = next((place for place in _folders_of(path) if place in sizes), None)
         outside = f"the path leaves the folder {folder.root}"
         search.missing[row] = (
             (path, outside) if place is None else (path[len(place) :], NO_SUCH_IMAGE)
@@ -243,12 +249,12 @@ def _longest_end(parts: Sequence[str], by_name: dict[str, list[str]]) -> list[tu
     if not parts:
         return []
     common: dict[str, int] = {}
-    for file in by_name.get(_form(parts[-1]), []) or by_name.get(_form(unquote(parts[-1])), []):
+    for file in by_name.get(folded(parts[-1]), []) or by_name.get(folded(unquote(parts[-1])), []):
         ours = file.split("/")
         pairs = zip(reversed(parts), reversed(ours), strict=False)
         same = 0
         for one, other in pairs:
-            if _form(one) != _form(other) and _form(unquote(one)) != _form(other):
+            if folded(one) != folded(other) and folded(unquote(one)) != folded(other):
                 break
             same += 1
         common[file] = same
@@ -264,6 +270,14 @@ def _whole_end(parts: Sequence[str], folder: FileTree, forms: _OtherForms) -> li
         if file:
             return [(file, len(parts) - start)]
     return []
+
+
+def _folders_of(path: str) -> Iterator[str]:
+    """Yield the folders above a path with their slashes, the innermost first."""
+    folder = path
+    while "/" in folder:
+        folder = folder.rpartition("/")[0]
+        yield f"{folder}/"
 
 
 def _place(path: str, common: int) -> str:

@@ -283,8 +283,9 @@ def _by_id(
 ) -> tuple[Floats, list[str]]:
     """Read predictions by the samples' ids."""
     manifest = source.manifest
-    with _batches(path, suffix) as (columns, batches):
-        id_column, given = _id_column(columns), list(manifest.class_names)
+    given = list(manifest.class_names)
+    with _batches(path, suffix, given) as (columns, batches):
+        id_column = _id_column(columns, given)
         names = _classes_of(columns, source, id_column)
         column_of = dict(zip(names, columns, strict=True))
         lowered = {name.strip().lower(): name for name in reversed(names)}
@@ -346,9 +347,12 @@ def _csv_reader(
     )
 
 
-def _id_column(names: Sequence[str]) -> str:
-    """Return the column of ids: one with a usual name, else the index of pandas, else the first."""
-    lowered = {name.strip().lower(): name for name in reversed(names)}
+def _id_column(names: Sequence[str], classes: Collection[str]) -> str:
+    """Return the column of ids: one with a usual name, else the index of pandas, else the first.
+
+    A class may be called "id".
+    """
+    lowered = {name.strip().lower(): name for name in reversed(names) if name not in classes}
     known = ("sample_id", "id", *ID_COLUMNS, PANDAS_INDEX)
     return next((lowered[name] for name in known if name in lowered), names[0])
 
@@ -362,7 +366,9 @@ def _numbers(column: pa.Array, name: str, path: Path, given: Sequence[str]) -> F
 
 
 @contextmanager
-def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
+def _batches(
+    path: Path, suffix: str, classes: Collection[str]
+) -> Iterator[tuple[list[str], Iterator[pa.RecordBatch]]]:
     """Open a table, and yield the names of its columns and its rows in batches."""
     if suffix == "parquet":
         with open_parquet(path) as opened:
@@ -376,7 +382,7 @@ def _batches(path: Path, suffix: str) -> Iterator[tuple[list[str], Iterator[pa.R
             names = next(csv.reader(text, delimiter=delimiter), [])
         _refuse_few(names, path)
         # An id such as 007 or NA is text and must not be converted.
-        types = {_id_column(names): pa.string()}
+        types = {_id_column(names, classes): pa.string()}
         with (
             readable(path),
             open_binary(path) as stream,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from labelaudit.errors import OptionError, SourceError
-from labelaudit.files import suffix_of
+from labelaudit.files import suffix_of, well_formed
 from labelaudit.images.containers import CellImages, ImageFiles, NoImages
 from labelaudit.sources.annotators import separate_annotators
 from labelaudit.sources.arrays import source_of_images
@@ -238,7 +238,7 @@ def _files(source: Any) -> tuple[Any, list[str]] | None:
     if not all(suffix_of(path) in IMAGE_SUFFIXES for path in paths):
         return None
     root = Path(getattr(source, "root", ""))
-    ids = [posixpath.relpath(Path(path).as_posix(), root.as_posix()) for path in paths]
+    ids = [well_formed(posixpath.relpath(Path(path).as_posix(), root.as_posix())) for path in paths]
     return text_array(paths), ids
 
 

@@ -658,6 +658,29 @@ def test_rows_that_were_added_or_removed_since_the_audit(tmp_path: Path) -> None
     assert b"a2,cat,,\na3,dog,yes,cat\n" in written(named, run)
 
 
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["A.JPG", "b.JPG"], ["a.jpg", "b.jpg"]),
+        (["e\u0301.png", "b.png"], ["\u00e9.png", "b.png"]),
+        (["x%20y.jpg", "b.jpg"], ["x y.jpg", "b.jpg"]),
+        (["C:\\data\\a.jpg", "D:\\more\\b.jpg"], ["a.jpg", "b.jpg"]),
+        (["https://h.org/x/a.jpg?s=1", "https://h.org/x/b.jpg?s=2"], ["a.jpg", "b.jpg"]),
+    ],
+)
+def test_names_that_a_scan_matches_with_a_warning_are_found(tmp_path, cells, names) -> None:
+    labels = table(tmp_path, f"path,label\n{cells[0]},cat\n{cells[1]},dog\n")
+    assert written(labels, decided({names[0]: "=dog"})).decode() == (
+        f"path,label,verified,first_label\n{cells[0]},dog,yes,cat\n{cells[1]},dog,,\n"
+    )
+
+
+def test_a_name_that_differs_from_two_in_case_is_not_guessed(tmp_path) -> None:
+    labels = table(tmp_path, "path,label\nA.JPG,cat\na.JPG,dog\n")
+    with pytest.raises(SourceError, match="has no row for 1 of 1 samples"):
+        apply_corrections(labels, decided({"a.jpg": "=dog"}))
+
+
 # --- what is refused ---------------------------------------------------------------------------
 
 

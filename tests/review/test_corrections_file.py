@@ -2,9 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from labelaudit.corrections.reading import read_corrections
 from labelaudit.corrections.table import CORRECTION_COLUMNS, GIVEN_LABEL
 from labelaudit.errors import SourceError
-from labelaudit.reporting.tables import read_csv
+from labelaudit.reporting.tables import read_csv, write_csv
 from labelaudit.review.corrections_file import CorrectionsFile
 
 
@@ -28,3 +29,29 @@ def test_columns_that_somebody_added_to_the_corrections_stay(tmp_path: Path) -> 
     path.write_text("\n".join(f"{line},{line.split(',')[0]}" for line in added), encoding="utf-8")
     with pytest.raises(SourceError, match="two columns 'sample_id'"):
         file.rows()
+
+
+def test_what_a_person_typed_means_the_same_as_to_apply(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    columns = ",".join(CORRECTION_COLUMNS)
+    path.write_text(f"{columns}\na,,bird,,,\nb,Accept,,,,\n", encoding="utf-8")
+    file = CorrectionsFile(path, {"a": "cat", "b": "dog"}, {"b": "cat"})
+    meant = read_corrections(path, {"b": "cat"})
+    shown = [(row["decision"], row["corrected_label"]) for row in file.rows()]
+    assert shown == list(zip(meant["decision"], meant["corrected_label"], strict=True))
+    assert shown == [("relabel", "bird"), ("accept", "cat")]
+    rows = [{**row, "note": "blurred"} for row in file.rows()]
+    assert file.update(rows, "bob") == (2, [])
+    assert read_corrections(path)["corrected_label"].tolist() == ["bird", "cat"]
+
+
+def test_a_file_that_a_spreadsheet_program_saved_with_semicolons_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "corrections.csv"
+    file = CorrectionsFile(path, {"a": "cat"})
+    file.update([{"sample_id": "a", "decision": "keep", "corrected_label": "", "note": ""}], "ann")
+    sheet = read_csv(path, as_text=True).assign(**{"seen; by": "1,5"})
+    sheet.to_csv(path, sep=";", index=False)
+    assert [row["decision"] for row in file.rows()] == ["keep"]
+    write_csv(sheet, path)  # the name of a column holds the sign
+    assert [row["decision"] for row in file.rows()] == ["keep"]
+    assert read_corrections(path)["decision"].tolist() == ["keep"]

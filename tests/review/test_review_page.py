@@ -22,7 +22,7 @@ import pytest
 import labelaudit
 from labelaudit.corrections.apply import apply_corrections
 from labelaudit.corrections.reading import read_corrections
-from labelaudit.corrections.table import CORRECTION_COLUMNS
+from labelaudit.corrections.table import CORRECTION_COLUMNS, write_corrections
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.reporting import blocks, review_data
 from labelaudit.reporting.blocks import read_block
@@ -576,3 +576,92 @@ def test_the_page_begins_with_what_the_run_folder_holds(
     tab.page.reload()
     tab.page.wait_for_selector("#review.ready")
     assert tab.page.inner_text("#looked") == "2 of 36 decided"
+
+
+def test_what_the_page_does_not_list_is_downloaded_as_it_was(
+    new_tab: Callable[..., Any], run: Path, photos: Path
+) -> None:
+    suspects = read_block(run, "index")["suspects"]["id"]
+    unlisted = next(f"{n:03d}.png" for n in range(120) if f"{n:03d}.png" not in suspects and n % 5)
+    rows = [(suspects[0], "keep", "", "", "ann", "2026-01-02T00:00:00Z", "an earlier label")]
+    rows.append((unlisted, "exclude", "", "torn", "ann", "2026-01-01T00:00:00Z", "cat"))
+    columns = [*CORRECTION_COLUMNS, "given_label"]
+    write_corrections(pd.DataFrame(rows, columns=columns), run / "corrections.csv")
+    labelaudit.render_report(run)
+    tab = new_tab().open(f"{(run / 'report.html').as_uri()}#review")
+    text = download(tab)
+    assert [tuple(row) for row in csv.reader(io.StringIO(text))][1:] == rows
+    # A later decision in this browser holds, and an earlier one does not.
+    tab.press("Home", "p", "x")
+    tab.page.wait_for_timeout(200)
+    rows[0] = (suspects[0], "keep", "", "", "bob", "2999-01-01T00:00:00Z", rows[0][6])
+    for row, now in ((rows[0], "keep"), ((*rows[0][:5], "2026-01-01T00:00:00Z", ""), "exclude")):
+        write_corrections(pd.DataFrame([row], columns=columns), run / "corrections.csv")
+        labelaudit.render_report(run)
+        tab.page.reload()
+        tab.page.wait_for_selector("#review.ready")
+        assert decided(download(tab))[0][:2] == (suspects[0], now)
+
+
+def test_a_page_of_a_new_run_holds_the_decisions_that_it_took_over(
+    new_tab: Callable[..., Any], run: Path, photos: Path, tmp_path: Path
+) -> None:
+    name = read_block(run, "index")["suspects"]["id"][0]
+    kept = pd.DataFrame([(name, "keep", "", "", "", "2026-01-02T00:00:00Z")],
+                        columns=list(CORRECTION_COLUMNS))  # fmt: skip
+    write_corrections(kept, run / "corrections.csv")
+    second = labelaudit.scan(
+        photos / "labels.csv",
+        pred_probs=photos.parent / "probs.parquet",
+        reviewed=run,
+        out=tmp_path / "second",
+        threshold="top:10",
+    )
+    assert name not in second.suspects["sample_id"].tolist()
+    tab = new_tab().open(f"{(tmp_path / 'second' / 'report.html').as_uri()}#review")
+    tab.press("a")
+    assert [row[:2] for row in decided(download(tab))] == [
+        (second.suspects["sample_id"].iloc[0], "accept"),
+        (name, "keep"),
+    ]
+
+
+def test_an_undone_note_is_gone_from_its_field(new_tab: Callable[..., Any], run: Path) -> None:
+    tab = new_tab().open(f"{(run / 'report.html').as_uri()}#review")
+    tab.press("n")
+    tab.page.keyboard.type("odd")
+    tab.press("Enter", "Escape", "z")
+    tab.wait("document.querySelector('#note').value === ''")
+    assert tab.page.is_disabled("#download")  # there is nothing
+
+
+def test_keys_in_a_grid_without_suspects_decide_nothing(
+    new_tab: Callable[..., Any], run: Path
+) -> None:
+    tab = new_tab().open(f"{(run / 'report.html').as_uri()}#review")
+    tab.press("g", "/")
+    tab.page.keyboard.type("no such suspect")
+    assert tab.page.input_value("#search") == "no such suspect"
+    tab.wait("!document.querySelector('#cards .card, #grid .card')")
+    tab.page.evaluate("document.activeElement.blur()")
+    tab.press("Shift+ArrowRight", "ArrowDown", "k")
+    assert tab.page.is_disabled("#download")  # nothing is decided
+    assert tab.complaints == []
+
+
+def test_decisions_in_suspects_csv_are_taken_over(run: Path) -> None:
+    edited = labelaudit.read_csv(run / "suspects.csv")
+    edited["decision"] = ["keep", "accept"] + [None] * (len(edited) - 2)
+    edited.to_csv(run / "suspects.csv", index=False)
+    data = (run / "suspects.csv").read_bytes()
+    meant = read_corrections(run / "suspects.csv")
+    with ReviewServer(run, "Zoë") as server:
+        rows = server.corrections.rows()
+        assert server.taken_over == run / "suspects.kept.csv"
+    assert server.taken_over.read_bytes() == data
+    assert [row["decision"] for row in rows] == ["keep", "accept"]
+    assert [row["given_label"] for row in rows] == edited["given_label"].head(2).tolist()
+    columns = list(CORRECTION_COLUMNS)
+    pd.testing.assert_frame_equal(read_corrections(run)[columns], meant[columns])
+    with ReviewServer(run, "Zoë") as server:
+        assert server.taken_over is None

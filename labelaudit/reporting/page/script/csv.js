@@ -13,9 +13,13 @@ function correctionsCsv() {
   for (const at of [...decisions.keys()].sort((a, b) => a - b)) {
     const s = decisions.get(at);
     if (s.decision || s.note) {
-      const given = suspects.given[at] < 0 ? "" : index.classes[suspects.given[at]];
+      // An earlier decision was about the label at that time.
+      const given = s.given || (suspects.given[at] < 0 ? "" : index.classes[suspects.given[at]]);
       lines.push([suspects.id[at], s.decision, s.label, s.note, s.reviewer, s.at, given].map(cell).join(","));
     }
+  }
+  for (const row of unlisted) {
+    lines.push([row.sample_id, row.decision, row.corrected_label, row.note, row.reviewer, row.reviewed_at, row.given_label || ""].map(cell).join(","));
   }
   return `${lines.join("\n")}\n`;
 }

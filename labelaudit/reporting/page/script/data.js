@@ -23,18 +23,20 @@ function load(name) {
   return found;
 }
 
+const dataFolder = document.documentElement.dataset.folder; // beside the page
+
 function read(name) {
   const inline = byId(`data-${name}`);
   if (inline) { return Promise.resolve(JSON.parse(inline.textContent)); }
   if (live) {
-    return fetch(`report-data/${name}.json`).then((answer) => {
+    return fetch(`${dataFolder}/${name}.json`).then((answer) => {
       if (!answer.ok) { throw new Error(`${name}: ${answer.status}`); }
       return answer.json();
     });
   }
   return new Promise((resolve, reject) => {
     const script = document.createElement("script");
-    script.src = `report-data/${name}.js`;
+    script.src = `${encodeURIComponent(dataFolder)}/${name}.js`;
     arrived.set(name, (value) => { arrived.delete(name); script.remove(); resolve(value); });
     script.addEventListener("error", () => { arrived.delete(name); script.remove(); reject(new Error(name)); });
     document.head.append(script);
@@ -53,7 +55,7 @@ function evidence(at, then) {
   const chunk = chunks.get(name);
   if (chunk) { load(name); return chunk.suspects[at % index.chunk]; }
   load(name).then((value) => { chunks.set(name, value); if (then) { then(); } }, () => {
-    complain("The pictures of some suspects could not be read. Keep the folder report-data beside this page.");
+    complain(`The pictures of some suspects could not be read. Keep the folder ${dataFolder} beside this page.`);
   });
   return null;
 }

@@ -74,6 +74,7 @@ function undo() {
   if (!group) { tell("There is nothing to undo."); return; }
   for (const [at, before] of group) { remember(at, before); }
   keep(group.map(([at]) => at));
+  drawn = -1; // a note may be back
   const place = placeOf[group[0][0]];
   if (place >= 0) { current = place; reveal(); }
   tell("Undone.");

@@ -35,10 +35,11 @@ function onKey(event) {
     const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: shape.columns, ArrowUp: -shape.columns, PageDown: rows * shape.columns, PageUp: -rows * shape.columns, Home: -listed.length, End: listed.length }[key];
     go(current + by, event.shiftKey);
   } else if (key === "ArrowRight" || key === "j" || (key === "Enter" && mode === "one" && !onButton)) { step(1); render(); } else if (key === "ArrowLeft" || key === "p") { step(-1); render(); } else if (key === "Enter" && mode === "grid" && !onButton) { setMode("one"); } else if (key === "Escape" && selection.size) { selection.clear(); render(); } else { done = false; }
-  if (done) { event.preventDefault(); if (mode === "grid" && !document.querySelector("dialog[open]") && !event.target.closest("#filters")) { focusCurrent(); } }
+  if (done) { event.preventDefault(); if (mode === "grid" && !document.querySelector("dialog[open]") && !event.target.closest("#filters") && !document.activeElement.closest("#filters")) { focusCurrent(); } }
 }
 
 function go(place, extend) {
+  if (!listed.length) { return; }
   const before = current;
   current = Math.max(0, Math.min(listed.length - 1, place));
   if (extend) {

@@ -60,19 +60,26 @@ function send() {
     });
 }
 
+let unlisted = []; // rows of corrections.csv about samples that are no suspects of this page
+
 function take(rows) {
   const place = new Map(suspects.id.map((id, at) => [id, at]));
   for (const row of rows) {
     const at = place.get(row.sample_id);
-    if (at !== undefined) {
-      decisions.set(at, { decision: row.decision, label: row.corrected_label, note: row.note, reviewer: row.reviewer, at: row.reviewed_at });
+    if (at === undefined) {
+      unlisted.push(row);
+    } else if (!decisions.has(at) || row.reviewed_at >= decisions.get(at).at) {
+      decisions.set(at, { decision: row.decision, label: row.corrected_label, note: row.note, reviewer: row.reviewer, at: row.reviewed_at, given: row.given_label });
     }
   }
 }
 
+// Decisions in this browser. A later one in the run folder holds.
 function takeStored(held) {
+  const before = unlisted;
   take(Object.entries(held).map(([id, [decision, label, note, by, when]]) => (
     { sample_id: id, decision, corrected_label: label, note, reviewer: by, reviewed_at: when })));
+  unlisted = before;
 }
 
 function restore() {

@@ -108,6 +108,6 @@ function start(value) {
 route();
 if (byId("grid")) {
   load("index").then(start).catch(() => {
-    complain("The suspects are in the folder report-data. Keep it beside this page.");
+    complain(`The suspects are in the folder ${dataFolder}. Keep it beside this page.`);
   });
 }
