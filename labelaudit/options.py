@@ -228,7 +228,7 @@ class AuditOptions:
     def refuse_encoder(self, giver: str) -> None:
         """Raise `OptionError` if an option for images is set although `giver` gives features."""
         usual = AuditOptions()
-        for name in ("encoder", "weights", "image_size", "flip"):
+        for name in ("encoder", "weights", "image_size", "flip", "fine_tune"):
             if getattr(self, name) != getattr(usual, name):
                 raise OptionError(
                     f"{giver} gives features, but `{name}` is for images; leave `{name}` out"

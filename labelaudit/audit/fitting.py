@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,7 @@ def fit_plan(
     pred_probs, embeddings = predict_all(method, images, reporter)
     if not distributed.leads():
         raise distributed.ProcessDone(0)
+    record.forget_after(training.epochs)
     record.catch_up(training.epochs)
     record.drop_after(training.epochs)
     plan = plan.with_batches(training.batches)
@@ -176,7 +178,10 @@ class _EpochRecord:
         manifest = plan.manifest
         self.images, self.folder, self.reporter = images, folder, reporter
         self.sample_ids = manifest.sample_ids[manifest.labeled]
-        self.means = EpochMeans(manifest.num_labeled, manifest.num_classes, plan.config.min_epsilon)
+        self.new_means = partial(
+            EpochMeans, manifest.num_labeled, manifest.num_classes, plan.config.min_epsilon
+        )
+        self.means = self.new_means()
 
     def add(self, epoch: int, method: UMN) -> str | None:
         """Predict the labels after an epoch, and add the result. Return the checksum of its file."""
@@ -203,6 +208,11 @@ class _EpochRecord:
         for number, values in EpsilonHistory(self.folder, epoch):
             if number > self.means.num_epochs:
                 self.means.add(values["epsilon"], values["guider_prob"], values["learner_prob"])
+
+    def forget_after(self, epoch: int) -> None:
+        """Begin the means anew if they hold a later epoch, in which training was interrupted."""
+        if self.means.num_epochs > epoch and self.folder is not None:
+            self.means = self.new_means()
 
     def drop_after(self, epoch: int) -> None:
         """Delete the files of later epochs, from which an interrupted run could not continue."""

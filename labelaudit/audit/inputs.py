@@ -170,7 +170,8 @@ def decode(
     scale = 1.0 if image_size is None else image_size / max(found.height, found.width)
     height, width = (max(1, round(side * scale)) for side in (found.height, found.width))
     shape = (found.channels, height, width)
-    choice = choose_encoder(encoder, shape, len(images), device.type)
+    fixed = image_size is not None
+    choice = choose_encoder(encoder, shape, len(images), device.type, fixed_size=fixed)
     source, pixels, origin = _decode(source, found, choice.image_shape[1:], reporter, scratch)
     # The plan may have been made from gray images, although others have color.
     choice = replace(choice, image_shape=pixels.shape[1:])

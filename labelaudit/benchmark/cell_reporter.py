@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from labelaudit.progress import Bar, Reporter, Rest
@@ -12,7 +12,7 @@ from labelaudit.progress import Bar, Reporter, Rest
 class CellReporter(Reporter):
     """Shows the progress of one cell: in a terminal in the text of the sweep's bar, else in lines.
 
-    What the cell says is not shown, because its row of results says it.
+    What the cell says is not shown, because its row of results says it. Warnings are.
 
     Parameters
     ----------
@@ -22,10 +22,18 @@ class CellReporter(Reporter):
         The sweep's bar.
     title
         The cell in words.
+    warn
+        Shows a warning.
     """
 
-    def __init__(self, reporter: Reporter, bar: Bar, title: str) -> None:
-        self._reporter, self._bar, self._title = reporter, bar, title
+    def __init__(
+        self, reporter: Reporter, bar: Bar, title: str, warn: Callable[[str], None]
+    ) -> None:
+        self._reporter, self._bar, self._title, self._warn = reporter, bar, title, warn
+
+    def warn(self, text: str) -> None:
+        """See `Reporter.warn`."""
+        self._warn(text)
 
     @contextmanager
     def bar(

@@ -94,11 +94,14 @@ class CellResult:
     scores
         One row per labeled sample, with the columns sample_id, suspect_score, is_label_issue and
         is_wrong; wrong_prob too where the system gives probabilities.
+    warnings
+        What the system warned of, if another process ran the cell.
     """
 
     rows: list[dict[str, Any]]
     curve: dict[int, float]
     scores: pd.DataFrame
+    warnings: tuple[str, ...] = ()
 
 
 def run_cell(

@@ -118,12 +118,20 @@ def comparison_tables(summary: pd.DataFrame, measures: Sequence[str]) -> list[Ta
             widest = max(map(len, TITLES[name].split()))
             table.add_column(TITLES[name], justify="right", width=max(7, widest))
         for _, row in mine.sort_values("f1", ascending=False, kind="stable").iterrows():
-            table.add_row(row["method"], *(format_mean(row, name) for name in measures))
+            table.add_row(_with_seeds(row, mine), *(format_mean(row, name) for name in measures))
         if notes := distrust_notes(mine):
             table.caption, table.caption_justify = "\n".join(notes), "left"
             table.caption_style = "bold red"
         tables.append(table)
     return tables
+
+
+def _with_seeds(row: pd.Series[Any], cell: pd.DataFrame) -> str:
+    """Return the name of a method, with its number of seeds where others have another."""
+    name, seeds = str(row["method"]), row["seeds"]
+    if cell["seeds"].min() == cell["seeds"].max():
+        return name
+    return f"{name} ({seeds} {'seed' if seeds == 1 else 'seeds'})"
 
 
 def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequence[str]) -> None:
@@ -132,15 +140,17 @@ def write_markdown(path: Path, summary: pd.DataFrame, title: str, notes: Sequenc
     shown = [name for name in MEASURES if not summary[name].isna().all()]
     for _, cell in summary.groupby(CELL, sort=False, dropna=False):
         first = cell.iloc[0]
-        lines += [f"## {cell_title(first)}", "", f"Mean ± standard deviation of {first['seeds']}"
-                  f" seed{'s' if first['seeds'] > 1 else ''}.", ""]  # fmt: skip
+        fewest, most = cell["seeds"].min(), cell["seeds"].max()
+        seeds = f"{fewest} to {most}" if fewest < most else f"{most}"
+        lines += [f"## {cell_title(first)}", "", f"Mean ± standard deviation of {seeds}"
+                  f" seed{'s' if most > 1 else ''}.", ""]  # fmt: skip
         lines.append("| method | " + " | ".join(TITLES[n] for n in shown) + " | F1, 95% interval |")
         lines.append("|---" * (len(shown) + 2) + "|")
         for _, row in cell.sort_values("f1", ascending=False, kind="stable").iterrows():
             low, high = row["f1_low"], row["f1_high"]
             interval = "–" if pd.isna(low) else f"{low:.3f} to {high:.3f}"
             values = " | ".join(format_mean(row, name) for name in shown)
-            lines.append(f"| {row['method']} | {values} | {interval} |")
+            lines.append(f"| {_with_seeds(row, cell)} | {values} | {interval} |")
         lines.append("")
         lines += [f"**{note}**\n" for note in distrust_notes(cell)]
     with atomic_write(path) as partial:

@@ -31,6 +31,9 @@ from labelaudit.sources.samples import read_samples
 from labelaudit.sources.texts import TextSource
 from labelaudit.sources.wording import count, some
 
+LUMA = np.array(
+    [0.299, 0.587, 0.114], dtype=np.float32
+)  # of gray in red, green and blue, ITU-R BT.601
 DIGIT_NAMES = tuple("0123456789")
 CIFAR10_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
@@ -406,7 +409,10 @@ def _class_numbers(texts: Iterable[str], class_names: tuple[str, ...], where: st
 
 
 def _same_channels(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both with three channels if either has color; refuse features of another size."""
+    """Return both with the channels of the first; refuse features of another size.
+
+    A system that has seen gray images only cannot use the color of others.
+    """
     if one.shape[1] == other.shape[1]:
         return one, other
     if one.dtype != np.uint8 or other.dtype != np.uint8:
@@ -414,8 +420,10 @@ def _same_channels(one: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.n
             f"the data set has {one.shape[1]:,} features per sample and the test set"
             f" {other.shape[1]:,}; give both from the same encoder"
         )
-    first, second = (np.repeat(p, 3, axis=1) if p.shape[1] == 1 else p for p in (one, other))
-    return first, second
+    if one.shape[1] == 1:
+        gray = other.astype(np.float32).transpose(0, 2, 3, 1) @ LUMA
+        return one, np.rint(gray).astype(np.uint8)[:, None]
+    return one, np.repeat(other, 3, axis=1)
 
 
 def _noise_name(class_names: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,14 @@ from labelaudit.benchmark.datasets import (
 from labelaudit.benchmark.noise import Noise, corrupt
 from labelaudit.benchmark.paper_table import protocol_table, protocol_title
 from labelaudit.benchmark.protocols import PROTOCOLS, Protocol
-from labelaudit.benchmark.sweep import DIGEST, Sweep, only_writer, results_in, run_sweep
+from labelaudit.benchmark.sweep import (
+    DIGEST,
+    NOISE_DIGESTS,
+    Sweep,
+    only_writer,
+    results_in,
+    run_sweep,
+)
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.errors import OptionError
 from labelaudit.files import atomic_write
@@ -161,8 +169,8 @@ def evaluate(
     noises = [one for kind in noise for one in Noise.parse(kind, list(rates))]
     cells = [
         Cell(name, one, seed, num_labeled, encoder, epochs, batch_size, device, flip)
-        for seed in seeds
-        for one in noises
+        for seed in dict.fromkeys(seeds)
+        for one in dict.fromkeys(noises)
         for name in names
     ]
     # Settings that do not fit the data are refused before any training.
@@ -171,6 +179,12 @@ def evaluate(
         raise OptionError(f"{data.name} holds features, and flip mirrors images; leave it out")
     for one in noises:
         corrupt(data, one, num_labeled, seeds[0])
+    # A matrix in a file, or a column, may change while its name stays.
+    wrong = {
+        one.kind: corrupt(data, one, num_labeled, 0).noisy_labels
+        for one in noises
+        if one.rate is None
+    }
     protocol = None if experiment is None else _protocol(experiment)
     settings = {
         "dataset": data.name,
@@ -181,6 +195,9 @@ def evaluate(
         "batch_size": batch_size,
         "flip": flip or None,  # None as in sweeps from before there was such a setting
         DIGEST: data.digest(),
+        NOISE_DIGESTS: {
+            kind: sha256(labels.tobytes()).hexdigest() for kind, labels in wrong.items()
+        },
     }
     folder = Path(out or f"labelaudit-eval-{data.name}")
     with only_writer(folder):

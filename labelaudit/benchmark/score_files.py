@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from scipy.stats import rankdata
 
 from labelaudit.benchmark.datasets import Dataset
 from labelaudit.benchmark.noise import Noise, corrupt
@@ -71,17 +73,18 @@ def score_file(
                 " scored"
             )
     values = aligned["suspect_score"].to_numpy(dtype=np.float64)
+    ranks = rankdata(values)  # only the order counts, and a score may be infinite
     flagged = None
     if threshold is not None:
         flagged = values > threshold
     elif "is_label_issue" in aligned:
         flagged = aligned["is_label_issue"].to_numpy(dtype=bool)
     metrics = detection_metrics(
-        values, np.zeros(len(values), bool) if flagged is None else flagged, corruption.wrong
+        ranks, np.zeros(len(values), bool) if flagged is None else flagged, corruption.wrong
     )
     if flagged is None:
         metrics |= {"precision": None, "recall": None, "f1": None}
-    return {**metrics, "f1_at_true_count": f1_at_true_count(values, corruption.wrong)}
+    return {**metrics, "f1_at_true_count": f1_at_true_count(ranks, corruption.wrong)}
 
 
 def _read_scores(path: Path) -> pd.DataFrame:
@@ -99,6 +102,10 @@ def _read_scores(path: Path) -> pd.DataFrame:
             f"{path} needs the columns sample_id and suspect_score; it has"
             f" {', '.join(map(str, frame.columns))}"
         )
+    if not is_numeric_dtype(frame["suspect_score"]):
+        raise SourceError(f"the column suspect_score of {path} does not hold numbers")
+    if "is_label_issue" in frame and not is_bool_dtype(frame["is_label_issue"]):
+        raise SourceError(f"the column is_label_issue of {path} does not hold truth values")
     frame = frame.assign(sample_id=frame["sample_id"].astype(str))
     if frame["sample_id"].duplicated().any():
         twice = frame.loc[frame["sample_id"].duplicated(), "sample_id"].iloc[0]

@@ -46,6 +46,7 @@ COLUMNS = (
 )  # fmt: skip
 KEY = ["noise", "rate", "seed", "method"]
 DIGEST = "data_sha256"  # the setting that identifies the data
+NOISE_DIGESTS = "noise_sha256"  # the setting that identifies wrong labels from files and columns
 
 
 @dataclass
@@ -78,9 +79,18 @@ class Sweep:
             raise OutputError(
                 f"{self.folder} exists and holds no sweep of labelaudit; choose another folder (out)"
             )
+        noise = settings.pop(NOISE_DIGESTS, {})
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = self._settings_before(path)
             before.setdefault(DIGEST, settings.get(DIGEST))  # a sweep from before it was recorded
+            earlier = before.pop(NOISE_DIGESTS, {})
+            noise = {**earlier, **noise}
+            for kind, digest in earlier.items():
+                if noise[kind] != digest:
+                    raise OutputError(
+                        f"{self.folder} holds a sweep with other labels of {kind}; choose another"
+                        " folder (out)"
+                    )
             changed = sorted(
                 name for name in {*before, *settings} if before.get(name) != settings.get(name)
             )
@@ -94,8 +104,19 @@ class Sweep:
                     f"{self.folder} holds a sweep with other settings ({', '.join(changed)}); give"
                     " the same settings to continue it, or choose another folder (out)"
                 )
+            self.settings = {**settings, NOISE_DIGESTS: noise}
         self.results = self._read("results.csv", COLUMNS)
         self.curves = self._read("curves.csv", (*KEY, "epoch", "test_error"))
+
+    def _settings_before(self, path: Path) -> dict[str, Any]:
+        """Return the settings of the sweep in the folder. Raises OutputError if they are damaged."""
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            if isinstance(before, dict) and isinstance(before.get(NOISE_DIGESTS, {}), dict):
+                return before
+        except (OSError, ValueError):
+            pass
+        raise OutputError(f"{path} is damaged; choose another folder (out)")
 
     def _read(self, name: str, columns: Iterable[str]) -> pd.DataFrame:
         path = self.folder / name
@@ -211,8 +232,11 @@ def run_sweep(
             reporter.say(f"{cell}: continues from its checkpoint; it had reached epoch {epoch}.")
     failures: list[tuple[Cell, str]] = []
     with reporter.bar("evaluating", total=len(waiting)) as bar:
-        for cell, result in _outcomes(waiting, dataset, _How(sweep, curves, reporter, bar), jobs):
+        how = _How(sweep, curves, reporter, bar)
+        for cell, result in _outcomes(waiting, dataset, how, jobs):
             if isinstance(result, CellResult):
+                for text in result.warnings:
+                    how.warn(cell, text)
                 sweep.add(cell, result)
                 reporter.say(f"{cell}: {_format_row(result.rows[0])}")
             else:
@@ -250,10 +274,19 @@ class _How:
     curves: bool
     reporter: Reporter
     bar: Bar
+    warned: set[str] = field(default_factory=set)
+
+    def warn(self, cell: Cell, text: str) -> None:
+        """Show a warning of a cell, unless another cell had the same one."""
+        if text not in self.warned:
+            self.warned.add(text)
+            self.reporter.warn(f"{cell}: {text}")
 
     def attempt(self, cell: Cell, dataset: Dataset) -> CellResult | str:
         """Run a cell in this process, with its progress shown."""
-        reporter = CellReporter(self.reporter, self.bar, str(cell))
+        reporter = CellReporter(
+            self.reporter, self.bar, str(cell), lambda text: self.warn(cell, text)
+        )
         return _attempt(cell, dataset, self.curves, self.sweep.state(cell), reporter)
 
 
@@ -362,4 +395,17 @@ def _end_with_parent() -> None:
 def _work(cell: Cell, device: str | None, state: Path) -> CellResult | str:
     if device is not None:
         cell = replace(cell, device=device)
-    return _attempt(cell, _worker["dataset"], _worker["curves"], state)
+    told = _Warnings()
+    result = _attempt(cell, _worker["dataset"], _worker["curves"], state, told)
+    return replace(result, warnings=tuple(told.texts)) if isinstance(result, CellResult) else result
+
+
+class _Warnings(Reporter):
+    """Keeps the warnings of a cell, for the process that shows them."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def warn(self, text: str) -> None:
+        """Keep a warning."""
+        self.texts.append(text)

@@ -89,7 +89,10 @@ class KnownRateVAE(System):
             raise OptionError("mislabeled-vae needs the noise rate, and the task does not give it")
         plan = task.plan(default_batch_size(len(task.inputs), task.device.type, task.encoder))
         config = UMNConfig.for_data(task.inputs, task.given, task.num_classes, task.encoder, plan)
-        config = replace(config, generative=True, entropy_weight=0.0, explained_share=1.0)  # Eq. 8
+        # Eq. 8, also where UMN would leave out its generative half.
+        config = replace(
+            config, generative=True, entropy_weight=0.0, explained_share=1.0, exponent=1.0
+        )
         epochs = task.epochs or default_epochs(plan.steps, plan.draws_per_label, task.encoder)
         rate = task.noise_rate
         method = train_on(task, lambda: MislabeledVAE(config, rate, task.device), plan, epochs)

@@ -244,7 +244,12 @@ class EncoderChoice:
 
 
 def choose_encoder(
-    requested: str, image_shape: ImageShape, num_samples: int, device_type: str
+    requested: str,
+    image_shape: ImageShape,
+    num_samples: int,
+    device_type: str,
+    *,
+    fixed_size: bool = False,
 ) -> EncoderChoice:
     """Choose an encoder for images of a shape, and the size at which it reads them.
 
@@ -258,28 +263,35 @@ def choose_encoder(
         Number of images.
     device_type
         "cuda", "mps" or "cpu".
+    fixed_size
+        Whether the user has chosen the size, so that no other may be read.
 
     Raises
     ------
     OptionError
-        If the name is unknown, or the images are too small for the encoder.
+        If the name is unknown, the images are too small for the encoder, or it reads another size.
     """
     channels, height, width = image_shape
     size = f"{width}x{height} {'gray' if channels == 1 else 'color'} images"
     if requested == "auto":
-        reasons = ((name, spec.suits(image_shape, device_type)) for name, spec in ENCODERS.items())
+        reasons = (
+            (name, spec.suits(image_shape, device_type))
+            for name, spec in ENCODERS.items()
+            if not fixed_size or spec.square in (None, max(image_shape[1:]))
+        )
         name, why = next((name, why) for name, why in reasons if why is not None)
         return EncoderChoice(
-            name, _reading_shape(name, image_shape), f"{num_samples:,} {size}: {why}"
+            name, _reading_shape(name, image_shape, fixed_size), f"{num_samples:,} {size}: {why}"
         )
     if requested not in ENCODER_NAMES:
         raise OptionError(
             f"unknown encoder {requested!r}: choose one of auto, {', '.join(ENCODER_NAMES)}"
         )
-    return EncoderChoice(requested, _reading_shape(requested, image_shape), f"requested, {size}")
+    shape = _reading_shape(requested, image_shape, fixed_size)
+    return EncoderChoice(requested, shape, f"requested, {size}")
 
 
-def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
+def _reading_shape(name: EncoderName, image_shape: ImageShape, fixed_size: bool) -> ImageShape:
     channels, height, width = image_shape
     spec = ENCODERS[name]
     if min(height, width) < spec.smallest:
@@ -287,9 +299,14 @@ def _reading_shape(name: EncoderName, image_shape: ImageShape) -> ImageShape:
             f"images of {width}x{height} pixels are too small for the encoder {name}, which needs"
             f" {spec.smallest} pixels per side; use `encoder='mlp'`"
         )
+    if fixed_size and spec.square is not None and max(height, width) != spec.square:
+        raise OptionError(
+            f"the encoder {name} reads {spec.square}x{spec.square} pixels; leave out `image_size`, or"
+            " choose another encoder"
+        )
     if spec.square is not None:
         return (channels, spec.square, spec.square)
-    scale = max(1.0, max(height, width) / spec.largest)
+    scale = 1.0 if fixed_size else max(1.0, max(height, width) / spec.largest)
     return (channels, max(1, round(height / scale)), max(1, round(width / scale)))
 
 

@@ -297,10 +297,14 @@ def test_a_test_source_is_matched_by_class_names_size_and_channels(tmp_path):
     )
     data = dataset_from_source(source, test)
     assert data.test_labels.tolist() == [1, 2]
-    assert data.inputs.shape == (3, 3, 4, 4)
-    assert data.test_inputs.shape == (2, 3, 4, 4)
-    assert data.test_inputs[0, :, 0, 0].tolist() == [10, 0, 245]
-    assert data.inputs[2, :, 0, 0].tolist() == [30, 30, 30]
+    # Gray images cannot teach what colors mean, so the test images become gray too.
+    assert data.inputs.shape == (3, 1, 4, 4)
+    assert data.test_inputs.shape == (2, 1, 4, 4)
+    assert data.test_inputs[0, 0, 0, 0] == round(0.299 * 10 + 0.114 * 245)
+    assert data.test_inputs.dtype == np.uint8
+    images = {"bee/a.png": png(1, color=True), "cat/b.png": png(2), "dog/c.png": png(3)}
+    colored = dataset_from_source(write_files(tmp_path / "colored", images), source)
+    assert colored.test_inputs[2, :, 0, 0].tolist() == [30, 30, 30]
     assert dataset_from_source(source, size=(2, 3)).inputs.shape == (3, 1, 2, 3)
     with pytest.raises(SourceError, match='no class of the source: "bee"'):
         dataset_from_source(test, source)

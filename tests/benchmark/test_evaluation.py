@@ -99,6 +99,14 @@ def test_scores_of_others_are_judged_on_the_same_corruption(result, tmp_path):
     with pytest.raises(SourceError, match=r"given labels .* differ from those of this corruption"):
         score_file(tmp_path / "given.csv", data, noise, seed=1)
 
+    infinite = truth.replace({"suspect_score": {1.0: np.inf}})
+    write_csv(infinite, tmp_path / "infinite.csv")
+    assert score_file(tmp_path / "infinite.csv", data, noise, seed=0)["auroc"] == 1
+    for column, values in (("suspect_score", "high"), ("is_label_issue", "no")):
+        truth.assign(**{column: values}).to_parquet(tmp_path / "texts.parquet")
+        with pytest.raises(SourceError, match=f"the column {column} of .* does not hold"):
+            score_file(tmp_path / "texts.parquet", data, noise, seed=0)
+
     write_csv(truth[:-1], tmp_path / "short.csv")
     with pytest.raises(SourceError, match="no score for 1 of 300"):
         score_file(tmp_path / "short.csv", data, noise, seed=0)

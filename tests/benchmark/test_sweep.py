@@ -1,4 +1,5 @@
 import json
+import re
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -195,6 +196,63 @@ def test_other_data_of_the_same_name_are_refused(tmp_path):
     settings.write_text(json.dumps(known))
     run(data)
     assert Oracle.asked == 1
+
+
+def test_other_labels_under_the_name_of_a_noise_are_refused(tmp_path):
+    def run(data, *noise):
+        return evaluate(data, methods=["umn"], noise=noise, rates=[0.25], out=tmp_path / "s")
+
+    matrix = tmp_path / "T.csv"
+    matrix.write_text("0.9,0.1,0\n0,0.9,0.1\n0.1,0,0.9\n")
+    data = make_dataset(extra_labels={"bob": make_dataset().clean_labels})
+    run(data, f"matrix:{matrix}")
+    run(data, f"matrix:{matrix}", "column:bob")
+    assert Oracle.asked == 2
+    matrix.write_text("0.6,0.4,0\n0,0.6,0.4\n0.4,0,0.6\n")
+    with pytest.raises(OutputError, match=r"other labels of matrix:.*T\.csv; choose another"):
+        run(data, f"matrix:{matrix}")
+    run(data, "symmetric")  # another kind goes on
+    changed = replace(data, extra_labels={"bob": 2 - data.clean_labels})
+    with pytest.raises(OutputError, match="other labels of column:bob"):
+        run(changed, "column:bob")
+
+
+@pytest.mark.parametrize("text", ["", '{"dataset": "to', "[1]", '{"noise_sha256": 3}'])
+def test_damaged_settings_are_one_line(text, tmp_path):
+    evaluate(make_dataset(), methods=["umn"], rates=[0.25], out=tmp_path / "s")
+    (tmp_path / "s" / "settings.json").write_text(text)
+    with pytest.raises(OutputError, match=r"settings\.json is damaged; choose another folder"):
+        evaluate(make_dataset(), methods=["umn"], rates=[0.25], out=tmp_path / "s")
+
+
+def test_what_is_asked_for_twice_runs_and_counts_once(tmp_path):
+    found = evaluate(
+        make_dataset(),
+        methods=["umn", "umn"],
+        noise=["symmetric", "symmetric"],
+        rates=[0.25, 0.25],
+        seeds=[0, 0],
+        out=tmp_path / "s",
+    )
+    assert Oracle.asked == 1
+    assert (found.summary["seeds"] == 1).all()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_warning_of_systems_is_shown_once(jobs, monkeypatch, tmp_path, lines):
+    audit = Oracle.audit
+
+    def warning(self, task):
+        task.reporter.warn("training diverged")
+        return audit(self, task)
+
+    monkeypatch.setattr(sweep_module, "ProcessPoolExecutor", BreakingPool)
+    monkeypatch.setattr(BreakingPool, "deadly", set())
+    monkeypatch.setattr(Oracle, "audit", warning)
+    sweep = Sweep(tmp_path / "sweep", {})
+    run_sweep(sweep, [cell(), cell(seed=1)], make_dataset(), jobs=jobs, reporter=lines)
+    (warned,) = lines.warned
+    assert re.fullmatch(r"umn, symmetric 0.25, seed [01]: training diverged", warned)
 
 
 def test_one_process_at_a_time_writes_to_a_sweep(tmp_path):

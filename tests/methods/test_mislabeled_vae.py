@@ -104,3 +104,19 @@ def test_unlabeled_images_are_trained_on_and_not_judged(noisy_digits):
     verdict = KnownRateVAE().audit(task)
     assert verdict.suspect_score.shape == verdict.flagged.shape == (50,)
     assert verdict.test_probs is None
+
+
+def test_where_umn_has_no_generative_half_the_loss_is_still_eq_8(monkeypatch):
+    built = []
+
+    def stop(config, rate, device):
+        built.append(config)
+        raise OptionError("seen")
+
+    monkeypatch.setattr("labelaudit.methods.mislabeled_vae.MislabeledVAE", stop)
+    images = np.zeros((60, 3, 32, 32), dtype=np.uint8)
+    task = Task(images, np.arange(60) % 3, 3, "conv13", CPU, 0, noise_rate=0.2)
+    with pytest.raises(OptionError, match="seen"):
+        KnownRateVAE().audit(task)
+    assert built[0].generative
+    assert built[0].exponent == 1.0

@@ -38,3 +38,14 @@ def test_repeated_and_empty_rows_do_no_harm():
     features[3:] = 1
     result = NeighborsVote().audit(make_task(features, np.array([0, 0, 1, 2, 2, 2])))
     assert np.isfinite(result.suspect_score).all()
+
+
+def test_a_label_with_as_many_votes_as_another_is_not_flagged():
+    features = np.ones((12, 3), dtype=np.float32)
+    labels = np.array([0] * 6 + [1] * 6)
+    angles = np.linspace(0, 0.1, 12)
+    features = np.stack([np.cos(angles), np.sin(angles), np.zeros(12)], axis=1, dtype=np.float32)
+    result = NeighborsVote().audit(make_task(features, labels))
+    tied = result.suspect_score == 0.5
+    assert tied.sum() >= 2
+    assert not result.flagged[tied].any()

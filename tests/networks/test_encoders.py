@@ -123,3 +123,17 @@ def test_quick_dropout_drops_as_dropout_does(shape):
     if values.numel() > 1000:
         assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.005)
     assert torch.equal(layer.eval()(values), values)
+
+
+def test_a_size_that_was_asked_for_is_the_one_that_is_read():
+    def read(name, shape):
+        return choose_encoder(name, shape, 1000, "cpu", fixed_size=True).image_shape
+
+    assert read("resnet18", (3, 256, 200)) == (3, 256, 200)
+    assert read("mlp", (1, 128, 128)) == (1, 128, 128)
+    assert read("conv13", (3, 32, 32)) == (3, 32, 32)
+    with pytest.raises(OptionError, match="conv13 reads 32x32 pixels; leave out `image_size`"):
+        read("conv13", (3, 24, 24))
+    for device in ("cpu", "cuda"):
+        choice = choose_encoder("auto", (3, 48, 48), 1000, device, fixed_size=True)
+        assert choice.image_shape == (3, 48, 48)
