@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from labelaudit.errors import LabelauditWarning, SourceError
+from labelaudit.errors import LabelauditWarning, OptionError, SourceError
 from labelaudit.images.containers import NoImages
 from labelaudit.sources.annotators import Votes, majority, separate_annotators, vote_warnings
 from labelaudit.sources.arrays import checked_mask
@@ -99,7 +99,8 @@ def find_label_issues(
         them and averaged with the predictions.
     classes : sequence of C, optional
         Names of the columns of `pred_probs`. The default for a DataFrame is its columns. Otherwise it
-        is the class numbers, or the sorted names if labels are names.
+        is the class numbers, or the sorted names if labels are names. Categorical labels whose order
+        is another one need it.
     verified : array (N,) of bool, optional
         Labels that a person has verified. They are taken as right and never flagged. If many suspects
         were corrected, fewer of the other wrong labels are found. In that case use `labelaudit.scan`
@@ -124,7 +125,7 @@ def find_label_issues(
     SourceError
         The predictions or labels cannot be used, or do not fit together. The message says what to do.
     OptionError
-        The threshold is not understood.
+        The threshold or the seed cannot be used.
 
     Warns
     -----
@@ -133,6 +134,10 @@ def find_label_issues(
     LabelauditWarning
         Predictions were normalized, or look as if the model was trained on the labels.
     """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise OptionError(f"`seed` must be a whole number, 0 or more, and not {seed!r}")
+    if isinstance(labels, pd.DataFrame) and labels.shape[1] == 1:
+        labels = labels.iloc[:, 0]
     models = read_models(pred_probs)
     check_index(
         labels.iloc[:, 0] if isinstance(labels, pd.DataFrame) else labels,
@@ -279,6 +284,12 @@ def encode_labels(
     """
     if class_names is None and isinstance(getattr(labels, "dtype", None), pd.CategoricalDtype):
         categories = _names(labels.dtype.categories, "categories")
+        if not labels.dtype.categories.is_monotonic_increasing:
+            raise SourceError(
+                f"the labels are categorical, and their order ({some(list(categories))}) is not the"
+                " sorted one, which scikit-learn uses for the columns of predictions; give the class of"
+                " each column with classes=[...]"
+            )
         if len(categories) == num_classes:
             class_names = categories
     values = _label_values(labels)
@@ -323,6 +334,8 @@ def _label_values(labels: Any) -> Any:
         return values
     # Masked values are unlabeled; other arrays may have none.
     values = values if isinstance(values, np.ndarray) else as_array(values)
+    if values.ndim == 2 and values.shape[1] == 1:  # a single annotator
+        values = values[:, 0]
     masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
     if values.ndim != 1:
         raise SourceError(f"labels have the shape {values.shape}; give one label per sample, (N,)")

@@ -7,7 +7,7 @@ import torch
 from scipy.special import softmax
 
 import labelaudit
-from labelaudit import LabelauditWarning, SourceError, UntrustedResultWarning
+from labelaudit import LabelauditWarning, OptionError, SourceError, UntrustedResultWarning
 from labelaudit.label_issues import LabelIssues
 
 NAMES = ["ant", "bee", "cat"]
@@ -165,7 +165,7 @@ BAD = {
     "names": (lambda p, y: (np.array([*NAMES, "dog"])[np.r_[3, y[1:]]], p), "4 classes .* 3 columns"),
     "one class": (lambda p, y: (np.zeros(600, int), p), "at least two"),
     "none labeled": (lambda p, y: ([None] * 600, p), "none of the labels"),
-    "two dimensions": (lambda p, y: (y[:, None], p), "one label per sample"),
+    "two dimensions": (lambda p, y: (y[:, None, None], p), "one label per sample"),
     "objects": (lambda p, y: ([[1]] * 600, p), r"labels\[0\] is a list"),
     "models": (lambda p, y: (y, [p, p[:5]]), "different shapes"),
 }  # fmt: skip
@@ -262,9 +262,74 @@ def test_columns_with_names_are_not_taken_for_positions() -> None:
 
 def test_categories_tell_the_columns() -> None:
     probs, given, _ = predictions()
-    labels = pd.Series(pd.Categorical.from_codes(given, ["x", "b", "a"]))
+    labels = pd.Series(pd.Categorical.from_codes(given, ["a", "b", "x"]))
     got = labelaudit.find_label_issues(labels, probs)
-    assert got["given_label"].tolist() == [["x", "b", "a"][label] for label in given]
+    assert got["given_label"].tolist() == [["a", "b", "x"][label] for label in given]
+    # scikit-learn sorts the columns, whatever the order of the categories is.
+    ordered = pd.Series(pd.Categorical.from_codes(given, ["low", "mid", "high"]))
+    with pytest.raises(SourceError, match=r'order \("low", "mid", "high"\) is not the'):
+        labelaudit.find_label_issues(ordered, probs)
+    got = labelaudit.find_label_issues(ordered, probs, classes=["low", "mid", "high"])
+    assert got["given_label"].tolist() == ordered.tolist()
+
+
+def test_one_column_of_labels_is_that_of_a_single_annotator() -> None:
+    probs, given, _ = predictions()
+    alone = labelaudit.find_label_issues(given, probs)
+    for column in (given[:, None], pd.DataFrame({"label": given})):
+        pd.testing.assert_frame_equal(labelaudit.find_label_issues(column, probs), alone)
+
+
+@pytest.mark.parametrize("seed", [-1, "a", None, True, 1.5])
+def test_a_seed_that_cannot_be_used_is_one_line(seed) -> None:
+    probs, given, _ = predictions()
+    with pytest.raises(OptionError, match="`seed` must be a whole number, 0 or more"):
+        labelaudit.find_label_issues(given, probs, seed=seed)
+
+
+def test_two_labels_are_too_few_and_that_is_what_is_said() -> None:
+    with pytest.warns(
+        UntrustedResultWarning, match="2 labels are too few to tell this from chance"
+    ):
+        labelaudit.find_label_issues([0, 1], [[0.9, 0.1], [0.2, 0.8]])
+
+
+def test_predictions_that_are_not_sure_enough_are_not_called_in_sample() -> None:
+    probs, given, _ = predictions()
+    dull = probs**0.1
+    dull /= dull.sum(axis=1, keepdims=True)
+    with pytest.warns(LabelauditWarning, match="far less sure than that"):
+        labelaudit.find_label_issues(given, dull)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e17, 1e20, 1e25])
+def test_features_count_at_every_scale(scale) -> None:
+    probs, given, _ = predictions()
+    clean = np.random.default_rng(0).integers(0, 3, 600)  # as in `predictions`
+    dull = probs**0.3
+    dull /= dull.sum(axis=1, keepdims=True)
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(600, 8)).astype(np.float32)
+    features[np.arange(600), clean] += 4
+
+    def found(features):
+        return labelaudit.find_label_issues(given, dull, features=features)["suspect_score"]
+
+    np.testing.assert_allclose(found(features * np.float32(scale)), found(features), atol=0.05)
+
+
+def test_how_often_annotators_are_right_is_known_of_verified_labels() -> None:
+    probs, _, _ = predictions()
+    clean = np.random.default_rng(0).integers(0, 3, 600)  # as in `predictions`
+    rng = np.random.default_rng(3)
+    wrong = rng.random((600, 3)) < [0.1, 0.2, 0.3]
+    votes = np.where(wrong, (clean[:, None] + 1) % 3, clean[:, None])
+    frame = pd.DataFrame(votes, columns=["ann", "bob", "cy"])
+    got = labelaudit.find_label_issues(frame, probs, verified=np.ones(600, dtype=bool))
+    given = got["given_label"].astype(int).to_numpy()
+    expected = (votes == given[:, None]).mean(axis=0)
+    told = [one.estimated_accuracy for one in got.summary.votes.annotators]
+    np.testing.assert_allclose(told, expected)
 
 
 def test_masked_labels_are_unlabeled() -> None:

@@ -30,7 +30,6 @@ from labelaudit.images.gray_range import GrayRange, describe_ranges, few_levels_
 from labelaudit.images.plan import ImagePlan, plan_images
 from labelaudit.images.store import (
     PREFIX,
-    copy_rows,
     keep_rows,
     make_store,
     map_file,
@@ -42,13 +41,11 @@ from labelaudit.networks.umn import NetworkConfig
 from labelaudit.progress import Reporter
 from labelaudit.sources.feature_tables import FeatureSource
 from labelaudit.sources.manifest import Source
+from labelaudit.suspects.feature_range import in_range
 from labelaudit.training import distributed
 
 # Largest number of columns of a table whose treatment is reported.
 NOTES_TOLD = 30
-SCALED_ROWS = 4096
-# Largest feature that is used as it is. Squares of larger ones, summed, may be infinite in 32 bits.
-MOST = 1e15
 
 T = TypeVar("T")
 # Makes an array of a given shape.
@@ -385,24 +382,6 @@ def take_features(found: FeatureSource) -> Inputs:
         details=found.details,
         notes=found.notes,
     )
-
-
-def in_range(features: np.ndarray) -> np.ndarray:
-    """Return features ``(N, D)`` of which no column is so large or small that its squares are lost.
-
-    Such a column is divided by a power of two, which changes none of its digits. All that is computed
-    from features standardizes them.
-    """
-    largest = np.maximum(features.max(axis=0), -features.min(axis=0))
-    odd = np.flatnonzero((largest > MOST) | ((largest < 1 / MOST) & (largest > 0)))
-    if not len(odd):
-        return features
-    scaled = copy_rows(features, np.arange(len(features)))
-    _, exponents = np.frexp(largest[odd])
-    for start in range(0, len(scaled), SCALED_ROWS):
-        block = scaled[start : start + SCALED_ROWS]
-        block[:, odd] = np.ldexp(block[:, odd], -exponents)
-    return scaled
 
 
 def tell_verified(source: Source, reporter: Reporter) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelaudit.audit.inputs import Allocate, Inputs, as_images, in_range, make_once_a_machine
+from labelaudit.audit.inputs import Allocate, Inputs, as_images, make_once_a_machine
 from labelaudit.features.cache import Hashes
 from labelaudit.features.text_encoders import open_text_encoder, refuse_image_options
 from labelaudit.features.texts import encode_texts
@@ -16,6 +16,7 @@ from labelaudit.networks.encoders import EncoderChoice
 from labelaudit.options import AuditOptions
 from labelaudit.progress import Reporter
 from labelaudit.sources.texts import TextSource
+from labelaudit.suspects.feature_range import in_range
 
 
 def extract_texts(

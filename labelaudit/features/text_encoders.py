@@ -28,7 +28,7 @@ from labelaudit.errors import OptionError
 from labelaudit.features.downloads import ask_size
 from labelaudit.features.weights import first_line
 from labelaudit.progress import Reporter
-from labelaudit.training.device import autocast
+from labelaudit.training.device import autocast, free_memory
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,6 +80,7 @@ class TextEncoder:
         self.name = name
         self.device = device
         self._model = model.eval()
+        self._halved_to: int | None = None  # texts per batch, once a larger batch did not fit
         limit = getattr(model, "max_seq_length", None)
         # Models without a limit give a huge number, or none.
         self.max_tokens = int(limit) if isinstance(limit, int) and 0 < limit < 10**6 else None
@@ -98,15 +99,31 @@ class TextEncoder:
     def __call__(self, texts: Sequence[str]) -> Floats:
         """Return the features (B, d) float32 of B texts.
 
-        Raises OptionError if they are not finite numbers, one row for each text.
+        Raises OptionError if they are not finite numbers, one row for each text, or if the GPU lacks
+        memory even for one text.
         """
-        with autocast(self.device):
-            found = self._model.encode(
-                [self.shortened(text) for text in texts],
-                batch_size=len(texts),
-                show_progress_bar=False,
-                convert_to_tensor=True,
-            )
+        shortened = [self.shortened(text) for text in texts]
+        while True:
+            size = min(len(texts), self._halved_to or len(texts))
+            try:
+                with autocast(self.device):
+                    found = self._model.encode(
+                        shortened,
+                        batch_size=size,
+                        show_progress_bar=False,
+                        convert_to_tensor=True,
+                    )
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise OptionError(
+                        "the GPU does not have enough free memory, even for one text at a time; use"
+                        " `device='cpu'`"
+                    ) from error
+            else:
+                break
+            # The error, which is gone here, held the tensors.
+            self._halved_to = size // 2
+            free_memory(self.device)
         features: Floats = found.float().cpu().numpy()
         if features.ndim != 2 or len(features) != len(texts) or not features.shape[1]:
             raise OptionError(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.sparse import csr_array, triu
 
 from labelaudit.errors import OptionError, SourceError
 from labelaudit.sources.cells import Cells, Columns, find_column
@@ -311,15 +312,15 @@ def vote_warnings(
 
 
 def _odd_agreement(labels: Indices, annotators: tuple[str, ...]) -> list[str]:
-    compared = agreed = 0
-    copies = []
-    for one in range(len(annotators)):
-        for other in range(one + 1, len(annotators)):
-            both = (labels[:, one] >= 0) & (labels[:, other] >= 0)
-            same = int((both & (labels[:, one] == labels[:, other])).sum())
-            compared, agreed = compared + int(both.sum()), agreed + same
-            if same == both.sum() >= FEWEST_COPIED:
-                copies.append(f'"{annotators[one]}" and "{annotators[other]}"')
+    votes = _VoteCells.of(labels)
+    both, same = votes.pairs(votes.rows), votes.pairs(votes.cells)
+    compared, agreed = int(both.sum()), int(same.sum())
+    often = both.tocoo()
+    copies = [
+        f'"{annotators[one]}" and "{annotators[other]}"'
+        for one, other, times in sorted(zip(often.row, often.col, often.data, strict=True))
+        if times == same[one, other] and times >= FEWEST_COPIED
+    ]
     if compared and not agreed:
         return [
             f"no two annotators agree on any sample ({compared:,} were compared); check that all of"
@@ -425,18 +426,15 @@ def majority(labels: Indices) -> tuple[Indices, npt.NDArray[np.bool_]]:
     tied : array (N,) bool
         Whether several classes have most votes.
     """
-    size, number = labels.shape
+    size = len(labels)
     there = labels >= 0
-    support = np.zeros(
-        (size, number), dtype=np.int64
-    )  # votes for the class that this one voted for
-    trust = np.zeros((size, number))  # agreement of their annotators, summed
-    agreement = _agreement(labels)
-    for one in range(number):
-        for other in range(number):
-            same = there[:, one] & (labels[:, one] == labels[:, other])
-            support[:, one] += same
-            trust[:, one] += same * agreement[other]
+    votes = _VoteCells.of(labels)
+    # Of each vote: the votes for the same class, and the agreement of their annotators, summed.
+    support = np.zeros(labels.shape, dtype=np.int64)
+    trust = np.zeros(labels.shape)
+    support[there] = np.bincount(votes.cells)[votes.cells]
+    agreement = votes.agreement(labels.shape[1])
+    trust[there] = np.bincount(votes.cells, weights=agreement[votes.columns])[votes.cells]
     counts = np.bincount(labels[there], minlength=int(labels.max(initial=0)) + 1)
     frequency = np.where(there, counts[np.maximum(labels, 0)], -1)
     best = there & (support == support.max(axis=1, keepdims=True))
@@ -450,14 +448,42 @@ def majority(labels: Indices) -> tuple[Indices, npt.NDArray[np.bool_]]:
     return np.where(there.any(axis=1), chosen, NO_VOTE), tied
 
 
-def _agreement(labels: Indices) -> npt.NDArray[np.float64]:
-    """Return how often each annotator agrees with the others where both voted, (A,)."""
-    number = labels.shape[1]
-    agreed, compared = np.ones(number), np.full(number, 2.0)  # one of two, before any vote is seen
-    for one in range(number):
-        for other in range(number):
-            if one != other:
-                both = (labels[:, one] >= 0) & (labels[:, other] >= 0)
-                compared[one] += both.sum()
-                agreed[one] += (both & (labels[:, one] == labels[:, other])).sum()
-    return np.asarray(agreed / compared)
+@dataclass(frozen=True, eq=False)
+class _VoteCells:
+    """V votes, ``(V,)`` int64 each, by sample and then by annotator.
+
+    Attributes
+    ----------
+    rows
+        The sample of each vote.
+    columns
+        Its annotator.
+    cells
+        A number for the sample and the class, 0..K-1.
+    """
+
+    rows: Indices
+    columns: Indices
+    cells: Indices
+
+    @classmethod
+    def of(cls, labels: Indices) -> _VoteCells:
+        """Return the votes ``(N, A)``, where -1 is none."""
+        rows, columns = np.nonzero(labels >= 0)
+        keys = rows * (int(labels.max(initial=0)) + 1) + labels[rows, columns]
+        return cls(rows, columns, np.unique(keys, return_inverse=True)[1])
+
+    def agreement(self, number: int) -> npt.NDArray[np.float64]:
+        """Return how often each annotator agrees with the others where both voted, (A,)."""
+        others = np.bincount(self.rows)[self.rows] - 1
+        same = np.bincount(self.cells)[self.cells] - 1
+        # One of two, before any vote is seen.
+        compared = 2.0 + np.bincount(self.columns, weights=others, minlength=number)
+        agreed = 1.0 + np.bincount(self.columns, weights=same, minlength=number)
+        return np.asarray(agreed / compared)
+
+    def pairs(self, places: Indices) -> csr_array:
+        """Return how often two annotators voted in the same place, (A, A) above the diagonal."""
+        shape = (int(self.columns.max(initial=0)) + 1, int(places.max(initial=0)) + 1)
+        there = csr_array((np.ones(len(places), dtype=np.int64), (self.columns, places)), shape)
+        return csr_array(triu(there @ there.T, k=1))

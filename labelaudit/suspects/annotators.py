@@ -214,12 +214,15 @@ class VoteEvidence:
     vote_probs
         ``(L, A)`` float64 in [0, 1], the probability that each vote is right, NaN where there is none.
         `weigh` fills it.
+    known
+        ``(L,)`` bool, whether the label is verified, so that it is known which votes are right.
     """
 
     votes: Indices
     channels: Channels
     explanations: tuple[Explanation, ...]
     vote_probs: Floats
+    known: npt.NDArray[np.bool_]
 
     @classmethod
     def fit(
@@ -268,13 +271,15 @@ class VoteEvidence:
             channels = fit_channels(posterior, first, voted)
             log_ratio = channels.log_ratio(voted[some], first[some])
             weighed = _weigh(explanations, log_probs[some], labels[some], log_ratio)
-        return cls(votes, channels, weighed, np.full(votes.shape, np.nan))
+        whole = np.zeros(len(given), dtype=bool) if verified is None else verified.labels
+        return cls(votes, channels, weighed, np.full(votes.shape, np.nan), whole)
 
     def weigh(self, found: AveragedPosterior, part: slice, given: Indices) -> AveragedPosterior:
         """Return the posterior of some samples with their votes; see `weigh_votes`."""
         votes = self.votes[part]
         weighed = weigh_votes(found, self.channels.log_ratio(votes, given), given)
         probs = np.take_along_axis(weighed.clean_probs, np.maximum(votes, 0), axis=1)
+        probs = np.where(self.known[part, None], votes == given[:, None], probs)
         self.vote_probs[part] = np.where(votes >= 0, probs, np.nan)
         return weighed
 

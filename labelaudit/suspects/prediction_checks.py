@@ -164,6 +164,9 @@ def _check_block(model: npt.NDArray[Any], part: slice, name: str) -> float:
     )
 
 
+OUT_OF_SAMPLE = "Give out-of-sample predictions, for example by scikit-learn's cross_val_predict"
+
+
 def in_sample_warnings(
     models: tuple[npt.NDArray[Any], ...],
     labels: npt.NDArray[np.int64],
@@ -181,12 +184,17 @@ def in_sample_warnings(
         log_probs = log_of(np.asarray(model[sample], dtype=np.float64))
         agreement = float((log_probs.argmax(axis=1) == labels).mean())
         uncertain = calibrating_exponent(log_probs, labels) >= TOO_UNCERTAIN
-        if agreement >= 1.0 - DISAGREES_TOO_RARELY or uncertain:
+        if agreement >= 1.0 - DISAGREES_TOO_RARELY:
             warnings.append(
                 f"{which} agree with {agreement:.1%} of the labels, more than a model could that has"
                 " not seen them. It was most likely trained on these labels, and then misses their"
-                " mistakes. Give out-of-sample predictions, for example by scikit-learn's"
-                " cross_val_predict"
+                f" mistakes. {OUT_OF_SAMPLE}"
+            )
+        elif uncertain:
+            warnings.append(
+                f"{which} agree with {agreement:.1%} of the labels, and are far less sure than that. If"
+                f" the model was trained on these labels, it misses their mistakes. {OUT_OF_SAMPLE}."
+                " Otherwise give probabilities without a high temperature, which hides what is known"
             )
     return warnings
 

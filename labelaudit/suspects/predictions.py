@@ -22,6 +22,7 @@ from labelaudit.suspects.calibration import calibrating_exponent, log_of
 from labelaudit.suspects.cross_fitting import cross_fit_classifiers
 from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.feature_classifiers import enough_labels
+from labelaudit.suspects.feature_range import in_range
 from labelaudit.suspects.label_model import blocks, fit_rows
 from labelaudit.suspects.prediction_checks import (
     check_labels,
@@ -218,6 +219,7 @@ def add_features(
         return replace(predictions, warnings=(*predictions.warnings, note))
     if not np.isfinite(values[rows]).all():
         raise SourceError("features hold NaN or infinite numbers; leave those samples out")
+    values = in_range(values, rows)
     probs = np.exp(predictions.log_probs(rows)).astype(np.float32)
     added = np.array(predictions.probs(), dtype=np.float32)  # kept where unlabeled
     added[rows] = cross_fit_classifiers(values, given, probs, seed=seed, verified=verified).probs

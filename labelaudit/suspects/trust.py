@@ -90,7 +90,13 @@ def assess_trust(
         by_chance = float((counts / len(predicted)) @ given_share)
         kappa = (agreement - by_chance) / (1.0 - by_chance)
     chance = math.sqrt(1 / (len(given_labels) * max(1, len(class_names) - 1)))
-    if not kappa >= MIN_KAPPA + KAPPA_DEVIATIONS * chance:
+    if MIN_KAPPA <= kappa < MIN_KAPPA + KAPPA_DEVIATIONS * chance:
+        reasons.append(
+            f"Predictions made without a sample's own label agree with {agreement:.0%} of the labels"
+            f" (Cohen's kappa {kappa:.2f}), but {len(given_labels):,} labels are too few to tell this"
+            " from chance."
+        )
+    elif not kappa >= MIN_KAPPA:
         reasons.append(
             f"Predictions made without a sample's own label agree with {agreement:.0%} of the labels,"
             f" hardly more than by chance (Cohen's kappa {kappa:.2f})."

@@ -110,13 +110,14 @@ def trust_votes(trust: Trust, votes: Indices | None) -> Trust:
 
 def _pairs(labels: Indices) -> tuple[int, int, float]:
     """Count the pairs of votes for a sample that agree, and all pairs; estimate the chance to agree."""
-    number = labels.shape[1]
-    agreed = compared = 0
-    for one in range(number):
-        for other in range(one + 1, number):
-            both = (labels[:, one] >= 0) & (labels[:, other] >= 0)
-            compared += int(both.sum())
-            agreed += int((both & (labels[:, one] == labels[:, other])).sum())
+    rows, columns = np.nonzero(labels >= 0)
+    cells = np.column_stack([rows, labels[rows, columns]])
+
+    def pairs(counts: Indices) -> int:
+        return int((counts * (counts - 1) // 2).sum())
+
+    agreed = pairs(np.unique(cells, axis=0, return_counts=True)[1])
+    compared = pairs(np.bincount(rows))
     counts = np.bincount(labels[labels >= 0])
     chance = float(np.square(counts / max(1, counts.sum())).sum())
     return agreed, compared, chance

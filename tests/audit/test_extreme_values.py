@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelaudit import LabelAuditor, SourceError
-from labelaudit.audit.inputs import in_range
+from labelaudit.suspects.feature_range import in_range
 
 SETTINGS = {"epochs": 5, "device": "cpu", "verbose": False, "batch_size": 30}
 WRONG = np.arange(0, 120, 20)

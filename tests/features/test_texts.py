@@ -216,3 +216,22 @@ def test_the_real_library_reads_texts_with_the_packaged_model(tmp_path):
     assert found.num_truncated == 1
     features = found.features / np.linalg.norm(found.features, axis=1, keepdims=True)
     assert features[0] @ features[1] > features[0] @ features[2] + 0.3
+
+
+def test_batches_are_halved_where_the_gpu_is_full(encoder, monkeypatch):
+    sizes, encode = [], encoder._model.encode
+
+    def full(inputs, *, batch_size, **options):
+        sizes.append(batch_size)
+        if batch_size > room:
+            raise torch.OutOfMemoryError
+        return encode(inputs, batch_size=len(inputs), **options)
+
+    expected, room = encoder(TEXTS), 2
+    monkeypatch.setattr(encoder._model, "encode", full)
+    np.testing.assert_array_equal(encoder(TEXTS), expected)
+    np.testing.assert_array_equal(encoder(TEXTS[:1]), expected[:1])
+    assert sizes == [5, 2, 1]
+    room = 0
+    with pytest.raises(OptionError, match="even for one text at a time; use `device='cpu'`"):
+        encoder(TEXTS)
