@@ -334,3 +334,18 @@ def test_a_column_of_verified_labels_is_taken_and_rows_stay_with_their_predictio
     assert "20 labels are verified and taken as right." in lines.said
     assert any(line.startswith("the first labels of 20 verified samples") for line in lines.warned)
     assert any(line.startswith("5 samples excluded in the column") for line in lines.warned)
+
+
+def test_a_class_may_be_called_id(tmp_path):
+    names, rng = ["en", "de", "id"], np.random.default_rng(0)
+    labels = [names[n % 3] for n in range(60)]
+    probs = np.where(np.eye(3)[np.arange(60) % 3] > 0, 0.8, 0.1)
+    probs += rng.uniform(0, 0.01, probs.shape)
+    paths = [f"t{n}.txt" for n in range(60)]
+    pd.DataFrame({"path": paths, "label": labels}).to_csv(tmp_path / "labels.csv", index=False)
+    table = pd.DataFrame(probs / probs.sum(axis=1, keepdims=True), columns=names)
+    table.insert(0, "path", paths)
+    for suffix, write in (("csv", table.to_csv), ("parquet", table.to_parquet)):
+        write(tmp_path / f"p.{suffix}", index=False)
+        found = labelaudit.scan(tmp_path / "labels.csv", pred_probs=tmp_path / f"p.{suffix}")
+        assert found.samples["predicted_label"].tolist() == labels

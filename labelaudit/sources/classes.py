@@ -137,6 +137,11 @@ def make_source(
     )
     if require_classes:
         _require_classes(manifest, where, hint)
+    if "" in declared:
+        warnings = (
+            *warnings,
+            f"{where}: class {declared.index('')} has no name; its samples are taken as unlabeled",
+        )
     minus_one = labels.count(str(UNLABELED))
     if minus_one and str(UNLABELED) not in declared:
         warnings = (

@@ -385,3 +385,10 @@ def test_marks_that_nobody_asked_for_are_told(tmp_path):
     told.clear()
     rows_of_split(read_table(path, asked, images_needed=False), None, told)
     assert told == []
+
+
+def test_a_column_is_found_in_another_unicode_form(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,e\u0301tiquette\na.png,cat\nb.png,dog\n", "utf-8")
+    columns = Columns(None, "\u00e9tiquette", None)
+    read = read_table(tmp_path / "labels.csv", columns, images_needed=False)
+    assert read.labels == ["cat", "dog"]

@@ -1,5 +1,6 @@
 """What a Python user has becomes the same samples as the array that it stands for."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +392,19 @@ def test_the_auditor_fits_what_scan_takes() -> None:
         found = labelaudit.LabelAuditor(epochs=1, device="cpu").fit(given, labels)
         np.testing.assert_array_equal(found.suspect_score_, expected.suspect_score_)
         assert len(found.classes_) == 3
+
+
+def test_a_class_without_a_name_is_warned_of():
+    source = labelaudit.source_from_arrays(None, [0, 1, 2, 0], class_names=["cat", "", "dog"])
+    assert source.manifest.noisy_labels.tolist() == [0, -1, 2, 0]
+    assert "class 1 has no name; its samples are taken as unlabeled" in source.warnings[0]
+
+
+def test_files_whose_names_are_not_utf8_have_ids_that_can_be_written(tmp_path):
+    names = [os.fsencode(tmp_path) + b"/" + name for name in (b"a/1.png", b"b/\xff.png")]
+    for name in names:
+        os.makedirs(os.path.dirname(name))  # noqa: PTH103, PTH120
+        with open(name, "wb") as file:  # noqa: PTH123
+            Image.new("L", (4, 4)).save(file, "PNG")
+    source = read_samples(ImageFolder(str(tmp_path)))
+    assert source.manifest.sample_ids.tolist() == ["a/1.png", "b/\\udcff.png"]
