@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from labelaudit.pipeline import scan as scan
     from labelaudit.progress import ConsoleReporter as ConsoleReporter
     from labelaudit.progress import Reporter as Reporter
-    from labelaudit.reporting.result import ScanResult as ScanResult
     from labelaudit.reporting.tables import read_csv as read_csv
     from labelaudit.review.rerender import render_report as render_report
+    from labelaudit.scan_result import ScanResult as ScanResult
     from labelaudit.sources.arrays import source_from_arrays as source_from_arrays
     from labelaudit.sources.feature_tables import FeatureSource as FeatureSource
     from labelaudit.sources.folders import read_source as read_source
@@ -67,7 +67,7 @@ _MODULES = {
     "labelaudit.options": "ScanKeywords",
     "labelaudit.pipeline": "scan",
     "labelaudit.progress": "ConsoleReporter Reporter",
-    "labelaudit.reporting.result": "ScanResult",
+    "labelaudit.scan_result": "ScanResult",
     "labelaudit.reporting.tables": "read_csv",
     "labelaudit.review.rerender": "render_report",
     "labelaudit.sources.feature_tables": "FeatureSource",

@@ -26,7 +26,7 @@ from labelaudit.errors import OptionError, OutputError, SourceError
 from labelaudit.methods.umn import UMN
 from labelaudit.options import AuditOptions, check_audit_options, plain_value
 from labelaudit.progress import Reporter, choose_reporter
-from labelaudit.reporting.result import ScanResult
+from labelaudit.scan_result import ScanResult
 from labelaudit.sources.annotators import separate_annotators
 from labelaudit.sources.arrays import source_from_arrays
 from labelaudit.sources.classes import as_text

@@ -27,8 +27,8 @@ from labelaudit.options import (
 )
 from labelaudit.prediction_scan import as_list, scan_predictions
 from labelaudit.progress import Reporter, choose_reporter
-from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.run_folder import RunFolder, refuse_inputs
+from labelaudit.scan_result import ScanResult
 from labelaudit.sources.feature_tables import FeatureSource, TableSource
 from labelaudit.sources.prediction_files import join_predictions
 from labelaudit.sources.samples import is_parquet, read_samples

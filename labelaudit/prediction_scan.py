@@ -16,9 +16,9 @@ from labelaudit.networks.standardize import standardizing_scale
 from labelaudit.progress import Reporter
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.findings import RunContents
-from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.run_folder import RunFolder
 from labelaudit.reporting.tables import suspects_table
+from labelaudit.scan_result import ScanResult
 from labelaudit.sources.classes import check_trainable
 from labelaudit.sources.prediction_files import Predictions, PredictionSource
 from labelaudit.sources.values import as_frame, is_frame

@@ -14,7 +14,7 @@ from labelaudit.reporting.run_files import CHECKPOINTS
 from labelaudit.terminal import EXIT_INTERRUPTED, as_typed
 
 if TYPE_CHECKING:
-    from labelaudit.reporting.result import ScanResult
+    from labelaudit.scan_result import ScanResult
     from labelaudit.suspects.summary import Summary, VoteSummary
 
 SHOWN_SUSPECTS = 10

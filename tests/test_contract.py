@@ -26,7 +26,7 @@ from labelaudit.benchmark.corruptions import corrupt_symmetric
 from labelaudit.benchmark.systems import METHODS
 from labelaudit.methods.task import AuditResult, Task
 from labelaudit.methods.umn import UMN
-from labelaudit.reporting.result import ScanResult
+from labelaudit.scan_result import ScanResult
 
 CPU = torch.device("cpu")
 CLASSES = ("ash", "birch", "cedar")

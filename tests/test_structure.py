@@ -23,7 +23,7 @@ FLOORS = (
     "prediction_scan label_issues",
     "auditor",
     "audit",
-    "terminal review",
+    "terminal review scan_result",
     "options corrections",
     "reporting",
     "suspects",

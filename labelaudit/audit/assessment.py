@@ -17,8 +17,8 @@ from labelaudit.progress import Bars, Reporter
 from labelaudit.reporting.evidence import Evidence
 from labelaudit.reporting.files import evidence_of
 from labelaudit.reporting.findings import RunContents
-from labelaudit.reporting.result import ScanResult
 from labelaudit.reporting.tables import SAMPLE_TEXT, suspects_table
+from labelaudit.scan_result import ScanResult
 from labelaudit.suspects.decision import Decision, decide
 from labelaudit.suspects.duplicates import conflicting_duplicates, duplicate_queries
 from labelaudit.suspects.label_evidence import LabelEvidence, collect_evidence

@@ -132,7 +132,7 @@ def test_a_long_cell_shows_its_progress(terminal):
     console = Console(file=text, force_terminal=terminal, width=120)
     reporter = ConsoleReporter(console, lambda: now[0])
     with reporter.bar("evaluating", total=1) as outer:
-        cell = CellReporter(reporter, outer, "umn, symmetric 0.1, seed 0")
+        cell = CellReporter(reporter, outer, "umn, symmetric 0.1, seed 0", reporter.warn)
         with cell.bar("training", 1000) as bar:
             bar.describe("epoch 1/350")
             for done in (1, 2, 3):
