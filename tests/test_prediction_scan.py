@@ -309,6 +309,23 @@ def test_a_data_frame_must_have_the_classes_and_the_index_of_the_labels(files) -
             labelaudit.scan(pixels, labels, pred_probs=wrong)
 
 
+def test_columns_without_names_are_said_to_be_taken_for_the_classes_in_their_order(files) -> None:
+    numbers = pd.read_csv(files / "labels.csv", dtype=str)
+    numbers["label"] = numbers["label"].map({name: str(i) for i, name in enumerate(NAMES)})
+    numbers.to_csv(files / "numbers.csv", index=False)
+    plain = np.load(files / "p.npy")
+    for source, probs, warned in (
+        ("labels.csv", plain, True),
+        ("labels.csv", pd.DataFrame(plain), True),
+        ("labels.csv", pd.DataFrame(plain, columns=NAMES), False),
+        ("labels.csv", files / "p.csv", False),
+        ("numbers.csv", plain, False),
+    ):
+        warnings = labelaudit.scan(files / source, pred_probs=probs).summary["warnings"]
+        order = [line for line in warnings if '"ant", "bee", "cat"' in line]
+        assert bool(order) == warned, (source, type(probs))
+
+
 def test_a_column_of_verified_labels_is_taken_and_rows_stay_with_their_predictions(
     files, lines
 ) -> None:

@@ -190,7 +190,24 @@ def join_predictions(
         models.append(values if same else values[:, [*range(known), *(known + i for i in order)]])
     manifest = source.manifest
     named = replace(manifest, class_names=(*manifest.class_names, *extras[0]))
-    return PredictionSource(replace(source, manifest=named), tuple(models), details, features)
+    notes = _order_notes(files, manifest.class_names)
+    source = replace(source, manifest=named, warnings=(*source.warnings, *notes))
+    return PredictionSource(source, tuple(models), details, features)
+
+
+def _order_notes(files: Sequence[Predictions], class_names: Sequence[str]) -> list[str]:
+    """Say which order of the classes is assumed where columns have no names, and classes have."""
+    if not are_by_row(files) or all(name.isdecimal() for name in class_names):
+        return []
+    for file in files:
+        columns = file.columns if isinstance(file, pd.DataFrame) else None
+        if columns is None or columns.equals(pd.RangeIndex(len(columns))):
+            return [
+                "the columns of the predictions were taken for the classes in the order"
+                f" {some(list(class_names))}; if it is another, give a data frame, or a parquet or CSV"
+                " file, whose columns have the names of the classes"
+            ]
+    return []
 
 
 def _read(
