@@ -51,7 +51,9 @@ class MeanTeacherConfig(SupervisedConfig):
     batch_size
         The paper's value.
     consistency_weight
-        w, where cross-entropy is averaged over the labeled samples only. From the authors' code.
+        w, where cross-entropy is averaged over the labeled samples only. From the authors' code. On the
+        encoder "mlp" it is multiplied by the share of labeled samples in a batch; chosen on MNIST,
+        seed 0.
     ramp_share
         T as a share of all steps. The authors use 40,000 of 150,000 to 180,000 steps.
     early_decay, late_decay
@@ -118,6 +120,9 @@ class MeanTeacher(CrossEntropy):
         if not noisy and config.dropout:
             add_dropout(self.model, config.dropout)
         self.teacher = make_guider(self.model, config.early_decay)
+        plan = task.plan(config.batch_size)
+        share = plan.labeled_draws / (plan.labeled_draws + plan.unlabeled_draws)
+        self.consistency_weight = config.consistency_weight * (1.0 if noisy else share)
         # Images of a task with few labels come without the shift, which the consistency needs.
         self.shift = training_shift(task.encoder, task.image_shape, few_labels=False)
         self.student_shift = 0 if task.max_shift else self.shift
@@ -126,7 +131,7 @@ class MeanTeacher(CrossEntropy):
         self.late_decay = min(config.late_decay, max(config.early_decay, 1 - 10 / total_steps))
         self.steps = 0
         # The teacher judges once it has the full weight, if every label is still drawn then.
-        lasts = total_steps >= 2 * task.plan(config.batch_size).steps
+        lasts = total_steps >= 2 * plan.steps
         self.judges_from = self.ramp_length if lasts else 0
         # Per sample: its draws, the sum of 1 - f(ỹ|x; θ', η'), and how often f was largest elsewhere.
         self.looks = torch.zeros(len(task.noisy_labels), 3, device=task.device)
@@ -144,7 +149,7 @@ class MeanTeacher(CrossEntropy):
             self.look(batch, teacher_probs)
         consistency = (logits.softmax(1) - teacher_probs).square().mean()
         loss = F.cross_entropy(logits, batch.noisy_labels, ignore_index=-1)
-        weight = self.config.consistency_weight * ramp_up(self.steps, self.ramp_length)
+        weight = self.consistency_weight * ramp_up(self.steps, self.ramp_length)
         self.optimizer.zero_grad(set_to_none=True)
         (loss + weight * consistency).backward()
         self.optimizer.step()

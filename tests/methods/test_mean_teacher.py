@@ -240,8 +240,21 @@ def test_the_audit_finds_planted_errors(rate):
     assert (verdict.flagged == wrong).mean() > 0.85
 
 
+def test_consistency_weighs_less_on_an_mlp_where_few_of_a_batch_are_labeled():
+    weights = [
+        make_method(
+            task=replace(few_labels(side), encoder=encoder, batch_size=100)
+        ).consistency_weight
+        for side, encoder in ((8, "mlp"), (32, "conv13"))
+    ]
+    plan = few_labels(8).plan(100)
+    assert plan.unlabeled_draws == 580
+    share = plan.labeled_draws / (plan.labeled_draws + 580)
+    assert weights == [pytest.approx(100 * share), 100]
+    assert make_method().consistency_weight == 100  # all images have a label
+
+
 def test_the_cross_entropy_is_a_mean_over_labeled_images_alone():
-    """However few of a batch are labeled, the consistency weighs as much against them."""
     method = make_method()
     batch = make_batch((3, -1, -1, -1, -1, -1))
     torch.manual_seed(0)
