@@ -39,7 +39,8 @@ ROUNDS = 2
 VOTE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TRIED_SAMPLES, TRIED_VALUES, FEWEST_TRIED = 5_000, 1_000_000, 1000
 # The classifiers' mixing weight is n / (n + 25), at most 0.95, where n is the number of labels per
-# class. It falls to 0 as their normalized likelihood falls from the higher to the lower number.
+# class; or 0.95 at once, where the given probabilities have memorized labels. It falls to 0 as the
+# classifiers' normalized likelihood falls from the higher to the lower number.
 HALF_WEIGHT_LABELS = 25
 MAX_MIXING_WEIGHT = 0.95
 LOW_LIKELIHOOD, HIGH_LIKELIHOOD = 0.3, 0.6
@@ -83,6 +84,7 @@ def cross_fit_classifiers(
     base_probs: np.ndarray,
     *,
     seed: int,
+    memorized: bool = False,
     neighbors: np.ndarray | None = None,
     verified: Verified | None = None,
     bars: Bars | None = None,
@@ -99,6 +101,10 @@ def cross_fit_classifiers(
         ``(L, C)``, rows sum to 1. In the first round they decide how much each label is trusted.
     seed
         Seed of the folds, and of the draw of samples where there are very many.
+    memorized
+        Whether `base_probs` are those of other samples whose labels the model was trained on. The fewer
+        labels, the more of the wrong ones it repeats, so the classifiers then have their full weight
+        however few there are.
     neighbors
         ``(L, k)`` int64 in 0..L-1, from `find_neighbors`; by default they are searched on the CPU.
     verified
@@ -118,8 +124,10 @@ def cross_fit_classifiers(
     num_classes = base_probs.shape[1]
     if not enough_labels(len(rows)):
         return OutOfSample(base_probs)
-    labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
-    max_weight = min(MAX_MIXING_WEIGHT, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
+    max_weight = MAX_MIXING_WEIGHT
+    if not memorized:
+        labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
+        max_weight = min(max_weight, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
     bars = bars or Bars.silent()
     if neighbors is None:
         neighbors = find_neighbors(features, rows, num_classes, seed=seed, device=CPU)

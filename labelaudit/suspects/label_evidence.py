@@ -135,6 +135,7 @@ def collect_evidence(
             noisy_labels,
             base_probs,
             seed=seed,
+            memorized=not _mostly_unlabeled(noisy_labels),
             neighbors=neighbors,
             verified=verified,
             bars=bars,
@@ -171,6 +172,10 @@ def collect_evidence(
     )
 
 
+def _mostly_unlabeled(noisy_labels: np.ndarray) -> bool:
+    return bool((noisy_labels >= 0).mean() < MOST_UNLABELED_SHARE)
+
+
 def _average_in_embedding(
     embeddings: np.ndarray,
     pred_probs: np.ndarray,
@@ -182,7 +187,7 @@ def _average_in_embedding(
     """Average class probabilities over the neighbors of each labeled sample, ``(L, C)``."""
     labeled = np.flatnonzero(noisy_labels >= 0)
     reference = np.arange(len(noisy_labels))
-    if len(labeled) < MOST_UNLABELED_SHARE * len(noisy_labels):
+    if _mostly_unlabeled(noisy_labels):
         reference = np.flatnonzero(noisy_labels < 0)
     return average_neighbors(embeddings, pred_probs, labeled, reference, seed=seed, device=device)
 

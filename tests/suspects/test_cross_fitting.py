@@ -204,6 +204,18 @@ def test_memorized_labels_are_found_with_features(gaussians) -> None:
     )
 
 
+def test_with_few_labels_per_class_memorized_ones_are_still_found(gaussians) -> None:
+    features, noisy, clean = (values[::10] for values in gaussians)  # 20 per class
+    base_probs = np.full((80, 4), 0.02, np.float32)
+    base_probs[np.arange(80), noisy] = 0.94
+    blind, mixed = (
+        cross_fit_classifiers(features, noisy, base_probs, seed=0, memorized=memorized)
+        for memorized in (False, True)
+    )
+    assert blind.mixing_weight < 0.5 < mixed.mixing_weight
+    assert auroc(mixed.probs, noisy, clean) > max(0.9, auroc(blind.probs, noisy, clean))
+
+
 def test_with_fewer_labels_than_folds_nothing_is_mixed_in(gaussians) -> None:
     features, noisy, _ = gaussians
     base_probs = np.tile(np.float32([[0.7, 0.1, 0.1, 0.1]]), (4, 1))
@@ -220,7 +232,9 @@ def test_useless_features_weigh_little_with_few_labels_per_class() -> None:
     base_probs = np.full((200, 20), 0.01, np.float32)
     base_probs[np.arange(200), clean] = 0.81
     noise = rng.normal(size=(200, 16)).astype(np.float32)
-    assert auroc(cross_fit_classifiers(noise, noisy, base_probs, seed=0).probs, noisy, clean) > 0.95
+    for memorized in (False, True):
+        mixed = cross_fit_classifiers(noise, noisy, base_probs, seed=0, memorized=memorized)
+        assert auroc(mixed.probs, noisy, clean) > 0.95
 
 
 def test_useless_features_weigh_little_with_many_labels_either() -> None:

@@ -103,6 +103,22 @@ def test_where_features_tell_nothing_the_embedding_is_asked():
     assert (evidence.oos_probs.argmax(1) == right).mean() > 0.95
 
 
+def test_the_network_weighs_more_where_its_neighbors_are_unlabeled() -> None:
+    rng = np.random.default_rng(6)
+    right = rng.integers(0, 2, 200)
+    features = (6 * right[:, None] + rng.normal(size=(200, 8))).astype(np.float32)
+    probs = np.where(np.arange(2) == right[:, None], 0.9, 0.1).astype(np.float32)
+    weights = []
+    for num_labeled in (200, 40):
+        given = np.where(np.arange(200) < num_labeled, right, -1)
+        means = EpochMeans(num_labeled, 2, 0.001)
+        means.add(*np.zeros((3, num_labeled), np.float32))
+        evidence = collect_evidence(means, probs, features, given, seed=0, features=features)
+        weights.append(evidence.mixing_weight)
+    assert weights[0] > 0.9
+    assert weights[1] == pytest.approx(weights[0] * 20 / 45 / 0.95, rel=0.05)
+
+
 def evidence_of(posterior, neighbors, epsilon=None) -> LabelEvidence:
     zero = np.zeros(len(posterior))
     epsilon = zero if epsilon is None else np.asarray(epsilon)
