@@ -39,9 +39,10 @@ ROUNDS = 2
 VOTE_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TRIED_SAMPLES, TRIED_VALUES, FEWEST_TRIED = 5_000, 1_000_000, 1000
 # The classifiers' mixing weight is n / (n + 25), at most 0.95, where n is the number of labels per
-# class; or 0.95 at once, where the given probabilities have memorized labels. It falls to 0 as the
-# classifiers' normalized likelihood falls from the higher to the lower number.
-HALF_WEIGHT_LABELS = 25
+# class. It falls to 0 as their normalized likelihood falls from the higher to the lower number.
+# Probabilities that have memorized labels are another matter, the more so the fewer labels there are:
+# with any n the weight is at most 0.95, and at least 1 / (1 + (n / 100)²), whatever classifiers know.
+HALF_WEIGHT_LABELS, MEMORIZED_LABELS = 25, 100
 MAX_MIXING_WEIGHT = 0.95
 LOW_LIKELIHOOD, HIGH_LIKELIHOOD = 0.3, 0.6
 # From this number of labels per class on, the mixing weight is at its maximum. Whether the classifiers
@@ -124,10 +125,11 @@ def cross_fit_classifiers(
     num_classes = base_probs.shape[1]
     if not enough_labels(len(rows)):
         return OutOfSample(base_probs)
-    max_weight = MAX_MIXING_WEIGHT
-    if not memorized:
-        labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
-        max_weight = min(max_weight, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS))
+    labels_per_class = min(len(rows), MAX_REFERENCE) / num_classes
+    if memorized:
+        least, most = 1.0 / (1.0 + (labels_per_class / MEMORIZED_LABELS) ** 2), 1.0
+    else:
+        least, most = 0.0, labels_per_class / (labels_per_class + HALF_WEIGHT_LABELS)
     bars = bars or Bars.silent()
     if neighbors is None:
         neighbors = find_neighbors(features, rows, num_classes, seed=seed, device=CPU)
@@ -153,7 +155,7 @@ def cross_fit_classifiers(
         oos_probs, likelihood = mix_classifiers(linear, votes, first_given, seed=seed)
         quality = normalized_likelihood(likelihood, best_likelihood, first_given)
         quality = (quality - LOW_LIKELIHOOD) / (HIGH_LIKELIHOOD - LOW_LIKELIHOOD)
-        mixing_weight = max_weight * float(np.clip(quality, 0.0, 1.0))
+        mixing_weight = min(MAX_MIXING_WEIGHT, float(np.clip(quality * most, least, most)))
         probs = mixture(base_probs, oos_probs, mixing_weight)
     sharpness = estimate_sharpness(linear, votes, probs, given_labels, seed=seed)
     return OutOfSample(whole(probs), sharpness, mixing_weight)

@@ -232,9 +232,18 @@ def test_useless_features_weigh_little_with_few_labels_per_class() -> None:
     base_probs = np.full((200, 20), 0.01, np.float32)
     base_probs[np.arange(200), clean] = 0.81
     noise = rng.normal(size=(200, 16)).astype(np.float32)
-    for memorized in (False, True):
-        mixed = cross_fit_classifiers(noise, noisy, base_probs, seed=0, memorized=memorized)
-        assert auroc(mixed.probs, noisy, clean) > 0.95
+    assert auroc(cross_fit_classifiers(noise, noisy, base_probs, seed=0).probs, noisy, clean) > 0.95
+
+
+@pytest.mark.parametrize(("per_class", "least"), [(10, 0.95), (100, 0.5), (500, 1 / 26)])
+def test_memorized_labels_weigh_less_the_fewer_there_are(per_class, least) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), per_class)
+    noise = rng.normal(size=(3 * per_class, 4)).astype(np.float32)  # tells nothing
+    base_probs = np.full((3 * per_class, 3), 0.1, np.float32)
+    base_probs[np.arange(3 * per_class), labels] = 0.8
+    mixed = cross_fit_classifiers(noise, labels, base_probs, seed=0, memorized=True)
+    assert mixed.mixing_weight == pytest.approx(least)
 
 
 def test_useless_features_weigh_little_with_many_labels_either() -> None:
