@@ -199,8 +199,9 @@ def _confusion(counts: Floats, exposure: Floats, *, has_pairs: bool) -> Floats:
     if has_pairs:
         cells = (counts + CELL_PSEUDO_COUNT) / (exposure + CELL_PSEUDO_COUNT)
     right, expected = np.diag(counts), np.diag(exposure)
-    pseudo_count = DIAGONAL_PSEUDO_COUNT * right.sum() / counts.sum()
-    own = (right + pseudo_count) / (expected + pseudo_count * expected.sum() / right.sum())
+    # Pseudo-counts of right and expected labels are in the ratio of their sums, of which one may be 0.
+    share = DIAGONAL_PSEUDO_COUNT / counts.sum()
+    own = (right + share * right.sum()) / (expected + share * expected.sum())
     return np.where(diagonal, own[:, None], cells)
 
 
