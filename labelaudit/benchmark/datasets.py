@@ -31,9 +31,8 @@ from labelaudit.sources.samples import read_samples
 from labelaudit.sources.texts import TextSource
 from labelaudit.sources.wording import count, some
 
-LUMA = np.array(
-    [0.299, 0.587, 0.114], dtype=np.float32
-)  # of gray in red, green and blue, ITU-R BT.601
+# Shares of red, green and blue in gray, ITU-R BT.601.
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 DIGIT_NAMES = tuple("0123456789")
 CIFAR10_NAMES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",

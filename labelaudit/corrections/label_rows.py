@@ -197,17 +197,14 @@ def _as_audited(
             doubtful = numbered and not _reaches_the_end(opened, found, parts[split])
             if changed == 0 or not doubtful:
                 fitting[split] = ((changed, doubtful), found)
-        alike = [
-            split
-            for split, one in fitting.items()
-            if one[0] == min(of[0] for of in fitting.values())
-        ]
-        if not alike or (best is not None and fitting[alike[0]][0] >= best[0]):
+        least = min((rank for rank, _ in fitting.values()), default=None)
+        if least is None or (best is not None and least >= best[0]):
             continue
+        alike = [split for split, (rank, _) in fitting.items() if rank == least]
         if len(alike) > 1:
             raise _in_several_splits(opened, names[0], sorted(alike))
         best = fitting[alike[0]]
-        if best[0] == (0, False):
+        if least == (0, False):
             break
     return None if best is None else best[1]
 
