@@ -33,7 +33,7 @@ def run(digit_files, tmp_path_factory):
         digit_files / "labels.csv",
         clean_label_column="clean",
         out=out,
-        epochs=40,
+        epochs=25,
         device="cpu",
         seed=3,
     )
@@ -181,7 +181,7 @@ def test_unlabeled_images_get_predictions_and_no_score(noisy_digits):
     labels = labels.copy()
     labels[100:] = -1
     result = labelaudit.scan(
-        source_from_arrays(images, labels, clean_labels=clean), epochs=60, device="cpu"
+        source_from_arrays(images, labels, clean_labels=clean), epochs=30, device="cpu"
     )
     samples = result.samples
     assert result.summary["num_unlabeled"] == 500

@@ -163,6 +163,7 @@ def test_a_table_is_audited_by_its_columns(gaussians, tmp_path, lines) -> None:
         tabular=True,
         clean_label_column="truth",
         out=tmp_path / "run",
+        epochs=20,
         device="cpu",
         reporter=lines,
     )
@@ -181,7 +182,7 @@ def test_few_labels_a_class_say_what_can_be_trusted(lines) -> None:
     clean = np.arange(1000) % 100
     features = rng.normal(size=(100, 32))[clean] * 2 + rng.normal(size=(1000, 32))
     noisy = corrupt_symmetric(clean, 0.2, 100, seed=0)
-    result = labelaudit.scan(features, noisy, device="cpu", reporter=lines)
+    result = labelaudit.scan(features, noisy, epochs=20, device="cpu", reporter=lines)
     assert result.samples["suspect_score"].notna().all()
     (warning,) = [line for line in lines.warned if "labels per class" in line]
     assert warning.startswith("there are only 10 labels per class on average")
@@ -256,6 +257,7 @@ def test_photos_are_audited_by_a_frozen_backbone(photos, weights, tmp_path, line
         "encoder": "resnet18",  # with weights it is torchvision's, without it is trained
         "weights": weights,
         "image_size": 32,
+        "epochs": 40,
         "device": "cpu",
         "reporter": lines,
     }
