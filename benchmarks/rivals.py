@@ -6,7 +6,7 @@ DATA_FOLDER holds the folder mnist with parquet shards. Each cell is a method, a
 labels, a rate of symmetric noise and a seed. It is run by the code of `labelaudit eval`, with the
 settings that each method has by default. Finished cells are rows of benchmarks/results/rivals.csv and
 are not run again, so a stopped command can be continued. benchmarks/rivals.md is written from all rows
-after each seed, and at the end. The cells of the first seed come first.
+after each cell. The cells of the first seed come first.
 """
 
 from __future__ import annotations
