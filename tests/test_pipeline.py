@@ -101,9 +101,9 @@ def test_metrics_are_those_of_the_samples_written(run):
 
 def test_history_holds_every_epoch_and_the_last_is_in_the_tables(run):
     history = EpsilonHistory(run.run_dir / "epsilon")
-    assert history.epochs == list(range(1, 41))
+    assert history.epochs == list(range(1, 26))
     assert history.sample_ids() == run.samples["sample_id"].tolist()
-    last = history.read(40)
+    last = history.read(25)
     np.testing.assert_allclose(last["epsilon"], run.samples["epsilon"], rtol=1e-6)
     mean = np.mean([part["epsilon"] for _, part in history], axis=0)
     np.testing.assert_allclose(mean, run.samples["epsilon_mean"], rtol=1e-5)
